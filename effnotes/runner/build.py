@@ -1,0 +1,226 @@
+"""Plan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effnotes.parallel import available_cores
+from effnotes.runner import keys
+from effnotes.runner.errors import BuildError
+from effnotes.runner.execute import Task
+from effnotes.runner.kept import load_kept
+from effnotes.runner.parameters import resolve
+from effnotes.runner.progress import Reporter
+from effnotes.runner.project import Chapter, Profile, Project
+from effnotes.runner.records import RecordStore, StoredRun, exclusive
+from effnotes.runner.schedule import Job, default_slots, describe_failure, run_jobs
+from effnotes.runner.site import build_site
+from effnotes.runner.stage import stage_book
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chapter with the values that it will be run with, and the key that follows from them."""
+
+    chapter: Chapter
+    profile: Profile
+    values: Mapping[str, Any]
+    key: str
+    key_parts: Mapping[str, str]
+
+
+def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mapping[str, Any]) -> Plan:
+    """Resolve the parameters of a chapter and compute its key; nothing is run.
+
+    Args:
+        project: the checkout.
+        name: the chapter.
+        profile: supplies values over the chapter's defaults.
+        overrides: values by name over the profile's.
+
+    Raises:
+        UsageError: the chapter or a parameter does not exist, or a value does not fit.
+    """
+    chapter = project.chapter(name)
+    layers = [(f"profile '{profile.name}'", profile.values.get(name, {})), ("given with -p", overrides)]
+    values = resolve(chapter.parameters, layers, name)
+    key, parts = keys.record_key(chapter, values, _claims(project, name), Path.cwd())
+    return Plan(chapter, profile, values, key, parts)
+
+
+def run_plans(
+    project: Project,
+    plans: Iterable[Plan],
+    reporter: Reporter,
+    *,
+    slots: int | None = None,
+    scheduler: str | None = None,
+    force: bool = False,
+) -> dict[str, StoredRun]:
+    """Return a finished run of each plan: the recorded one where there is one, else a new one.
+
+    Args:
+        project: the checkout.
+        plans: one plan a chapter.
+        reporter: is told how far each chapter is.
+        slots: chapters run at once; default: at most one a core.
+        scheduler: address of a `dask.distributed` scheduler to run on.
+        force: run again what is recorded, from the start.
+
+    Raises:
+        BuildError: at least one chapter failed; all others were run and recorded first.
+        UsageError: the scheduler cannot be used.
+    """
+    store = RecordStore(project.build_dir / "runs")
+    finished: dict[str, StoredRun] = {}
+    failures: list[str] = []
+    with ExitStack() as locks:
+        to_run: list[Plan] = []
+        for plan in sorted(plans, key=lambda plan: plan.chapter.name):
+            name = plan.chapter.name
+            locks.enter_context(
+                exclusive(
+                    store.root / name / f"{plan.key}.lock",
+                    f"{name}: another process is running this chapter with these parameters; waiting for it.",
+                    reporter.say,
+                )
+            )
+            stored = None if force else store.load(name, plan.key)
+            if stored is not None and stored.finished:
+                finished[name] = stored
+                reporter.say(f"{name}: recorded already ({plan.profile.name}, run in {_seconds(stored)})")
+            else:
+                to_run.append(plan)
+        slots = slots or default_slots(len(to_run))
+        jobs = [Job(plan.chapter.source, _task(project, plan, slots, force)) for plan in to_run]
+        for plan in to_run:
+            reporter.start(plan.chapter.name)
+        for job, outcome in run_jobs(jobs, slots=slots, scheduler=scheduler, on_cell=reporter.cell):
+            name = job.task["chapter"]
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                run = store.save(*outcome)
+            except Exception as error:
+                failures.append(_no_record(name, error))
+                reporter.finish(name, "failed")
+                continue
+            if run.finished:
+                finished[name] = run
+                reporter.finish(name, f"run in {_seconds(run)} ({job.task['profile']})")
+            else:
+                failures.append(_failed_cell(project, run))
+                reporter.finish(name, "failed")
+    if failures:
+        raise BuildError("\n".join(failures))
+    return finished
+
+
+def build_book(
+    project: Project,
+    plans: list[Plan],
+    reporter: Reporter,
+    profile: str,
+    *,
+    slots: int | None = None,
+    scheduler: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Run what is not recorded, then stage and render the whole book; return the path of its first page.
+
+    A chapter that `plans` leaves out is shown with its latest finished run, or as source with a note where it has none.
+
+    Raises:
+        BuildError: a chapter failed, or the pages could not be rendered without warnings.
+        UsageError: a kept record no longer fits its chapter, or the scheduler cannot be used.
+    """
+    kept = load_kept(project)
+    with exclusive(project.build_dir / "build.lock", "Another build is running in this checkout; waiting for it.", reporter.say):
+        store = RecordStore(project.build_dir / "runs")
+        runs = run_plans(project, plans, reporter, slots=slots, scheduler=scheduler, force=force)
+        for name in project.chapters:
+            latest = None if name in runs else store.latest(name)
+            if latest is not None:
+                runs[name] = latest
+        stage = stage_book(project, runs, kept, profile)
+        reporter.say("pages: rendering")
+        return build_site(stage, project.build_dir)
+
+
+def _task(project: Project, plan: Plan, slots: int, force: bool) -> Task:
+    cache = project.build_dir / "cache" / plan.chapter.name
+    if force:
+        shutil.rmtree(cache, ignore_errors=True)
+    return {
+        "chapter": plan.chapter.name,
+        "key": plan.key,
+        "key_parts": dict(plan.key_parts),
+        "profile": plan.profile.name,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "annotation": parameter.annotation,
+                "default": parameter.default,
+                "value": plan.values[parameter.name],
+                "help": parameter.help,
+            }
+            for parameter in plan.chapter.parameters.values()
+        ],
+        "packages": list(keys.computing_packages(plan.chapter)),
+        "claims": _claims(project, plan.chapter.name),
+        "library": keys.library_digest(),
+        "commit": _commit(project.root),
+        "cell_timeout_s": plan.profile.cell_timeout_s,
+        "threads": max(1, available_cores() // slots),
+        "directory": str(Path.cwd()),
+        "cache_dir": str(cache),
+    }
+
+
+def _claims(project: Project, chapter: str) -> list[dict[str, Any]]:
+    return [entry for entry in project.register if entry.get("chapter") == chapter]
+
+
+def _commit(root: Path) -> dict[str, Any] | None:
+    """Return the checkout's revision and whether it has uncommitted changes; None where there is no Git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _seconds(run: StoredRun) -> str:
+    return f"{run.record['duration_s']:.0f} s"
+
+
+def _no_record(chapter: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{chapter} could not be recorded: the disk is full. Free some space and build again."
+    return f"{chapter} gave no record: {describe_failure(error)}."
+
+
+def _failed_cell(project: Project, run: StoredRun) -> str:
+    record, error = run.record, run.record["error"]
+    chapter = project.chapters[record["chapter"]]
+    place = f"cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"
+    line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
+    notebook = _shown(run.notebook_path, project.root)
+    lines = [f"{chapter.name} failed in {place}{line}:"]
+    if error["source"]:
+        lines.append(f"    {error['source']}")
+    lines += [f"  {error['name']}: {error['message']}", f"  The notebook up to there: {notebook}"]
+    return "\n".join(lines)
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,208 @@
+"""The command ``effnotes``: build the book, run one chapter, list parameters and claims.
+
+Commands that compute nothing answer without importing torch. Exit status: 0 done, 1 something that was run failed, 2 the request
+was refused and nothing was run, 130 interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from effnotes.runner.errors import BuildError, UsageError, nearest
+from effnotes.runner.parameters import parse_value, split_assignment
+from effnotes.runner.project import Project
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Run the chapters of the effnotes book with parameters, keep records of the runs, and render the pages.",
+)
+
+ProfileOption = Annotated[str, typer.Option(help="Which parameter values: smoke, quick, full or paper.")]
+BuildDirOption = Annotated[
+    Path | None, typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is recorded already.")]
+
+
+@app.command()
+def build(
+    only: Annotated[list[str] | None, typer.Option(help="Run only this chapter (repeatable).")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable)."),
+    ] = None,
+    profile: ProfileOption = "quick",
+    workers: Annotated[int | None, typer.Option(min=1, help="Chapters run at once.", show_default="one a core")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Run on this dask.distributed scheduler.")] = None,
+    force: ForceOption = False,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Run the chapters that have no record yet, then render the pages."""
+    from effnotes.runner.build import build_book, plan_chapter
+    from effnotes.runner.progress import Reporter
+
+    project = Project.find(build_dir=build_dir)
+    chosen = profile_of(project, profile)
+    selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
+    overrides = _overrides_by_chapter(project, assignments or [], selected)
+    plans = [plan_chapter(project, name, chosen, overrides.get(name, {})) for name in dict.fromkeys(selected)]
+    with Reporter(_console()) as reporter:
+        index = build_book(project, plans, reporter, profile, slots=workers, scheduler=scheduler, force=force)
+        reporter.say(f"pages: {_relative(index)}")
+
+
+@app.command()
+def run(
+    chapter: Annotated[str, typer.Argument(help="Name of the chapter.")],
+    assignments: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
+    ] = None,
+    profile: ProfileOption = "quick",
+    out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the record of the full profile under data/records, for the pages.")
+    ] = False,
+    force: ForceOption = False,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Run one chapter and keep its record."""
+    from effnotes.runner import kept
+    from effnotes.runner.build import plan_chapter, run_plans
+    from effnotes.runner.progress import Reporter
+    from effnotes.runner.records import write_atomically
+
+    project = Project.find(build_dir=build_dir)
+    chosen = profile_of(project, profile)
+    values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
+    if keep and (profile != kept.KEPT_PROFILE or values):
+        raise UsageError(f"--keep is for the profile '{kept.KEPT_PROFILE}' as it stands: {kept.keep_command(chapter)}, with no -p.")
+    plan = plan_chapter(project, chapter, chosen, values)
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
+    with Reporter(_console()) as reporter:
+        finished = run_plans(project, [plan], reporter, force=force)[chapter]
+        if out is not None:
+            write_atomically(out / f"{chapter}.ipynb", finished.notebook_path.read_bytes())
+            write_atomically(out / "record.json", (finished.directory / "record.json").read_bytes())
+        if keep:
+            reporter.say(f"kept: {_relative(kept.keep(project, plan.chapter, finished.record))}")
+        reporter.say(f"notebook: {_relative(out / f'{chapter}.ipynb' if out else finished.notebook_path)}")
+
+
+@app.command()
+def params(
+    chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None,
+) -> None:
+    """List the parameters of a chapter with type, default and help."""
+    project = Project.find()
+    chosen = [project.chapter(chapter)] if chapter else list(project.chapters.values())
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for item in chosen:
+        table = Table("parameter", "type", "default", "help", title=f"{item.name}: {item.title}", title_justify="left")
+        for parameter in item.parameters.values():
+            table.add_row(parameter.name, _plain(parameter.annotation), _plain(repr(parameter.default)), _plain(parameter.help))
+        console.print(table)
+
+
+@app.command()
+def claims(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a claim, in a list.")] = False,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """List every registered claim with what each chapter's latest finished run measured."""
+    from effnotes.claims import join, load_register
+    from effnotes.runner.records import RecordStore
+
+    project = Project.find(build_dir=build_dir)
+    store = RecordStore(project.build_dir / "runs")
+    register = load_register(project.root / "book" / "claims.yaml")
+    latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
+    measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
+    rows = join(register, measured)
+    for row in rows:
+        row["profile"] = latest[row["chapter"]]["profile"] if row["chapter"] in latest else None
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table("claim", "published", "estimate", "95% interval", "unit", "verdict", title_justify="left")
+    for row in rows:
+        table.add_row(
+            f"{row['id']}\n{row['statement']}",
+            _plain(row["published"] or "–"),
+            _number(row["estimate"]),
+            "–" if row["interval"] is None else f"{_number(row['interval'][0])} to {_number(row['interval'][1])}",
+            _plain(row["unit"]),
+            row["verdict"],
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def profile_of(project: Project, name: str) -> Any:
+    """Return the profile, after checking its values for every chapter: a wrong file is refused before anything is run."""
+    from effnotes.runner.parameters import resolve
+
+    profile = project.profile(name)
+    for chapter in project.chapters.values():
+        resolve(chapter.parameters, [(f"book/profiles.yaml, '{name}'", profile.values.get(chapter.name, {}))], chapter.name)
+    return profile
+
+
+def _overrides_by_chapter(project: Project, assignments: list[str], selected: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    overrides: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        target, value = split_assignment(text)
+        chapter, dot, name = target.partition(".")
+        if not dot:
+            raise UsageError(
+                f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {', '.join(project.chapters)}."
+            )
+        if project.chapter(chapter).name not in selected:
+            raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
+        overrides.setdefault(chapter, {})[name] = parse_value(value, target)
+    return overrides
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _relative(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _console() -> Console:
+    return Console(stderr=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    try:
+        app(standalone_mode=True)
+    except UsageError as error:
+        _fail(error, 2)
+    except BuildError as error:
+        _fail(error, 1)
+    except OSError as error:
+        _fail(error, 1)
+
+
+def _fail(message: object, status: int) -> None:
+    typer.echo(f"effnotes: {message}", err=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""Run one chapter in a kernel of its own and return the executed notebook with its record.
+
+`execute_chapter` takes text and a plain dictionary and returns bytes and a plain dictionary, so that it runs alike in a process on
+this machine and on a worker of a cluster that shares no file system with it.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+import psutil
+
+from effnotes.runner import environment, keys
+
+CLAIM_MIME_TYPE = "application/vnd.effnotes.claim+json"
+ProgressCallback = Callable[[int, int], None]  # number of cells done, number of cells
+
+_KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_MEMORY_SAMPLING_INTERVAL_S = 0.5
+
+
+class Task(TypedDict):
+    """All that a run needs beside the chapter's source; plain data."""
+
+    chapter: str
+    key: str
+    key_parts: dict[str, str]
+    profile: str
+    parameters: list[dict[str, Any]]  # name, annotation, default, value, help
+    packages: list[str]  # distributions whose versions the record states
+    claims: list[dict[str, Any]]  # the chapter's entries of the claim register
+    library: str  # digest of the library's source, which a worker elsewhere must share
+    commit: dict[str, Any] | None
+    cell_timeout_s: int
+    threads: int
+    directory: str | None  # working directory of the kernel; None: one of its own
+    cache_dir: str | None  # where the chapter keeps finished parts, to resume after a kill
+
+
+class LibraryMismatchError(RuntimeError):
+    """The worker's copy of the library is not the one that the build was planned with."""
+
+
+def execute_chapter(
+    source: str, task: Task, progress: ProgressCallback | None = None, gpu: str | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    """Execute a chapter and return the notebook, as bytes of an ``.ipynb`` file, and its record.
+
+    An error in a cell is no exception here: the record then has the status ``failed`` and says which cell, line and error.
+
+    Args:
+        source: the chapter's py:percent source.
+        task: the plan of the run.
+        progress: called after each code cell.
+        gpu: index of the GPU that this run may use, where there are several.
+
+    Raises:
+        LibraryMismatchError: the library's source here differs from the one that the task was planned with.
+    """
+    if keys.library_digest() != task["library"]:
+        raise LibraryMismatchError(
+            "this worker has another version of effnotes than the build was planned with;"
+            " install the same checkout on every worker and start them again."
+        )
+    import jupytext
+    from nbformat import NotebookNode, writes
+    from nbformat.v4 import new_code_cell
+
+    notebook: NotebookNode = jupytext.reads(source, fmt="py:percent")
+    notebook.metadata["kernelspec"] = dict(_KERNEL_SPEC)
+    closing = f"from effnotes.runner.environment import display_environment\ndisplay_environment({task['packages']!r})"
+    notebook.cells.append(new_code_cell(closing, metadata={"tags": ["effnotes-environment"]}))
+
+    started = datetime.now(UTC)
+    clock = time.monotonic()
+    with _private_directory() as private:
+        executed, error, peak = _run_notebook(notebook, source, task, private, progress, gpu)
+    record: dict[str, Any] = {
+        "format": keys.RECORD_FORMAT,
+        "chapter": task["chapter"],
+        "key": task["key"],
+        "key_parts": task["key_parts"],
+        "status": "failed" if error else "finished",
+        "profile": task["profile"],
+        "parameters": task["parameters"],
+        "seeds": _seeds(task["parameters"]),
+        "environment": _take_environment(executed),
+        "commit": task["commit"],
+        "started": started.isoformat(timespec="seconds"),
+        "duration_s": round(time.monotonic() - clock, 1),
+        "peak_memory_bytes": peak,
+        "cells": [
+            {"index": index, "duration_s": cell.metadata.get("papermill", {}).get("duration")}
+            for index, cell in enumerate(executed.cells)
+            if cell.cell_type == "code"
+        ],
+        "claims": _claims(executed),
+        "error": error,
+    }
+    for cell in executed.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    executed.metadata.pop("papermill", None)
+    replacements = _private_paths(task)
+    text = _scrub(writes(executed), replacements)
+    record = json.loads(_scrub(json.dumps(record, ensure_ascii=False), replacements))
+    return text.encode(), record
+
+
+def _run_notebook(
+    notebook: Any, source: str, task: Task, private: Path, progress: ProgressCallback | None, gpu: str | None
+) -> tuple[Any, dict[str, Any] | None, int]:
+    """Execute `notebook` with papermill; return it with its outputs, the error if there was one, and the peak memory."""
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    done = 0
+
+    def count_cell(**_: Any) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(min(done, total), total)
+
+    register = private / "claims.yaml"
+    register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
+    threads = str(task["threads"])
+    kernel_environment = {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+        "EFFNOTES_CLAIMS": str(register),
+        # A reader's own start-up files and fonts cache must not change what a chapter shows.
+        "IPYTHONDIR": str(private / "ipython"),
+        "PYTHONHASHSEED": "0",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    if task["cache_dir"]:
+        kernel_environment["EFFNOTES_CACHE_DIR"] = task["cache_dir"]
+    if gpu is not None:
+        kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
+    kernel_directory = task["directory"] or str(private)
+    meter = _MemoryMeter()
+    output_path = private / "executed.ipynb"
+    kernel_log = private / "kernel.log"
+    # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
+    values = {item["name"]: item["value"] for item in task["parameters"] if item["value"] != item["default"]}
+    exception: Exception | None = None
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output_path,
+            parameters=values,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            execution_timeout=task["cell_timeout_s"],
+            resources={"metadata": {"path": kernel_directory}},
+            kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, meter),
+            # Parallel kernels on the IPC transport need an address each, or they share a socket.
+            config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
+            on_cell_executed=count_cell,
+        )
+    except (PapermillExecutionError, CellTimeoutError) as error:
+        exception = error
+    except OSError:
+        raise  # a full disk is the build's to report, not a fault of the chapter
+    except Exception as error:  # a kernel that died or did not start
+        exception = error
+    finally:
+        meter.stop()
+    executed = nbformat.read(output_path, as_version=4) if output_path.is_file() else notebook
+    if exception is None:
+        return executed, None, meter.peak_bytes
+    if isinstance(exception, PapermillExecutionError):
+        # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
+        executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    return executed, _describe_error(executed, source, exception, task["cell_timeout_s"], _last_line(kernel_log)), meter.peak_bytes
+
+
+def _describe_error(executed: Any, source: str, exception: Exception, timeout_s: int, last_words: str) -> dict[str, Any]:
+    """Say in plain data which cell failed, on which line of the chapter's source, and why.
+
+    Args:
+        executed: the notebook with what papermill noted about each cell.
+        source: the chapter's source.
+        exception: what ended the execution.
+        timeout_s: the limit for one cell.
+        last_words: the last line that the kernel's process wrote itself.
+    """
+    from nbclient.exceptions import CellTimeoutError
+
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    started = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
+    failed = started[-1] if started else None
+    output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
+    if isinstance(exception, CellTimeoutError):
+        name, message = (
+            "CellTimeoutError",
+            f"the cell took longer than {timeout_s} s, the profile's limit for one cell",
+        )
+    elif output is not None:
+        name, message = str(output.ename), str(output.evalue)
+    else:
+        name, message = type(exception).__name__, str(exception).strip()
+        if last_words:
+            message += f" ({last_words})"
+    error: dict[str, Any] = {
+        "name": name,
+        "message": _ANSI.sub("", message),
+        "cell": None,
+        "line": None,
+        "source": None,
+    }
+    if failed is None:
+        return error
+    error["cell"] = code.index(failed) + 1
+    error["cells"] = len(code) - 1  # without the closing cell that the runner added
+    traceback = _ANSI.sub("", "\n".join(output.traceback)) if output is not None else ""
+    offsets = [int(number) for number in re.findall(r"Cell In\[\d+\], line (\d+)", traceback)]
+    if not offsets and (match := re.search(r"File <[^>]*>:(\d+)", traceback)):
+        offsets = [int(match.group(1))]
+    offset = offsets[0] if offsets else 1
+    lines = failed.source.splitlines()
+    error["source"] = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
+    start = _first_line(source, failed.source)
+    error["line"] = None if start is None else start + offset - 1
+    return error
+
+
+def _first_line(source: str, cell: str) -> int | None:
+    """Return the line of `source`, from 1, on which the text of `cell` starts; None for a cell that the runner added."""
+    position = source.find(cell)
+    return None if position < 0 or not cell.strip() else source.count("\n", 0, position) + 1
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "_MemoryMeter") -> type:
+    """Return a kernel manager that starts this very interpreter, with `extra_environment`, whatever kernels are installed."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class SlotKernelManager(AsyncKernelManager):  # type: ignore[misc]
+        """A kernel of the interpreter that runs the book, in the environment of its slot."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                display_name=_KERNEL_SPEC["display_name"],
+                language=_KERNEL_SPEC["language"],
+            )
+
+        async def _async_pre_start_kernel(self, **kw: Any) -> Any:
+            kw["env"] = {**os.environ, **kw.get("env", {}), **extra_environment}
+            return await super()._async_pre_start_kernel(**kw)
+
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+            with log.open("w", encoding="utf-8") as output:
+                await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": output, "stderr": output})
+
+        async def _async_post_start_kernel(self, **kw: Any) -> None:
+            await super()._async_post_start_kernel(**kw)
+            if self.provisioner is not None and getattr(self.provisioner, "pid", None):
+                meter.start(self.provisioner.pid)
+
+    return SlotKernelManager
+
+
+class _MemoryMeter:
+    """Samples the resident memory of a kernel and of the processes that it started."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, pid: int) -> None:
+        self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _sample(self, pid: int) -> None:
+        while not self._stop.is_set():
+            try:
+                kernel = psutil.Process(pid)
+                self.peak_bytes = max(
+                    self.peak_bytes,
+                    sum(_resident_bytes(process) for process in (kernel, *kernel.children(recursive=True))),
+                )
+            except psutil.Error:
+                return
+            self._stop.wait(_MEMORY_SAMPLING_INTERVAL_S)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it ended between the listing and the reading
+        return 0
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
+    """Yield a directory for sockets and scratch files with a path short enough for a socket's address."""
+    directory = Path(tempfile.mkdtemp(prefix="effnotes-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _take_environment(notebook: Any) -> dict[str, Any] | None:
+    """Remove the runner's closing cell from `notebook` and return what it told, None if it was not reached."""
+    report = None
+    for cell in notebook.cells:
+        if "effnotes-environment" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                report = output.get("data", {}).get(environment.MIME_TYPE, report)
+    notebook.cells = [cell for cell in notebook.cells if "effnotes-environment" not in cell.metadata.get("tags", [])]
+    return report
+
+
+def _claims(notebook: Any) -> list[dict[str, Any]]:
+    return [
+        output["data"][CLAIM_MIME_TYPE]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if CLAIM_MIME_TYPE in output.get("data", {})
+    ]
+
+
+def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
+    """Return the values of the parameters called ``seed`` or ``seeds``."""
+    seeds: list[int] = []
+    for item in parameters:
+        if item["name"] in {"seed", "seeds"} and item["value"] is not None:
+            seeds.extend(item["value"] if isinstance(item["value"], list) else [item["value"]])
+    return seeds
+
+
+def _private_paths(task: Task) -> list[tuple[str, str]]:
+    """Return the paths of this machine that must not be shown, longest first, each with what is shown instead."""
+    paths = {
+        str(Path.home()): "~",
+        tempfile.gettempdir(): "<temporary directory>",
+        sys.prefix: "<environment>",
+        sys.base_prefix: "<python>",
+        str(Path(keys.effnotes.__file__).parent): "effnotes",
+    }
+    if task["directory"]:
+        paths[task["directory"]] = "."
+    for item in task["parameters"]:
+        value = item["value"]
+        if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
+            paths[value] = f"…/{Path(value).name}"
+    pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
+    return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
+
+
+def _scrub(text: str, replacements: list[tuple[str, str]]) -> str:
+    """Replace each path, where it stands as a whole prefix of path components, in a JSON text."""
+    for path, shown in replacements:
+        escaped = json.dumps(path, ensure_ascii=False)[1:-1]
+        text = re.sub(re.escape(escaped) + r"(?![\w.-])", lambda _match, shown=shown: shown, text)
+    return text

@@ -1,0 +1,191 @@
+"""The checkout: which chapters the book has, in which order, and the parameter values of each profile."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from effnotes.runner.errors import UsageError, nearest
+from effnotes.runner.parameters import Parameter, declared_parameters
+
+ProfileName = Literal["smoke", "quick", "full", "paper"]
+PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
+
+_CELL_MARKER = re.compile(r"^# %%(?P<rest>.*)$")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a py:percent source: its kind, its tags, its text and the line on which the text starts (from 1)."""
+
+    kind: Literal["code", "markdown"]
+    tags: tuple[str, ...]
+    source: str
+    first_line: int
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One executable chapter of the book, known by its source text alone."""
+
+    name: str
+    page: str
+    source: str
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the source in order."""
+        return tuple(_cells(self.source))
+
+    @cached_property
+    def title(self) -> str:
+        """The first top-level heading of the chapter's prose, or its name."""
+        for cell in self.cells:
+            if cell.kind == "markdown" and (match := re.search(r"^# (?!#)(.+)$", cell.source, re.MULTILINE)):
+                return match.group(1).strip()
+        return self.name
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """The declared parameters by name.
+
+        Raises:
+            UsageError: there is more than one parameters cell, or a declaration is not allowed.
+        """
+        tagged = [cell for cell in self.cells if cell.kind == "code" and "parameters" in cell.tags]
+        if len(tagged) > 1:
+            raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
+        if not tagged:
+            return {}
+        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of parameter values and the longest time that one cell may take."""
+
+    name: str
+    cell_timeout_s: int
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of the book, read from `root`; everything made from it goes to `build_dir`."""
+
+    root: Path
+    build_dir: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None, build_dir: Path | None = None) -> "Project":
+        """Find the checkout that holds the directory `start` (default: the working directory).
+
+        Raises:
+            UsageError: no parent directory holds ``_toc.yml`` and ``book/``.
+        """
+        start = (start or Path.cwd()).resolve()
+        for candidate in (start, *start.parents):
+            if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
+                return cls(candidate, (build_dir or candidate / "_build").resolve())
+        raise UsageError(
+            "this directory is not inside a checkout of the book (no _toc.yml beside book/ here or above);"
+            " change to the checkout and run the command again."
+        )
+
+    @cached_property
+    def chapters(self) -> dict[str, Chapter]:
+        """The executable chapters by name, in the order of ``_toc.yml``."""
+        chapters: dict[str, Chapter] = {}
+        for page in _toc_pages(_read_yaml(self.root / "_toc.yml")):
+            path = self.root / f"{page}.py"
+            if path.is_file():
+                chapters[path.stem] = Chapter(path.stem, page, path.read_text(encoding="utf-8"))
+        return chapters
+
+    def chapter(self, name: str) -> Chapter:
+        """Return the chapter called `name`.
+
+        Raises:
+            UsageError: there is none; the message names those that exist.
+        """
+        if name not in self.chapters:
+            known = ", ".join(self.chapters) or "none"
+            raise UsageError(f"there is no chapter '{name}'.{nearest(name, self.chapters)} Chapters: {known}.")
+        return self.chapters[name]
+
+    @cached_property
+    def register(self) -> list[dict[str, Any]]:
+        """The entries of ``book/claims.yaml`` as written."""
+        return list(_read_yaml(self.root / "book" / "claims.yaml") or [])
+
+    def profile(self, name: str) -> Profile:
+        """Return the profile called `name`, from ``book/profiles.yaml``.
+
+        Raises:
+            UsageError: the name is unknown, or the file names a chapter or a setting that does not exist.
+        """
+        if name not in PROFILES:
+            raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
+        path = self.root / "book" / "profiles.yaml"
+        declared = (_read_yaml(path) or {}).get(name)
+        if not isinstance(declared, dict):
+            raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
+        unknown = set(declared) - {"cell_timeout_s", "chapters"}
+        timeout = declared.get("cell_timeout_s")
+        values = declared.get("chapters") or {}
+        if unknown or not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 1:
+            raise UsageError(
+                f"book/profiles.yaml, '{name}': allowed are cell_timeout_s (whole seconds, at least 1) and chapters;"
+                f" found {declared!r}."
+            )
+        for chapter in values:
+            if chapter not in self.chapters:
+                raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
+        return Profile(name, timeout, values)
+
+
+def _read_yaml(path: Path) -> Any:
+    shown = f"{path.parent.name}/{path.name}" if path.parent.name == "book" else path.name
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{shown} is missing from the checkout.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{shown} is no valid YAML: {error}") from None
+
+
+def _toc_pages(toc: Any) -> Iterator[str]:
+    """Yield the page names of a Jupyter Book table of contents, depth first."""
+    if isinstance(toc, dict):
+        for key in ("root", "file"):
+            if key in toc:
+                yield str(toc[key]).removesuffix(".py").removesuffix(".md")
+        for key in ("parts", "chapters", "sections"):
+            yield from _toc_pages(toc.get(key))
+    elif isinstance(toc, list):
+        for entry in toc:
+            yield from _toc_pages(entry)
+
+
+def _cells(source: str) -> Iterator[Cell]:
+    """Split a py:percent source at its markers; a leading YAML header in comments is not a cell."""
+    lines = source.splitlines()
+    starts = [number for number, line in enumerate(lines) if _CELL_MARKER.match(line)]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        match = _CELL_MARKER.match(lines[start])
+        assert match is not None
+        rest = match.group("rest")
+        body = lines[start + 1 : end]
+        while body and not body[-1].strip():
+            body.pop()
+        kind: Literal["code", "markdown"] = "code"
+        if "[markdown]" in rest or "[md]" in rest:
+            kind = "markdown"
+            body = [re.sub(r"^# ?", "", line) for line in body]
+        tags = re.search(r"tags=\[([^\]]*)\]", rest)
+        names = tuple(re.findall(r"""["']([^"']+)["']""", tags.group(1))) if tags else ()
+        yield Cell(kind, names, "\n".join(body), start + 2)

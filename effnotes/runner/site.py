@@ -1,0 +1,94 @@
+"""Render the staged book with Jupyter Book and put the pages in place at once."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from effnotes.runner.errors import BuildError
+from effnotes.runner.records import write_atomically
+
+_WARNING_LINES_SHOWN = 40
+
+
+def build_site(stage: Path, build_dir: Path) -> Path:
+    """Render `stage` to ``html/`` under `build_dir` and return the path of its first page.
+
+    Rendering goes on in a directory of its own and the pages are swapped in when all are there, so a reader never meets
+    half a book. Warnings are errors.
+
+    Raises:
+        BuildError: Jupyter Book failed or warned; the message holds its warnings and where its whole output lies.
+    """
+    site = build_dir / "site"
+    rendered = site / "_build" / "html"
+    stamp = site / "rendered-from"
+    digest = _tree_digest(stage)
+    if not (rendered / "index.html").is_file() or not stamp.is_file() or stamp.read_text() != digest:
+        stamp.unlink(missing_ok=True)
+        _run_jupyter_book(stage, site, build_dir / "jupyter-book.log")
+        write_atomically(stamp, digest.encode())
+    _swap_in(rendered, build_dir / "html")
+    return build_dir / "html" / "index.html"
+
+
+def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
+    command = [
+        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *("build", "-W", "-n", "--keep-going", "--path-output", str(site), str(stage)),
+    ]
+    result = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
+    )
+    log.write_text(result.stdout, encoding="utf-8")
+    if result.returncode == 0:
+        return
+    # Sphinx does not repeat the warnings of pages that it has already read: the next build has to read all of them again.
+    shutil.rmtree(site, ignore_errors=True)
+    lines = result.stdout.splitlines()
+    telling = [line for line in lines if "WARNING" in line or "ERROR" in line or "Error" in line] or lines
+    shown = "\n  ".join(telling[-_WARNING_LINES_SHOWN:]).replace(f"{stage}{os.sep}", "")
+    raise BuildError(
+        f"Jupyter Book could not render the pages without warnings (whole output: {log.parent.name}/{log.name}):\n  {shown}"
+    )
+
+
+def _swap_in(rendered: Path, target: Path) -> None:
+    if target.is_dir() and _tree_state(target) == _tree_state(rendered):
+        return
+    incoming = target.with_name("html.incoming")
+    outgoing = target.with_name("html.outgoing")
+    for leftover in (incoming, outgoing):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(rendered, incoming)
+    if target.exists():
+        target.rename(outgoing)
+    incoming.rename(target)
+    shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def _tree_state(directory: Path) -> dict[str, tuple[int, int]]:
+    """Map each file to its size and time of change, which copying preserves."""
+    return {
+        path.relative_to(directory).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def _tree_digest(stage: Path) -> str:
+    """Digest what a rendering depends on: the staged files and the extension that renders them."""
+    extension = Path(__file__).with_name("sphinx_extension.py")
+    digest = hashlib.sha256(extension.read_bytes())
+    for path in sorted(item for item in stage.rglob("*") if item.is_file()):
+        digest.update(f"{path.relative_to(stage).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

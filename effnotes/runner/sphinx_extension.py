@@ -1,0 +1,346 @@
+"""Sphinx extension of the book: the scoreboard, the table of runs, and notes where a chapter was not run.
+
+The directives read ``_data/build.json`` beside the page, which `effnotes build` writes when it stages the
+book. Where that file does not exist, Sphinx was started by hand on the sources, and a note says which command
+runs the chapters.
+"""
+
+import json
+import math
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jupytext
+from docutils import nodes
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+from sphinx.writers.html5 import HTML5Translator
+
+from effnotes.claims import Claim, Source, join
+
+_BUILD_FORMAT = 1
+_VERDICTS = ("shown", "contradicted", "not settled")
+_NOT_MEASURED = "not measured"
+_NONE = "–"
+
+
+class header_cell(nodes.entry):  # type: ignore[misc]  # docutils has no types
+    """A table cell that heads a row or a column; ``scope`` is ``"row"`` or ``"col"``."""
+
+
+def _visit_header_cell(translator: HTML5Translator, node: header_cell) -> None:
+    start = len(translator.body)
+    translator.visit_entry(node)
+    translator.body[start] = translator.body[start].replace("<th", f'<th scope="{node["scope"]}"', 1)
+
+
+def _depart_header_cell(translator: HTML5Translator, node: header_cell) -> None:
+    translator.depart_entry(node)
+
+
+def _visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
+    # docutils gives an entry the deprecated role doc-biblioentry, which is not allowed as an item of its own list.
+    start = len(translator.body)
+    HTML5Translator.visit_citation(translator, node)
+    for index in range(start, len(translator.body)):
+        translator.body[index] = translator.body[index].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def _depart_citation(translator: HTML5Translator, node: nodes.citation) -> None:
+    HTML5Translator.depart_citation(translator, node)
+
+
+class _BuildDirective(SphinxDirective):
+    """A directive that shows something of the build that made the page."""
+
+    def read_build(self) -> dict[str, Any] | None:
+        """Return the content of ``_data/build.json`` beside the page, or None where no build wrote one.
+
+        Raises:
+            DirectiveError: the file is not of the format that this version reads.
+        """
+        path = Path(self.env.doc2path(self.env.docname)).parent / "_data" / "build.json"
+        self.env.note_dependency(str(path))
+        if not path.is_file():
+            return None
+        build: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if build.get("format") != _BUILD_FORMAT:
+            raise self.error(
+                f"{path.name} has the format {build.get('format')!r}; this version of effnotes reads {_BUILD_FORMAT}."
+                " Build the book again with 'make book'."
+            )
+        return build
+
+    def page_of(self, chapter: dict[str, Any]) -> str:
+        """Return the address of a chapter's page, seen from this page."""
+        return f"{posixpath.relpath(chapter['page'], posixpath.dirname(self.env.docname))}.html"
+
+    def table(
+        self,
+        name: str,
+        caption: str,
+        header: Sequence[str],
+        rows: Iterable[Sequence[list[nodes.Node]]],
+        widths: Sequence[int],
+    ) -> nodes.Node:
+        """Return a captioned table, the first cell of each row heading it.
+
+        A container of its own lets a wide table scroll on a narrow screen.
+        """
+        group = nodes.tgroup(cols=len(header))
+        group += [nodes.colspec(colwidth=width, stub=int(i == 0)) for i, width in enumerate(widths)]
+        head = nodes.row()
+        for text in header:
+            head += header_cell("", nodes.paragraph("", text), scope="col")
+        body = nodes.tbody()
+        for cells in rows:
+            body += nodes.row(
+                "",
+                header_cell("", *cells[0], scope="row"),
+                *(nodes.entry("", *cell) for cell in cells[1:]),
+            )
+        group += [nodes.thead("", head), body]
+        table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table"], names=[name])
+        self.set_source_info(table)
+        self.state.document.note_explicit_target(table)
+        return nodes.container("", table, classes=["effnotes-scroll"])
+
+
+class Scoreboard(_BuildDirective):
+    """``{scoreboard}``: every registered claim with its published figure, what was measured, and the verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the count of verdicts and the table, or a note where there is no build."""
+        build = self.read_build()
+        if build is None:
+            return [_not_run_note("The scoreboard is filled in when the chapters are run.")]
+        measured = _measured_claims(build, "record")
+        kept = {row["id"]: row for row in _measured_claims(build, "kept")}
+        pages = {chapter["name"]: self.page_of(chapter) for chapter in build["chapters"]}
+        profile = build["profile"]
+        return [
+            *_verdict_count(build),
+            self.table(
+                "scoreboard-table",
+                f"Registered claims: as published, in this build (profile {profile}) and in the kept record",
+                ("Claim", "Published", f"This build ({profile})", "Verdict", "Kept record (full)"),
+                [self.row(row, kept[row["id"]], pages) for row in measured],
+                (32, 18, 18, 14, 18),
+            ),
+        ]
+
+    def row(self, claim: dict[str, Any], kept: dict[str, Any], pages: dict[str, str]) -> list[list[nodes.Node]]:
+        """Return the cells of one claim; its name leads to its card where the chapter shows one."""
+        name: nodes.Node = nodes.literal("", claim["id"])
+        if claim["verdict"] != _NOT_MEASURED:
+            anchor = f"claim-{claim['id'].replace('.', '-')}"
+            name = nodes.reference("", "", name, refuri=f"{pages[claim['chapter']]}#{anchor}")
+        published = [
+            nodes.paragraph("", claim["published"] or "no figure given"),
+            self.fine_print(f"{{cite:p}}`{claim['source']['key']}`, {claim['source']['where']}"),
+        ]
+        verdict = [nodes.paragraph("", "", _badge(claim["verdict"])), self.fine_print(claim["reason"])]
+        in_kept = self.measurement(kept)
+        if kept["verdict"] == _NOT_MEASURED:
+            in_kept.append(self.fine_print("No full run is kept."))
+        else:
+            in_kept.append(nodes.paragraph("", "", _badge(kept["verdict"])))
+        return [
+            [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"])],
+            published,
+            self.measurement(claim),
+            verdict,
+            in_kept,
+        ]
+
+    def measurement(self, claim: dict[str, Any]) -> list[nodes.Node]:
+        """Return estimate, interval, unit and number of units, or a dash where nothing was measured."""
+        if claim["estimate"] is None:
+            return [nodes.paragraph("", _NONE)]
+        if claim["interval"] is None:
+            value = format_number(claim["estimate"])
+        else:
+            low, high = claim["interval"]
+            estimate, low, high = (format_number(x, high - low) for x in (claim["estimate"], low, high))
+            value = f"{estimate} [{low}, {high}]"
+        return [
+            nodes.paragraph("", value, classes=["effnotes-number"]),
+            self.fine_print(f"{claim['unit']}; {claim['n_units']} units ({claim['unit_of_analysis']})"),
+        ]
+
+    def fine_print(self, markdown: str) -> nodes.paragraph:
+        """Return a paragraph of small inline Markdown."""
+        children, messages = self.parse_inline(markdown, lineno=self.lineno)
+        return nodes.paragraph("", "", *children, *messages, classes=["effnotes-fine"])
+
+
+class VerdictCount(_BuildDirective):
+    """``{verdict-count}``: one sentence on how many claims were shown, contradicted and left open."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sentence, or nothing where there is no build."""
+        build = self.read_build()
+        return [] if build is None else _verdict_count(build)
+
+
+class RunTable(_BuildDirective):
+    """``{run-table}``: which run of each chapter these pages show."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, or a note where there is no build."""
+        build = self.read_build()
+        if build is None:
+            return [_not_run_note("The table of runs is filled in when the chapters are run.")]
+        header = (
+            "Chapter",
+            "Profile",
+            "Status",
+            "Started (UTC)",
+            "Time",
+            "Peak memory",
+            "Device",
+            "Commit",
+            "Key",
+        )
+        rows = [self.row(chapter) for chapter in build["chapters"]]
+        return [self.table("run-table", "The runs that these pages show", header, rows, (18, 8, 9, 14, 9, 10, 12, 10, 10))]
+
+    def row(self, chapter: dict[str, Any]) -> list[list[nodes.Node]]:
+        """Return the cells of one chapter."""
+        name = nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))
+        record = chapter["record"]
+        if record is None:
+            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", "not run")], *[[]] * 6]
+        commit = record["commit"]
+        texts = [
+            record["profile"],
+            record["status"],
+            record["started"][:16].replace("T", " "),
+            format_duration(record["duration_s"]),
+            format_memory(record["peak_memory_bytes"]),
+            (record["environment"] or {}).get("device") or _NONE,
+            _NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
+            record["key"][:8],
+        ]
+        return [[name], *([nodes.paragraph("", text)] for text in texts)]
+
+
+def format_number(value: float, spread: float = 0.0) -> str:
+    """Write a number with a true minus sign: to two digits of `spread` where there is one, else three digits."""
+    if value == 0:
+        return "0"
+    decimals = min(max(1 - math.floor(math.log10(spread)), 0), 9) if spread > 0 else None
+    text = f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in the two largest units that matter: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_memory(size: int | None) -> str:
+    """Write a size in bytes as MiB or GiB; a dash where it is not known."""
+    if size is None:
+        return _NONE
+    mebibytes = size / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def _measured_claims(build: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """Join the register with what the chapters' records hold; `kind` is ``"record"`` or ``"kept"``."""
+    register = {entry["id"]: Claim(**{**entry, "source": Source(**entry["source"])}) for entry in build["claims"]}
+    records = [chapter[kind] for chapter in build["chapters"] if chapter[kind]]
+    return join(register, [claim for record in records for claim in record["claims"] if claim["id"] in register])
+
+
+def _badge(verdict: str) -> nodes.inline:
+    return nodes.inline("", verdict, classes=["effnotes-verdict", f"effnotes-verdict--{verdict.replace(' ', '-')}"])
+
+
+def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
+    counts = Counter(row["verdict"] for row in _measured_claims(build, "record"))
+    total = counts.total()
+    noun = "claim is" if total == 1 else "claims are"
+    paragraph = nodes.paragraph()
+    paragraph += nodes.Text(f"{total} published {noun} registered; in this build (profile {build['profile']}): ")
+    listed = [verdict for verdict in (*_VERDICTS, _NOT_MEASURED) if counts[verdict] or verdict in _VERDICTS]
+    for position, verdict in enumerate(listed):
+        paragraph += [nodes.Text(("" if position == 0 else ", ") + f"{counts[verdict]} "), _badge(verdict)]
+    paragraph += nodes.Text(".")
+    return [paragraph]
+
+
+def _not_run_note(text: str) -> nodes.note:
+    return nodes.note(
+        "",
+        nodes.paragraph(
+            "",
+            "",
+            nodes.Text(f"{text} Nothing was run for this page: type "),
+            nodes.literal("", "make book"),
+            nodes.Text(", or "),
+            nodes.literal("", "effnotes build"),
+            nodes.Text(" where the package is installed, and open "),
+            nodes.literal("", "_build/html/index.html"),
+            nodes.Text("."),
+        ),
+        classes=["effnotes-not-run"],
+    )
+
+
+def read_chapter(text: str) -> NotebookNode:
+    """Read a chapter's source (py:percent) as a notebook without outputs.
+
+    A cell that would draw a numbered figure gets a line of text in its place, so that the figures keep their
+    numbers and captions and the references to them lead somewhere.
+    """
+    notebook: NotebookNode = jupytext.reads(text, fmt="py:percent")
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):
+            placeholder = "*The figure is drawn when the chapter is run.*"
+            cell.outputs = [new_output("display_data", data={"text/markdown": placeholder})]
+    return notebook
+
+
+def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
+    """Take out Open Graph's address of the page, which has to be absolute, while the site has no address."""
+    if not app.config.ogp_site_url and "metatags" in context:
+        context["metatags"] = re.sub(r'<meta property="og:url"[^>]*>\n?', "", context["metatags"])
+
+
+def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None:
+    """Say below the title of a chapter that is shown from its source that it has no outputs."""
+    if Path(app.env.doc2path(app.env.docname)).suffix != ".py":
+        return
+    title = next(iter(document.findall(nodes.title)), None)
+    if title is not None:
+        title.parent.insert(
+            title.parent.index(title) + 1,
+            _not_run_note("This is the source of the chapter, without outputs."),
+        )
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the directives and events with Sphinx."""
+    app.add_node(header_cell, html=(_visit_header_cell, _depart_header_cell))
+    app.add_node(nodes.citation, override=True, html=(_visit_citation, _depart_citation))
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("verdict-count", VerdictCount)
+    app.add_directive("run-table", RunTable)
+    app.connect("doctree-read", _note_chapter_without_outputs)
+    app.connect("html-page-context", _drop_relative_url, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,154 @@
+"""Lay out what Jupyter Book renders: prose, figures and executed notebooks, each notebook ending with what made it."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from effnotes.runner.keys import executed_source
+from effnotes.runner.project import Chapter, Project
+from effnotes.runner.records import StoredRun, write_atomically
+
+_CONFIGURATION = ("_config.yml", "_toc.yml")
+_INJECTED = "injected-parameters"
+_NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
+
+
+def stage_book(
+    project: Project,
+    runs: Mapping[str, StoredRun],
+    kept: Mapping[str, dict[str, Any]],
+    profile: str,
+) -> Path:
+    """Write the book's sources to ``stage/`` of the build directory and return that directory.
+
+    A file is written only where its content changes, so that Sphinx renders again only what is new.
+
+    Args:
+        project: the checkout.
+        runs: the finished run that each chapter is shown with; a chapter without one is staged as source, and says so.
+        kept: the kept record of the full profile by chapter.
+        profile: name of the profile that was asked for.
+    """
+    stage = project.build_dir / "stage"
+    files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in _CONFIGURATION}
+    for path in sorted((project.root / "book").rglob("*")):
+        if path.is_file() and not _NOT_STAGED.intersection(path.parts):
+            files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    listed = []
+    for chapter in project.chapters.values():
+        run = runs.get(chapter.name)
+        if run is not None:
+            del files[f"{chapter.page}.py"]
+            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, run)
+        listed.append(
+            {
+                "name": chapter.name,
+                "title": chapter.title,
+                "page": chapter.page,
+                "record": run.record if run else None,
+                "kept": kept.get(chapter.name),
+            }
+        )
+    summary = {"format": 1, "profile": profile, "chapters": listed, "claims": project.register}
+    files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
+    _mirror(files, stage)
+    return stage
+
+
+def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
+    """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
+    import jupytext
+    import nbformat
+    from nbformat.v4 import new_markdown_cell
+
+    executed = nbformat.read(run.notebook_path, as_version=4)
+    current = jupytext.reads(chapter.source, fmt="py:percent")
+    outputs = [cell for cell in executed.cells if cell.cell_type == "code" and not _is_injected(cell)]
+    injected = [cell for cell in executed.cells if _is_injected(cell)]
+    codes = [cell for cell in current.cells if cell.cell_type == "code"]
+    sources = [cell["source"] for cell in executed_source(chapter)]
+    if [cell.source for cell in outputs if "parameters" not in cell.metadata.get("tags", [])] == sources:
+        for shown, ran in zip(codes, outputs, strict=True):
+            shown.outputs = ran.outputs
+            shown.execution_count = ran.execution_count
+        cells = current.cells
+    else:
+        # An older run, shown because this build was told not to run the chapter: outputs go with the code that made them.
+        cells = [cell for cell in executed.cells if not _is_injected(cell)]
+    notebook = nbformat.v4.new_notebook(metadata=executed.metadata)
+    for cell in cells:
+        notebook.cells.append(cell)
+        if "parameters" in cell.metadata.get("tags", []) and injected:
+            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+            notebook.cells.extend(injected)
+    notebook.cells.append(new_markdown_cell(provenance(run.record)))
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
+        for output in cell.get("outputs", []):
+            _drop_object_addresses(output)
+    return nbformat.writes(notebook).encode()
+
+
+def _is_injected(cell: Any) -> bool:
+    return _INJECTED in cell.metadata.get("tags", [])
+
+
+def _drop_object_addresses(output: Any) -> None:
+    """Leave out the text form of a figure, which holds the address of an object."""
+    data = output.get("data", {})
+    if any(kind.startswith("image/") for kind in data):
+        data.pop("text/plain", None)
+
+
+def provenance(record: Mapping[str, Any]) -> str:
+    """Return a Markdown section that says what made a page: parameters, seeds, versions, device, commit, time and memory."""
+    surroundings = record["environment"] or {}
+    commit = record["commit"]
+    state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
+    facts = [
+        ("Profile", record["profile"]),
+        ("Seeds", ", ".join(map(str, record["seeds"])) or "none"),
+        ("Run on", record["started"].replace("T", " ").replace("+00:00", " UTC")),
+        ("Time", f"{record['duration_s']:.0f} s"),
+        ("Peak memory", f"{record['peak_memory_bytes'] / 2**30:.1f} GiB, kernel and its workers"),
+        ("Device", f"{surroundings.get('device')}, {surroundings.get('threads')} threads"),
+        ("Platform", f"Python {surroundings.get('python')}, {surroundings.get('platform')}"),
+        ("Commit", "not known" if commit is None else f"`{commit['revision'][:12]}`{state}"),
+        ("Record", f"`{record['key'][:16]}`"),
+    ]
+    lines = ["## What made this page", "", "| | |", "|:--|:--|"]
+    lines += [f"| {name} | {value} |" for name, value in facts]
+    lines += ["", "### Parameters of this run", "", "| Parameter | Value | Default | Meaning |", "|:--|:--|:--|:--|"]
+    lines += [
+        f"| `{item['name']}` | {_code(item['value'])} | {_code(item['default'])} | {_cell(item['help'])} |"
+        for item in record["parameters"]
+    ]
+    lines += ["", "### Versions", "", "| Package | Version |", "|:--|:--|"]
+    lines += [f"| {name} | {version} |" for name, version in surroundings.get("packages", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _code(value: Any) -> str:
+    return f"`{_cell(repr(value))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _mirror(files: Mapping[str, bytes], target: Path) -> None:
+    """Make `target` hold exactly `files`, touching only what differs."""
+    for path in sorted(target.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(target).as_posix() not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = target / name
+        if not path.is_file() or path.read_bytes() != content:
+            if path.is_dir():
+                shutil.rmtree(path)
+            write_atomically(path, content)

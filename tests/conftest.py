@@ -1,0 +1,128 @@
+"""A small book of its own for each test of the runner: real files, real commands, real processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+ADDITION = """\
+# %% [markdown]
+# # Addition
+#
+# Two numbers are added.
+
+# %% tags=["parameters"]
+first: int = 1  # the first number
+second: float = 2.0  # the second number
+pause_s: float = 0.0  # time that the first cell takes, in seconds
+label: str | None = None  # a name for the sum
+weights: list[float] = [0.5, 0.5]  # one weight a number
+
+# %%
+import time
+
+time.sleep(pause_s)
+total = first + second
+
+# %%
+print(f"total {total} {label}")
+"""
+
+MULTIPLICATION = """\
+# %% [markdown]
+# # Multiplication
+
+# %% tags=["parameters"]
+seeds: list[int] = [1, 2]  # numbers that are multiplied
+divide_by: int = 1  # what the product is divided by
+
+# %%
+product = 1
+for seed in seeds:
+    product *= seed
+
+# %%
+quotient = (
+    product
+    / divide_by
+)
+print("quotient", quotient)
+"""
+
+
+class Book:
+    """A checkout of a small book, and the command line run on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "book").mkdir(parents=True)
+        for name in ("_config.yml", "book/references.bib"):
+            source = CHECKOUT / name
+            (root / name).write_text(source.read_text() if source.is_file() else "")
+        if (CHECKOUT / "book" / "_static").is_dir():
+            shutil.copytree(CHECKOUT / "book" / "_static", root / "book" / "_static")
+        (root / "book" / "index.md").write_text("# A small book\n\nFor tests.\n")
+        (root / "book" / "claims.yaml").write_text("[]\n")
+        self.write_profiles("{}", timeout_s=60)
+        self.chapters = {}
+        self.add("addition", ADDITION)
+        self.add("multiplication", MULTIPLICATION)
+
+    def add(self, name: str, source: str) -> None:
+        (self.root / "book" / f"{name}.py").write_text(source)
+        self.chapters[name] = source
+        listed = "".join(f"  - file: book/{chapter}\n" for chapter in self.chapters)
+        (self.root / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{listed}")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        source = self.chapters[name]
+        assert old in source
+        self.add(name, source.replace(old, new))
+
+    def write_profiles(self, chapters: str, timeout_s: int) -> None:
+        text = "".join(
+            f"{name}:\n  cell_timeout_s: {timeout_s}\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper")
+        )
+        (self.root / "book" / "profiles.yaml").write_text(text)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "effnotes.runner.cli", *arguments]
+
+    def start(self, *arguments: str, **options) -> subprocess.Popen:
+        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": self.root}
+        return subprocess.Popen(self.command(*arguments), **{**settings, "start_new_session": True, **options})
+
+    def effnotes(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Run the command to its end; stdout and stderr come back joined."""
+        return subprocess.run(
+            self.command(*arguments),
+            **{
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.STDOUT,
+                "text": True,
+                "cwd": self.root,
+                "timeout": 120,
+                "check": False,
+                **options,
+            },
+        )
+
+    def records(self, chapter: str) -> list[Path]:
+        return sorted((self.root / "_build" / "runs" / chapter).glob("*/record.json"))
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(tmp_path / "checkout")
+
+
+@pytest.fixture
+def clean_environment() -> Callable[[], dict[str, str]]:
+    """The environment without what an outer build may have set."""
+    return lambda: {name: value for name, value in os.environ.items() if not name.startswith("EFFNOTES_")}

@@ -1,0 +1,89 @@
+"""The same function runs on a scheduler with workers that share no directory with the build, one of which is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+
+
+def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen, Path]:
+    directory.mkdir()
+    log = directory / "log"
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments], stdout=output, stderr=output, cwd=directory, env=environment
+        )
+    return process, log
+
+
+def wait_for(pattern: str, log: Path, timeout_s: float = 60.0) -> str:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        match = re.search(pattern, log.read_text())
+        if match:
+            return match.group(1)
+        time.sleep(0.2)
+    raise AssertionError(f"{pattern!r} never appeared in:\n{log.read_text()}")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler and two workers on the loopback interface, each in its own process with its own local directory."""
+    processes = []
+    try:
+        scheduler, log = start(
+            tmp_path / "scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0", "--no-dashboard"
+        )
+        processes.append(scheduler)
+        address = wait_for(r"Scheduler at:\s+(tcp://127\.0\.0\.1:\d+)", log)
+        workers = []
+        for name in ("one", "two"):
+            directory = tmp_path / f"worker-{name}"
+            worker, worker_log = start(
+                directory,
+                *("worker", address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard", "--nthreads", "1"),
+                *("--name", name, "--local-directory", str(directory / "local")),
+            )
+            processes.append(worker)
+            workers.append(worker)
+            wait_for(r"(Registered to)", worker_log)
+        yield address, workers
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_all_results_arrive_though_a_worker_is_killed(book, cluster):
+    address, workers = cluster
+    for number in range(4):
+        book.add(f"chapter_{number}", book.chapters["addition"].replace("pause_s: float = 0.0", "pause_s: float = 3.0"))
+    build = book.start("build", "--scheduler", address)
+    deadline = time.monotonic() + 60
+    while not book.records("addition") and not book.records("multiplication"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    output, _ = build.communicate(timeout=180)
+    assert build.returncode == 0, output
+    for name in book.chapters:
+        (path,) = book.records(name)
+        record = json.loads(path.read_text())
+        assert record["status"] == "finished", name
+    assert (book.root / "_build" / "html" / "index.html").is_file()
+
+
+def test_an_address_where_no_scheduler_answers_is_refused(book):
+    result = book.effnotes("build", "--scheduler", "tcp://127.0.0.1:9")
+    assert result.returncode == 2
+    assert "no scheduler answers" in result.stdout
+    assert book.records("addition") == []
