@@ -45,15 +45,18 @@ def bias_amplification(
 ) -> PerAttribute:
     """Bias amplification of each attribute with respect to a protected attribute.
 
-    Let G be the group in which the attribute is more frequent in training (group 1 if q_1 > q_0, else group
-    0). Then
+    Let G be the group in which the attribute is more frequent in training (group 1 if q_1 > q_0,
+    else group 0). Then
 
         BA_k = Σ_{i∈G} ŷ_ik / Σ_i ŷ_ik - Σ_{i∈G} y_ik / Σ_i y_ik,
 
     the share of predicted positives that lie in G minus the share of true positives that do. Positive: the
     skew of the data is amplified; negative: attenuated. With S the true share of G the range is [-S, 1 - S].
-    With r_g = predicted positives / true positives in group g and H the other group, BA = S (1 - S) (r_G -
-    r_H) / (S r_G + (1 - S) r_H): it is 0 when both groups are under-predicted by the same factor.
+    With r_g = predicted positives / true positives in group g and H the other group,
+
+        BA_k = S (1 - S) (r_G - r_H) / (S r_G + (1 - S) r_H):
+
+    it is 0 when both groups are under-predicted by the same factor.
 
     Groups are always those of the true labels. The direction comes from the training labels: taken from the
     predictions, or as an absolute value, it would make the bias positive by construction.

@@ -15,11 +15,15 @@ _ZERO_WEIGHT = 1e-8
 def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute:
     """R² of predicting each attribute's hard decision from those on all other attributes, by least squares.
 
-    For each k, column k is regressed on the other columns with an intercept, in sample: R²_k = 1 - RSS_k /
-    TSS_k, in [0, 1]. Adjusted for the r linearly independent predictors, 1 - (1 - R²_k) (n - 1) / (n - r -
-    1), which is at most 1, about 0 for unrelated columns and may be negative; plain R² of unrelated columns
-    is about r / n. All K regressions come from one inverse of the correlation matrix C, R²_k = 1 - 1 /
-    (C⁺)_kk, and R²_k = 1 for a column that is an exact linear combination of others.
+    For each k, column k is regressed in sample on the other columns, with an intercept. With n samples and r
+    linearly independent other columns:
+
+        R²_k = 1 - RSS_k / TSS_k, in [0, 1],
+        adjusted R²_k = 1 - (1 - R²_k) (n - 1) / (n - r - 1), at most 1 and possibly negative.
+
+    For unrelated columns the adjusted value is about 0, the plain one about r / n. All K regressions come from
+    one pseudo-inverse of the correlation matrix C, R²_k = 1 - 1 / (C⁺)_kk; a column that is an exact linear
+    combination of others has 1.
 
     True labels are related too: give them to the same function, and read predictions against labels.
 
@@ -28,8 +32,8 @@ def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute
         adjusted: for the number of predictors.
 
     Returns:
-        K values; undefined for a constant column, where no other column varies, and, adjusted, where n <= r +
-        1.
+        K values; undefined for a constant column, where no other column varies, and, adjusted, with no more
+        than r + 1 samples.
 
     Raises:
         ValueError: not of shape (n, K), or entries other than 0 and 1.

@@ -35,8 +35,8 @@ class Reason(StrEnum):
 class PerAttribute:
     """One value per attribute, NaN where undefined, with the reason beside it.
 
-    NumPy functions take it as the array of its values, so `np.nanmean(result)` and `sparse.values -
-    dense.values` both work.
+    NumPy functions take it as the array of its values: `np.nanmean(result)` works, and arithmetic goes through
+    the values, `sparse.values - dense.values`.
 
     Attributes:
         values: float64, shape (K,); NaN exactly where a reason is given.
