@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effnotes.parallel import available_cores
+from effnotes.processes import available_cores
 from effnotes.runner import keys
 from effnotes.runner.errors import BuildError
 from effnotes.runner.execute import Task

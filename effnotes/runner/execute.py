@@ -259,7 +259,7 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    class SlotKernelManager(AsyncKernelManager):  # type: ignore[misc]
+    class SlotKernelManager(AsyncKernelManager):
         """A kernel of the interpreter that runs the book, in the environment of its slot."""
 
         @property
@@ -280,8 +280,9 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "
 
         async def _async_post_start_kernel(self, **kw: Any) -> None:
             await super()._async_post_start_kernel(**kw)
-            if self.provisioner is not None and getattr(self.provisioner, "pid", None):
-                meter.start(self.provisioner.pid)
+            pid = getattr(self.provisioner, "pid", None)
+            if pid is not None:
+                meter.start(pid)
 
     return SlotKernelManager
 
@@ -370,7 +371,7 @@ def _private_paths(task: Task) -> list[tuple[str, str]]:
         tempfile.gettempdir(): "<temporary directory>",
         sys.prefix: "<environment>",
         sys.base_prefix: "<python>",
-        str(Path(keys.effnotes.__file__).parent): "effnotes",
+        str(Path(__file__).parents[1]): "effnotes",
     }
     if task["directory"]:
         paths[task["directory"]] = "."
@@ -386,5 +387,5 @@ def _scrub(text: str, replacements: list[tuple[str, str]]) -> str:
     """Replace each path, where it stands as a whole prefix of path components, in a JSON text."""
     for path, shown in replacements:
         escaped = json.dumps(path, ensure_ascii=False)[1:-1]
-        text = re.sub(re.escape(escaped) + r"(?![\w.-])", lambda _match, shown=shown: shown, text)
+        text = re.sub(re.escape(escaped) + r"(?![\w.-])", shown.replace("\\", r"\\"), text)
     return text

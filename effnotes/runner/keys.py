@@ -16,7 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import effnotes
 from effnotes.runner.project import Chapter
 
 RECORD_FORMAT = 1
@@ -105,7 +104,7 @@ def _file_fingerprint(path: Path) -> list[Any]:
 
 @cache
 def _library_source() -> tuple[tuple[str, str], ...]:
-    package = Path(effnotes.__file__).parent
+    package = Path(__file__).parents[1]
     return tuple((path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py")))
 
 

@@ -42,7 +42,14 @@ for _tag, _pattern, _first in (
 ):
     _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 _CoreSchemaLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
-_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+# The constructor of YAML 1.1 would read 010 as eight.
+_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
 @dataclass(frozen=True)

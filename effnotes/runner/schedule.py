@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from effnotes.parallel import available_cores, exit_with_parent
+from effnotes.processes import available_cores, exit_with_parent
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.execute import Task, execute_chapter
 

@@ -88,7 +88,7 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
         for output in cell.get("outputs", []):
             _drop_object_addresses(output)
-    return nbformat.writes(notebook).encode()
+    return str(nbformat.writes(notebook)).encode()
 
 
 def _is_injected(cell: Any) -> bool:
