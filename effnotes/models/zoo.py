@@ -1,0 +1,63 @@
+"""One constructor for every image classifier that the book trains."""
+
+import difflib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision import models
+
+from effnotes.models.resnet import MIN_IMAGE_SIZE, NarrowResNet
+
+_TORCHVISION: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": models.resnet18,
+    "resnet50": models.resnet50,
+    "mobilenet_v2": models.mobilenet_v2,
+    "mobilenet_v3_small": models.mobilenet_v3_small,
+    "mobilenet_v3_large": models.mobilenet_v3_large,
+}
+MODEL_NAMES: tuple[str, ...] = ("resnet8", *_TORCHVISION)
+
+
+def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, width: int | None = None) -> nn.Module:
+    """Build an untrained classifier whose initial weights depend on `seed` only.
+
+    `"resnet8"` is `NarrowResNet`, for images of 32 to 64 pixels. The others are torchvision's networks without pretrained weights;
+    they shrink the image 32 times, so they are made for about 224 pixels. MobileNetV1, which the CVPR 2023 study of bias in pruned
+    models used, is not part of torchvision: `"mobilenet_v2"` is its nearest relative there.
+
+    Args:
+        name: One of `MODEL_NAMES`.
+        num_outputs: Number of logits K, at least 1.
+        image_size: Height and width of the square RGB images in pixels; at least 32, and at most 64 for `"resnet8"`.
+        seed: Seed of the initialisation. The global random state is left as it was.
+        width: Channels of the first block, for `"resnet8"` only (default 16).
+
+    Returns:
+        A module in training mode, float32 on the CPU, that maps images (n, 3, image_size, image_size) to logits (n, K).
+
+    Raises:
+        ValueError: The name is unknown, a number is out of range, or `width` is given for a network of fixed width.
+    """
+    if name not in MODEL_NAMES:
+        raise ValueError(_unknown_name(name))
+    if num_outputs < 1:
+        raise ValueError(f"num_outputs={num_outputs}: a classifier needs at least one output")
+    if image_size < MIN_IMAGE_SIZE:
+        raise ValueError(f"image_size={image_size}: all models need at least {MIN_IMAGE_SIZE} pixels; enlarge the images")
+    if width is not None and name != "resnet8":
+        raise ValueError(f"width={width}: {name!r} has a fixed width; leave `width` out or build 'resnet8'")
+    with torch.random.fork_rng(devices=[]):
+        # Seeds the CPU generator only; torch.manual_seed would reseed every GPU as well.
+        torch.default_generator.manual_seed(seed)
+        if name == "resnet8":
+            return NarrowResNet(num_outputs, image_size=image_size, width=16 if width is None else width)
+        return _TORCHVISION[name](weights=None, num_classes=num_outputs)
+
+
+def _unknown_name(name: str) -> str:
+    message = f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}"
+    if name.lower().replace("_", "") in {"mobilenet", "mobilenetv1"}:
+        return f"{message}. MobileNetV1 is not part of torchvision; use 'mobilenet_v2'"
+    nearest = difflib.get_close_matches(name.lower(), MODEL_NAMES, n=1)
+    return f"{message}. Did you mean {nearest[0]!r}?" if nearest else message

@@ -1,0 +1,139 @@
+"""Which weights may be pruned, which are, and how much that saves.
+
+A mask is a `dict[str, BoolTensor]` by parameter name, True = kept. Sparsity is always a fraction of the *prunable* weights.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+Masks = dict[str, Tensor]
+
+
+def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Give the weights that pruning may remove, by name: those of every `Conv2d` and every `Linear`.
+
+    Biases and normalisation layers are never pruned. In the ResNets the only linear layer is the last one, so this is the set
+    that Iofinova, Peste & Alistarh (CVPR 2023) prune: all convolutions, the first one and the projections included, and the
+    classifier. The order is that of `model.named_modules()`, and a weight shared by two layers appears once.
+
+    Raises:
+        ValueError: The model has no such layer.
+    """
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and id(module.weight) not in seen:
+            weight = module.weight
+            assert isinstance(weight, nn.Parameter)
+            seen.add(id(weight))
+            found[f"{name}.weight" if name else "weight"] = weight
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no Conv2d or Linear layer, so nothing in it can be pruned")
+    return found
+
+
+def dense_masks(model: nn.Module) -> Masks:
+    """Give masks that keep every prunable weight."""
+    return {
+        name: torch.ones_like(weight, dtype=torch.bool, memory_format=torch.preserve_format)
+        for name, weight in prunable_parameters(model).items()
+    }
+
+
+def kept_count(total: int, level: float) -> int:
+    """Give the number of weights that stay at sparsity `level`: round((1 - level) * total), halves rounded up.
+
+    Args:
+        total: Number of prunable weights.
+        level: Sparsity in [0, 1).
+
+    Raises:
+        ValueError: `level` lies outside [0, 1).
+    """
+    if not 0 <= level < 1:
+        raise ValueError(f"sparsity {level}: must be at least 0 and below 1 (0.9 removes 90% of the weights)")
+    # Rounding to 9 places first: (1 - 0.95) * n lies a few ulp off its decimal value, and a half must not fall with them.
+    return math.floor(round((1 - level) * total, 9) + 0.5)
+
+
+def sparsity(masks: Mapping[str, Tensor]) -> float:
+    """Give the fraction of the prunable weights that the masks remove, in [0, 1].
+
+    Raises:
+        ValueError: The masks cover no weight.
+    """
+    total = sum(mask.numel() for mask in masks.values())
+    if total == 0:
+        raise ValueError("no masks given; masks come from a pruning method or from dense_masks(model)")
+    return 1 - sum(int(mask.sum()) for mask in masks.values()) / total
+
+
+def effective_sparsity(model: nn.Module) -> float:
+    """Give the fraction of the prunable weights that are exactly zero, in [0, 1], whatever made them zero.
+
+    Differs from `sparsity(masks)` when masks were not applied, or when a kept weight happens to be zero.
+    """
+    weights = prunable_parameters(model).values()
+    total = sum(weight.numel() for weight in weights)
+    return 1 - sum(int(torch.count_nonzero(weight)) for weight in weights) / total
+
+
+@torch.no_grad()
+def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the pruned weights of the model to zero, in place.
+
+    Args:
+        model: The model that the masks were made for.
+        masks: By parameter name, bool, each of its weight's shape; True = kept.
+
+    Raises:
+        ValueError: A mask names no prunable weight of the model, has another shape, or is not bool.
+    """
+    weights = prunable_parameters(model)
+    check_masks(weights, masks)
+    for name, mask in masks.items():
+        # Not a product: that would leave NaN where a pruned weight had become infinite.
+        weights[name].masked_fill_(~mask.to(weights[name].device), 0.0)
+
+
+def check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless each mask is a bool tensor of the shape of a prunable weight."""
+    for name, mask in masks.items():
+        if name not in weights:
+            raise ValueError(f"mask {name!r} belongs to no prunable weight; the model has: {', '.join(weights)}")
+        if mask.dtype != torch.bool or mask.shape != weights[name].shape:
+            raise ValueError(
+                f"mask {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
+                f"needed: torch.bool of shape {tuple(weights[name].shape)}"
+            )
+
+
+class SizeOnDisk(NamedTuple):
+    """Bytes that a model takes as a safetensors file."""
+
+    dense: int  # every tensor in full, zeros included
+    sparse: int  # prunable weights as one bit a weight and the values that are not zero; the other tensors in full
+
+
+def size_on_disk(model: nn.Module) -> SizeOnDisk:
+    """Measure the bytes of the model's safetensors file, in full and with zeros stored as one bit each.
+
+    The sparse form is lossless: per prunable weight a bit map and the non-zero values. The one bit a weight bounds what it can
+    save: float32 weights shrink to 1/32 of their size at most, whatever the sparsity.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Tied weights share storage, which safetensors refuses; each is counted, as in a file made from copies.
+    state = {name: tensor.clone() for name, tensor in state.items()}
+    dense = len(safetensors.torch.save(state))
+    for name in prunable_parameters(model):
+        weight = state.pop(name)
+        kept = weight != 0
+        state[f"{name}.bits"] = torch.from_numpy(np.packbits(kept.numpy()))
+        state[f"{name}.values"] = weight[kept]
+    return SizeOnDisk(dense, len(safetensors.torch.save(state)))

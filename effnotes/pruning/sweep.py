@@ -1,0 +1,170 @@
+"""The experiment of the chapter on bias: one classifier for each sparsity and seed, all trained by one recipe on drawn faces.
+
+A seed stands for everything that varies between replicates: the faces, the initial weights and the order of the batches. Within a
+seed all sparsities share all three, so a sparse model is compared with the dense one of its own seed, and the differences of
+different seeds are independent.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils import benchmark
+
+from effnotes.datasets import ATTRIBUTES, FaceSplits, make_face_splits
+from effnotes.models import build_model
+from effnotes.parallel import JobResult, run_jobs
+from effnotes.pruning.magnitude import gradual_magnitude
+from effnotes.pruning.masks import effective_sparsity, prunable_parameters, size_on_disk
+from effnotes.training import Recipe, predict_logits, train
+
+_LATENCY_BATCH = 100
+
+
+@dataclass(frozen=True)
+class FaceExperiment:
+    """What all models of a sweep share.
+
+    Raises:
+        ValueError: a field is out of range; the message says which and what is allowed.
+    """
+
+    num_train: int = 6000  # training faces
+    num_val: int = 3000  # validation faces
+    num_test: int = 4000  # test faces
+    label_noise: float = 0.0  # share of labels flipped in training and validation and test alike, in [0, 0.5)
+    image_size: int = 32  # height and width in pixels, 32 to 64
+    model: str = "resnet8"  # one of effnotes.models.MODEL_NAMES
+    epochs: int = 12  # passes over the training faces, dense and sparse alike
+    prune_start: int = 1  # epoch of the first mask update
+    prune_end: int = 9  # the updates come before this epoch; the rest is left for recovery
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_val", "num_test", "epochs"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 2")
+        if not 0 <= self.prune_start < self.prune_end <= self.epochs:
+            raise ValueError(
+                f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs 0 <= prune_start < prune_end <= epochs"
+                f" ({self.epochs})"
+            )
+
+    def faces(self, seed: int) -> FaceSplits:
+        """Draw the training, validation and test faces of a seed."""
+        return make_face_splits(
+            self.num_train, self.num_val, self.num_test, seed=seed, image_size=self.image_size, label_noise=self.label_noise
+        )
+
+
+@dataclass(frozen=True)
+class SparseRun:
+    """One trained classifier: what it answered, and what it costs."""
+
+    seed: int
+    sparsity: float  # asked for, as a share of the prunable weights
+    test_logits: NDArray[np.float32]  # (num_test, K)
+    val_logits: NDArray[np.float32]  # (num_val, K)
+    effective_sparsity: float  # share of zeros among the prunable weights, counted in the trained network
+    remaining_weights: int  # prunable weights that are not zero
+    dense_bytes: int  # size of the stored weights, zeros written out
+    compressed_bytes: int  # the same with the zeros compressed away
+    latency_ms: float  # median time of one batch of 100 faces on one thread with PyTorch's dense kernels
+    training_s: float  # time of the training loop
+    final_loss: float  # mean training loss of the last epoch
+
+
+def sweep_sparsities(
+    experiment: FaceExperiment,
+    *,
+    sparsities: Sequence[float],
+    seeds: Sequence[int],
+    workers: int | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+) -> list[SparseRun]:
+    """Train one classifier for each seed and sparsity by gradual magnitude pruning from random initialisation (GMP-RI).
+
+    Zhu & Gupta (2017) prune along a cubic schedule while the network trains; Iofinova, Peste & Alistarh (CVPR 2023) start it from
+    random weights. Trainings run side by side in single-threaded processes, and each finished one is kept in the cache that
+    `effnotes.parallel.run_jobs` describes.
+
+    Args:
+        experiment: what all models share.
+        sparsities: in [0, 1), each once, 0 (the dense model) among them; otherwise at least the first level of the schedule, 0.05.
+        seeds: at least one, each once.
+        workers: processes at a time; default: this process's share of the cores.
+        on_done: called with the number of finished and of all trainings, after each.
+
+    Returns:
+        The runs, seed by seed, sparsities rising.
+
+    Raises:
+        ValueError: an argument is out of range; nothing has been trained then.
+    """
+    levels = _checked_levels(sparsities)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: give at least one seed and each only once")
+    build_model(experiment.model, len(ATTRIBUTES), image_size=experiment.image_size, seed=0)  # refuses a wrong name or size
+    jobs = [{"seed": seed, "sparsity": level, **asdict(experiment)} for seed in seeds for level in levels]
+    finished = 0
+
+    def count(_job: Any, _result: JobResult) -> None:
+        nonlocal finished
+        finished += 1
+        if on_done is not None:
+            on_done(finished, len(jobs))
+
+    results = run_jobs(train_face_classifier, jobs, workers=workers, on_done=count)
+    return [
+        SparseRun(seed=int(cast(int, job["seed"])), sparsity=float(cast(float, job["sparsity"])), **cast(dict[str, Any], result))
+        for job, result in zip(jobs, results, strict=True)
+    ]
+
+
+def train_face_classifier(*, seed: int, sparsity: float, **experiment: Any) -> JobResult:
+    """Train one classifier of a sweep; a job for `effnotes.parallel.run_jobs`, see `sweep_sparsities` and `SparseRun`."""
+    settings = FaceExperiment(**experiment)
+    faces = settings.faces(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(settings.model, len(ATTRIBUTES), image_size=settings.image_size, seed=seed).to(device)
+    plan = gradual_magnitude(sparsity, start=settings.prune_start, end=settings.prune_end) if sparsity > 0 else None
+    result = train(
+        model, faces.train.images, faces.train.labels, recipe=Recipe(epochs=settings.epochs), pruning=plan, seed=seed
+    )
+    weights = prunable_parameters(model)
+    size = size_on_disk(model)
+    return {
+        "test_logits": predict_logits(model, faces.test.images).cpu().numpy(),
+        "val_logits": predict_logits(model, faces.val.images).cpu().numpy(),
+        "effective_sparsity": effective_sparsity(model),
+        "remaining_weights": int(sum(int(weight.count_nonzero()) for weight in weights.values())),
+        "dense_bytes": size.dense,
+        "compressed_bytes": size.compressed,
+        "latency_ms": _latency_ms(model, settings.image_size, device),
+        "training_s": float(result.history["seconds"].sum()),
+        "final_loss": float(result.history["loss"].iloc[-1]),
+    }
+
+
+def _checked_levels(sparsities: Sequence[float]) -> list[float]:
+    levels = sorted(float(level) for level in sparsities)
+    wrong = [level for level in levels if not (math.isfinite(level) and 0 <= level < 1)]
+    if wrong:
+        raise ValueError(f"sparsities={list(sparsities)}: {wrong[0]} is no share of weights; allowed are 0 (dense) to below 1")
+    if len(set(levels)) != len(levels):
+        raise ValueError(f"sparsities={list(sparsities)}: give each only once")
+    if 0.0 not in levels:
+        raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
+    return levels
+
+
+def _latency_ms(model: nn.Module, image_size: int, device: str) -> float:
+    images = torch.zeros(_LATENCY_BATCH, 3, image_size, image_size, device=device)
+    with torch.inference_mode():
+        timer = benchmark.Timer("model(images)", globals={"model": model, "images": images}, num_threads=1)
+        return 1000 * statistics.median(timer.timeit(1).median for _ in range(9))
