@@ -1,0 +1,486 @@
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import prune
+
+from effnotes.models import build_model
+from effnotes.pruning import (
+    apply_masks_,
+    effective_sparsity,
+    global_magnitude,
+    gradual_magnitude,
+    kept_count,
+    one_shot_magnitude,
+    prunable_parameters,
+    sparsity,
+)
+from effnotes.training import DivergedError, Recipe, normalize, predict_logits, resolve_precision, train
+
+SMALL = Recipe(epochs=4, batch_size=32, precision="float32")
+
+
+def easy_data(n=100, seed=0):
+    """Three attributes: red, green or blue is bright."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (n, 3), generator=generator)
+    noise = torch.randint(0, 60, (n, 3, 32, 32), generator=generator)
+    return (noise + 120 * labels[:, :, None, None]).to(torch.uint8), labels
+
+
+def small_model(seed=0):
+    return build_model("resnet8", 3, image_size=32, seed=seed, width=4)
+
+
+def same_weights(first, second):
+    other = second.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- the recipe ---
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("momentum", 1.0),
+        ("weight_decay", -1e-4),
+        ("warmup_epochs", 13),
+        ("max_shift", -1),
+        ("optimizer", "lion"),
+        ("decay", "linear"),
+        ("precision", "float16"),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=field):
+        Recipe(**{field: value})
+
+
+def test_learning_rate_agrees_with_torch_schedulers():
+    recipe, steps = Recipe(epochs=5, warmup_epochs=1), 10
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / steps)
+    theirs = []
+    for _ in range(steps):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        warmup.step()
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40)
+    for _ in range(40):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        cosine.step()
+    assert [recipe.learning_rate_at(step, steps) for step in range(50)] == pytest.approx(theirs)
+
+
+def test_constant_decay_and_no_warmup():
+    recipe = Recipe(warmup_epochs=0, decay="constant")
+    assert {recipe.learning_rate_at(step, 7) for step in range(84)} == {0.1}
+
+
+# --- training ---
+
+
+def test_agrees_with_a_plain_loop():
+    """One unshifted full batch a step, so that the order of the images does not matter."""
+    images, labels = easy_data(24)
+    recipe = Recipe(epochs=5, batch_size=24, max_shift=0, precision="float32")
+    model, plain = small_model(), small_model()
+    result = train(model, images, labels, recipe=recipe, seed=0)
+    velocity = [torch.zeros_like(p) for p in plain.parameters()]
+    losses = []
+    for epoch in range(5):
+        loss = F.binary_cross_entropy_with_logits(plain((images / 255.0 - 0.5) / 0.5), labels.float())
+        plain.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for parameter, v in zip(plain.parameters(), velocity, strict=True):
+                v.mul_(0.9).add_(parameter.grad + 1e-4 * parameter)
+                parameter -= recipe.learning_rate_at(epoch, 1) * v
+    # The sums of a batch run in another order, and five steps at lr 0.1 amplify what float32 rounds.
+    assert result.history["loss"].tolist() == pytest.approx(losses, rel=1e-3)
+    for parameter, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_learns_what_can_be_learnt(optimizer, precision):
+    images, labels = easy_data()
+    rate = 0.1 if optimizer == "sgd" else 0.01
+    recipe = Recipe(epochs=10, batch_size=32, learning_rate=rate, optimizer=optimizer, precision=precision)
+    model = small_model()
+    result = train(model, images, labels, recipe=recipe, seed=0)
+    unseen, truth = easy_data(seed=1)
+    assert ((predict_logits(model, unseen) > 0) == truth).float().mean() > 0.9
+    assert result.history["loss"].iloc[-1] < 0.5 * result.history["loss"].iloc[0]
+    assert not model.training
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_shifts_move_pixels_and_replicate_the_border():
+    """Every crop that training sees is one of the nine that padding and slicing give, and all nine occur."""
+    images = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate").to(torch.uint8)
+    crops = {
+        normalize(padded[i, :, y : y + 32, x : x + 32]).numpy().tobytes(): (i, y, x)
+        for i in range(2)
+        for y in range(3)
+        for x in range(3)
+    }
+    seen = []
+
+    class Recorder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 1)
+
+        def forward(self, batch):
+            seen.extend(crops[image.contiguous().numpy().tobytes()] for image in batch)
+            return self.fc(batch.mean((2, 3)))
+
+    train(Recorder(), images, torch.tensor([[0], [1]]), recipe=Recipe(epochs=60, precision="float32"), seed=0)
+    assert set(seen) == set(crops.values())
+    assert all({seen[k][0], seen[k + 1][0]} == {0, 1} for k in range(0, 120, 2))
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(100, [25, 25, 25, 25]), (65, [22, 22, 21]), (5, [5]), (33, [17, 16])])
+def test_an_epoch_is_cut_into_equal_batches(n, sizes):
+    images, labels = easy_data(n)
+    seen = []
+    model = small_model()
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    train(model, images, labels, recipe=Recipe(epochs=1, batch_size=32, precision="float32"), seed=0)
+    assert seen == sizes
+
+
+def test_same_seed_same_result_and_other_seed_another():
+    images, labels = easy_data()
+    models = [small_model() for _ in range(3)]
+    torch.manual_seed(0)
+    train(models[0], images, labels, recipe=SMALL, seed=1)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    train(models[1], images, labels, recipe=SMALL, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    train(models[2], images, labels, recipe=SMALL, seed=2)
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+
+
+def test_dropout_depends_on_the_seed_alone():
+    images, labels = easy_data(16)
+    recipe = Recipe(epochs=1, batch_size=8, precision="float32")
+    models = [build_model("mobilenet_v2", 3, image_size=32, seed=0) for _ in range(2)]
+    for number, model in enumerate(models):
+        torch.manual_seed(number)
+        train(model, images, labels, recipe=recipe, seed=3)
+    assert same_weights(*models)
+
+
+# --- pruning ---
+
+
+def test_pruned_weights_are_zero_at_every_forward_pass():
+    images, labels = easy_data()
+    model, seen = small_model(), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(effective_sparsity(module)))
+    result = train(model, images, labels, recipe=SMALL, pruning=gradual_magnitude(0.9, start=1, end=4), seed=0)
+    total = sum(weight.numel() for weight in prunable_parameters(model).values())
+    levels = [1 - kept_count(total, level) / total for level in (0.0, 0.05, 0.05 + 0.85 * (1 - (2 / 3) ** 3), 0.9)]
+    assert seen == pytest.approx([level for level in levels for _ in range(4)])
+    assert result.history["sparsity"].tolist() == pytest.approx(levels)
+    assert effective_sparsity(model) == pytest.approx(sparsity(result.masks))
+
+
+def test_a_pruned_run_sees_the_batches_of_the_dense_run():
+    images, labels = easy_data()
+    seen = {"dense": [], "pruned": []}
+    for name, plan in (("dense", None), ("pruned", one_shot_magnitude(0.5, epoch=2))):
+        model = small_model()
+        model.register_forward_pre_hook(lambda module, inputs, name=name: seen[name].append(inputs[0].clone()))
+        train(model, images, labels, recipe=SMALL, pruning=plan, seed=0)
+    assert len(seen["dense"]) == 16
+    assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
+
+
+def test_agrees_with_torch_prune_reparametrisation():
+    """torch's masks multiply in the forward pass and so also mask the gradients; the weights that stay go the same way."""
+    images, labels = easy_data(24)
+    recipe = Recipe(epochs=3, batch_size=24, max_shift=0, weight_decay=0, precision="float32")
+    ours, theirs = small_model(), small_model()
+    masks = global_magnitude(ours, 0.8)
+    train(ours, images, labels, recipe=recipe, masks=masks, seed=0)
+    for name, module in theirs.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            prune.custom_from_mask(module, "weight", masks[f"{name}.weight"])
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate_at(epoch, 1)
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(theirs(normalize(images)), labels.float()).backward()
+        optimizer.step()
+    for name, weight in prunable_parameters(ours).items():
+        other = theirs.get_parameter(f"{name}_orig") * theirs.get_buffer(f"{name}_mask")
+        torch.testing.assert_close(weight.detach(), other.detach(), rtol=0, atol=2e-3)
+
+
+def test_post_training_starts_from_the_trained_parent():
+    images, labels = easy_data()
+    parent = small_model()
+    train(parent, images, labels, recipe=SMALL, seed=0)
+    child = small_model(seed=9)
+    child.load_state_dict(parent.state_dict())
+    recipe = Recipe(epochs=8, batch_size=32, learning_rate=5e-3, optimizer="adam", decay="constant", warmup_epochs=0)
+    result = train(child, images, labels, recipe=recipe, pruning=gradual_magnitude(0.8, start=1, end=3), seed=0)
+    assert sparsity(result.masks) == pytest.approx(0.8, abs=1e-3)
+    assert ((predict_logits(child, images) > 0) == labels).float().mean() > 0.9
+
+
+def test_fine_tuning_keeps_the_masks_given():
+    images, labels = easy_data()
+    model = small_model()
+    masks = global_magnitude(model, 0.8)
+    result = train(model, images, labels, recipe=SMALL, masks=masks, seed=0)
+    assert all(torch.equal(result.masks[name], masks[name]) for name in masks)
+    weights = prunable_parameters(model)
+    assert all(not weights[name][~mask].any() for name, mask in masks.items())
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x.float(), y), "torch.uint8"),
+        (lambda x, y: (x[:, :1], y), r"\(n, 3, H, W\)"),
+        (lambda x, y: (x[:1], y[:1]), "at least 2"),
+        (lambda x, y: (x, y[:-1]), r"\(100, K\)"),
+        (lambda x, y: (x, y[:, 0]), r"\(100, K\)"),
+        (lambda x, y: (x, 2 * y - 1), "other values than 0 and 1"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(change, message):
+    images, labels = change(*easy_data())
+    with pytest.raises(ValueError, match=message):
+        train(small_model(), images, labels, recipe=SMALL, seed=0)
+
+
+def test_a_plan_that_outlasts_the_recipe_is_refused():
+    with pytest.raises(ValueError, match="last update at epoch 4"):
+        train(small_model(), *easy_data(), recipe=SMALL, pruning=one_shot_magnitude(0.5, epoch=4), seed=0)
+
+
+def test_divergence_is_an_error():
+    recipe = Recipe(epochs=3, batch_size=32, learning_rate=1e20, warmup_epochs=0, precision="float32")
+    with pytest.raises(DivergedError, match="learning rate"):
+        train(small_model(), *easy_data(), recipe=recipe, seed=0)
+
+
+# --- prediction ---
+
+
+def test_logits_do_not_depend_on_the_batches_and_leave_the_model_as_it_was():
+    images, _ = easy_data(50)
+    model = small_model()
+    model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    logits = predict_logits(model, images, batch_size=7)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        expected = torch.cat([model(image[None] / 127.5 - 1) for image in images])
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_prediction_refuses_bad_input():
+    with pytest.raises(ValueError, match="batch_size=0"):
+        predict_logits(small_model(), easy_data()[0], batch_size=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        predict_logits(small_model(), torch.empty(0, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_precision_is_resolved_by_device():
+    cpu = torch.device("cpu")
+    assert resolve_precision("float32", cpu) == torch.float32
+    assert resolve_precision("bfloat16", cpu) == torch.bfloat16
+    assert resolve_precision("auto", torch.device("meta")) == torch.float32
+
+
+# --- checkpoints ---
+
+RUN = textwrap.dedent(
+    """
+    import sys, torch
+    from pathlib import Path
+    torch.set_num_threads(1)
+    from effnotes.models import build_model
+    from effnotes.pruning import gradual_magnitude
+    from effnotes.training import Recipe, train
+
+    labels = torch.randint(0, 2, (600, 3), generator=torch.Generator().manual_seed(0))
+    images = (100 * labels[:, :, None, None] + torch.arange(32)).to(torch.uint8).expand(600, 3, 32, 32)
+    model = build_model("resnet8", 3, image_size=32, seed=0, width=8)
+    plan = gradual_magnitude(0.9, start=1, end=7)
+    train(model, images, labels, recipe=Recipe(epochs=8, batch_size=32), pruning=plan, seed=0, checkpoint=Path(sys.argv[1]))
+    for name, tensor in sorted(model.state_dict().items()):
+        print(name, tensor.double().flatten().tolist())
+    """
+)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    def start(file):
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    whole, errors = start("whole.safetensors").communicate(timeout=100)
+    assert whole, errors
+    victim = start("killed.safetensors")
+    while not (tmp_path / "killed.safetensors").exists():
+        assert victim.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.05)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    resumed, errors = start("killed.safetensors").communicate(timeout=100)
+    assert resumed == whole, errors
+    assert "Warning" not in errors
+
+
+class InterruptedRun(Exception):
+    pass
+
+
+def interrupt_in_epoch(model, epoch):
+    """Raise in the forward pass of the given epoch; SMALL has four steps an epoch."""
+    calls = []
+
+    def count(module, inputs):
+        calls.append(None)
+        if len(calls) == 4 * epoch + 2:
+            raise InterruptedRun
+
+    return model.register_forward_pre_hook(count)
+
+
+@pytest.mark.parametrize(("epoch", "optimizer"), [(1, "sgd"), (2, "sgd"), (3, "sgd"), (2, "adam")])
+def test_an_interrupted_run_resumes_with_history_and_masks(tmp_path, epoch, optimizer):
+    images, labels = easy_data()
+    recipe = dataclasses.replace(SMALL, optimizer=optimizer)
+    plan, file = gradual_magnitude(0.9, start=1, end=4), tmp_path / "run.safetensors"
+    whole = small_model()
+    expected = train(whole, images, labels, recipe=recipe, pruning=plan, seed=0)
+    broken = small_model()
+    interrupt_in_epoch(broken, epoch)
+    with pytest.raises(InterruptedRun):
+        train(broken, images, labels, recipe=recipe, pruning=plan, seed=0, checkpoint=file)
+    resumed, steps = small_model(), []
+    resumed.register_forward_pre_hook(lambda module, inputs: steps.append(None))
+    result = train(resumed, images, labels, recipe=recipe, pruning=plan, seed=0, checkpoint=file)
+    assert len(steps) == 4 * (4 - epoch)
+    assert same_weights(whole, resumed)
+    assert all(torch.equal(result.masks[name], expected.masks[name]) for name in expected.masks)
+    columns = ["epoch", "learning_rate", "loss", "sparsity"]
+    assert result.history[columns].equals(expected.history[columns])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_finished_run_is_read_and_not_repeated(tmp_path):
+    images, labels = easy_data()
+    file = tmp_path / "run.safetensors"
+    first, again = small_model(), small_model()
+    train(first, images, labels, recipe=SMALL, seed=0, checkpoint=file)
+    again.register_forward_pre_hook(lambda module, inputs: pytest.fail("trained again"))
+    train(again, images, labels, recipe=SMALL, seed=0, checkpoint=file)
+    assert same_weights(first, again)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "header", "bit", "text"])
+def test_a_torn_checkpoint_is_reported_and_the_run_starts_anew(tmp_path, damage):
+    images, labels = easy_data()
+    file = tmp_path / "run.safetensors"
+    whole = small_model()
+    train(whole, images, labels, recipe=SMALL, seed=0, checkpoint=file)
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(
+        {
+            "empty": b"",
+            "half": file.read_bytes()[: file.stat().st_size // 2],
+            "header": file.read_bytes()[:20],
+            "bit": bytes(content),
+            "text": b"not a checkpoint at all, just a line of text",
+        }[damage]
+    )
+    model = small_model()
+    with pytest.warns(RuntimeWarning, match="no whole checkpoint"):
+        train(model, images, labels, recipe=SMALL, seed=0, checkpoint=file)
+    assert same_weights(whole, model)
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    images, labels = easy_data()
+    file = tmp_path / "run.safetensors"
+    train(small_model(), images, labels, recipe=SMALL, seed=0, checkpoint=file)
+    kept = file.read_bytes()
+    changes = {
+        "seed": lambda: train(small_model(), images, labels, recipe=SMALL, seed=1, checkpoint=file),
+        "data": lambda: train(small_model(), images, 1 - labels, recipe=SMALL, seed=0, checkpoint=file),
+        "recipe": lambda: train(
+            small_model(), images, labels, recipe=Recipe(epochs=5, precision="float32"), seed=0, checkpoint=file
+        ),
+        "initial weights": lambda: train(small_model(seed=1), images, labels, recipe=SMALL, seed=0, checkpoint=file),
+        "pruning plan": lambda: train(
+            small_model(), images, labels, recipe=SMALL, pruning=one_shot_magnitude(0.5), seed=0, checkpoint=file
+        ),
+    }
+    for part, run in changes.items():
+        with pytest.raises(ValueError, match=f"another run .*{part}"):
+            run()
+    assert file.read_bytes() == kept
+
+
+def test_masks_survive_saving(tmp_path):
+    """What is written is masked already: a reader of the file needs no masks."""
+    import safetensors.torch
+
+    file = tmp_path / "run.safetensors"
+    model = small_model()
+    train(model, *easy_data(), recipe=SMALL, pruning=one_shot_magnitude(0.9, epoch=1), seed=0, checkpoint=file)
+    tensors = safetensors.torch.load_file(file)
+    read = small_model(seed=1)
+    read.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    assert effective_sparsity(read) == pytest.approx(0.9, abs=1e-3)
+    before = {name: tensor.clone() for name, tensor in read.state_dict().items()}
+    apply_masks_(read, {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read.state_dict().items())
