@@ -1,0 +1,271 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import nbformat
+import numpy as np
+import psutil
+import pytest
+from nbclient import NotebookClient
+
+from effnotes.parallel import JobError, run_jobs
+
+JOBS = textwrap.dedent(
+    """
+    import os, time
+    from pathlib import Path
+
+    import numpy as np
+
+    def square(x):
+        return {"square": x * x, "pid": os.getpid()}
+
+    def rich(seed):
+        generator = np.random.default_rng(seed)
+        return {
+            "weights": generator.random((3, 4)).astype(np.float32), "name": "ä", "count": 3, "nan": float("nan"),
+            "scores": [1.5, float("nan"), None, {"a": [1]}], "flags": np.array([True, False]),
+            "third": 1 / 3, "empty": np.zeros((0, 2)),
+        }
+
+    def threads():
+        import torch
+        small = torch.tensor([1e-40]) * 1
+        return {
+            "torch": torch.get_num_threads(), "denormal": float(small), "environment": os.environ["OMP_NUM_THREADS"],
+            "main": str(getattr(__import__("__main__"), "__file__", "none")),
+        }
+
+    def leave_mark(folder, number, seconds=0.0):
+        (Path(folder) / f"mark-{number}-{time.time_ns()}").touch()
+        time.sleep(seconds)
+        return {"number": number}
+
+    def fail_second(folder, number):
+        if number == 1:
+            raise ZeroDivisionError("the second fails")
+        return leave_mark(folder, number, 0.0 if number == 0 else 60.0)
+
+    def die(number):
+        os._exit(7)
+
+    def return_badly(kind):
+        return {"tuple": {"a": (1, 2)}, "scalar": {"a": np.float32(1)}, "objects": {"a": np.array([None])}, "none": None}[kind]
+
+    class Holder:
+        @staticmethod
+        def method():
+            return {}
+    """
+)
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "parallel_jobs.py").write_text(JOBS, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "parallel_jobs", raising=False)
+    monkeypatch.delenv("EFFNOTES_CACHE_DIR", raising=False)
+    import parallel_jobs
+
+    return parallel_jobs
+
+
+def marks(folder):
+    return sorted(path.name.split("-")[1] for path in folder.glob("mark-*"))
+
+
+def equal(first, second):
+    np.testing.assert_equal(first, second)
+    assert list(first) == list(second)
+    assert [type(value) for value in first.values()] == [type(value) for value in second.values()]
+    assert all(value.dtype == second[key].dtype for key, value in first.items() if isinstance(value, np.ndarray))
+
+
+def test_results_come_in_the_order_of_the_jobs_from_several_processes(jobs):
+    done = []
+    results = run_jobs(
+        jobs.square, [{"x": x} for x in range(7)], workers=2, on_done=lambda job, result: done.append((job["x"], result["square"]))
+    )
+    assert [result["square"] for result in results] == [x * x for x in range(7)]
+    assert sorted(done) == [(x, x * x) for x in range(7)]
+    pids = {result["pid"] for result in results}
+    assert os.getpid() not in pids
+    assert len(pids) <= 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_no_jobs_start_no_process(jobs):
+    before = psutil.Process().children()
+    assert run_jobs(jobs.square, []) == []
+    assert psutil.Process().children() == before
+
+
+def test_a_worker_has_one_thread_and_not_the_main_module_of_the_caller(jobs, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    (result,) = run_jobs(jobs.threads, [{}])
+    assert result == {"torch": 1, "denormal": 0.0, "environment": "1", "main": "none"}
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+# --- failures ---
+
+
+def test_a_failing_job_is_named_and_stops_the_others(jobs, tmp_path):
+    started = psutil.Process().children()
+    with pytest.raises(JobError, match=r'(?s)"number": 1.*ZeroDivisionError: the second fails'):
+        run_jobs(jobs.fail_second, [{"folder": str(tmp_path), "number": n} for n in range(6)], workers=2)
+    # Jobs of a minute would still be there.
+    assert len(marks(tmp_path)) <= 3
+    assert {child.pid for child in psutil.Process().children()} <= {child.pid for child in started} | _resource_tracker()
+
+
+def _resource_tracker():
+    from multiprocessing import resource_tracker
+
+    return {resource_tracker._resource_tracker._pid}
+
+
+def test_a_process_that_dies_is_named(jobs):
+    with pytest.raises(JobError, match=r'"number": 3.*exit code 7'):
+        run_jobs(jobs.die, [{"number": 3}])
+
+
+@pytest.mark.parametrize("kind", ["tuple", "scalar", "objects", "none"])
+def test_a_result_that_the_cache_would_change_is_refused(jobs, kind):
+    with pytest.raises(JobError, match="the job returned"):
+        run_jobs(jobs.return_badly, [{"kind": kind}])
+
+
+@pytest.mark.parametrize("job", [{"x": (1, 2)}, {"x": float("nan")}, {"x": np.float32(1)}, {"x": {1: 2}}])
+def test_a_job_that_json_cannot_hold_is_refused(jobs, job):
+    with pytest.raises(ValueError, match="use "):
+        run_jobs(jobs.square, [job])
+
+
+def test_functions_and_numbers_that_cannot_work_are_refused(jobs):
+    with pytest.raises(ValueError, match="top level of a module"):
+        run_jobs(lambda: {}, [{}])
+    with pytest.raises(ValueError, match="top level of a module"):
+        run_jobs(jobs.Holder.method, [{}])
+    with pytest.raises(ValueError, match="workers=0"):
+        run_jobs(jobs.square, [{"x": 1}], workers=0)
+
+
+def test_an_error_in_on_done_leaves_no_worker(jobs, tmp_path):
+    def refuse(job, result):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(
+            jobs.leave_mark,
+            [{"folder": str(tmp_path), "number": n, "seconds": 60.0 * n} for n in range(2)],
+            workers=2,
+            on_done=refuse,
+        )
+    assert {child.pid for child in psutil.Process().children()} <= _resource_tracker()
+
+
+# --- cache ---
+
+
+def test_kept_results_are_the_results(jobs, tmp_path):
+    cache = tmp_path / "cache"
+    fresh = run_jobs(jobs.rich, [{"seed": 1}, {"seed": 2}], cache_dir=cache)
+    kept = run_jobs(jobs.rich, [{"seed": 2}, {"seed": 1}], cache_dir=cache)
+    equal(fresh[0], kept[1])
+    equal(fresh[1], kept[0])
+    assert not np.array_equal(fresh[0]["weights"], fresh[1]["weights"])
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_only_what_is_missing_torn_or_changed_is_run(jobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path / "cache"))
+    todo = [{"folder": str(tmp_path), "number": n} for n in range(3)]
+    run_jobs(jobs.leave_mark, todo[:2], workers=1)
+    run_jobs(jobs.leave_mark, todo, workers=1)
+    assert marks(tmp_path) == ["0", "1", "2"]
+
+    files = sorted((tmp_path / "cache").iterdir())
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    flipped = bytearray(files[1].read_bytes())
+    flipped[60] ^= 1
+    files[1].write_bytes(flipped)
+    files[2].write_bytes(b"")
+    done = []
+    results = run_jobs(jobs.leave_mark, todo, workers=1, on_done=lambda job, result: done.append(job["number"]))
+    assert [result["number"] for result in results] == sorted(done) == [0, 1, 2]
+    assert len(marks(tmp_path)) == 6
+
+    source = tmp_path / "modules" / "parallel_jobs.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    run_jobs(jobs.leave_mark, todo[:1], workers=1)
+    assert len(marks(tmp_path)) == 7
+
+
+def test_a_kept_result_needs_no_process(jobs, tmp_path, monkeypatch):
+    run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("effnotes.parallel._start_worker", lambda: pytest.fail("a process was started"))
+    assert run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")[0]["square"] == 9
+
+
+# --- ends of the parent ---
+
+
+def test_workers_end_with_a_killed_parent_and_finished_jobs_are_kept(jobs, tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from pathlib import Path
+        from effnotes.parallel import run_jobs
+        import parallel_jobs
+        todo = [dict(folder={str(tmp_path)!r}, number=n, seconds=0.0 if n == 0 else 120.0) for n in range(3)]
+        run_jobs(parallel_jobs.leave_mark, todo, workers=2, cache_dir=Path({str(tmp_path / "cache")!r}),
+                 on_done=lambda job, result: print("done", flush=True))
+        """
+    )
+    # Unguarded on purpose: workers must not run the script again.
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, env=environment, text=True)
+    try:
+        assert parent.stdout.readline() == "done\n"
+        deadline = time.monotonic() + 60
+        while len(marks(tmp_path)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) >= 2
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive
+    finally:
+        parent.kill()
+        parent.stdout.close()
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npz"]
+
+
+def test_works_in_a_notebook(jobs, tmp_path):
+    source = f"""
+import sys
+sys.path.insert(0, {str(tmp_path / "modules")!r})
+import parallel_jobs
+from effnotes.parallel import run_jobs
+def here():
+    return {{}}
+print([result["square"] for result in run_jobs(parallel_jobs.square, [{{"x": 2}}, {{"x": 3}}], workers=2)])
+try:
+    run_jobs(here, [{{}}])
+except ValueError as error:
+    print(error)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+    text = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    assert "[4, 9]" in text
+    assert "not of a notebook" in text
