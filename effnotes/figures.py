@@ -1,0 +1,121 @@
+"""One look for every figure of the book: colours that most colour-blind readers can tell apart, text of the page's size.
+
+Plotting functions take an optional axis and return it, so that a chapter decides on the layout.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+# Okabe & Ito's palette without its yellow, which is too light for a line on white.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+
+
+def use_style() -> None:
+    """Set the book's style for all figures drawn after the call, as crisp SVG where the notebook draws inline."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.6),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "font.size": 10.5,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "lines.linewidth": 2,
+            "svg.hashsalt": "effnotes",  # the same figure gives the same file
+        }
+    )
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # outside a notebook there is no inline backend to set
+        return
+    set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def plot_by_level(
+    frame: pd.DataFrame,
+    level: str,
+    value: str,
+    *,
+    ax: Axes | None = None,
+    unit: str = "seed",
+    label: str | None = None,
+    colour: str = PALETTE[0],
+    linestyle: str = "-",
+) -> Axes:
+    """Draw the mean over units at each level as a line, and each unit's own value as a dot.
+
+    Levels stand at equal distances, in rising order: sparsities crowd together just where things happen.
+
+    Args:
+        frame: one row for each level and unit.
+        level: column that goes along the axis.
+        value: column of what is measured; NaN is left out.
+        ax: axis to draw on; None takes the current one.
+        unit: column that tells independent units apart.
+        label: name of the line in the legend.
+        colour: of line and dots.
+        linestyle: of the line.
+
+    Returns:
+        The axis, with a tick for each level; `label_levels` names them.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    missing = [column for column in (level, value, unit) if column not in frame.columns]
+    if missing:
+        raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")
+    ax = ax or plt.gca()
+    levels = sorted(frame[level].unique())
+    positions = frame[level].map({name: position for position, name in enumerate(levels)})
+    means = frame.groupby(level)[value].mean().reindex(levels)
+    ax.plot(np.arange(len(levels)), means.to_numpy(), color=colour, linestyle=linestyle, label=label)
+    ax.plot(positions, frame[value], "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
+    ax.set_xticks(np.arange(len(levels)), [str(name) for name in levels])
+    return ax
+
+
+def label_levels(ax: Axes, sparsities: Sequence[float], remaining: Sequence[int]) -> Axes:
+    """Name each tick by the sparsity in percent and by the number of weights that remain."""
+    names = [f"{100 * level:g}%\n{count:,}".replace(",", "\u202f") for level, count in zip(sparsities, remaining, strict=True)]
+    ax.set_xticks(np.arange(len(names)), names)
+    ax.set_xlabel("sparsity, and weights left")
+    return ax
+
+
+def show_images(images: ArrayLike, titles: Sequence[str], *, columns: int, size: float = 1.05) -> np.ndarray:
+    """Draw images in a grid, each under its title, row by row.
+
+    Args:
+        images: uint8, shape (n, 3, H, W).
+        titles: n texts.
+        columns: images a row.
+        size: width and height of an image, in inches.
+
+    Returns:
+        The axes, shape (rows, columns).
+    """
+    pictures = np.asarray(images).transpose(0, 2, 3, 1)
+    if len(pictures) != len(titles):
+        raise ValueError(f"{len(pictures)} images need as many titles, not {len(titles)}")
+    rows = -(-len(pictures) // columns)
+    lines = 1 + max((title.count("\n") for title in titles), default=0)
+    _, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.16 * lines) * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        ax.imshow(picture)
+        ax.set_title(title, fontsize=8)
+    return axes
