@@ -334,6 +334,13 @@ def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None
         )
 
 
+def _identify_exercise_content(_app: Sphinx, document: nodes.document) -> None:
+    """Give the content of each exercise and solution an identifier of its own: sphinx-exercise repeats the same two."""
+    for section in document.findall(nodes.section):
+        if section["ids"] in (["exercise-content"], ["solution-content"]):
+            section["ids"] = [nodes.make_id(f"{section.parent['ids'][0]}-content")]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives and events with Sphinx."""
     app.add_node(header_cell, html=(_visit_header_cell, _depart_header_cell))
@@ -342,5 +349,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("verdict-count", VerdictCount)
     app.add_directive("run-table", RunTable)
     app.connect("doctree-read", _note_chapter_without_outputs)
+    app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _drop_relative_url, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
