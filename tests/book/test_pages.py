@@ -1,0 +1,224 @@
+"""The built pages as files: nothing from other servers, links that lead somewhere, pictures with words, tables with heads."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from effnotes.claims import load_register
+from effnotes.runner.sphinx_extension import format_duration, format_memory, format_number
+
+ROOT = Path(__file__).parents[2]
+FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)
+
+
+@pytest.fixture(scope="session")
+def soups(site: Path, pages: list[Path]) -> dict[Path, BeautifulSoup]:
+    return {page: BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
+
+
+@pytest.fixture(scope="session")
+def chapters() -> list[str]:
+    """Names of the pages in `_toc.yml` that are run."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    named = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    return [name for name in named if (ROOT / f"{name}.py").is_file()]
+
+
+def is_remote(url: str) -> bool:
+    return urlsplit(url).scheme in ("http", "https") or url.startswith("//")
+
+
+def test_every_page_of_the_table_of_contents_is_built(site: Path) -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for name in [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]:
+        assert (site / f"{name}.html").is_file(), name
+
+
+def test_pages_load_nothing_from_other_servers(soups: dict[Path, BeautifulSoup]) -> None:
+    loading = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
+    found = [
+        f"{page}: {element}"
+        for page, soup in soups.items()
+        for name, attribute in loading.items()
+        for element in soup.find_all(name)
+        if is_remote(element.get(attribute) or "")
+    ]
+    assert found == []
+
+
+def test_scripts_in_the_pages_name_no_other_server(soups: dict[Path, BeautifulSoup]) -> None:
+    found = [
+        f"{page}: {script.string[:200]}"
+        for page, soup in soups.items()
+        for script in soup.find_all("script")
+        if script.string and re.search(r"https?://", script.string)
+    ]
+    assert found == []
+
+
+def test_style_sheets_load_nothing_from_other_servers(site: Path) -> None:
+    remote = re.compile(r"""@import\s+(url\()?\s*["']?(https?:)?//|url\(\s*["']?(https?:)?//""")
+    sheets = list(site.rglob("*.css"))
+    assert sheets
+    assert [sheet.name for sheet in sheets if remote.search(sheet.read_text(encoding="utf-8"))] == []
+
+
+def test_links_lead_somewhere(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
+    anchors = {
+        (site / page).resolve(): {element["id"] for element in soup.find_all(id=True)}
+        | {element["name"] for element in soup.find_all("a", attrs={"name": True})}
+        for page, soup in soups.items()
+    }
+    broken = []
+    for page, soup in soups.items():
+        here = (site / page).resolve()
+        for element in soup.find_all(["a", "link", "script", "img"]):
+            url = element.get("href") or element.get("src") or ""
+            parts = urlsplit(url)
+            if not url or parts.scheme or url.startswith("//"):
+                continue
+            target = (here.parent / unquote(parts.path)).resolve() if parts.path else here
+            # "#" alone means the top of the page; the theme links its own heading so.
+            reached = target.is_file() and (
+                not parts.fragment or target not in anchors or unquote(parts.fragment) in anchors[target]
+            )
+            if not reached:
+                broken.append(f"{page}: {url}")
+    assert broken == []
+
+
+def test_identifiers_are_unique_on_a_page(soups: dict[Path, BeautifulSoup]) -> None:
+    for page, soup in soups.items():
+        ids = [element["id"] for element in soup.find_all(id=True) if element.find_parent("svg") is None]
+        assert sorted(ids) == sorted(set(ids)), page
+
+
+def test_every_picture_has_words(soups: dict[Path, BeautifulSoup]) -> None:
+    for page, soup in soups.items():
+        for image in soup.find_all("img"):
+            alt = (image.get("alt") or "").strip()
+            assert alt, f"{page}: {image}"
+            assert not FILE_NAME.search(alt), f"{page}: {alt}"
+
+
+def test_every_page_has_language_title_and_preview(soups: dict[Path, BeautifulSoup]) -> None:
+    for page, soup in soups.items():
+        assert soup.html is not None
+        assert soup.html["lang"] == "en", page
+        assert soup.title is not None
+        assert len(soup.title.text.strip()) > 3, page
+        assert len(soup.find_all("h1", class_=False)) >= 1, page
+        if page.parts[0] == "book":
+            assert soup.find("meta", property="og:title"), page
+            assert soup.find("meta", property="og:description"), page
+        assert soup.find("meta", property="og:url") is None, page
+
+
+def test_no_path_of_this_machine_is_shown(site: Path, pages: list[Path]) -> None:
+    private = [str(ROOT), str(Path.home()) + "/", str(site), str(Path(sys.prefix))]
+    for page in pages:
+        text = (site / page).read_text(encoding="utf-8")
+        assert not [path for path in private if len(path) > 5 and path in text], page
+
+
+def test_chapters_offer_their_notebook(site: Path, chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    assert chapters
+    for name in chapters:
+        links = [link["href"] for link in soups[Path(f"{name}.html")].find_all("a", href=True)]
+        notebooks = [href for href in links if href.endswith(".ipynb")]
+        assert notebooks, name
+        notebook = json.loads((site / name).parent.joinpath(notebooks[0]).resolve().read_text(encoding="utf-8"))
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert any(cell["outputs"] for cell in code), f"{name}: the notebook was not executed"
+
+
+def test_figures_are_numbered_and_captioned(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    for name in chapters:
+        figures = soups[Path(f"{name}.html")].find_all("figure")
+        assert figures, name
+        for figure in figures:
+            assert figure.find(class_="caption-number"), f"{name}: {figure.get('id')}"
+            caption = figure.find(class_="caption-text")
+            assert caption is not None
+            assert len(caption.text.split()) >= 4, f"{name}: {figure.get('id')}"
+
+
+def test_scoreboard_has_every_registered_claim(soups: dict[Path, BeautifulSoup]) -> None:
+    register = load_register(ROOT / "book" / "claims.yaml")
+    table = soups[Path("book/scoreboard.html")].find("table", class_="effnotes-table")
+    assert table is not None
+    assert table.find("caption") is not None
+    assert [cell["scope"] for cell in table.find("thead").find_all("th")] == ["col"] * 5
+    rows = table.find("tbody").find_all("tr")
+    shown = {row.find("code").text: row for row in rows}
+    assert list(shown) == list(register)
+    for claim in register.values():
+        row = shown[claim.id]
+        assert row.find("th")["scope"] == "row"
+        assert " ".join(claim.statement.split()) in " ".join(row.text.split())
+        assert row.find(class_="effnotes-verdict").text in ("shown", "contradicted", "not settled", "not measured")
+
+
+def test_run_table_has_every_chapter(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    table = soups[Path("book/how_this_book_was_made.html")].find("table", class_="effnotes-table")
+    assert table is not None
+    links = [row.find("a")["href"] for row in table.find("tbody").find_all("tr")]
+    assert links == [f"{Path(name).name}.html" for name in chapters]
+
+
+def test_landing_page_has_a_card_for_each_chapter(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    cards = soups[Path("book/index.html")].find_all(class_="sd-card")
+    links = {link["href"].split("#")[0] for card in cards for link in card.find_all("a", href=True)}
+    assert {f"{Path(name).name}.html" for name in chapters} <= links
+
+
+def test_a_bare_jupyter_book_build_gives_pages_with_a_note(tmp_path: Path, chapters: list[str]) -> None:
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "book", tmp_path / "book")
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "WARNING" not in result.stdout + result.stderr
+    for name in (*chapters, "book/scoreboard", "book/how_this_book_was_made"):
+        page = (tmp_path / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+        note = BeautifulSoup(page, "html.parser").find(class_="effnotes-not-run")
+        assert note is not None, name
+        assert "make book" in note.text
+        assert "effnotes build" in note.text
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (0.0, 0.0, "0"),
+        (-0.03125, 0.0, "−0.0312"),
+        (0.037, 0.028, "0.037"),
+        (-12.34, 3.0, "−12.3"),
+        (1234.5, 400.0, "1234"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_interval_allows(value: float, spread: float, text: str) -> None:
+    assert format_number(value, spread) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(8.42, "8.4 s"), (59.97, "1 min 00 s"), (200.3, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(None, "–"), (300 * 2**20, "300 MiB"), (3 * 2**30, "3.0 GiB")])
+def test_memory(size: int | None, text: str) -> None:
+    assert format_memory(size) == text
