@@ -5,6 +5,7 @@ book. Where that file does not exist, Sphinx was started by hand on the sources,
 runs the chapters.
 """
 
+import hashlib
 import json
 import math
 import posixpath
@@ -19,6 +20,7 @@ from docutils import nodes
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
@@ -107,7 +109,7 @@ class _BuildDirective(SphinxDirective):
                 *(nodes.entry("", *cell) for cell in cells[1:]),
             )
         group += [nodes.thead("", head), body]
-        table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table"], names=[name])
+        table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table", "colwidths-given"], names=[name])
         self.set_source_info(table)
         self.state.document.note_explicit_target(table)
         return nodes.container("", table, classes=["effnotes-scroll"])
@@ -132,7 +134,7 @@ class Scoreboard(_BuildDirective):
                 f"Registered claims: as published, in this build (profile {profile}) and in the kept record",
                 ("Claim", "Published", f"This build ({profile})", "Verdict", "Kept record (full)"),
                 [self.row(row, kept[row["id"]], pages) for row in measured],
-                (32, 18, 18, 14, 18),
+                (26, 24, 18, 16, 16),
             ),
         ]
 
@@ -172,7 +174,7 @@ class Scoreboard(_BuildDirective):
             value = f"{estimate} [{low}, {high}]"
         return [
             nodes.paragraph("", value, classes=["effnotes-number"]),
-            self.fine_print(f"{claim['unit']}; {claim['n_units']} units ({claim['unit_of_analysis']})"),
+            self.fine_print(f"{claim['unit']}; n = {claim['n_units']} ({claim['unit_of_analysis']})"),
         ]
 
     def fine_print(self, markdown: str) -> nodes.paragraph:
@@ -316,6 +318,18 @@ def read_chapter(text: str) -> NotebookNode:
     return notebook
 
 
+def _digest_static_files(app: Sphinx, config: Config) -> None:
+    """Make the configuration depend on the book's own style sheet and images.
+
+    Sphinx copies them only while it renders pages, and would leave an old style sheet where nothing else changed.
+    """
+    digest = hashlib.sha256()
+    for directory in config.html_static_path:
+        for path in sorted(item for item in (Path(app.confdir) / directory).rglob("*") if item.is_file()):
+            digest.update(path.read_bytes())
+    config.effnotes_static_digest = digest.hexdigest()
+
+
 def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
     """Take out Open Graph's address of the page, which has to be absolute, while the site has no address."""
     if not app.config.ogp_site_url and "metatags" in context:
@@ -348,7 +362,11 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("verdict-count", VerdictCount)
     app.add_directive("run-table", RunTable)
+    app.add_config_value("effnotes_static_digest", "", "html", types=(str,))
+    app.connect("config-inited", _digest_static_files)
     app.connect("doctree-read", _note_chapter_without_outputs)
     app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _drop_relative_url, priority=900)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    # Sphinx keeps pages that it has read: those that another version of this file has read are read again.
+    env_version = int.from_bytes(hashlib.sha256(Path(__file__).read_bytes()).digest()[:4])
+    return {"env_version": env_version, "parallel_read_safe": True, "parallel_write_safe": True}

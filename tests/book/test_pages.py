@@ -181,20 +181,39 @@ def test_landing_page_has_a_card_for_each_chapter(chapters: list[str], soups: di
     assert {f"{Path(name).name}.html" for name in chapters} <= links
 
 
-def test_a_bare_jupyter_book_build_gives_pages_with_a_note(tmp_path: Path, chapters: list[str]) -> None:
+@pytest.fixture(scope="module")
+def bare_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources on which Jupyter Book was run by hand."""
+    directory = tmp_path_factory.mktemp("bare")
     for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "book", tmp_path / "book")
+        shutil.copy(ROOT / name, directory)
+    shutil.copytree(ROOT / "book", directory / "book")
+    run_jupyter_book(directory)
+    return directory
+
+
+def run_jupyter_book(directory: Path) -> None:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+    environment = {**os.environ, "NO_COLOR": "1"}
+    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "WARNING" not in result.stdout + result.stderr
+
+
+def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, chapters: list[str]) -> None:
     for name in (*chapters, "book/scoreboard", "book/how_this_book_was_made"):
-        page = (tmp_path / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+        page = (bare_build / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
         note = BeautifulSoup(page, "html.parser").find(class_="effnotes-not-run")
         assert note is not None, name
         assert "make book" in note.text
         assert "effnotes build" in note.text
+
+
+def test_a_changed_style_sheet_reaches_the_pages(bare_build: Path) -> None:
+    source = bare_build / "book" / "_static" / "effnotes.css"
+    source.write_text(source.read_text(encoding="utf-8") + "/* changed */", encoding="utf-8")
+    run_jupyter_book(bare_build)
+    assert (bare_build / "_build" / "html" / "_static" / "effnotes.css").read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize(
