@@ -61,7 +61,18 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CLAIM_MIME", "Claim", "ClaimError", "Measurement", "Source", "card_html", "join", "load_register", "measure"]
+__all__ = [
+    "CLAIM_MIME",
+    "Claim",
+    "ClaimError",
+    "Measurement",
+    "Source",
+    "card_html",
+    "format_number",
+    "join",
+    "load_register",
+    "measure",
+]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
@@ -100,6 +111,7 @@ class Claim:
     published: str | None  # the published figure as text; None where none is given
     effect: str  # what one effect is
     unit: str  # of an effect
+    range: tuple[float, float] | None  # least and greatest possible effect, or None where it has no bounds
     unit_of_analysis: str  # what an independent unit is; for `bootstrap`, what a unit within a seed is
     direction: Direction
     margin: float  # >= 0, in the effect's unit; > 0 for equivalence
@@ -111,8 +123,8 @@ class Measurement:
     """What a chapter measured for a claim; shows itself as a card."""
 
     claim: Claim
-    estimate: float  # mean effect, in claim.unit
-    interval: tuple[float, float] | None  # None with fewer than two independent units
+    estimate: float | None  # mean effect, in claim.unit; None where no effect was defined
+    interval: tuple[float, float] | None  # within claim.range; None with fewer than two independent units
     level: float  # confidence level of the interval
     n_units: int  # effects in all
     n_seeds: int | None  # None where the units are not seeds and not nested in them
@@ -149,7 +161,8 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
     package; the copy inside the installed package.
 
     Args:
-        path: A YAML file holding a list of entries with the fields of `Claim`, all of them required; `published` may be null.
+        path: A YAML file holding a list of entries with the fields of `Claim`, all of them required; `published` and `range`
+            may be null.
 
     Returns:
         Claims by id, in the file's order; empty for an empty file.
@@ -204,11 +217,12 @@ def measure(
 
     Returns:
         The measurement. With a single independent unit (for `bootstrap`: a single seed) it has an estimate, no interval, and the
-        verdict "not settled". Identical effects give an interval of zero width, and the reason says so.
+        verdict "not settled"; with none at all, because no effect was defined, it has no estimate either. Identical effects give
+        an interval of zero width, and the reason says so. An interval is cut off where the claim's range ends.
 
     Raises:
         ClaimError: The claim is not registered.
-        ValueError: Effects of the wrong shape, none at all, NaN or infinite ones, or another unit than the register's.
+        ValueError: Effects of the wrong shape, NaN, infinite or outside the claim's range, or another unit than the register's.
     """
     claim = _lookup(claim_id, load_register())
     if unit is not None and unit != claim.unit:
@@ -218,6 +232,10 @@ def measure(
 
     kept: tuple[float, ...] | tuple[tuple[float, ...], ...]
     n_seeds: int | None
+    if not sum(len(group) for group in groups):
+        n_seeds = 0 if claim.interval == "bootstrap" or claim.unit_of_analysis == "seed" else None
+        reason = "No effect was defined in this run, so there is nothing to judge."
+        return Measurement(claim, None, None, _LEVEL, 0, n_seeds, (), "not settled", reason)
     if claim.interval == "t":
         independent, independent_name = groups[0], claim.unit_of_analysis
         kept = tuple(groups[0].tolist())
@@ -236,7 +254,8 @@ def measure(
             lo, hi = _t_interval(independent)
         else:
             lo, hi = _bootstrap_interval(independent, seed=seed)
-        bounds = (float(lo), float(hi))
+        least, greatest = claim.range or (-math.inf, math.inf)
+        bounds = (max(float(lo), least), min(float(hi), greatest))
         verdict = _verdict(claim.direction, claim.margin, *bounds)
         reason = _reason(claim, verdict, bounds)
         if np.ptp(independent) == 0:
@@ -299,7 +318,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
     verdict = payload["verdict"]
     verdict_class = verdict.replace(" ", "-")
     published = "no figure given" if payload["published"] is None else payload["published"]
-    source = f"{payload['source']['key']}, {payload['source']['where']}"
+    source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
     rows = [
         ("Published", f"{published} ({source})"),
         ("Measured", _measured_text(payload)),
@@ -342,7 +361,7 @@ _FIELDS = tuple(Claim.__dataclass_fields__)
 _SOURCE_FIELDS = tuple(Source.__dataclass_fields__)
 _CHOICES = {"direction": get_args(Direction), "interval": get_args(Method)}
 # The fields of `Measurement.to_json` that a verdict rests on.
-_DECIDING = ("chapter", "effect", "unit", "unit_of_analysis", "direction", "margin", "method")
+_DECIDING = ("chapter", "effect", "unit", "range", "unit_of_analysis", "direction", "margin", "method")
 _NOT_MEASURED: dict[str, Any] = {
     "estimate": None,
     "interval": None,
@@ -371,7 +390,7 @@ def _parse_claim(entry: object, name: str) -> Claim:
     fields = _check_fields(entry, _FIELDS, name)
     for field in _FIELDS:
         value = fields[field]
-        if field in ("source", "margin") or (field == "published" and value is None):
+        if field in ("source", "margin", "range") or (field == "published" and value is None):
             continue
         hint = " or null" if field == "published" else ""
         if not isinstance(value, str) or not value.strip():
@@ -393,11 +412,21 @@ def _parse_claim(entry: object, name: str) -> Claim:
         raise ClaimError(f"{name}: field 'margin' must be a finite number {least}, such as 0.02; got {_kind(margin)}.")
     if margin < 0 or (margin == 0 and fields["direction"] == "equivalence"):
         raise ClaimError(f"{name}: field 'margin' must be {least}; got {margin}. The direction carries the sign.")
+    bounds = _parse_range(fields["range"], name)
     source = _check_fields(fields["source"], _SOURCE_FIELDS, f"{name}: field 'source'")
     for field in _SOURCE_FIELDS:
         if not isinstance(source[field], str) or not source[field].strip():
             raise ClaimError(f"{name}: field 'source.{field}' must be text, not {_kind(source[field])}; put it in quotes.")
-    return Claim(**{**fields, "source": Source(**source), "margin": float(margin)})
+    return Claim(**{**fields, "source": Source(**source), "margin": float(margin), "range": bounds})
+
+
+def _parse_range(value: object, name: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    match value:
+        case [int() | float() as low, int() | float() as high] if low < high and math.isfinite(low) and math.isfinite(high):
+            return float(low), float(high)
+    raise ClaimError(f"{name}: field 'range' must be null or two rising finite numbers, such as [-1, 1]; got {_kind(value)}.")
 
 
 def _check_fields(entry: object, allowed: tuple[str, ...], name: str) -> dict[str, Any]:
@@ -442,6 +471,7 @@ def _registered(claim: Claim) -> dict[str, Any]:
         "source": {"key": claim.source.key, "where": claim.source.where},
         "effect": claim.effect,
         "unit": claim.unit,
+        "range": None if claim.range is None else list(claim.range),
         "unit_of_analysis": claim.unit_of_analysis,
         "direction": claim.direction,
         "margin": claim.margin,
@@ -468,8 +498,8 @@ def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -
         where = f" at position {number}" if nested else ""
         if group.ndim != 1:
             raise ValueError(f"{what}; got an array of shape {group.shape}{where}.")
-        if group.size == 0:
-            raise ValueError(f"{what}; got none{where}.")
+        if nested and group.size == 0:
+            raise ValueError(f"{what}; got none{where}. Leave out a seed in which no effect is defined, and say so.")
         bad = np.flatnonzero(~np.isfinite(group))
         if bad.size:
             shown = ", ".join(f"effects{f'[{number}]' if nested else ''}[{i}] = {group[i]}" for i in bad[:5])
@@ -478,8 +508,11 @@ def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -
                 f"{claim.id}: effects must be finite; {shown}{more}. "
                 "Leave out a unit whose effect is undefined, in every seed, and say so."
             )
-    if not groups:
-        raise ValueError(f"{what}; got none.")
+        if claim.range is not None and group.size and not (claim.range[0] <= group.min() and group.max() <= claim.range[1]):
+            raise ValueError(
+                f"{claim.id}: effects{where} go from {group.min():g} to {group.max():g}, but the register has the range "
+                f"{list(claim.range)}; mend one."
+            )
     return groups
 
 
@@ -531,7 +564,7 @@ def _verdict(direction: Direction, margin: float, lo: float, hi: float) -> Verdi
 def _reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
     interval = f"The 95% interval {_interval_text(bounds)}"
     if claim.direction == "equivalence":
-        band = f"{_number(-claim.margin)} to {_number(claim.margin)}"
+        band = f"{format_number(-claim.margin)} to {format_number(claim.margin)}"
         ends = {
             "shown": f"lies wholly within the margin, {band}.",
             "contradicted": f"lies wholly outside the margin, {band}.",
@@ -542,35 +575,41 @@ def _reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
         if claim.direction == "decrease":
             sides, bar = ("below", "above"), -claim.margin
         ends = {
-            "shown": f"lies wholly {sides[0]} the margin, {_number(bar)}.",
-            "contradicted": f"lies wholly {sides[1]} the margin, {_number(bar)}.",
-            "not settled": f"includes the margin, {_number(bar)}.",
+            "shown": f"lies wholly {sides[0]} the margin, {format_number(bar)}.",
+            "contradicted": f"lies wholly {sides[1]} the margin, {format_number(bar)}.",
+            "not settled": f"includes the margin, {format_number(bar)}.",
         }
     return f"{interval} {ends[verdict]}"
 
 
+def _short_citation(key: str) -> str:
+    """Read a bibliography key made of author, year and a word as a person would say it: author and year."""
+    match = re.match(r"([a-z]+)(\d{4})", key)
+    return f"{match.group(1).capitalize()} {match.group(2)}" if match else key
+
+
 def _criterion(direction: Direction, margin: float) -> str:
     if direction == "equivalence":
-        return f"equivalence: 95% interval within {_number(-margin)} to {_number(margin)}"
+        return f"equivalence: 95% interval within {format_number(-margin)} to {format_number(margin)}"
     if direction == "increase":
-        return f"increase: 95% interval above {_number(margin)}"
-    return f"decrease: 95% interval below {_number(-margin)}"
+        return f"increase: 95% interval above {format_number(margin)}"
+    return f"decrease: 95% interval below {format_number(-margin)}"
 
 
 def _measured_text(payload: Mapping[str, Any]) -> str:
     if payload["estimate"] is None:
-        return "not measured"
+        return "not measured" if payload["n_units"] is None else "no effect defined"
     if payload["interval"] is None:
-        return f"{_number(payload['estimate'])} (no interval), {payload['unit']}"
+        return f"{format_number(payload['estimate'])} (no interval), {payload['unit']}"
     bounds = payload["interval"]
-    estimate = _number(payload["estimate"], spread=bounds[1] - bounds[0])
+    estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0])
     method = _METHOD_NAMES[payload["method"]]
     return f"{estimate}, 95% interval {_interval_text(bounds)} ({method}), {payload['unit']}"
 
 
 def _interval_text(bounds: Iterable[float]) -> str:
     lo, hi = bounds
-    return f"[{_number(lo, spread=hi - lo)}, {_number(hi, spread=hi - lo)}]"
+    return f"[{format_number(lo, spread=hi - lo)}, {format_number(hi, spread=hi - lo)}]"
 
 
 def _units_text(payload: Mapping[str, Any]) -> str:
@@ -580,7 +619,7 @@ def _units_text(payload: Mapping[str, Any]) -> str:
     return f"{payload['n_units']} ({payload['unit_of_analysis']}){seeds}"
 
 
-def _number(value: float, spread: float = 0.0) -> str:
+def format_number(value: float, spread: float = 0.0) -> str:
     """Text with a true minus sign: two digits of `spread` where there is one, else three significant digits."""
     if value == 0:
         return "0"

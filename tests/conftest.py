@@ -1,10 +1,8 @@
 """A small book of its own for each test of the runner: real files, real commands, real processes."""
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,7 +120,11 @@ def book(tmp_path: Path) -> Book:
     return Book(tmp_path / "checkout")
 
 
-@pytest.fixture
-def clean_environment() -> Callable[[], dict[str, str]]:
-    """The environment without what an outer build may have set."""
-    return lambda: {name: value for name, value in os.environ.items() if not name.startswith("EFFNOTES_")}
+@pytest.fixture(scope="session")
+def smoke_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build directory of a real build of this checkout on the smoke profile: records and pages."""
+    build_dir = tmp_path_factory.mktemp("build")
+    command = [sys.executable, "-m", "effnotes.runner.cli", "build", "--profile", "smoke", "--build-dir", str(build_dir)]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return build_dir

@@ -7,7 +7,6 @@ runs the chapters.
 
 import hashlib
 import json
-import math
 import posixpath
 import re
 from collections import Counter
@@ -25,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
-from effnotes.claims import Claim, Source, join
+from effnotes.claims import Claim, Source, format_number, join
 
 _BUILD_FORMAT = 1
 _VERDICTS = ("shown", "contradicted", "not settled")
@@ -232,15 +231,6 @@ class RunTable(_BuildDirective):
             record["key"][:8],
         ]
         return [[name], *([nodes.paragraph("", text)] for text in texts)]
-
-
-def format_number(value: float, spread: float = 0.0) -> str:
-    """Write a number with a true minus sign: to two digits of `spread` where there is one, else three digits."""
-    if value == 0:
-        return "0"
-    decimals = min(max(1 - math.floor(math.log10(spread)), 0), 9) if spread > 0 else None
-    text = f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
-    return text.replace("-", "−")
 
 
 def format_duration(seconds: float) -> str:

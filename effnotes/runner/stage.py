@@ -118,7 +118,7 @@ def provenance(record: Mapping[str, Any]) -> str:
         ("Commit", "not known" if commit is None else f"`{commit['revision'][:12]}`{state}"),
         ("Record", f"`{record['key'][:16]}`"),
     ]
-    lines = ["## What made this page", "", "| | |", "|:--|:--|"]
+    lines = ["## What made this page", "", "| What | Value |", "|:--|:--|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines += ["", "### Parameters of this run", "", "| Parameter | Value | Default | Meaning |", "|:--|:--|:--|:--|"]
     lines += [

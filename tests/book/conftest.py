@@ -4,8 +4,6 @@ import contextlib
 import functools
 import http.server
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,23 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def smoke_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages of a real build of this checkout with the smoke profile."""
-    build_dir = tmp_path_factory.mktemp("build")
-    command = [sys.executable, "-m", "effnotes.runner.cli"]
-    arguments = ["build", "--profile", "smoke", "--build-dir", str(build_dir)]
-    result = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return build_dir / "html"
-
-
 @pytest.fixture(scope="session", params=["smoke", "built"])
 def site(request: pytest.FixtureRequest) -> Path:
     """Where the pages lie: a smoke build made for the tests, and what the last `make book` has left."""
     if request.param == "smoke":
-        site: Path = request.getfixturevalue("smoke_site")
-        return site
+        build_dir: Path = request.getfixturevalue("smoke_build")
+        return build_dir / "html"
     site = ROOT / "_build" / "html"
     if not (site / "index.html").is_file():
         pytest.skip("no built book in _build/html (make book makes one)")

@@ -14,7 +14,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from effnotes.claims import load_register
-from effnotes.runner.sphinx_extension import format_duration, format_memory, format_number
+from effnotes.runner.sphinx_extension import format_duration, format_memory
 
 ROOT = Path(__file__).parents[2]
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)
@@ -214,20 +214,6 @@ def test_a_changed_style_sheet_reaches_the_pages(bare_build: Path) -> None:
     source.write_text(source.read_text(encoding="utf-8") + "/* changed */", encoding="utf-8")
     run_jupyter_book(bare_build)
     assert (bare_build / "_build" / "html" / "_static" / "effnotes.css").read_bytes() == source.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("value", "spread", "text"),
-    [
-        (0.0, 0.0, "0"),
-        (-0.03125, 0.0, "−0.0312"),
-        (0.037, 0.028, "0.037"),
-        (-12.34, 3.0, "−12.3"),
-        (1234.5, 400.0, "1234"),
-    ],
-)
-def test_numbers_have_the_digits_that_their_interval_allows(value: float, spread: float, text: str) -> None:
-    assert format_number(value, spread) == text
 
 
 @pytest.mark.parametrize(

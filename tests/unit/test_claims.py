@@ -25,6 +25,7 @@ ENTRY = {
     "published": None,
     "effect": "bias amplification of the pruned minus the dense network of one seed",
     "unit": "BA difference",
+    "range": None,
     "unit_of_analysis": "seed",
     "direction": "increase",
     "margin": 0.02,
@@ -101,6 +102,10 @@ def test_empty_register(tmp_path):
         ({"margin": 0, "direction": "equivalence"}, ["'margin'", "> 0 for an equivalence claim"]),
         ({"margin": "0.1"}, ["'margin'", "number", "'0.1' (str)"]),
         ({"margin": True}, ["'margin'", "number", "bool"]),
+        ({"range": [1, -1]}, ["'range'", "rising", "[1, -1]"]),
+        ({"range": [0, 1, 2]}, ["'range'", "two rising"]),
+        ({"range": [0, float("inf")]}, ["'range'", "finite"]),
+        ({"range": "wide"}, ["'range'", "'wide' (str)"]),
         ({"margin": float("nan")}, ["'margin'", "finite"]),
         ({"margin": float("inf")}, ["'margin'", "finite"]),
         ({"published": 0.17}, ["'published'", "text or null", "quotes"]),
@@ -174,14 +179,12 @@ def test_unit_is_checked(register):
     [
         ("t", [0.1, float("nan"), 0.2, float("inf")], r"effects\[1\] = nan, effects\[3\] = inf"),
         ("t", [float("nan")] * 7, r"effects\[4\] = nan and 2 more"),
-        ("t", [], "got none"),
         ("t", 0.1, r"shape \(\)"),
         ("t", [[0.1, 0.2], [0.3, 0.4]], r"shape \(2, 2\)"),
         ("t", ["a", "b"], "no such numbers"),
         ("bootstrap", [[0.1, 0.2], [0.3, float("nan")]], r"effects\[1\]\[1\] = nan"),
         ("bootstrap", [0.1, 0.2], r"shape \(\) at position 0"),
         ("bootstrap", [[0.1], []], "got none at position 1"),
-        ("bootstrap", [], "got none"),
         ("bootstrap", 3, "no such numbers"),
     ],
 )
@@ -190,6 +193,30 @@ def test_bad_effects_are_refused(register, interval, effects, message):
     with pytest.raises(ValueError, match=message) as error:
         measure("bias.ba-grows", effects)
     assert "bias.ba-grows" in str(error.value)
+
+
+@pytest.mark.parametrize(("interval", "n_seeds"), [("t", 0), ("bootstrap", 0)])
+def test_no_defined_effect_settles_nothing(register, interval, n_seeds):
+    register({"interval": interval})
+    result = measure("bias.ba-grows", [])
+    assert (result.estimate, result.interval, result.n_units, result.n_seeds) == (None, None, 0, n_seeds)
+    assert result.verdict == "not settled"
+    assert "No effect was defined" in result.reason
+    assert "no effect defined" in card_html(result.to_json())
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["estimate"] is None
+
+
+def test_an_interval_ends_where_the_range_does(register):
+    effects = [0.9, 0.7, 0.98]
+    register()
+    free = measure("bias.ba-grows", effects)
+    assert free.interval[1] > 1
+    register({"range": [-1, 1]})
+    bounded = measure("bias.ba-grows", effects)
+    assert bounded.interval == (free.interval[0], 1.0)
+    assert bounded.estimate == free.estimate
+    with pytest.raises(ValueError, match=r"the register has the range \[-1\.0, 1\.0\]"):
+        measure("bias.ba-grows", [0.2, 1.4])
 
 
 @pytest.mark.parametrize("convert", [tuple, np.array, pd.Series, lambda e: np.array(e, dtype=np.float32).astype(float)])
@@ -422,8 +449,8 @@ def test_mime_bundle_survives_json(register):
     payload = bundle[CLAIM_MIME]
     assert json.loads(json.dumps(payload, allow_nan=False)) == payload
     assert list(payload) == [
-        *("id", "chapter", "statement", "published", "source", "effect", "unit", "unit_of_analysis", "direction", "margin"),
-        *("method", "estimate", "interval", "level", "n_units", "n_seeds", "effects", "verdict", "reason"),
+        *("id", "chapter", "statement", "published", "source", "effect", "unit", "range", "unit_of_analysis"),
+        *("direction", "margin", "method", "estimate", "interval", "level", "n_units", "n_seeds", "effects", "verdict", "reason"),
     ]
     assert payload["effects"] == [[0.1, 0.2], [0.2, 0.4]]
     assert payload["method"] == "bootstrap"
@@ -475,7 +502,7 @@ def test_card_says_everything(register):
     assert text["strong"] == "shown\n"
     assert text["dt"].split("\n")[:-1] == ["Published", "Measured", "Effect", "Shown if", "Units"]
     published, measured, effect, criterion, units = text["dd"].split("\n")[:-1]
-    assert published == "0.170 at 99.5% (iofinova2023bias, abstract)"
+    assert published == "0.170 at 99.5% (Iofinova 2023, abstract)"
     assert measured == "0.046, 95% interval [0.031, 0.060] (Student t), BA difference"
     assert effect == ENTRY["effect"]
     assert criterion == "increase: 95% interval above 0.02"
@@ -520,7 +547,7 @@ def test_card_of_few_or_identical_effects(register, interval, effects, shown):
     ],
 )
 def test_numbers_have_the_digits_that_they_can_bear(value, spread, text):
-    assert claims._number(value, spread=spread) == text
+    assert claims.format_number(value, spread=spread) == text
 
 
 # ---- join

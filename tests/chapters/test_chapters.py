@@ -1,0 +1,135 @@
+"""Every chapter runs on the smoke profile, keeps the form of a chapter, and measures the claims that it has registered."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from effnotes.claims import CLAIM_MIME, load_register
+from effnotes.runner.parameters import resolve
+from effnotes.runner.project import PROFILES, Chapter, Project
+
+PROJECT = Project.find(Path(__file__))
+CHAPTERS = list(PROJECT.chapters.values())
+SMOKE_LIMIT_S = 60
+
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+
+
+def record(build: Path, chapter: Chapter) -> dict:
+    (path,) = (build / "runs" / chapter.name).glob("*/record.json")
+    return json.loads(path.read_text())
+
+
+def notebook(build: Path, chapter: Chapter):
+    (path,) = (build / "runs" / chapter.name).glob("*/notebook.ipynb")
+    return nbformat.read(path, as_version=4)
+
+
+def test_the_book_has_chapters():
+    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias"]
+
+
+@each_chapter
+def test_a_chapter_runs_on_the_smoke_profile(chapter, smoke_build):
+    made = record(smoke_build, chapter)
+    assert made["status"] == "finished"
+    assert made["profile"] == "smoke"
+
+
+@each_chapter
+def test_smoke_computes_for_less_than_a_minute(chapter, smoke_build):
+    # A chapter that is far too large for smoke is caught here; on a busy machine the time of the wall says little.
+    made = record(smoke_build, chapter)
+    assert made["duration_s"] < 4 * SMOKE_LIMIT_S
+
+
+@each_chapter
+def test_a_chapter_measures_exactly_its_registered_claims(chapter, smoke_build):
+    registered = {name for name, claim in load_register().items() if claim.chapter == chapter.name}
+    measured = [payload["id"] for payload in record(smoke_build, chapter)["claims"]]
+    assert sorted(measured) == sorted(registered)
+
+
+def test_every_registered_claim_belongs_to_a_chapter():
+    assert {claim.chapter for claim in load_register().values()} <= {chapter.name for chapter in CHAPTERS}
+
+
+@each_chapter
+def test_cells_ran_in_order_and_show_no_warning_or_repr(chapter, smoke_build):
+    codes = [cell for cell in notebook(smoke_build, chapter).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in codes] == list(range(1, len(codes) + 1))
+    for cell in codes:
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", output["text"]
+            data = output.get("data", {})
+            if output.output_type == "execute_result" and set(data) == {"text/plain"}:
+                assert not re.match(r"<.* at 0x|\(?array\(\[+<|Text\(", data["text/plain"]), (
+                    f"a stray object is shown by:\n{cell.source}"
+                )
+
+
+@each_chapter
+def test_every_figure_has_a_caption_a_name_and_words_for_those_who_cannot_see_it(chapter, smoke_build):
+    figures = 0
+    for cell in notebook(smoke_build, chapter).cells:
+        images = [output for output in cell.get("outputs", []) if any(kind.startswith("image/") for kind in output.get("data", {}))]
+        if not images:
+            continue
+        figures += 1
+        described = cell.metadata["mystnb"]
+        assert len(images) == 1
+        assert described["figure"]["caption"].endswith(".")
+        assert described["figure"]["name"].startswith("fig-")
+        assert len(described["image"]["alt"].split()) >= 8
+    assert figures > 0
+
+
+@each_chapter
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_fits_the_parameters(chapter, profile):
+    values = PROJECT.profile(profile).values.get(chapter.name, {})
+    assert set(resolve(chapter.parameters, [(profile, values)], chapter.name)) == set(chapter.parameters)
+    if profile == "quick":
+        assert not values, "the defaults in the chapter are the quick profile"
+
+
+@each_chapter
+def test_every_parameter_has_help_and_is_used(chapter):
+    code = "\n".join(cell.source for cell in chapter.cells if cell.kind == "code" and "parameters" not in cell.tags)
+    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for parameter in chapter.parameters.values():
+        assert parameter.help, parameter.name
+        assert parameter.name in used, parameter.name
+
+
+@each_chapter
+def test_a_chapter_promises_offers_exercises_and_concludes(chapter):
+    prose = "\n".join(cell.source for cell in chapter.cells if cell.kind == "markdown")
+    for part in ("What you will be able to do", "## Try it on your own", "## Exercises", "## Key takeaways", "## Further reading"):
+        assert part in prose, part
+    labels = re.findall(r":label: (exercise-[\w-]+)", prose)
+    assert len(labels) >= 2
+    assert sorted(re.findall(r"\{solution(?:-start)?\} (exercise-[\w-]+)", prose)) == sorted(labels)
+
+
+@each_chapter
+def test_the_notebook_of_a_page_can_be_run_on_its_own(chapter, smoke_build):
+    """A downloaded notebook is Python in a standard kernel and needs nothing that only the runner gives."""
+    staged = nbformat.read(smoke_build / "stage" / f"{chapter.page}.ipynb", as_version=4)
+    assert staged.metadata.kernelspec.name == "python3"
+    assert staged.cells[-1].source.startswith("## What made this page")
+    claims = [output for cell in staged.cells for output in cell.get("outputs", []) if CLAIM_MIME in output.get("data", {})]
+    assert claims
+    code = "\n".join(cell.source for cell in staged.cells if cell.cell_type == "code")
+    assert "effnotes.runner" not in code
+    assert "EFFNOTES_" not in code
+
+
+def test_profiles_name_only_what_exists():
+    declared = yaml.safe_load((PROJECT.root / "book" / "profiles.yaml").read_text())
+    assert tuple(declared) == PROFILES
