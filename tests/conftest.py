@@ -1,5 +1,6 @@
 """A small book of its own for each test of the runner: real files, real commands, real processes."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,24 @@ class Book:
             f"{name}:\n  cell_timeout_s: {timeout_s}\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper")
         )
         (self.root / "book" / "profiles.yaml").write_text(text)
+
+    def register(self, **changes: object) -> None:
+        """Register one claim, `sum.grows` of the chapter on addition, with some of its fields changed."""
+        entry = {
+            "id": "sum.grows",
+            "chapter": "addition",
+            "statement": "The sum grows.",
+            "source": {"key": "nobody2020sum", "where": "abstract"},
+            "published": "2",
+            "effect": "a difference",
+            "unit": "one",
+            "range": None,
+            "unit_of_analysis": "seed",
+            "direction": "increase",
+            "margin": 0.0,
+            "interval": "t",
+        }
+        (self.root / "book" / "claims.yaml").write_text(json.dumps([entry | changes]))
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "effnotes.runner.cli", *arguments]

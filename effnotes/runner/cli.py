@@ -118,12 +118,12 @@ def claims(
     build_dir: BuildDirOption = None,
 ) -> None:
     """List every registered claim with what each chapter's latest finished run measured."""
-    from effnotes.claims import join, load_register
+    from effnotes.claims import join
     from effnotes.runner.records import RecordStore
 
     project = Project.find(build_dir=build_dir)
     store = RecordStore(project.build_dir / "runs")
-    register = load_register(project.root / "book" / "claims.yaml")
+    register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
     measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
     rows = join(register, measured)

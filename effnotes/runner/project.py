@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
+from effnotes.claims import Claim, ClaimError, load_register
 from effnotes.runner.errors import UsageError, nearest
 from effnotes.runner.parameters import Parameter, declared_parameters
 
@@ -118,9 +119,21 @@ class Project:
         return self.chapters[name]
 
     @cached_property
+    def claims(self) -> dict[str, Claim]:
+        """The registered claims by name.
+
+        Raises:
+            UsageError: ``book/claims.yaml`` breaks the rules of a register.
+        """
+        try:
+            return load_register(self.root / "book" / "claims.yaml")
+        except ClaimError as error:
+            raise UsageError(str(error)) from None
+
+    @property
     def register(self) -> list[dict[str, Any]]:
-        """The entries of ``book/claims.yaml`` as written."""
-        return list(_read_yaml(self.root / "book" / "claims.yaml") or [])
+        """The entries of ``book/claims.yaml`` as plain data."""
+        return [asdict(claim) for claim in self.claims.values()]
 
     def profile(self, name: str) -> Profile:
         """Return the profile called `name`, from ``book/profiles.yaml``.

@@ -1,0 +1,82 @@
+"""Figures hold what was measured, and say so on their axes."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from effnotes import figures
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    with mpl.rc_context():
+        yield
+        plt.close("all")
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"sparsity": [0.9, 0.0, 0.9, 0.0, 0.5], "seed": [1, 1, 2, 2, 1], "value": [3.0, 1.0, 5.0, 2.0, np.nan]})
+
+
+def test_a_line_goes_through_the_means_and_each_seed_is_a_dot():
+    ax = figures.plot_by_level(frame(), "sparsity", "value", label="accuracy")
+    line, dots = ax.lines
+    assert line.get_ydata().tolist()[::2] == [1.5, 4.0]
+    assert np.isnan(line.get_ydata()[1])
+    assert sorted(zip(dots.get_xdata().tolist(), dots.get_ydata().tolist(), strict=True))[:2] == [(0, 1.0), (0, 2.0)]
+    assert line.get_label() == "accuracy"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.0", "0.5", "0.9"]
+
+
+def test_ticks_name_sparsity_and_weights_left():
+    ax = figures.label_levels(figures.plot_by_level(frame(), "sparsity", "value"), [0.0, 0.5, 0.985], [79792, 39896, 1197])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0%\n79\u202f792", "50%\n39\u202f896", "98.5%\n1\u202f197"]
+    assert "sparsity" in ax.get_xlabel()
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(ValueError, match=r"lacks \['accuracy'\]"):
+        figures.plot_by_level(frame(), "sparsity", "accuracy")
+
+
+def test_the_caller_chooses_the_axis():
+    _, (left, right) = plt.subplots(1, 2)
+    assert figures.plot_by_level(frame(), "sparsity", "value", ax=left) is left
+    assert not right.lines
+
+
+def test_images_are_shown_as_they_are_row_by_row():
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 6), dtype=np.uint8)
+    axes = figures.show_images(images, list("abcde"), columns=3)
+    assert axes.shape == (2, 3)
+    assert (axes[1, 1].images[0].get_array() == images[4].transpose(1, 2, 0)).all()
+    assert axes[1, 1].get_title() == "e"
+    assert not axes[1, 2].images
+    with pytest.raises(ValueError, match="5 images need as many titles, not 2"):
+        figures.show_images(images, ["a", "b"], columns=3)
+
+
+def test_the_same_figure_gives_the_same_file(tmp_path):
+    figures.use_style()
+    texts = []
+    for name in ("one.svg", "two.svg"):
+        figures.plot_by_level(frame(), "sparsity", "value", ax=plt.subplots()[1])
+        plt.savefig(tmp_path / name, metadata={"Date": None})
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+
+
+def relative_luminance(colour: str) -> float:
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_the_first_lines_of_the_palette_stand_out_from_white():
+    # WCAG 2.1 asks for 3 : 1 of graphics; the later, lighter colours are for figures with more than three lines.
+    for colour in figures.PALETTE[:3]:
+        assert 1.05 / (relative_luminance(colour) + 0.05) >= 3

@@ -1,0 +1,137 @@
+"""What decides that a chapter is run again, and what commands cost that compute nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from effnotes.runner import keys
+from effnotes.runner.project import Chapter
+
+CHECKOUT = Path(__file__).parents[2]
+
+SOURCE = """\
+# %% [markdown]
+# # A chapter
+
+# %% tags=["parameters"]
+count: int = 1  # how many
+
+# %% tags=["hide-input"]
+import numpy as np
+
+total = np.arange(count).sum()
+"""
+
+
+def key(source: str = SOURCE, values: dict | None = None, claims: list | None = None, directory: Path = CHECKOUT) -> str:
+    return keys.record_key(Chapter("chapter", "book/chapter", source), values or {"count": 1}, claims or [], directory)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# # A chapter", "# # Another title"),
+        ("# how many", "# how many there are"),
+        ("count: int = 1", "count: int = 2"),  # the value that is used is in the key by itself
+        ('tags=["hide-input"]', 'tags=["hide-output"]'),
+        ('# %% tags=["hide-input"]', '# %% mystnb={"figure": {"caption": "A caption."}}'),
+    ],
+)
+def test_prose_display_tags_help_and_overridden_defaults_are_not_in_the_key(old, new):
+    assert old in SOURCE
+    assert key(SOURCE.replace(old, new)) == key()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("sum()", "mean()"), ("import numpy", "import pandas"), ('tags=["hide-input"]', 'tags=["raises-exception"]')],
+)
+def test_code_and_tags_of_execution_are_in_the_key(old, new):
+    assert old in SOURCE
+    assert key(SOURCE.replace(old, new)) != key()
+
+
+def test_values_and_claims_are_in_the_key():
+    assert key(values={"count": 2}) != key()
+    assert key(claims=[{"id": "a.b", "margin": 0.1}]) != key(claims=[{"id": "a.b", "margin": 0.2}])
+
+
+def test_packages_are_those_that_library_and_chapter_import():
+    packages = keys.computing_packages(Chapter("chapter", "book/chapter", SOURCE + "\nimport rich\n"))
+    assert {"numpy", "torch", "scipy", "rich"} <= set(packages)
+    assert packages["numpy"].count(".") >= 1
+    assert not {"papermill", "typer", "effnotes", "ruff"} & set(packages)
+
+
+def test_a_directory_is_fingerprinted_by_what_is_in_it(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("1")
+
+    def fingerprint() -> dict:
+        return keys.data_fingerprints({"root": "data", "other": "text", "empty": ""}, tmp_path)
+
+    first = fingerprint()
+    assert set(first) == {"root"}
+    os.utime(data / "a.txt", (1, 1))  # a copy with another time is the same data
+    assert fingerprint() == first
+    (data / "a.txt").write_text("2")
+    changed = fingerprint()
+    assert changed != first
+    (data / "b.txt").write_text("")
+    assert fingerprint() != changed
+
+
+@pytest.mark.parametrize(("edited", "runs_again"), [("metrics/bias.py", True), ("runner/progress.py", False)])
+def test_editing_the_library_runs_a_chapter_again_and_editing_the_runner_does_not(book, tmp_path, edited, runs_again):
+    copy = tmp_path / "library"
+    shutil.copytree(CHECKOUT / "effnotes", copy / "effnotes", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    assert "addition: running" in book.effnotes("run", "addition", env=environment).stdout
+    assert "recorded already" in book.effnotes("run", "addition", env=environment).stdout
+    with (copy / "effnotes" / edited).open("a") as source:
+        source.write("\n# A remark.\n")
+    again = book.effnotes("run", "addition", env=environment).stdout
+    assert ("addition: running" in again) == runs_again
+
+
+@pytest.mark.parametrize("arguments", [("params",), ("params", "pruning_bias"), ("claims", "--json"), ("--help",)])
+def test_commands_that_compute_nothing_do_not_import_torch(arguments):
+    script = (
+        "import sys\nfrom effnotes.runner.cli import main\n"
+        f"sys.argv = ['effnotes', *{list(arguments)!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code in (0, None), end.code\n"
+        "assert not {'torch', 'numpy', 'pandas', 'papermill'} & set(sys.modules), 'heavy import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_claims_as_json_are_one_object_a_claim(book):
+    book.register()
+    before = json.loads(book.effnotes("claims", "--json").stdout)
+    assert [(row["id"], row["verdict"], row["estimate"]) for row in before] == [("sum.grows", "not measured", None)]
+    book.edit(
+        "addition",
+        'print(f"total',
+        "from effnotes import claims\ndisplay(claims.measure('sum.grows', [1.0, 1.1, 0.9]))\nprint(f\"total",
+    )
+    assert book.effnotes("run", "addition").returncode == 0
+    (row,) = json.loads(book.effnotes("claims", "--json").stdout)
+    assert {"id", "statement", "published", "estimate", "interval", "verdict"} <= set(row)
+    assert (row["verdict"], row["profile"]) == ("shown", "quick")
+    assert row["interval"][0] < row["estimate"] < row["interval"][1]
+
+
+def test_a_register_that_breaks_the_rules_is_refused_before_anything_runs(book):
+    (book.root / "book" / "claims.yaml").write_text("- {id: sum.grows, chapter: addition}\n")
+    for command in (("build",), ("run", "addition"), ("claims",)):
+        result = book.effnotes(*command)
+        assert result.returncode == 2, result.stdout
+        assert "missing field 'statement'" in result.stdout
+    assert not (book.root / "_build").exists()
