@@ -72,6 +72,7 @@ __all__ = [
     "join",
     "load_register",
     "measure",
+    "units_text",
 ]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
@@ -85,7 +86,7 @@ _LEVEL = 0.95
 _RESAMPLES = 10_000
 _ID = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _CHAPTER = re.compile(r"[a-z][a-z0-9_]*")
-_METHOD_NAMES = {"t": "Student t", "bootstrap": "hierarchical bootstrap"}
+_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds"}
 
 
 class ClaimError(ValueError):
@@ -324,7 +325,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
         ("Measured", _measured_text(payload)),
         ("Effect", payload["effect"]),
         ("Shown if", _criterion(payload["direction"], payload["margin"])),
-        ("Units", _units_text(payload)),
+        ("Units", units_text(payload)),
     ]
     figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows)
     return (
@@ -612,11 +613,13 @@ def _interval_text(bounds: Iterable[float]) -> str:
     return f"[{format_number(lo, spread=hi - lo)}, {format_number(hi, spread=hi - lo)}]"
 
 
-def _units_text(payload: Mapping[str, Any]) -> str:
+def units_text(payload: Mapping[str, Any]) -> str:
+    """Say how many independent units a verdict rests on, and how many effects they hold where that differs."""
     if payload["n_units"] is None:
         return f"none yet ({payload['unit_of_analysis']})"
-    seeds = f", in {payload['n_seeds']} seeds" if payload["method"] == "bootstrap" else ""
-    return f"{payload['n_units']} ({payload['unit_of_analysis']}){seeds}"
+    if payload["method"] == "bootstrap":
+        return f"{payload['n_seeds']} seeds, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
+    return f"{payload['n_units']} ({payload['unit_of_analysis']})"
 
 
 def format_number(value: float, spread: float = 0.0) -> str:

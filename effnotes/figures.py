@@ -72,11 +72,13 @@ def plot_by_level(
         The axis, with a tick for each level; `label_levels` names them.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: a column is missing, or a unit has several rows at a level.
     """
     missing = [column for column in (level, value, unit) if column not in frame.columns]
     if missing:
         raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")
+    if frame.duplicated([level, unit]).any():
+        raise ValueError(f"the frame has several rows for the same {level} and {unit}; average them first")
     ax = ax or plt.gca()
     levels = sorted(frame[level].unique())
     positions = frame[level].map({name: position for position, name in enumerate(levels)})
@@ -88,10 +90,66 @@ def plot_by_level(
 
 
 def label_levels(ax: Axes, sparsities: Sequence[float], remaining: Sequence[int]) -> Axes:
-    """Name each tick by the sparsity in percent and by the number of weights that remain."""
+    """Name each tick by the sparsity in percent and by the number of weights that remain.
+
+    Raises:
+        ValueError: there are not as many sparsities or numbers of weights as ticks.
+    """
+    ticks = len(ax.get_xticks())
+    if not ticks == len(sparsities) == len(remaining):
+        raise ValueError(
+            f"{ticks} ticks need as many names, not {len(sparsities)} sparsities and {len(remaining)} numbers of weights"
+        )
     names = [f"{100 * level:g}%\n{count:,}".replace(",", "\u202f") for level, count in zip(sparsities, remaining, strict=True)]
     ax.set_xticks(np.arange(len(names)), names)
     ax.set_xlabel("sparsity, and weights left")
+    return ax
+
+
+def name_line_ends(ax: Axes, position: float, heights: pd.Series) -> Axes:
+    """Write names beside the right ends of lines, moved apart where they would lie on top of one another.
+
+    Args:
+        ax: axis that holds the lines.
+        position: where the lines end, along the axis.
+        heights: height of each line's end, indexed by the name to write.
+    """
+    ends = heights.dropna().sort_values()
+    if ends.empty:
+        return ax
+    low, high = ax.get_ylim()
+    placed = ends.to_numpy().copy()
+    for index in range(1, len(placed)):
+        placed[index] = max(placed[index], placed[index - 1] + 0.038 * (high - low))
+    for (name, end), height in zip(ends.items(), placed, strict=True):
+        ax.annotate(
+            str(name),
+            xy=(position, end),
+            xytext=(position + 0.15, height),
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6},
+        )
+    return ax
+
+
+def name_points(ax: Axes, points: pd.DataFrame) -> Axes:
+    """Draw points and write each one's name beside it, below it where a higher point's name is in the way.
+
+    Args:
+        ax: axis to draw on.
+        points: two columns, along and up, indexed by name; points that are not defined are left out.
+    """
+    drawn = points.dropna().sort_values(points.columns[1], ascending=False)
+    ax.plot(drawn.iloc[:, 0], drawn.iloc[:, 1], "o")
+    ax.margins(x=0.22, y=0.12)
+    span = (drawn.max() - drawn.min()).to_numpy()
+    above: list[np.ndarray] = []
+    for name, point in drawn.iterrows():
+        crowded = any((abs(point.to_numpy() - other) < [0.35, 0.07] * span).all() for other in above)
+        offset = (5, -11) if crowded else (5, 4)
+        ax.annotate(str(name), tuple(point), xytext=offset, textcoords="offset points", fontsize=8)
+        above.append(point.to_numpy())
     return ax
 
 

@@ -4,6 +4,7 @@ Two PyTorch processes with two threads each on two cores run many times slower t
 trainings run here. No worker outlives the process that started it, however that one ends.
 """
 
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -57,8 +58,9 @@ def run_jobs(
     """Call `function(**job)` for every job, in single-threaded processes side by side.
 
     With a cache each result is kept as soon as its job is done, under a key over the function's name and module, the job's
-    parameters, the source of the effnotes package (its runner left out) and the versions of Python, NumPy and PyTorch; a call
-    that was interrupted, or is repeated, computes only what is missing. A torn entry counts as missing.
+    parameters, the source of its module and of every module of this package that it imports, directly or through others, and the
+    versions of Python, NumPy and PyTorch. A call that was interrupted, or is repeated, computes only what is missing, and a change
+    to a metric or a figure trains nothing again. A torn entry counts as missing.
 
     Args:
         function: A function at the top level of an importable module (not of a notebook or script). It returns a dictionary with
@@ -241,23 +243,47 @@ def _cache_from_environment() -> Path | None:
 
 def _cache_paths(name: str, function: Callable[..., Any], texts: Sequence[str], folder: Path) -> list[Path | None]:
     common = hashlib.sha256()
-    package = Path(__file__).parent
-    sources = {
-        path.relative_to(package).as_posix(): path
-        for path in package.rglob("*.py")
-        if path.relative_to(package).parts[0] != "runner"
-    }
-    own = inspect.getsourcefile(function)
-    if own is not None:
-        sources[f"function {name}"] = Path(own)
-    for label in sorted(sources):
+    for label, path in sorted(_sources(function).items()):
         common.update(f"{label}\0".encode())
-        common.update(hashlib.sha256(sources[label].read_bytes()).digest())
+        common.update(hashlib.sha256(path.read_bytes()).digest())
     versions = [importlib.metadata.version(package) for package in ("numpy", "torch")]
     common.update(json.dumps([name, platform.python_version(), *versions]).encode())
     folder.mkdir(parents=True, exist_ok=True)
     keys = [hashlib.sha256(common.digest() + text.encode()).hexdigest() for text in texts]
     return [folder / f"{key}.npz" for key in keys]
+
+
+def _sources(function: Callable[..., Any]) -> dict[str, Path]:
+    """Map to their files the function's module and all modules of this package that it imports, directly or through others."""
+    package = Path(__file__).parent
+    own = inspect.getsourcefile(function)
+    found: dict[str, Path] = {}
+    waiting = [(function.__module__, Path(own))] if own is not None else []
+    while waiting:
+        label, path = waiting.pop()
+        if label in found:
+            continue
+        found[label] = path
+        for module in _imports(path.read_text(encoding="utf-8")):
+            parts = module.split(".")
+            # Importing a module runs the packages that it lies in, too.
+            for depth in range(1, len(parts) + 1):
+                base = package.parent.joinpath(*parts[:depth])
+                file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+                if parts[0] == package.name and file is not None:
+                    waiting.append((".".join(parts[:depth]), file))
+    return found
+
+
+def _imports(source: str) -> set[str]:
+    """Return the names of modules that a source may import absolutely; `from a import b` may mean `a` or `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return names
 
 
 def _check_result(result: Any) -> None:

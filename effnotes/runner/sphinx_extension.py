@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
-from effnotes.claims import Claim, Source, format_number, join
+from effnotes.claims import Claim, Source, format_number, join, units_text
 
 _BUILD_FORMAT = 1
 _VERDICTS = ("shown", "contradicted", "not settled")
@@ -173,7 +173,7 @@ class Scoreboard(_BuildDirective):
             value = f"{estimate} [{low}, {high}]"
         return [
             nodes.paragraph("", value, classes=["effnotes-number"]),
-            self.fine_print(f"{claim['unit']}; n = {claim['n_units']} ({claim['unit_of_analysis']})"),
+            self.fine_print(f"{claim['unit']}; {units_text(claim)}"),
         ]
 
     def fine_print(self, markdown: str) -> nodes.paragraph:

@@ -17,6 +17,7 @@ def test_measure(benchmark, tmp_path, monkeypatch, interval, shape):
         "published": None,
         "effect": "a draw",
         "unit": "1",
+        "range": None,
         "unit_of_analysis": "seed",
         "direction": "increase",
         "margin": 0.0,

@@ -525,7 +525,11 @@ def test_card_escapes_text(register):
     ("interval", "effects", "shown"),
     [
         ("t", [-0.25], ["−0.25 (no interval), BA difference", "1 (seed)", "effnotes-claim--not-settled", "no figure given"]),
-        ("bootstrap", [[1.0, 2.0]] * 3, ["1.5, 95% interval [1.5, 1.5]", "hierarchical bootstrap", "6 (seed), in 3 seeds"]),
+        (
+            "bootstrap",
+            [[1.0, 2.0]] * 3,
+            ["1.5, 95% interval [1.5, 1.5]", "bootstrap of whole seeds", "3 seeds, with 6 effects in all (seed)"],
+        ),
     ],
 )
 def test_card_of_few_or_identical_effects(register, interval, effects, shown):

@@ -43,6 +43,34 @@ def test_a_missing_column_is_named():
         figures.plot_by_level(frame(), "sparsity", "accuracy")
 
 
+def test_several_rows_of_one_unit_are_not_averaged_silently():
+    with pytest.raises(ValueError, match="several rows for the same sparsity and seed"):
+        figures.plot_by_level(pd.concat([frame(), frame()]), "sparsity", "value")
+
+
+def test_ticks_without_a_name_each_are_refused():
+    with pytest.raises(ValueError, match="3 ticks need as many names, not 2 sparsities"):
+        figures.label_levels(figures.plot_by_level(frame(), "sparsity", "value"), [0.0, 0.5], [2, 1])
+
+
+def test_names_at_line_ends_do_not_overlap_and_point_to_their_ends():
+    _, ax = plt.subplots()
+    ax.set_ylim(0, 1)
+    figures.name_line_ends(ax, 2, pd.Series({"b": 0.5, "a": 0.5, "d": 0.9, "c": 0.51, "gone": np.nan}))
+    heights = sorted(text.xyann[1] for text in ax.texts)
+    assert min(np.diff(heights)) >= 0.0379
+    assert {text.get_text(): text.xy for text in ax.texts} == {"b": (2, 0.5), "a": (2, 0.5), "c": (2, 0.51), "d": (2, 0.9)}
+
+
+def test_names_of_close_points_go_to_different_sides():
+    _, ax = plt.subplots()
+    points = pd.DataFrame({"x": [0.0, 0.01, 1.0], "y": [0.0, 0.001, 1.0]}, index=["low", "close", "far"])
+    figures.name_points(ax, points)
+    sides = {text.get_text(): text.xyann[1] for text in ax.texts}
+    assert sides["close"] > 0 > sides["low"]
+    assert sides["far"] > 0
+
+
 def test_the_caller_chooses_the_axis():
     _, (left, right) = plt.subplots(1, 2)
     assert figures.plot_by_level(frame(), "sparsity", "value", ax=left) is left

@@ -1,9 +1,11 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -11,6 +13,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
+from effnotes import parallel
 from effnotes.parallel import JobError, run_jobs
 
 JOBS = textwrap.dedent(
@@ -212,6 +215,42 @@ def test_a_kept_result_needs_no_process(jobs, tmp_path, monkeypatch):
     run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")
     monkeypatch.setattr("effnotes.parallel._start_worker", lambda: pytest.fail("a process was started"))
     assert run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")[0]["square"] == 9
+
+
+@pytest.mark.parametrize(
+    ("edited", "runs_again"),
+    [
+        ("pruning/schedules.py", True),  # imported through two others
+        ("datasets/__init__.py", True),  # the package of a module that is imported
+        ("metrics/bias.py", False),
+        ("figures.py", False),
+        ("runner/cli.py", False),
+    ],
+)
+def test_a_change_in_what_the_job_imports_runs_it_again_and_no_other(tmp_path, edited, runs_again):
+    copy = tmp_path / "effnotes"
+    shutil.copytree(Path(parallel.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from effnotes import parallel
+        from effnotes.pruning.sweep import train_face_classifier as job
+        (path,) = parallel._cache_paths("name", job, ["{}"], Path(sys.argv[1]))
+        print(path.name)
+        """
+    )
+
+    def key() -> str:
+        command = [sys.executable, "-c", script, str(tmp_path / "cache")]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    before = key()
+    assert key() == before
+    with (copy / edited).open("a", encoding="utf-8") as source:
+        source.write("\n# changed\n")
+    assert (key() != before) == runs_again
 
 
 # --- ends of the parent ---
