@@ -7,12 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: book test lint types unit benchmark lock clean
+.PHONY: book test lint types tests benchmark lock clean
 
 book: $(INSTALLED)
 	$(BIN)/effnotes build
 
-test: lint types unit
+test: lint types tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-unit: $(INSTALLED)
+tests: $(INSTALLED)
 	$(BIN)/pytest
 
 benchmark: $(INSTALLED)

@@ -314,6 +314,7 @@ def _write_result(path: Path, result: JobResult) -> None:
     arrays = {key: value for key, value in result.items() if isinstance(value, np.ndarray)}
     scalars = {key: value for key, value in result.items() if key not in arrays}
     order = list(result)
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache meanwhile
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:

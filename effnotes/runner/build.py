@@ -49,7 +49,7 @@ def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mappi
     chapter = project.chapter(name)
     layers = [(f"profile '{profile.name}'", profile.values.get(name, {})), ("given with -p", overrides)]
     values = resolve(chapter.parameters, layers, name)
-    key, parts = keys.record_key(chapter, values, _claims(project, name), Path.cwd())
+    key, parts = keys.record_key(chapter, values, project.register(name), project.root)
     return Plan(chapter, profile, values, key, parts)
 
 
@@ -97,7 +97,8 @@ def run_plans(
             else:
                 to_run.append(plan)
         slots = slots or default_slots(len(to_run))
-        jobs = [Job(plan.chapter.source, _task(project, plan, slots, force)) for plan in to_run]
+        commit = _commit(project.root)
+        jobs = [Job(plan.chapter.source, _task(project, plan, commit, slots, force)) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
         for job, outcome in run_jobs(jobs, slots=slots, scheduler=scheduler, on_cell=reporter.cell):
@@ -152,7 +153,7 @@ def build_book(
         return build_site(stage, project.build_dir)
 
 
-def _task(project: Project, plan: Plan, slots: int, force: bool) -> Task:
+def _task(project: Project, plan: Plan, commit: dict[str, Any] | None, slots: int, force: bool) -> Task:
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
         shutil.rmtree(cache, ignore_errors=True)
@@ -172,18 +173,14 @@ def _task(project: Project, plan: Plan, slots: int, force: bool) -> Task:
             for parameter in plan.chapter.parameters.values()
         ],
         "packages": list(keys.computing_packages(plan.chapter)),
-        "claims": _claims(project, plan.chapter.name),
+        "claims": project.register(plan.chapter.name),
         "library": keys.library_digest(),
-        "commit": _commit(project.root),
+        "commit": commit,
         "cell_timeout_s": plan.profile.cell_timeout_s,
         "threads": max(1, available_cores() // slots),
-        "directory": str(Path.cwd()),
+        "directory": str(project.root),
         "cache_dir": str(cache),
     }
-
-
-def _claims(project: Project, chapter: str) -> list[dict[str, Any]]:
-    return [entry for entry in project.register if entry.get("chapter") == chapter]
 
 
 def _commit(root: Path) -> dict[str, Any] | None:
@@ -212,10 +209,10 @@ def _no_record(chapter: str, error: Exception) -> str:
 def _failed_cell(project: Project, run: StoredRun) -> str:
     record, error = run.record, run.record["error"]
     chapter = project.chapters[record["chapter"]]
-    place = f"cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"
+    place = f"in cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"
     line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
     notebook = _shown(run.notebook_path, project.root)
-    lines = [f"{chapter.name} failed in {place}{line}:"]
+    lines = [f"{chapter.name} failed {place}{line}:"]
     if error["source"]:
         lines.append(f"    {error['source']}")
     lines += [f"  {error['name']}: {error['message']}", f"  The notebook up to there: {notebook}"]

@@ -50,7 +50,7 @@ def build(
     from effnotes.runner.progress import Reporter
 
     project = Project.find(build_dir=build_dir)
-    chosen = profile_of(project, profile)
+    chosen = project.profile(profile)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
     plans = [plan_chapter(project, name, chosen, overrides.get(name, {})) for name in dict.fromkeys(selected)]
@@ -80,7 +80,7 @@ def run(
     from effnotes.runner.records import write_atomically
 
     project = Project.find(build_dir=build_dir)
-    chosen = profile_of(project, profile)
+    chosen = project.profile(profile)
     values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
     if keep and (profile != kept.KEPT_PROFILE or values):
         raise UsageError(f"--keep is for the profile '{kept.KEPT_PROFILE}' as it stands: {kept.keep_command(chapter)}, with no -p.")
@@ -143,16 +143,6 @@ def claims(
             row["verdict"],
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def profile_of(project: Project, name: str) -> Any:
-    """Return the profile, after checking its values for every chapter: a wrong file is refused before anything is run."""
-    from effnotes.runner.parameters import resolve
-
-    profile = project.profile(name)
-    for chapter in project.chapters.values():
-        resolve(chapter.parameters, [(f"book/profiles.yaml, '{name}'", profile.values.get(chapter.name, {}))], chapter.name)
-    return profile
 
 
 def _overrides_by_chapter(project: Project, assignments: list[str], selected: list[str]) -> Mapping[str, Mapping[str, Any]]:

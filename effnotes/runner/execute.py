@@ -29,6 +29,7 @@ ProgressCallback = Callable[[int, int], None]  # number of cells done, number of
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _MEMORY_SAMPLING_INTERVAL_S = 0.5
+_LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
 class Task(TypedDict):
@@ -54,7 +55,11 @@ class LibraryMismatchError(RuntimeError):
 
 
 def execute_chapter(
-    source: str, task: Task, progress: ProgressCallback | None = None, gpu: str | None = None
+    source: str,
+    task: Task,
+    progress: ProgressCallback | None = None,
+    gpu: str | None = None,
+    abandoned: Callable[[], bool] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Execute a chapter and return the notebook, as bytes of an ``.ipynb`` file, and its record.
 
@@ -65,14 +70,16 @@ def execute_chapter(
         task: the plan of the run.
         progress: called after each code cell.
         gpu: index of the GPU that this run may use, where there are several.
+        abandoned: asked now and then whether nobody waits for the result any more; the kernel is stopped then.
 
     Raises:
-        LibraryMismatchError: the library's source here differs from the one that the task was planned with.
+        LibraryMismatchError: the library's source here differs from the one that the task was planned with, or was changed during
+            the run.
     """
     if keys.library_digest() != task["library"]:
         raise LibraryMismatchError(
             "this worker has another version of effnotes than the build was planned with;"
-            " install the same checkout on every worker and start them again."
+            " install the same checkout on every worker and start them again"
         )
     import jupytext
     from nbformat import NotebookNode, writes
@@ -86,7 +93,9 @@ def execute_chapter(
     started = datetime.now(UTC)
     clock = time.monotonic()
     with _private_directory() as private:
-        executed, error, peak = _run_notebook(notebook, source, task, private, progress, gpu)
+        executed, error, peak = _run_notebook(notebook, source, task, private, progress, gpu, abandoned)
+    if keys.library_digest() != task["library"]:
+        raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
         "chapter": task["chapter"],
@@ -114,13 +123,27 @@ def execute_chapter(
         cell.metadata.pop("execution", None)
     executed.metadata.pop("papermill", None)
     replacements = _private_paths(task)
-    text = _scrub(writes(executed), replacements)
-    record = json.loads(_scrub(json.dumps(record, ensure_ascii=False), replacements))
-    return text.encode(), record
+    for cell in executed.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [_scrub_output(output, replacements) for output in cell.outputs]
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.source = _scrub_json(cell.source, replacements)
+    return writes(executed).encode(), _scrub_json(record, replacements)
+
+
+def overridden(parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the values that differ from their defaults, also where only the type does, as 1.0 from 1."""
+    return {item["name"]: item["value"] for item in parameters if json.dumps(item["value"]) != json.dumps(item["default"])}
 
 
 def _run_notebook(
-    notebook: Any, source: str, task: Task, private: Path, progress: ProgressCallback | None, gpu: str | None
+    notebook: Any,
+    source: str,
+    task: Task,
+    private: Path,
+    progress: ProgressCallback | None,
+    gpu: str | None,
+    abandoned: Callable[[], bool] | None,
 ) -> tuple[Any, dict[str, Any] | None, int]:
     """Execute `notebook` with papermill; return it with its outputs, the error if there was one, and the peak memory."""
     import nbformat
@@ -144,7 +167,7 @@ def _run_notebook(
     kernel_environment = {
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
         "EFFNOTES_CLAIMS": str(register),
-        # A reader's own start-up files and fonts cache must not change what a chapter shows.
+        # A reader's own start-up files must not change what a chapter shows.
         "IPYTHONDIR": str(private / "ipython"),
         "PYTHONHASHSEED": "0",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -154,12 +177,12 @@ def _run_notebook(
     if gpu is not None:
         kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
     kernel_directory = task["directory"] or str(private)
-    meter = _MemoryMeter()
+    meter = _Watch(abandoned)
     output_path = private / "executed.ipynb"
     kernel_log = private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
-    values = {item["name"]: item["value"] for item in task["parameters"] if item["value"] != item["default"]}
+    values = overridden(task["parameters"])
     exception: Exception | None = None
     try:
         papermill.execute_notebook(
@@ -229,24 +252,40 @@ def _describe_error(executed: Any, source: str, exception: Exception, timeout_s:
     }
     if failed is None:
         return error
-    error["cell"] = code.index(failed) + 1
-    error["cells"] = len(code) - 1  # without the closing cell that the runner added
+    own = [cell for cell in code[: code.index(failed) + 1] if not _is_added(cell)]
+    error["cell"] = len(own)
+    error["cells"] = sum(not _is_added(cell) for cell in code)
     traceback = _ANSI.sub("", "\n".join(output.traceback)) if output is not None else ""
-    offsets = [int(number) for number in re.findall(r"Cell In\[\d+\], line (\d+)", traceback)]
+    # A chained exception starts in another cell's function: only the frames of the failed cell count.
+    offsets = [int(number) for number in re.findall(rf"Cell In\[{failed.execution_count}\], line (\d+)", traceback)]
     if not offsets and (match := re.search(r"File <[^>]*>:(\d+)", traceback)):
         offsets = [int(match.group(1))]
     offset = offsets[0] if offsets else 1
     lines = failed.source.splitlines()
     error["source"] = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
-    start = _first_line(source, failed.source)
+    start = _first_line(source, [cell.source for cell in own])
     error["line"] = None if start is None else start + offset - 1
     return error
 
 
-def _first_line(source: str, cell: str) -> int | None:
-    """Return the line of `source`, from 1, on which the text of `cell` starts; None for a cell that the runner added."""
-    position = source.find(cell)
-    return None if position < 0 or not cell.strip() else source.count("\n", 0, position) + 1
+def _is_added(cell: Any) -> bool:
+    """Whether the runner added a cell: the values that override defaults, or the closing cell."""
+    return bool({"injected-parameters", "effnotes-environment"}.intersection(cell.metadata.get("tags", [])))
+
+
+def _first_line(source: str, cells: list[str]) -> int | None:
+    """Return the line of `source`, from 1, on which the last of `cells` starts; None where its text is not in the source as it is.
+
+    Args:
+        source: the chapter's source.
+        cells: the texts of its code cells in order: the same text may stand in `source` more than once.
+    """
+    position, start = 0, None
+    for cell in cells:
+        match = re.compile(f"^{re.escape(cell)}", re.MULTILINE).search(source, position) if cell.strip() else None
+        start = match.start() if match else None
+        position = match.end() if match else position
+    return None if start is None else source.count("\n", 0, start) + 1
 
 
 def _last_line(log: Path) -> str:
@@ -254,7 +293,7 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "_MemoryMeter") -> type:
+def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "_Watch") -> type:
     """Return a kernel manager that starts this very interpreter, with `extra_environment`, whatever kernels are installed."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -287,11 +326,12 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "
     return SlotKernelManager
 
 
-class _MemoryMeter:
-    """Samples the resident memory of a kernel and of the processes that it started."""
+class _Watch:
+    """Samples the resident memory of a kernel and of the processes that it started, and stops it when nobody waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, abandoned: Callable[[], bool] | None) -> None:
         self.peak_bytes = 0
+        self._abandoned = abandoned
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -308,6 +348,9 @@ class _MemoryMeter:
         while not self._stop.is_set():
             try:
                 kernel = psutil.Process(pid)
+                if self._abandoned is not None and self._abandoned():
+                    kernel.kill()
+                    return
                 self.peak_bytes = max(
                     self.peak_bytes,
                     sum(_resident_bytes(process) for process in (kernel, *kernel.children(recursive=True))),
@@ -327,7 +370,8 @@ def _resident_bytes(process: psutil.Process) -> int:
 @contextmanager
 def _private_directory() -> Iterator[Path]:
     """Yield a directory for sockets and scratch files with a path short enough for a socket's address."""
-    directory = Path(tempfile.mkdtemp(prefix="effnotes-"))
+    base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
+    directory = Path(tempfile.mkdtemp(prefix="effnotes-", dir=base))
     try:
         yield directory
     finally:
@@ -367,14 +411,15 @@ def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
 def _private_paths(task: Task) -> list[tuple[str, str]]:
     """Return the paths of this machine that must not be shown, longest first, each with what is shown instead."""
     paths = {
-        str(Path.home()): "~",
+        os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
         tempfile.gettempdir(): "<temporary directory>",
         sys.prefix: "<environment>",
         sys.base_prefix: "<python>",
         str(Path(__file__).parents[1]): "effnotes",
     }
-    if task["directory"]:
-        paths[task["directory"]] = "."
+    for path, shown in ((task["directory"], "."), (task["cache_dir"], "<cache>")):
+        if path:
+            paths[path] = shown
     for item in task["parameters"]:
         value = item["value"]
         if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
@@ -383,9 +428,22 @@ def _private_paths(task: Task) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
 
 
-def _scrub(text: str, replacements: list[tuple[str, str]]) -> str:
-    """Replace each path, where it stands as a whole prefix of path components, in a JSON text."""
-    for path, shown in replacements:
-        escaped = json.dumps(path, ensure_ascii=False)[1:-1]
-        text = re.sub(re.escape(escaped) + r"(?![\w.-])", shown.replace("\\", r"\\"), text)
-    return text
+def _scrub_output(output: Any, replacements: list[tuple[str, str]]) -> Any:
+    """Scrub what an output says; pictures are left alone, as their base64 may hold the letters of a path by chance."""
+    if "data" not in output:
+        return _scrub_json(output, replacements)
+    readable = {kind: value for kind, value in output["data"].items() if not kind.startswith(("image/", "audio/", "video/"))}
+    output["data"].update(_scrub_json(readable, replacements))
+    return output
+
+
+def _scrub_json(value: Any, replacements: list[tuple[str, str]]) -> Any:
+    """Replace each path in every text of `value`, where it stands as a whole prefix of path components."""
+    if isinstance(value, dict):
+        return type(value)({key: _scrub_json(item, replacements) for key, item in value.items()})
+    if isinstance(value, list):
+        return [_scrub_json(item, replacements) for item in value]
+    if isinstance(value, str):
+        for path, shown in replacements:
+            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", shown.replace("\\", r"\\"), value)
+    return value

@@ -69,8 +69,7 @@ def _made_for(project: Project, chapter: Chapter) -> dict[str, str]:
     """Digest the chapter's claims and its parameters on the full profile, each by itself, so that a message can name it."""
     layer = project.profile(KEPT_PROFILE).values.get(chapter.name, {})
     values = resolve(chapter.parameters, [(f"profile '{KEPT_PROFILE}'", layer)], chapter.name)
-    claims = [entry for entry in project.register if entry.get("chapter") == chapter.name]
     return {
         name: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        for name, content in (("claims", claims), ("parameters", values))
+        for name, content in (("claims", project.register(chapter.name)), ("parameters", values))
     }

@@ -42,7 +42,7 @@ def record_key(
         The key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
     parts = {
-        "source": _digest(executed_source(chapter)),
+        "source": source_digest(chapter),
         "parameters": _digest(dict(values)),
         "claims": _digest(claims),
         "library": library_digest(),
@@ -53,16 +53,21 @@ def record_key(
     return _digest(parts), parts
 
 
-def executed_source(chapter: Chapter) -> list[dict[str, Any]]:
-    """Return the code cells of `chapter` as far as they decide what is computed."""
-    return [
-        {"source": cell.source, "tags": sorted(_EXECUTION_TAGS.intersection(cell.tags))}
-        for cell in chapter.cells
-        if cell.kind == "code" and "parameters" not in cell.tags
-    ]
+def source_digest(chapter: Chapter) -> str:
+    """Return a digest of the code cells of `chapter`, as the kernel gets them and as far as they decide what is computed."""
+    import jupytext
+
+    cells = [cell for cell in jupytext.reads(chapter.source, fmt="py:percent").cells if cell.cell_type == "code"]
+    tagged = [(cell.source, cell.metadata.get("tags", [])) for cell in cells]
+    return _digest(
+        [
+            {"source": source, "tags": sorted(_EXECUTION_TAGS.intersection(tags))}
+            for source, tags in tagged
+            if "parameters" not in tags
+        ]
+    )
 
 
-@cache
 def library_digest() -> str:
     """Return a SHA-256 over the library's Python source, the runner left out: it computes nothing."""
     return _digest({name: text for name, text in _library_source() if not name.startswith("runner/")})
@@ -82,15 +87,17 @@ def data_fingerprints(values: Mapping[str, Any], directory: Path) -> dict[str, A
     for name, value in values.items():
         if not isinstance(value, str) or not value:
             continue
-        path = directory / Path(value).expanduser()
         try:
+            path = directory / Path(value).expanduser()
+            if directory.resolve().is_relative_to(path.resolve()):
+                continue  # "." or "/" is a marker or a separator: what holds the checkout is nobody's data
             if path.is_file():
                 fingerprints[name] = _file_fingerprint(path)
             elif path.is_dir():
                 files = sorted(item for item in path.rglob("*") if item.is_file())
                 fingerprints[name] = [[item.relative_to(path).as_posix(), _file_fingerprint(item)] for item in files]
-        except OSError:
-            # A text too long for a path, or a directory that may not be read: the chapter will say what it lacks.
+        except (OSError, RuntimeError, ValueError):
+            # No path at all, "~name" of no user, or not to be read: the chapter will say what it lacks.
             continue
     return fingerprints
 
@@ -102,7 +109,6 @@ def _file_fingerprint(path: Path) -> list[Any]:
     return [status.st_size, status.st_mtime_ns]
 
 
-@cache
 def _library_source() -> tuple[tuple[str, str], ...]:
     package = Path(__file__).parents[1]
     return tuple((path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py")))

@@ -11,6 +11,7 @@ Annotations are read from the syntax tree, never evaluated. Allowed are ``int``,
 
 import ast
 import io
+import json
 import math
 import re
 import tokenize
@@ -52,6 +53,15 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
+def load_yaml(text: str) -> Any:
+    """Read YAML by the core schema of YAML 1.2.
+
+    Raises:
+        yaml.YAMLError: the text is no valid YAML.
+    """
+    return yaml.load(text, Loader=_CoreSchemaLoader)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One declared parameter: its name, annotation as written, default value and help text."""
@@ -70,10 +80,11 @@ class Parameter:
         try:
             return _conform(ast.parse(self.annotation, mode="eval").body, value)
         except _MismatchError as mismatch:
-            raise UsageError(
-                f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r}"
-                f" ({type(value).__name__}){mismatch.detail}."
-            ) from None
+            message = (
+                f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
+                f"{mismatch.detail}"
+            )
+            raise UsageError(message if message.endswith("?") else f"{message}.") from None
 
 
 class _MismatchError(Exception):
@@ -89,8 +100,9 @@ def parse_value(text: str, name: str) -> Any:
         UsageError: no YAML, or not made of finite scalars, lists and mappings with text keys.
     """
     try:
-        value = yaml.load(text, Loader=_CoreSchemaLoader)
-    except yaml.YAMLError as error:
+        value = load_yaml(text)
+        json.dumps(value, default=str)  # refuses a value that holds itself
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: explicit tags, and depth
         problem = getattr(error, "problem", None) or str(error)
         raise UsageError(
             f"the value of '{name}' is no valid YAML ({problem}): {text!r}."
@@ -162,7 +174,7 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
             raise UsageError(f"{at}: parameter '{name}' is declared twice.")
         try:
             default = ast.literal_eval(statement.value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise UsageError(f"{at}: the default of '{name}' must be a literal; found {ast.unparse(statement.value)!r}.") from None
         help_text = comments.get(statement.end_lineno or statement.lineno, "")
         parameter = Parameter(name, ast.unparse(statement.annotation), default, help_text)
@@ -214,6 +226,11 @@ def _subscript(node: ast.expr) -> tuple[str, list[ast.expr]] | None:
     return None
 
 
+def _is_literal(node: ast.expr) -> bool:
+    """Whether `node` is a constant, or a negative number."""
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
+
+
 def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
     if isinstance(node, ast.Constant) and node.value is None:
@@ -227,7 +244,7 @@ def _check_annotation(node: ast.expr, where: str) -> None:
     subscript = _subscript(node)
     if subscript is not None:
         head, arguments = subscript
-        if head == "Literal" and all(isinstance(argument, ast.Constant) for argument in arguments):
+        if head == "Literal" and all(_is_literal(argument) for argument in arguments):
             return
         if (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
             for argument in arguments:
@@ -253,7 +270,7 @@ def _conform(node: ast.expr, value: Any) -> Any:
     assert subscript is not None, "annotations are checked when they are read"
     head, arguments = subscript
     if head == "Literal":
-        allowed = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
+        allowed = [ast.literal_eval(argument) for argument in arguments]
         if any(value == option and type(value) is type(option) for option in allowed):
             return value
         guess = nearest(value, [str(option) for option in allowed]) if isinstance(value, str) else ""

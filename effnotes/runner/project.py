@@ -11,12 +11,12 @@ import yaml
 
 from effnotes.claims import Claim, ClaimError, load_register
 from effnotes.runner.errors import UsageError, nearest
-from effnotes.runner.parameters import Parameter, declared_parameters
+from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
 ProfileName = Literal["smoke", "quick", "full", "paper"]
 PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
 
-_CELL_MARKER = re.compile(r"^# %%(?P<rest>.*)$")
+_CELL_MARKER = re.compile(r"^# ?%%(?!%)(?P<rest>.*)$")
 
 
 @dataclass(frozen=True)
@@ -130,16 +130,16 @@ class Project:
         except ClaimError as error:
             raise UsageError(str(error)) from None
 
-    @property
-    def register(self) -> list[dict[str, Any]]:
-        """The entries of ``book/claims.yaml`` as plain data."""
-        return [asdict(claim) for claim in self.claims.values()]
+    def register(self, chapter: str | None = None) -> list[dict[str, Any]]:
+        """Return the registered claims, of one chapter or of all, as plain data."""
+        return [asdict(claim) for claim in self.claims.values() if chapter in (None, claim.chapter)]
 
     def profile(self, name: str) -> Profile:
         """Return the profile called `name`, from ``book/profiles.yaml``.
 
         Raises:
-            UsageError: the name is unknown, or the file names a chapter or a setting that does not exist.
+            UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives a
+                parameter a value that does not fit.
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
@@ -155,16 +155,19 @@ class Project:
                 f"book/profiles.yaml, '{name}': allowed are cell_timeout_s (whole seconds, at least 1) and chapters;"
                 f" found {declared!r}."
             )
-        for chapter in values:
+        if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
+            raise UsageError(f"book/profiles.yaml, '{name}': chapters maps each chapter to its parameters; found {values!r}.")
+        for chapter, parameters in values.items():
             if chapter not in self.chapters:
                 raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
+            resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
         return Profile(name, timeout, values)
 
 
 def _read_yaml(path: Path) -> Any:
     shown = f"{path.parent.name}/{path.name}" if path.parent.name == "book" else path.name
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{shown} is missing from the checkout.") from None
     except yaml.YAMLError as error:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from effnotes.runner.keys import RECORD_FORMAT
 
 _PARTIAL = ".partial-"
+_PARTIAL_LIFETIME_S = 3600  # writing a record takes moments
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class RecordStore:
         record = {**record, "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
         parent = self.root / record["chapter"]
         parent.mkdir(parents=True, exist_ok=True)
+        for leftover in parent.glob(f"{_PARTIAL}*"):  # of writers that were killed
+            if time.time() - leftover.stat().st_mtime > _PARTIAL_LIFETIME_S:
+                shutil.rmtree(leftover, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
         target = parent / record["key"]
         try:
@@ -90,11 +95,6 @@ class RecordStore:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(partial.with_name(f"{partial.name}-replaced"), ignore_errors=True)
         return StoredRun(record, target)
-
-    def discard_partial(self) -> None:
-        """Remove what killed writers left behind; call it only while no other process writes here."""
-        for path in self.root.glob(f"*/{_PARTIAL}*"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

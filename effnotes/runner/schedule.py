@@ -5,11 +5,13 @@ killed costs no other chapter: on this machine the chapters that were under way 
 that takes its process down is told from those that only shared the pool; a cluster's scheduler gives a lost task to another worker.
 """
 
+import functools
 import multiprocessing
 import os
 import signal
 import subprocess
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,8 +22,6 @@ from typing import Any
 from effnotes.processes import available_cores, exit_with_parent
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.execute import Task, execute_chapter
-
-_PROGRESS_TOPIC = "effnotes-progress"
 
 CellCallback = Callable[[str, int, int], None]  # chapter, cells done, cells in all
 Outcome = tuple[bytes, dict[str, Any]] | Exception
@@ -58,7 +58,7 @@ def run_jobs(jobs: list[Job], *, slots: int, scheduler: str | None, on_cell: Cel
         return
     broken: list[Job] = []
     for job, outcome in _run_on_pool(jobs, slots, on_cell):
-        if isinstance(outcome, BrokenProcessPool) and slots > 1:
+        if isinstance(outcome, BrokenProcessPool) and len(jobs) > 1:
             broken.append(job)
         else:
             yield job, outcome
@@ -105,8 +105,10 @@ def _run_on_cluster(jobs: list[Job], address: str, on_cell: CellCallback) -> Ite
     with client:
         if not client.scheduler_info().get("workers"):
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
-        client.subscribe_topic(_PROGRESS_TOPIC, lambda event: on_cell(*event[1]))
-        yield from _outcomes(client.get_executor(pure=False, retries=2), jobs, _run_on_worker)
+        # A topic of its own: other builds may use the same scheduler.
+        topic = f"effnotes-{uuid.uuid4()}"
+        client.subscribe_topic(topic, lambda event: on_cell(*event[1]))
+        yield from _outcomes(client.get_executor(pure=False, retries=2), jobs, functools.partial(_run_on_worker, topic))
 
 
 def _outcomes(
@@ -129,18 +131,23 @@ def _run_in_slot(source: str, task: Task) -> tuple[bytes, dict[str, Any]]:
     return execute_chapter(source, task, lambda done, total: _slot_queue.put((task["chapter"], done, total)), gpu=_slot_gpu)
 
 
-def _run_on_worker(source: str, task: Task) -> tuple[bytes, dict[str, Any]]:
+def _run_on_worker(topic: str, source: str, task: Task) -> tuple[bytes, dict[str, Any]]:
     from distributed import get_worker
 
     worker = get_worker()
+    key = worker.get_current_task()
+
+    def abandoned() -> bool:
+        """Whether the scheduler has dropped the task, as it does when the client that asked for it is gone."""
+        state = worker.state.tasks.get(key)
+        return state is None or state.state == "cancelled"
+
     # Nothing of the machine that planned the build exists here: not its directories, not its count of cores.
-    local: Task = {
-        **task,
-        "directory": None,
-        "cache_dir": None,
-        "threads": max(1, available_cores() // worker.state.nthreads),
-    }
-    return execute_chapter(source, local, lambda done, total: worker.log_event(_PROGRESS_TOPIC, (task["chapter"], done, total)))
+    threads = max(1, available_cores() // worker.state.nthreads)
+    local: Task = {**task, "directory": None, "cache_dir": None, "threads": threads}
+    return execute_chapter(
+        source, local, lambda done, total: worker.log_event(topic, (task["chapter"], done, total)), abandoned=abandoned
+    )
 
 
 def _start_slot(slot_numbers: Any, progress: Any, gpus: list[str]) -> None:

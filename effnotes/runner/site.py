@@ -12,6 +12,14 @@ from effnotes.runner.records import write_atomically
 
 _WARNING_LINES_SHOWN = 40
 
+# Jupyter Book in a process that ends when this one does: its standard input is a pipe that closes then.
+_RENDER = """
+import os, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+from jupyter_book.cli.main import main
+main()
+"""
+
 
 def build_site(stage: Path, build_dir: Path) -> Path:
     """Render `stage` to ``html/`` under `build_dir` and return the path of its first page.
@@ -26,7 +34,10 @@ def build_site(stage: Path, build_dir: Path) -> Path:
     rendered = site / "_build" / "html"
     stamp = site / "rendered-from"
     digest = _tree_digest(stage)
-    if not (rendered / "index.html").is_file() or not stamp.is_file() or stamp.read_text() != digest:
+    if not (rendered / "index.html").is_file() or not stamp.is_file():
+        # What a cut-short rendering has read, Sphinx would not read again, nor repeat its warnings.
+        shutil.rmtree(site, ignore_errors=True)
+    if not stamp.is_file() or stamp.read_text() != digest:
         stamp.unlink(missing_ok=True)
         _run_jupyter_book(stage, site, build_dir / "jupyter-book.log")
         write_atomically(stamp, digest.encode())
@@ -35,19 +46,22 @@ def build_site(stage: Path, build_dir: Path) -> Path:
 
 
 def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
-    command = [
-        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
-        *("build", "-W", "-n", "--keep-going", "--path-output", str(site), str(stage)),
-    ]
-    result = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
-    )
+    options = ("build", "-W", "-n", "--keep-going", "--path-output", str(site), str(stage))
+    reading, writing = os.pipe()
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", _RENDER, *options],
+            stdin=reading,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env={**os.environ, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
     log.write_text(result.stdout, encoding="utf-8")
     if result.returncode == 0:
         return

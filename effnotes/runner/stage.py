@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from effnotes.runner.keys import executed_source
+from effnotes.runner.execute import overridden
+from effnotes.runner.keys import source_digest
 from effnotes.runner.project import Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
@@ -51,7 +52,7 @@ def stage_book(
                 "kept": kept.get(chapter.name),
             }
         )
-    summary = {"format": 1, "profile": profile, "chapters": listed, "claims": project.register}
+    summary = {"format": 1, "profile": profile, "chapters": listed, "claims": project.register()}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
     _mirror(files, stage)
     return stage
@@ -61,15 +62,14 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
     import jupytext
     import nbformat
-    from nbformat.v4 import new_markdown_cell
+    from nbformat.v4 import new_code_cell, new_markdown_cell
 
     executed = nbformat.read(run.notebook_path, as_version=4)
     current = jupytext.reads(chapter.source, fmt="py:percent")
     outputs = [cell for cell in executed.cells if cell.cell_type == "code" and not _is_injected(cell)]
-    injected = [cell for cell in executed.cells if _is_injected(cell)]
+    values = "\n".join(f"{name} = {value!r}" for name, value in _given(chapter, run).items())
     codes = [cell for cell in current.cells if cell.cell_type == "code"]
-    sources = [cell["source"] for cell in executed_source(chapter)]
-    if [cell.source for cell in outputs if "parameters" not in cell.metadata.get("tags", [])] == sources:
+    if run.record["key_parts"]["source"] == source_digest(chapter) and len(codes) == len(outputs):
         for shown, ran in zip(codes, outputs, strict=True):
             shown.outputs = ran.outputs
             shown.execution_count = ran.execution_count
@@ -80,15 +80,21 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata)
     for cell in cells:
         notebook.cells.append(cell)
-        if "parameters" in cell.metadata.get("tags", []) and injected:
+        if "parameters" in cell.metadata.get("tags", []) and values:
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
-            notebook.cells.extend(injected)
+            notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [_INJECTED]}))
     notebook.cells.append(new_markdown_cell(provenance(run.record)))
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
         for output in cell.get("outputs", []):
             _drop_object_addresses(output)
     return str(nbformat.writes(notebook)).encode()
+
+
+def _given(chapter: Chapter, run: StoredRun) -> dict[str, Any]:
+    """Return the values of the run that are not what the chapter's parameters cell says today."""
+    today = {name: parameter.default for name, parameter in chapter.parameters.items()}
+    return overridden([{**item, "default": today.get(item["name"])} for item in run.record["parameters"]])
 
 
 def _is_injected(cell: Any) -> bool:
@@ -131,7 +137,8 @@ def provenance(record: Mapping[str, Any]) -> str:
 
 
 def _code(value: Any) -> str:
-    return f"`{_cell(repr(value))}`"
+    fence = "``" if "`" in repr(value) else "`"
+    return f"{fence}{_cell(repr(value))}{fence}"
 
 
 def _cell(text: str) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
@@ -80,6 +81,26 @@ def test_all_results_arrive_though_a_worker_is_killed(book, cluster):
         record = json.loads(path.read_text())
         assert record["status"] == "finished", name
     assert (book.root / "_build" / "html" / "index.html").is_file()
+
+
+def test_a_kernel_of_a_worker_ends_when_its_build_is_killed(book, cluster):
+    address, _ = cluster
+
+    def kernels() -> list[psutil.Process]:
+        found = [process for process in psutil.process_iter(["cmdline"]) if "ipykernel_launcher" in str(process.info["cmdline"])]
+        return [process for process in found if any("dask" in str(parent.cmdline()) for parent in process.parents())]
+
+    build = book.start("build", "--only", "addition", "--scheduler", address, "-p", "addition.pause_s=300")
+    deadline = time.monotonic() + 60
+    while not kernels():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(build.pid, signal.SIGKILL)
+    build.wait()
+    deadline = time.monotonic() + 60
+    while kernels():
+        assert time.monotonic() < deadline, "the kernel goes on"
+        time.sleep(0.5)
 
 
 def test_an_address_where_no_scheduler_answers_is_refused(book):

@@ -56,6 +56,12 @@ def test_code_and_tags_of_execution_are_in_the_key(old, new):
     assert key(SOURCE.replace(old, new)) != key()
 
 
+def test_all_code_that_the_kernel_gets_is_in_the_key():
+    for addition in ("factor = {}\n\n", "#%%\nfactor = {}\n\n", "# %%%\nfactor = {}\n\n"):
+        assert key(addition.format(2) + SOURCE) != key(addition.format(3) + SOURCE)
+    assert key(SOURCE + "%time total = 1\n") != key(SOURCE + "%time total = 2\n")
+
+
 def test_values_and_claims_are_in_the_key():
     assert key(values={"count": 2}) != key()
     assert key(claims=[{"id": "a.b", "margin": 0.1}]) != key(claims=[{"id": "a.b", "margin": 0.2}])
