@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, apply_masks_, check_masks, dense_masks, prunable_parameters, sparsity
+from effnotes.pruning.masks import Masks, apply_masks_, dense_masks, masks_in_force, prunable_parameters, sparsity
 from effnotes.pruning.schedules import PruningPlan
 
 _FORMAT = "effnotes-checkpoint-1"
@@ -138,9 +138,10 @@ def train(
 
     The loss is the mean over images and labels of the binary cross-entropy of the logits. Masks are applied after every step, so
     pruned weights are zero whenever anybody looks; their gradients and momentum are not masked, as in the code of Iofinova, Peste &
-    Alistarh (CVPR 2023). Normalisation statistics are not recomputed after an update. The order of the images and their shifts
-    depend on `seed` and the epoch only: a dense and a pruned run of one seed see the same batches. On a CPU the result is the
-    same bit for bit for one seed, number of threads and machine.
+    Alistarh (CVPR 2023). Where an update brings weights back (AC/DC), they start from zero and from rest: the momentum that they
+    gathered while they were out is dropped. Normalisation statistics are not recomputed after an update. The order of the images
+    and their shifts depend on `seed` and the epoch only: a dense and a pruned run of one seed see the same batches. On a CPU the
+    result is the same bit for bit for one seed, number of threads and machine.
 
     Args:
         model: The network, on the device to train on. Its weights are changed, and it is left in evaluation mode.
@@ -168,10 +169,7 @@ def train(
             f"the pruning plan has its last update at epoch {max(pruning.levels)}, but the recipe trains epochs 0 to "
             f"{recipe.epochs - 1}; end the schedule earlier or train longer"
         )
-    current = dense_masks(model)
-    if masks is not None:
-        check_masks(prunable_parameters(model), masks)
-        current.update({name: mask.to(current[name].device) for name, mask in masks.items()})
+    current = masks_in_force(model, masks)
     device = next(model.parameters()).device
     dtype = resolve_precision(recipe.precision, device)
     run = _fingerprint(model, images, labels, recipe, pruning, seed, current, dtype) if checkpoint is not None else {}
@@ -192,7 +190,9 @@ def train(
         for epoch in range(len(history), recipe.epochs):
             started = time.perf_counter()
             if pruning is not None:
-                current = pruning.update(epoch, model, current)
+                updated = pruning.update(epoch, model, current)
+                _rest_revived_(model, optimizer, current, updated)
+                current = updated
                 apply_masks_(model, current)
             rate, loss = _train_epoch(model, optimizer, windows, targets, recipe, current, dtype, seed, epoch)
             history.append(
@@ -334,6 +334,21 @@ def _train_epoch(
             "lower the learning rate or warm up longer"
         )
     return rate, mean
+
+
+@torch.no_grad()
+def _rest_revived_(model: nn.Module, optimizer: torch.optim.Optimizer, before: Masks, after: Masks) -> None:
+    """Zero the momentum of the weights that an update brings back, in place.
+
+    Adam's second moments stay: they measure the size of the gradient, which a pruned weight gets like any other, and without them
+    its first steps would be too long.
+    """
+    for name, weight in prunable_parameters(model).items():
+        revived = after[name] & ~before[name]
+        for key in ("momentum_buffer", "exp_avg"):
+            momentum = optimizer.state.get(weight, {}).get(key)
+            if momentum is not None:
+                momentum.masked_fill_(revived, 0.0)
 
 
 def _fingerprint(
