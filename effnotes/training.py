@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from effnotes.pruning.masks import Masks, apply_masks_, check_masks, dense_masks, prunable_parameters, sparsity
+from effnotes.pruning.masks import Masks, apply_masks_, dense_masks, masks_in_force, prunable_parameters, sparsity
 from effnotes.pruning.schedules import PruningPlan
 
 _FORMAT = "effnotes-checkpoint-1"
@@ -207,10 +207,11 @@ def train(
 
     The loss is the mean over images and labels of the binary cross-entropy of the logits. Masks are applied after every step, so
     pruned weights are zero whenever anybody looks; their gradients and momentum are not masked, as in the code of Iofinova, Peste &
-    Alistarh (CVPR 2023). Normalisation statistics are not recomputed after an update. The order of the images, their shifts and
-    flips, and what `transform` draws from torch's generator depend on `seed` and the epoch only: a dense and a pruned run of one
-    seed see the same batches, whatever the number of loader workers. On a CPU the result is the same bit for bit for one seed,
-    number of threads and machine.
+    Alistarh (CVPR 2023). Where an update brings weights back (AC/DC), they start from zero and from rest: the momentum that they
+    gathered while they were out is dropped. Normalisation statistics are not recomputed after an update. The order of the images,
+    their shifts and flips, and what `transform` draws from torch's generator depend on `seed` and the epoch only: a dense and a
+    pruned run of one seed see the same batches, whatever the number of loader workers. On a CPU the result is the same bit for bit
+    for one seed, number of threads and machine.
 
     Args:
         model: The network, on the device to train on. Its weights are changed, and it is left in evaluation mode.
@@ -258,10 +259,7 @@ def train(
             f"the pruning plan has its last update at epoch {max(pruning.levels)}, but the recipe trains epochs 0 to "
             f"{recipe.epochs - 1}; end the schedule earlier or train longer"
         )
-    current = dense_masks(model)
-    if masks is not None:
-        check_masks(prunable_parameters(model), masks)
-        current.update({name: mask.to(current[name].device) for name, mask in masks.items()})
+    current = masks_in_force(model, masks)
     dtype = resolve_precision(recipe.precision, device)
     run = _fingerprint(model, source.describe(), recipe, pruning, seed, current, dtype) if checkpoint is not None else {}
 
@@ -279,7 +277,9 @@ def train(
         for epoch in range(len(history), recipe.epochs):
             started = time.perf_counter()
             if pruning is not None:
-                current = pruning.update(epoch, model, current)
+                updated = pruning.update(epoch, model, current)
+                _rest_revived_(model, optimizer, current, updated)
+                current = updated
                 apply_masks_(model, current)
             rate, loss = _train_epoch(model, optimizer, source, recipe, current, dtype, seed, epoch)
             history.append(
@@ -542,6 +542,21 @@ def _train_epoch(
             "lower the learning rate or warm up longer"
         )
     return rate, mean
+
+
+@torch.no_grad()
+def _rest_revived_(model: nn.Module, optimizer: torch.optim.Optimizer, before: Masks, after: Masks) -> None:
+    """Zero the momentum of the weights that an update brings back, in place.
+
+    Adam's second moments stay: they measure the size of the gradient, which a pruned weight gets like any other, and without them
+    its first steps would be too long.
+    """
+    for name, weight in prunable_parameters(model).items():
+        revived = after[name] & ~before[name]
+        for key in ("momentum_buffer", "exp_avg"):
+            momentum = optimizer.state.get(weight, {}).get(key)
+            if momentum is not None:
+                momentum.masked_fill_(revived, 0.0)
 
 
 def _fingerprint(

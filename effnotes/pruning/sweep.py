@@ -6,7 +6,6 @@ different seeds are independent.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -14,18 +13,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from effnotes.datasets import ATTRIBUTES, FaceSplits, make_face_splits
 from effnotes.models import build_model
 from effnotes.parallel import JobResult, run_jobs
+from effnotes.pruning.cost import model_cost
 from effnotes.pruning.magnitude import gradual_magnitude
-from effnotes.pruning.masks import effective_sparsity, prunable_parameters, size_on_disk
 from effnotes.training import Recipe, predict_logits, train
-
-_LATENCY_BATCH = 100
-_LATENCY_WARM_UPS = 3
-_LATENCY_REPEATS = 15
 
 
 @dataclass(frozen=True)
@@ -143,16 +137,15 @@ def train_face_classifier(*, seed: int, sparsity: float, **experiment: Any) -> J
     model = build_model(settings.model, len(ATTRIBUTES), image_size=settings.image_size, seed=seed).to(device)
     plan = gradual_magnitude(sparsity, start=settings.prune_start, end=settings.prune_end) if sparsity > 0 else None
     result = train(model, faces.train.images, faces.train.labels, recipe=settings.recipe, pruning=plan, seed=seed)
-    weights = prunable_parameters(model)
-    size = size_on_disk(model)
+    cost = model_cost(model, settings.image_size)
     return {
         "test_logits": predict_logits(model, faces.test.images).cpu().numpy(),
         "val_logits": predict_logits(model, faces.val.images).cpu().numpy(),
-        "effective_sparsity": effective_sparsity(model),
-        "remaining_weights": int(sum(int(weight.count_nonzero()) for weight in weights.values())),
-        "dense_bytes": size.dense,
-        "sparse_bytes": size.sparse,
-        "latency_ms": _latency_ms(model, settings.image_size, device),
+        "effective_sparsity": cost.effective_sparsity,
+        "remaining_weights": cost.remaining_weights,
+        "dense_bytes": cost.dense_bytes,
+        "sparse_bytes": cost.sparse_bytes,
+        "latency_ms": cost.latency_ms,
         "training_s": float(result.history["seconds"].sum()),
         "final_loss": float(result.history["loss"].iloc[-1]),
     }
@@ -168,15 +161,3 @@ def _checked_levels(sparsities: Sequence[float]) -> list[float]:
     if 0.0 not in levels:
         raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
     return levels
-
-
-@torch.inference_mode()
-def _latency_ms(model: nn.Module, image_size: int, device: str) -> float:
-    images = torch.zeros(_LATENCY_BATCH, 3, image_size, image_size, device=device)
-    times = []
-    for _ in range(_LATENCY_WARM_UPS + _LATENCY_REPEATS):
-        start = time.perf_counter()
-        model(images).cpu()  # waits for a GPU
-        times.append(time.perf_counter() - start)
-    # Other trainings run beside this one: the fastest repeat is the one that they disturbed least.
-    return 1000 * min(times[_LATENCY_WARM_UPS:])
