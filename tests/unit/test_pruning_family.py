@@ -396,6 +396,32 @@ def test_weights_that_come_back_start_from_rest(optimizer):
     assert (a_step_later[~out] != restored[~out]).all()
 
 
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_an_interrupted_acdc_run_resumes_to_the_same_weights(tmp_path, epoch):
+    """Interrupted in a compressed phase, in a dense one and in the final one; resuming restores masks and momentum."""
+
+    class InterruptedRun(Exception):
+        pass
+
+    plan, recipe = alternating_magnitude(0.9, epochs=5), Recipe(epochs=5, batch_size=32, precision="float32")
+    assert plan.levels == {1: 0.9, 2: 0.0, 3: 0.9}
+    whole, broken, resumed, calls = small_model(), small_model(), small_model(), []
+    train(whole, *easy_data(), recipe=recipe, pruning=plan, seed=0)
+
+    def interrupt(_module, _inputs):
+        calls.append(None)
+        if len(calls) == 3 * epoch + 2:
+            raise InterruptedRun
+
+    broken.register_forward_pre_hook(interrupt)
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(InterruptedRun):
+        train(broken, *easy_data(), recipe=recipe, pruning=plan, seed=0, checkpoint=file)
+    train(resumed, *easy_data(), recipe=recipe, pruning=plan, seed=0, checkpoint=file)
+    expected = whole.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
+
+
 def test_masks_grow_only_where_the_plan_says_so(model):
     plan = PruningPlan(reviving_magnitude, 0.9, CubicSchedule(0, 3))
     masks = plan.update(0, model)
