@@ -17,6 +17,9 @@ DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
 """Names that `load_data` knows."""
 
 
+_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
+
+
 def load_data(
     name: str,
     data_root: str | Path | None = None,
@@ -80,9 +83,6 @@ def load_data(
     if name == "awa2":
         return load_awa2(data_root, image_size=image_size, limit=limit, protected=protected or "water", attributes=attributes)
     return load_celeba(data_root, image_size=image_size, limit=limit, protected=protected or "Male", attributes=attributes)
-
-
-_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
 
 
 def _load_cifar10s(
