@@ -117,7 +117,7 @@ def test_celeba_by_name() -> None:
     [
         ({"name": "celebA", "data_root": "x"}, "Did you mean 'celeba'"),
         ({"name": "iwildcam", "data_root": "x"}, "use load_iwildcam"),
-        ({"name": "faces", "data_root": "x", "num_train": 2, "num_val": 2, "num_test": 2}, "read from nowhere"),
+        ({"name": "faces", "data_root": "x", "num_train": 2, "num_val": 2, "num_test": 2}, "drawn and not read"),
         ({"name": "faces", "num_train": 2, "num_val": 2}, "num_train, num_val and num_test must be given"),
         ({"name": "celeba"}, r"data_root is empty.*data/celeba/CARD\.md"),
         ({"name": "cifar10s", "data_root": ""}, r"data_root is empty.*data/cifar10/CARD\.md"),
