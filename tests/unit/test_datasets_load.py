@@ -107,7 +107,7 @@ def test_celeba_by_name() -> None:
     data = load_data(
         "celeba", str(FIXTURES / "celeba"), image_size=8, num_train=10, protected="Young", attributes=["Young", "Bald"]
     )
-    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 12, 40]
+    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 12, 48]
     assert (data.attribute_names, data.protected) == (("Young", "Bald"), 0)
     assert load_data("celeba", FIXTURES / "celeba", image_size=8, num_train=2).attribute_names[20] == "Male"
 
