@@ -17,6 +17,9 @@ DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
 """Names that `load_data` knows."""
 
 
+_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
+
+
 def load_data(
     name: str,
     data_root: str | Path | None = None,
@@ -53,24 +56,20 @@ def load_data(
     if name not in DATASETS:
         other = " iWildCam has exclusive classes: use load_iwildcam." if "iwild" in name.casefold() else nearest(name, DATASETS)
         raise ValueError(f"there is no data set {name!r}.{other} The data sets are: {', '.join(DATASETS)}.")
-    if name == "faces" and data_root:
-        raise ValueError(
-            f"data_root={str(data_root)!r}: the faces are drawn and read from nowhere; leave it empty, or name another data set"
-        )
-    if name != "faces" and not data_root:
-        raise ValueError(
-            f"data_root is empty: {name} is read from a folder; the data card data/{_CARDS[name]}/CARD.md says how it must look"
-        )
     if name not in ("celeba", "awa2"):
         for argument, value in (("protected", protected), ("attributes", attributes)):
             if value is not None:
                 raise ValueError(f"{argument}={value!r}: {name} has one protected attribute and fixed labels; leave it out")
-
     if name == "faces":
+        if data_root:
+            raise ValueError(f"data_root={str(data_root)!r}: faces are drawn and not read; leave it empty, or name other data")
         if num_train is None or num_val is None or num_test is None:
             raise ValueError("num_train, num_val and num_test must be given for faces: there are as many as one asks for")
         return face_data(make_face_splits(num_train, num_val, num_test, seed=seed, image_size=image_size))
-    assert data_root is not None
+    if not data_root:
+        raise ValueError(
+            f"data_root is empty: {name} is read from a folder; the data card data/{_CARDS[name]}/CARD.md says how it must look"
+        )
     if name == "cifar10s":
         return _load_cifar10s(data_root, image_size, num_train, num_val, num_test, seed)
     sizes = {"train": num_train, "val": num_val, "test": num_test}
@@ -80,9 +79,6 @@ def load_data(
     if name == "awa2":
         return load_awa2(data_root, image_size=image_size, limit=limit, protected=protected or "water", attributes=attributes)
     return load_celeba(data_root, image_size=image_size, limit=limit, protected=protected or "Male", attributes=attributes)
-
-
-_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
 
 
 def _load_cifar10s(
