@@ -149,7 +149,9 @@ def _run(
 def _start_worker() -> tuple[SpawnProcess, connection.Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True, name="effnotes-job")
+    # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by `_run`, and exit
+    # by themselves where their parent is gone.
+    process = context.Process(target=_work, args=(theirs,), daemon=False, name="effnotes-job")
     with _worker_environment(), _no_main_module():
         process.start()
     theirs.close()

@@ -11,6 +11,11 @@ def available_cores() -> int:
     configured = os.environ.get("OMP_NUM_THREADS", "")
     if configured.isdigit() and int(configured) > 0:
         return int(configured)
+    return granted_cores()
+
+
+def granted_cores() -> int:
+    """Return the number of cores that the system grants this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

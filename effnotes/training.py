@@ -11,7 +11,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,22 +23,23 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
-from effnotes.pruning.masks import Masks, apply_masks_, check_masks, dense_masks, prunable_parameters, sparsity
+from effnotes.pruning.masks import Masks, apply_masks_, dense_masks, masks_in_force, prunable_parameters, sparsity
 from effnotes.pruning.schedules import PruningPlan
 
 _FORMAT = "effnotes-checkpoint-1"
+
+Transform = Callable[[Any], Tensor]  # of one image
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained; one recipe serves the dense model and all its pruned versions.
 
-    The defaults train the narrow ResNet on a few thousand 32-pixel images. The published recipe for CelebA (Iofinova, Peste &
-    Alistarh, CVPR 2023, official code) is `Recipe(epochs=100, batch_size=256, learning_rate=0.256, momentum=0.875,
-    weight_decay=2**-15, warmup_epochs=5)`, except that the original resets the momentum after every epoch, changes the learning
-    rate once an epoch, and crops and flips the images. Its fine-tuning for GMP-PT is `Recipe(epochs=80, batch_size=256,
-    optimizer="adam", learning_rate=1e-4, decay="constant", weight_decay=0, warmup_epochs=0)`.
+    The defaults train the narrow ResNet on a few thousand 32-pixel images. `PUBLISHED_GMP_RI` and `PUBLISHED_GMP_PT` are the
+    recipes for CelebA at full size.
 
     Raises:
         ValueError: A field is out of range.
@@ -52,7 +53,8 @@ class Recipe:
     weight_decay: float = 1e-4  # L2 penalty on all parameters
     warmup_epochs: float = 1.0  # linear warm-up, step by step
     decay: Literal["cosine", "constant"] = "cosine"  # after the warm-up, step by step: to zero, or none
-    max_shift: int = 1  # random shift in pixels a side; the border is replicated, never wrapped round
+    max_shift: int = 1  # random shift in pixels a side; the border is replicated, never wrapped round; images in memory only
+    flip: bool = False  # mirror each image with probability 1/2; for attributes without a left and a right; images in memory only
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `resolve_precision`
 
     def __post_init__(self) -> None:
@@ -85,6 +87,43 @@ class Recipe:
             return self.learning_rate
         progress = (step - warmup) / (self.epochs * steps_per_epoch - warmup)
         return 0.5 * self.learning_rate * (1 + math.cos(math.pi * progress))
+
+
+PUBLISHED_GMP_RI = Recipe(
+    epochs=100,
+    batch_size=256,
+    learning_rate=0.256,
+    momentum=0.875,
+    weight_decay=2**-15,
+    warmup_epochs=5,
+    max_shift=0,
+    precision="float32",
+)
+"""Recipe of the dense and the GMP-RI models of Iofinova, Peste & Alistarh (CVPR 2023, official code), for `celeba_transforms`.
+
+What differs: the original sets the learning rate once an epoch and zeroes the momentum after every epoch; here the rate changes
+with every step and the momentum stays. Its dense ResNet-18 configuration has no weight decay, its sparse ones have 2^-15; here
+both have it, or the comparison would measure the recipe. Its batches hold 256 images and the last of an epoch fewer; here all are
+equal. It keeps the best epoch by validation accuracy beside the last; here there is only the last.
+"""
+
+PUBLISHED_GMP_PT = Recipe(
+    epochs=80,
+    batch_size=256,
+    optimizer="adam",
+    learning_rate=1e-4,
+    decay="constant",
+    weight_decay=0.0,
+    warmup_epochs=0,
+    max_shift=0,
+    precision="float32",
+)
+"""Recipe by which Iofinova, Peste & Alistarh (CVPR 2023, official code) prune a trained dense model (GMP-PT), 80 epochs long.
+
+What differs: the original starts the runs of all seeds from one dense checkpoint, so that its seeds vary the fine-tuning alone;
+for independent replicates give each seed a parent of its own. Dense model and fine-tuning together take 180 epochs, where a
+GMP-RI model takes 100.
+"""
 
 
 @dataclass(frozen=True)
@@ -123,58 +162,106 @@ def normalize(images: Tensor) -> Tensor:
     return images.float().sub_(127.5).div_(127.5)
 
 
+def celeba_transforms(train: bool, image_size: int = 224) -> Transform:
+    """Give the published preparation of CelebA's images, as a transform for `train` or `predict_logits`.
+
+    Training: shorter side to 256/224 of `image_size`, random crop, horizontal flip with probability 1/2. Evaluation: the same size,
+    central crop. Both of Iofinova, Peste & Alistarh (CVPR 2023, official code), who follow Wang et al. ("Towards fairness in
+    visual recognition", CVPR 2020); as published, pixels are then mapped to [-1, 1], which `train` and `predict_logits` do on
+    their device: four times less to move than floats.
+
+    Args:
+        train: True for training, False for evaluation.
+        image_size: Height and width that the network gets, in pixels, at least 8.
+
+    Returns:
+        A transform that maps a PIL image, or a uint8 tensor (3, H, W), to a uint8 tensor (3, image_size, image_size).
+
+    Raises:
+        ValueError: `image_size` is below 8.
+    """
+    if image_size < 8:
+        raise ValueError(f"image_size={image_size}: must be at least 8 pixels; the published size is 224")
+    shorter = round(image_size * 256 / 224)
+    crop = [v2.RandomCrop(image_size), v2.RandomHorizontalFlip()] if train else [v2.CenterCrop(image_size)]
+    transform: Transform = v2.Compose([v2.Resize(shorter, antialias=True), *crop, v2.PILToTensor()])
+    return transform
+
+
 def train(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Tensor | Dataset[Any],
+    labels: Tensor | None = None,
     *,
     recipe: Recipe,
     pruning: PruningPlan | None = None,
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
+    transform: Transform | None = None,
+    loader_workers: int = 0,
 ) -> TrainingResult:
-    """Train a classifier in place on images held in memory, pruning it on the way if a plan says so.
+    """Train a classifier in place, pruning it on the way if a plan says so.
+
+    The images are held in memory, or come from a map-style dataset that decodes them when they are needed.
 
     The loss is the mean over images and labels of the binary cross-entropy of the logits. Masks are applied after every step, so
     pruned weights are zero whenever anybody looks; their gradients and momentum are not masked, as in the code of Iofinova, Peste &
-    Alistarh (CVPR 2023). Normalisation statistics are not recomputed after an update. The order of the images and their shifts
-    depend on `seed` and the epoch only: a dense and a pruned run of one seed see the same batches. On a CPU the result is the
-    same bit for bit for one seed, number of threads and machine.
+    Alistarh (CVPR 2023). Where an update brings weights back (AC/DC), they start from zero and from rest: the momentum that they
+    gathered while they were out is dropped. Normalisation statistics are not recomputed after an update. The order of the images,
+    their shifts and flips, and what `transform` draws from torch's generator depend on `seed` and the epoch only: a dense and a
+    pruned run of one seed see the same batches, whatever the number of loader workers. On a CPU the result is the same bit for bit
+    for one seed, number of threads and machine.
 
     Args:
         model: The network, on the device to train on. Its weights are changed, and it is left in evaluation mode.
-        images: uint8 (n, 3, H, W), n >= 2, on any device.
-        labels: (n, K) of 0 and 1, any dtype.
-        recipe: See `Recipe`.
+        images: uint8 (n, 3, H, W), n >= 2, on any device; or a dataset of n items (image, label), the image PIL or uint8 (3, H, W)
+            and the label (K,) of 0 and 1.
+        labels: (n, K) of 0 and 1, any dtype; left out for a dataset, which has its own.
+        recipe: See `Recipe`. With a dataset the images are augmented by `transform`, and `max_shift` and `flip` must be off.
         pruning: When and how to prune; None trains without updates. Its updates must fall into the recipe's epochs.
         seed: Seed of the order, the shifts and dropout. The global random state is left as it was.
         masks: Masks in force at the start, to fine-tune a model that is pruned already; None for a dense start.
         checkpoint: File that keeps the state after every epoch (safetensors, replaced in one step). Where it exists and belongs to
             this very run, training goes on from it, with the same result as without the interruption; a torn one is reported
-            by a `RuntimeWarning` and the run starts anew.
+            by a `RuntimeWarning` and the run starts anew. A dataset is known by its type, length, first item and transform.
+        transform: For a dataset: maps its image to uint8 (3, H, W), one size for all, such as `celeba_transforms(train=True)`.
+            None: the dataset gives such images itself.
+        loader_workers: For a dataset: processes that decode and transform, 0 for none beside this one.
 
     Returns:
         History and masks; the weights are in `model`.
 
     Raises:
-        ValueError: Images or labels have the wrong shape, dtype or values; the plan does not end within the recipe; or the
-            checkpoint belongs to another run.
+        ValueError: Images or labels have the wrong shape, dtype or values; the plan does not end within the recipe; the
+            checkpoint belongs to another run; or an argument does not go with images in memory, or with a dataset.
         DivergedError: The loss became NaN or infinite.
     """
-    _check_data(images, labels)
+    device = next(model.parameters()).device
+    source: _Memory | _Stream
+    if isinstance(images, Tensor):
+        _check_data(images, labels)
+        if transform is not None or loader_workers:
+            raise ValueError("transform and loader_workers are for datasets; images in memory are augmented by the recipe")
+        assert labels is not None
+        source = _Memory(images, labels, recipe, device)
+    else:
+        if labels is not None:
+            raise ValueError("labels are given beside a dataset; a dataset's items hold their labels, so leave them out")
+        if recipe.max_shift or recipe.flip:
+            raise ValueError(
+                f"max_shift={recipe.max_shift}, flip={recipe.flip}: a dataset's images are augmented by `transform`; "
+                "use a recipe with max_shift=0 and flip=False"
+            )
+        source = _Stream(_Prepared(images, transform), recipe.batch_size, loader_workers, device)
     if pruning is not None and max(pruning.levels) >= recipe.epochs:
         raise ValueError(
             f"the pruning plan has its last update at epoch {max(pruning.levels)}, but the recipe trains epochs 0 to "
             f"{recipe.epochs - 1}; end the schedule earlier or train longer"
         )
-    current = dense_masks(model)
-    if masks is not None:
-        check_masks(prunable_parameters(model), masks)
-        current.update({name: mask.to(current[name].device) for name, mask in masks.items()})
-    device = next(model.parameters()).device
+    current = masks_in_force(model, masks)
     dtype = resolve_precision(recipe.precision, device)
-    run = _fingerprint(model, images, labels, recipe, pruning, seed, current, dtype) if checkpoint is not None else {}
+    run = _fingerprint(model, source.describe(), recipe, pruning, seed, current, dtype) if checkpoint is not None else {}
 
     model.to(memory_format=torch.channels_last)
     apply_masks_(model, current)
@@ -185,16 +272,16 @@ def train(
         if state is not None:
             history, current = _restore_(state, model, optimizer)
 
-    windows = _shift_windows(images.to(device), recipe.max_shift)
-    targets = labels.to(device=device, dtype=torch.float32)
     model.train()
     with _isolated_rng(device):
         for epoch in range(len(history), recipe.epochs):
             started = time.perf_counter()
             if pruning is not None:
-                current = pruning.update(epoch, model, current)
+                updated = pruning.update(epoch, model, current)
+                _rest_revived_(model, optimizer, current, updated)
+                current = updated
                 apply_masks_(model, current)
-            rate, loss = _train_epoch(model, optimizer, windows, targets, recipe, current, dtype, seed, epoch)
+            rate, loss = _train_epoch(model, optimizer, source, recipe, current, dtype, seed, epoch)
             history.append(
                 {
                     "epoch": epoch,
@@ -211,29 +298,46 @@ def train(
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+def predict_logits(
+    model: nn.Module,
+    images: Tensor | Dataset[Any],
+    batch_size: int = 500,
+    *,
+    transform: Transform | None = None,
+    loader_workers: int = 0,
+) -> Tensor:
     """Compute the logits of a model in evaluation mode and float32, without augmentation.
 
     Args:
         model: The network; the training mode of its modules is left as it was.
-        images: uint8 (n, 3, H, W), on any device.
+        images: uint8 (n, 3, H, W), on any device; or a dataset as for `train`, whose labels are not looked at.
         batch_size: Images at a time, at least 1; it bounds the memory.
+        transform: As for `train`, but of evaluation, such as `celeba_transforms(train=False)`.
+        loader_workers: As for `train`.
 
     Returns:
-        Logits, float32 (n, K), on the CPU.
+        Logits, float32 (n, K), on the CPU, in the order of the images.
 
     Raises:
-        ValueError: Images are not uint8 of four dimensions, there are none, or `batch_size` is below 1.
+        ValueError: Images have the wrong shape or dtype, there are none, or `batch_size` is below 1.
     """
-    _check_images(images, least=1)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     device = next(model.parameters()).device
+    if isinstance(images, Tensor):
+        _check_images(images, least=1)
+        batches: Iterator[Tensor] = iter(images.split(batch_size))
+    else:
+        prepared = _Prepared(images, transform, least=1)
+        batches = (batch for batch, _ in _loader(prepared, torch.arange(len(prepared)).split(batch_size), loader_workers, 0))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        batches = (normalize(batch.to(device)) for batch in images.split(batch_size))
-        return torch.cat([model(batch.contiguous(memory_format=torch.channels_last)).float().cpu() for batch in batches])
+        logits = []
+        for batch in batches:
+            inputs = normalize(batch.to(device)).contiguous(memory_format=torch.channels_last)
+            logits.append(model(inputs).float().cpu())
+        return torch.cat(logits)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -246,8 +350,10 @@ def _check_images(images: Tensor, *, least: int) -> None:
         raise ValueError(f"{len(images)} image(s) given; needed: at least {least}")
 
 
-def _check_data(images: Tensor, labels: Tensor) -> None:
+def _check_data(images: Tensor, labels: Tensor | None) -> None:
     _check_images(images, least=2)
+    if labels is None:
+        raise ValueError("images in memory need labels, (n, K) of 0 and 1; only a dataset brings its own")
     if labels.ndim != 2 or len(labels) != len(images):
         raise ValueError(f"labels of shape {tuple(labels.shape)} for {len(images)} images; needed: ({len(images)}, K)")
     if not ((labels == 0) | (labels == 1)).all():
@@ -260,6 +366,115 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         model.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
     )
+
+
+class _Memory:
+    """Images in memory, shifted and flipped as the recipe says."""
+
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, device: torch.device) -> None:
+        self.windows = _shift_windows(images.to(device), recipe.max_shift)
+        self.targets = labels.to(device=device, dtype=torch.float32)
+        self.images, self.labels, self.flip = images, labels, recipe.flip
+        self.n, self.steps = len(images), -(-len(images) // recipe.batch_size)
+
+    def batches(self, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of an epoch: images uint8 (b, 3, H, W), channel-last in memory, and labels float32 (b, K)."""
+        device = self.targets.device
+        generator = torch.Generator().manual_seed(epoch_seed)
+        order = torch.randperm(self.n, generator=generator).to(device)
+        down, right = torch.randint(self.windows.shape[1], (2, self.n), generator=generator).to(device)
+        mirrored = (torch.rand(self.n, generator=generator) < 0.5).to(device) if self.flip else None
+        parts = (each.tensor_split(self.steps) for each in (order, down, right, torch.arange(self.n)))
+        for chosen, rows, columns, places in zip(*parts, strict=True):
+            images = self.windows[chosen, rows, columns]
+            if mirrored is not None:
+                images = torch.where(mirrored[places][:, None, None, None], images.flip(3), images)
+            yield images, self.targets[chosen]
+
+    def describe(self) -> Any:
+        """Give what tells these data from others."""
+        return _digest({"images": self.images, "labels": self.labels})
+
+
+class _Stream:
+    """Images that are decoded when they are needed, in the order that images in memory would have."""
+
+    def __init__(self, prepared: "_Prepared", batch_size: int, workers: int, device: torch.device) -> None:
+        self.prepared, self.workers, self.device = prepared, workers, device
+        self.n, self.steps = len(prepared), -(-len(prepared) // batch_size)
+        prepared.check_label()
+
+    def batches(self, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of an epoch: images uint8 (b, 3, H, W), channel-last in memory, and labels float32 (b, K)."""
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(epoch_seed))
+        for images, labels in _loader(self.prepared, order.tensor_split(self.steps), self.workers, epoch_seed):
+            if not ((labels == 0) | (labels == 1)).all():
+                raise ValueError("the dataset's labels hold other values than 0 and 1; encode each attribute as one binary column")
+            inputs = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            yield inputs, labels.to(self.device, torch.float32, non_blocking=True)
+
+    def describe(self) -> Any:
+        """Give what tells these data from others, short of decoding them all."""
+        dataset, transform = self.prepared.dataset, self.prepared.transform
+        image, label = self.prepared[0, 0]
+        return [type(dataset).__qualname__, self.n, repr(transform), _digest({"image": image, "label": label})]
+
+
+class _Prepared:
+    """A dataset of uint8 tensors, made from one of images of any kind; items are asked for by (index, seed)."""
+
+    def __init__(self, dataset: Dataset[Any], transform: Transform | None, *, least: int = 2) -> None:
+        self.dataset, self.transform = dataset, transform
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise ValueError(f"{type(dataset).__name__} has no length or no items by index; needed: a map-style dataset")
+        if len(self) < least:
+            raise ValueError(f"{len(self)} image(s) given; needed: at least {least}")
+        self[0, 0]  # refuses what is no image before long work
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        index, seed = key
+        # A seed per item: what a transform draws depends on neither the number of workers nor the order in which they come.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            image, label = self.dataset[index]
+            if self.transform is not None:
+                image = self.transform(image)
+        if not (isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3):
+            found = f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(
+                f"item {index} of the dataset is prepared as {found}; needed: torch.uint8 of shape (3, H, W), which a "
+                "transform such as celeba_transforms makes of an RGB image"
+            )
+        return image, torch.as_tensor(label)
+
+    def check_label(self) -> None:
+        """Raise ValueError unless the first label is (K,) of 0 and 1."""
+        label = self[0, 0][1]
+        if label.ndim != 1 or not ((label == 0) | (label == 1)).all():
+            raise ValueError(
+                f"item 0 of the dataset has the label {label.tolist()}; needed: one number for each attribute, 0 or 1, shape (K,)"
+            )
+
+
+def _loader(prepared: _Prepared, batches: tuple[Tensor, ...], workers: int, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Load the images and labels of given indices, batch by batch."""
+    if workers < 0:
+        raise ValueError(f"loader_workers={workers}: must be 0 (none beside this process) or more")
+    seeds = np.random.SeedSequence(epoch_seed).generate_state(len(prepared)).tolist()
+    keys = [[(index, seeds[index]) for index in batch.tolist()] for batch in batches]
+    # A generator of its own, or the loader would draw from the one that dropout uses.
+    generator = torch.Generator().manual_seed(epoch_seed)
+    loader: DataLoader[Any] = DataLoader(
+        prepared,  # type: ignore[arg-type]  # a dataset by what it does, not by type
+        batch_sampler=keys,
+        num_workers=workers,
+        generator=generator,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
 
 
 def _shift_windows(images: Tensor, max_shift: int) -> Tensor:
@@ -284,8 +499,7 @@ def _isolated_rng(device: torch.device) -> Iterator[None]:
 def _train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    windows: Tensor,
-    targets: Tensor,
+    source: _Memory | _Stream,
     recipe: Recipe,
     masks: Masks,
     dtype: torch.dtype,
@@ -293,17 +507,12 @@ def _train_epoch(
     epoch: int,
 ) -> tuple[float, float]:
     """Train one epoch; give the learning rate of the last step and the mean loss."""
-    device = targets.device
-    n, shifts = len(targets), windows.shape[1]
+    device = next(model.parameters()).device
     epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     # A seed per epoch instead of a running state: resuming needs no state of the generators, dropout on the GPU included.
     torch.default_generator.manual_seed(epoch_seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(epoch_seed)
-    generator = torch.Generator().manual_seed(epoch_seed)
-    order = torch.randperm(n, generator=generator).to(device)
-    down, right = torch.randint(shifts, (2, n), generator=generator).to(device)
-    steps = -(-n // recipe.batch_size)
 
     weights = prunable_parameters(model)
     pruned = [name for name, mask in masks.items() if not mask.all()]
@@ -311,23 +520,22 @@ def _train_epoch(
     factors = [torch.empty_like(weights[name]).copy_(masks[name]) for name in pruned]
 
     total = torch.zeros((), device=device)
-    batches = zip(order.tensor_split(steps), down.tensor_split(steps), right.tensor_split(steps), strict=True)
     rate = 0.0
-    for step, (chosen, rows, columns) in enumerate(batches):
-        rate = recipe.learning_rate_at(epoch * steps + step, steps)
+    for step, (images, targets) in enumerate(source.batches(epoch_seed)):
+        rate = recipe.learning_rate_at(epoch * source.steps + step, source.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        inputs = normalize(windows[chosen, rows, columns])
+        inputs = normalize(images)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(inputs)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), targets[chosen])
+        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if masked_weights:
             torch._foreach_mul_(masked_weights, factors)
-        total += loss.detach() * len(chosen)
-    mean = float(total) / n
+        total += loss.detach() * len(targets)
+    mean = float(total) / source.n
     if not math.isfinite(mean):
         raise DivergedError(
             f"the loss became {mean} in epoch {epoch} (seed {seed}, learning rate {rate:.3g}); "
@@ -336,10 +544,24 @@ def _train_epoch(
     return rate, mean
 
 
+@torch.no_grad()
+def _rest_revived_(model: nn.Module, optimizer: torch.optim.Optimizer, before: Masks, after: Masks) -> None:
+    """Zero the momentum of the weights that an update brings back, in place.
+
+    Adam's second moments stay: they measure the size of the gradient, which a pruned weight gets like any other, and without them
+    its first steps would be too long.
+    """
+    for name, weight in prunable_parameters(model).items():
+        revived = after[name] & ~before[name]
+        for key in ("momentum_buffer", "exp_avg"):
+            momentum = optimizer.state.get(weight, {}).get(key)
+            if momentum is not None:
+                momentum.masked_fill_(revived, 0.0)
+
+
 def _fingerprint(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    data: Any,
     recipe: Recipe,
     pruning: PruningPlan | None,
     seed: int,
@@ -353,7 +575,7 @@ def _fingerprint(
         name = f"{getattr(method, '__module__', '')}.{getattr(method, '__qualname__', repr(method))}"
         plan = [name, sorted(pruning.levels.items()), pruning.seed]
     parts = {
-        "data": _digest({"images": images, "labels": labels}),
+        "data": data,
         "initial weights": _digest(model.state_dict()),
         "initial masks": _digest(masks),
         "recipe": dataclasses.asdict(recipe),

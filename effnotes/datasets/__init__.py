@@ -1,5 +1,10 @@
-"""Data whose truth is known, drawn on the fly from a seed."""
+"""Data for the chapters: drawn on the fly from a seed, or read from a folder that the user names."""
 
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit, face_data, face_split
+from effnotes.datasets.awa2 import load_awa2
+from effnotes.datasets.backdoor import backdoor_data, plant_backdoor
+from effnotes.datasets.celeba import CelebADataset, load_celeba
+from effnotes.datasets.cifar10 import CIFAR10_CLASSES, CIFAR10S_GREY_CLASSES, load_cifar10, make_cifar10s, to_greyscale
 from effnotes.datasets.faces import (
     ATTRIBUTES,
     Attribute,
@@ -11,15 +16,42 @@ from effnotes.datasets.faces import (
     render_faces,
     skewed_attributes,
 )
+from effnotes.datasets.files import DataError, Limit
+from effnotes.datasets.iwildcam import frequency_groups, load_iwildcam
+from effnotes.datasets.load import DATASETS, load_data
+from effnotes.datasets.waterbirds import load_waterbirds
 
 __all__ = [
     "ATTRIBUTES",
+    "CIFAR10S_GREY_CLASSES",
+    "CIFAR10_CLASSES",
+    "DATASETS",
     "Attribute",
+    "AttributeData",
+    "AttributeSplit",
+    "CelebADataset",
+    "ClassData",
+    "ClassSplit",
+    "DataError",
     "FaceSplits",
     "Faces",
+    "Limit",
     "Nuisances",
+    "backdoor_data",
+    "face_data",
+    "face_split",
+    "frequency_groups",
+    "load_awa2",
+    "load_celeba",
+    "load_cifar10",
+    "load_data",
+    "load_iwildcam",
+    "load_waterbirds",
+    "make_cifar10s",
     "make_face_splits",
     "make_faces",
+    "plant_backdoor",
     "render_faces",
     "skewed_attributes",
+    "to_greyscale",
 ]

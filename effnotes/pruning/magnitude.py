@@ -1,11 +1,12 @@
-"""Global magnitude pruning: the weights nearest to zero go first, wherever in the network they are."""
+"""Magnitude pruning: the weights nearest to zero go first, compared over the whole network or within each layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, check_masks, dense_masks, kept_count, prunable_parameters
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, prunable_parameters
 from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule, PruningPlan
 
 
@@ -38,32 +39,115 @@ def global_magnitude(
         ValueError: `level` is out of range or below the sparsity of `masks`, a mask does not fit, or a weight is not finite.
     """
     weights = prunable_parameters(model)
-    current = dense_masks(model)
-    if masks is not None:
-        check_masks(weights, masks)
-        current.update(masks)
+    current = masks_in_force(model, masks)
     device = next(iter(weights.values())).device
-    magnitude = torch.cat([weight.detach().abs().flatten().float().to(device) for weight in weights.values()])
-    if not torch.isfinite(magnitude).all():
-        raise ValueError("the model has weights that are NaN or infinite, which have no rank; train it with a lower learning rate")
-    alive = torch.cat([current[name].flatten().to(device) for name in weights])
-    total, keep = magnitude.numel(), kept_count(magnitude.numel(), level)
-    if keep > int(alive.sum()):
-        raise ValueError(
-            f"sparsity {level} asks for {keep} of {total} weights, but the masks leave only {int(alive.sum())}; "
-            "magnitude pruning never brings a weight back"
-        )
-    score = torch.where(alive, magnitude, -1.0)
-    kept = torch.zeros_like(alive)
-    if keep:
-        threshold = torch.kthvalue(score, total - keep + 1).values
-        kept = score > threshold
-        ties = (score == threshold).nonzero().flatten()
-        kept[ties[: keep - int(kept.sum())]] = True
+    score = torch.cat([kept_magnitude(weight, current[name]).flatten().to(device) for name, weight in weights.items()])
+    keep = kept_count(score.numel(), level)
+    _refuse_revival(level, keep, score, "the network")
+    kept = _largest(score, keep)
     result: Masks = {}
     for (name, weight), flat in zip(weights.items(), kept.split([w.numel() for w in weights.values()]), strict=True):
         result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(flat.view(weight.shape))
     return result
+
+
+@torch.no_grad()
+def uniform_magnitude(
+    model: nn.Module,
+    level: float,
+    masks: Mapping[str, Tensor] | None = None,
+    *,
+    generator: torch.Generator | None = None,  # noqa: ARG001 - part of the contract; nothing is drawn here
+) -> Masks:
+    """Keep the weights of largest magnitude within each layer, the same share in all of them.
+
+    Zhu & Gupta (2017) prune each layer to one sparsity: no layer can be emptied, but small layers pay as much as large ones.
+    All prunable layers take part, so that the sparsity is comparable with that of `global_magnitude`. Some studies keep the first
+    layer dense and the last one denser (Gale, Elsen & Hooker, "The State of Sparsity in Deep Neural Networks", 2019), which makes
+    the others sparser at one overall target.
+
+    `layer_counts` shares out exactly `kept_count(n, level)` weights. Masks are nested, and among equals the first weight stays.
+
+    Args:
+        model: The network; it is not changed.
+        level: Sparsity to reach over the prunable weights and in each layer, in [0, 1).
+        masks: Masks in force, None for a dense network.
+        generator: Not used.
+
+    Returns:
+        Masks, bool, on the devices of their weights.
+
+    Raises:
+        ValueError: `level` is out of range or below the sparsity of `masks` in some layer, a mask does not fit, or a weight is not
+            finite.
+    """
+    weights = prunable_parameters(model)
+    current = masks_in_force(model, masks)
+    sizes = [weight.numel() for weight in weights.values()]
+    result: Masks = {}
+    for (name, weight), keep in zip(weights.items(), layer_counts(sizes, kept_count(sum(sizes), level)), strict=True):
+        score = kept_magnitude(weight, current[name]).flatten()
+        _refuse_revival(level, keep, score, name)
+        result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(_largest(score, keep).view(weight.shape))
+    return result
+
+
+def layer_counts(sizes: Sequence[int], keep: int) -> list[int]:
+    """Share out `keep` weights among layers in proportion to their sizes (Webster's method of apportionment).
+
+    Rounding each layer by itself would miss the total, and handing the rest to the largest remainders can give a layer more
+    weights at a higher sparsity, which nested masks forbid. Webster's method gives the next weight to the layer with the largest
+    size / (2 count + 1), the first of equals; so the counts of fewer weights never exceed those of more.
+
+    Args:
+        sizes: Weights of each layer, at least 1.
+        keep: Weights that stay, 0 to sum(sizes).
+
+    Returns:
+        One count a layer, in the order of `sizes`; they add up to `keep`.
+    """
+    total = sum(sizes)
+    # Rounding at the divisor total / keep is Webster's answer for its own sum, a few weights away at most.
+    counts = [(2 * keep * size + total) // (2 * total) for size in sizes]
+    while sum(counts) < keep:
+        next_one = min(range(len(sizes)), key=lambda layer: Fraction(2 * counts[layer] + 1, sizes[layer]))
+        counts[next_one] += 1
+    while sum(counts) > keep:
+        last_one = max(range(len(sizes)), key=lambda layer: (Fraction(2 * counts[layer] - 1, sizes[layer]), layer))
+        counts[last_one] -= 1
+    return counts
+
+
+def kept_magnitude(weight: Tensor, mask: Tensor) -> Tensor:
+    """Give |w| in float32 where the mask keeps the weight and -1 elsewhere: a kept zero still outranks a pruned weight.
+
+    Raises:
+        ValueError: A weight is not finite.
+    """
+    magnitude = weight.detach().abs().float()
+    if not torch.isfinite(magnitude).all():
+        raise ValueError("the model has weights that are NaN or infinite, which have no rank; train it with a lower learning rate")
+    return torch.where(mask, magnitude, -1.0)
+
+
+def _refuse_revival(level: float, keep: int, score: Tensor, where: str) -> None:
+    left = int((score >= 0).sum())
+    if keep > left:
+        raise ValueError(
+            f"sparsity {level} asks for {keep} of {score.numel()} weights of {where}, but the masks leave only {left}; "
+            "magnitude pruning never brings a weight back"
+        )
+
+
+def _largest(score: Tensor, keep: int) -> Tensor:
+    """Mark the `keep` largest of a flat tensor, the first ones among equals."""
+    kept = torch.zeros_like(score, dtype=torch.bool)
+    if keep:
+        threshold = torch.kthvalue(score, score.numel() - keep + 1).values
+        kept = score > threshold
+        ties = (score == threshold).nonzero().flatten()
+        kept[ties[: keep - int(kept.sum())]] = True
+    return kept
 
 
 def gradual_magnitude(target: float, *, start: int, end: int, frequency: int = 1, initial: float = 0.05) -> PruningPlan:
@@ -87,6 +171,6 @@ def gradual_magnitude(target: float, *, start: int, end: int, frequency: int = 1
 def one_shot_magnitude(target: float, *, epoch: int = 0) -> PruningPlan:
     """Plan a single global magnitude pruning at the start of `epoch`; the epochs after it fine-tune the rest.
 
-    To prune without fine-tuning call `global_magnitude` and `apply_masks_`.
+    To prune without fine-tuning, hand the plan to `effnotes.pruning.prune_`.
     """
     return PruningPlan(global_magnitude, target, OneShotSchedule(epoch))

@@ -46,6 +46,20 @@ def dense_masks(model: nn.Module) -> Masks:
     }
 
 
+def masks_in_force(model: nn.Module, masks: Mapping[str, Tensor] | None) -> Masks:
+    """Give a mask for every prunable weight, on its device: those given, and all True where none is given.
+
+    Raises:
+        ValueError: A mask does not fit the model.
+    """
+    weights = prunable_parameters(model)
+    current = dense_masks(model)
+    if masks is not None:
+        check_masks(weights, masks)
+        current.update({name: mask.to(weights[name].device) for name, mask in masks.items()})
+    return current
+
+
 def kept_count(total: int, level: float) -> int:
     """Give the number of weights that stay at sparsity `level`: round((1 - level) * total), halves rounded up.
 

@@ -3,6 +3,7 @@
 Epochs are counted from 0, and an update at epoch e happens before the first step of that epoch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, dense_masks
+from effnotes.pruning.masks import Masks, masks_in_force
 
 
 class MaskMethod(Protocol):
@@ -18,7 +19,7 @@ class MaskMethod(Protocol):
 
     It gets the model, the sparsity to reach in [0, 1), the masks in force and a generator for methods that draw at random.
     It returns new masks and changes nothing. Whether pruned weights stay out for good (nested masks) or may return is its own
-    affair.
+    affair; a plan whose method brings weights back says so in its field `revives`.
     """
 
     def __call__(
@@ -103,22 +104,76 @@ class OneShotSchedule:
 
 
 @dataclass(frozen=True)
+class AlternatingSchedule:
+    """Alternating compressed and dense phases (AC/DC), from a dense warm-up to a compressed end.
+
+    Peste, Iofinova, Vladu & Alistarh, "AC/DC: Alternating Compressed/DeCompressed Training of Deep Neural Networks" (NeurIPS
+    2021). The defaults are their 100 epochs for ImageNet, as in the official code: pruned at epochs 10, 20, ..., 70, dense again
+    at 15, 25, ..., 65 and for the last time at 75, pruned for good at 85. Every compressed phase has the full target.
+
+    Raises:
+        ValueError: A field is out of range.
+    """
+
+    warmup: int = 10  # dense epochs before the first compressed phase, 0 or more
+    phase: int = 5  # epochs of each alternating phase, 1 or more
+    phases: int = 13  # alternating phases; odd, because the first and the last are compressed
+    final_dense: int = 10  # epochs of the dense phase before the final compressed one, 1 or more
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("warmup", 0), ("phase", 1), ("phases", 1), ("final_dense", 1)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {lowest}")
+        if self.phases % 2 == 0:
+            raise ValueError(f"phases={self.phases}: must be odd, because the first and the last phase are compressed")
+
+    @classmethod
+    def for_epochs(cls, epochs: int) -> "AlternatingSchedule":
+        """Scale the published phases to a run of another length: as many as fit, of one epoch at least.
+
+        The warm-up takes 10% of the epochs, a phase 5%, the final dense phase 10% and the final compressed one 15% and what
+        is left over.
+
+        Raises:
+            ValueError: Fewer than 4 epochs: there is no room for a warm-up, a compressed, a dense and a compressed phase.
+        """
+        if epochs < 4:
+            raise ValueError(f"epochs={epochs}: AC/DC needs at least 4, one for each of its kinds of phases; train longer")
+        warmup, phase, final_dense, final = (max(1, math.floor(epochs * share / 100 + 0.5)) for share in (10, 5, 10, 15))
+        fitting = (epochs - warmup - final_dense - final) // phase
+        return cls(warmup, phase, fitting if fitting % 2 else fitting - 1, final_dense)
+
+    def levels(self, target: float) -> dict[int, float]:
+        """Give `target` at the start of each compressed phase and 0 at the start of each dense one, the warm-up left out."""
+        starts = [self.warmup + number * self.phase for number in range(self.phases + 1)]
+        levels = {epoch: 0.0 if number % 2 else target for number, epoch in enumerate(starts)}
+        levels[starts[-1] + self.final_dense] = target
+        return levels
+
+
+@dataclass(frozen=True)
 class PruningPlan:
     """How a training run is pruned: a method, a target, a schedule and a seed.
 
+    The target is met exactly at the end: the schedule's last level is the target, and the methods of this package keep
+    `kept_count` weights of all prunable ones. Only N:M patterns leave layers dense that they do not fit; see `NMMagnitude`.
+
     Raises:
-        ValueError: `target` is not in (0, 1), or the schedule cannot reach it.
+        ValueError: `target` is not in (0, 1), or the schedule does not end there.
     """
 
     method: MaskMethod
     target: float  # final sparsity over the prunable weights, in (0, 1)
     schedule: Schedule
     seed: int = 0  # for methods that draw at random; magnitude pruning does not
+    revives: bool = False  # whether pruned weights may return; False: each update must keep to the masks in force
 
     def __post_init__(self) -> None:
         if not 0 < self.target < 1:
             raise ValueError(f"target={self.target}: must lie between 0 and 1; for a dense model leave the plan out")
-        self.schedule.levels(self.target)
+        levels = self.schedule.levels(self.target)
+        if not levels or levels[max(levels)] != self.target:
+            raise ValueError(f"the schedule's updates are {levels}; the last one must go to the target {self.target}")
 
     @property
     def levels(self) -> dict[int, float]:
@@ -134,12 +189,23 @@ class PruningPlan:
             masks: Masks in force so far; None for a dense model.
 
         Returns:
-            New masks where the schedule has an update at this epoch, else the masks given (all True for None).
+            New masks where the schedule has an update at this epoch, else the masks given (all True where none is given).
+
+        Raises:
+            ValueError: The method cannot reach the level, or it brings weights back although the plan does not say so.
         """
-        current = dense_masks(model) if masks is None else dict(masks)
+        current = masks_in_force(model, masks)
         level = self.levels.get(epoch)
         if level is None:
             return current
         # A generator of its own per update: a resumed run draws what an uninterrupted one draws.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return self.method(model, level, current, generator=generator)
+        updated = self.method(model, level, current, generator=generator)
+        if not self.revives:
+            returned = sum(int((updated[name] & ~current[name]).sum()) for name in current)
+            if returned:
+                raise ValueError(
+                    f"the update of epoch {epoch} to sparsity {level} brings {returned} pruned weights back, but the plan's masks "
+                    "are nested; use another method, or set revives=True if that is meant"
+                )
+        return updated

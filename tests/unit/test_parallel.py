@@ -42,6 +42,12 @@ JOBS = textwrap.dedent(
             "main": str(getattr(__import__("__main__"), "__file__", "none")),
         }
 
+    def load():
+        import torch
+        from torch.utils.data import DataLoader, TensorDataset
+        loader = DataLoader(TensorDataset(torch.arange(6)), batch_size=2, num_workers=2)
+        return {"loaded": [value for (batch,) in loader for value in batch.tolist()]}
+
     def leave_mark(folder, number, seconds=0.0):
         (Path(folder) / f"mark-{number}-{time.time_ns()}").touch()
         time.sleep(seconds)
@@ -117,6 +123,10 @@ def test_a_worker_has_one_thread_and_not_the_main_module_of_the_caller(jobs, mon
 
 
 # --- failures ---
+
+
+def test_a_job_may_load_its_data_in_processes_of_its_own(jobs):
+    assert run_jobs(jobs.load, [{}], workers=1) == [{"loaded": [0, 1, 2, 3, 4, 5]}]
 
 
 def test_a_failing_job_is_named_and_stops_the_others(jobs, tmp_path):

@@ -7,11 +7,14 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 from torch.nn.utils import prune
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from effnotes.models import build_model
 from effnotes.pruning import (
@@ -24,7 +27,17 @@ from effnotes.pruning import (
     prunable_parameters,
     sparsity,
 )
-from effnotes.training import DivergedError, Recipe, normalize, predict_logits, resolve_precision, train
+from effnotes.training import (
+    PUBLISHED_GMP_PT,
+    PUBLISHED_GMP_RI,
+    DivergedError,
+    Recipe,
+    celeba_transforms,
+    normalize,
+    predict_logits,
+    resolve_precision,
+    train,
+)
 
 SMALL = Recipe(epochs=4, batch_size=32, precision="float32")
 
@@ -200,6 +213,151 @@ def test_dropout_depends_on_the_seed_alone():
         torch.manual_seed(number)
         train(model, images, labels, recipe=recipe, seed=3)
     assert same_weights(*models)
+
+
+def test_flips_mirror_about_half_of_the_images_and_only_where_asked():
+    """Each image has its index in the left column; a network that only watches counts where that column went."""
+    n = 200
+    images = torch.zeros(n, 3, 4, 4, dtype=torch.uint8)
+    images[:, :, :, 0] = torch.arange(1, n + 1, dtype=torch.uint8)[:, None, None]
+
+    class Watcher(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 1)
+            self.plain, self.mirrored = [], []
+
+        def forward(self, batch):
+            levels = (batch * 127.5 + 127.5).round().long()
+            mirrored = levels[:, 0, 0, 0] == 0
+            assert (levels[:, 0, 0, 1:3] == 0).all()
+            self.mirrored.extend(levels[mirrored, 0, 0, 3].tolist())
+            self.plain.extend(levels[~mirrored, 0, 0, 0].tolist())
+            return self.fc(batch.mean((2, 3)))
+
+    labels = torch.arange(n)[:, None] % 2
+    watchers = {}
+    for flip in (False, True):
+        watchers[flip] = Watcher()
+        recipe = Recipe(epochs=1, batch_size=32, max_shift=0, flip=flip, precision="float32")
+        train(watchers[flip], images, labels, recipe=recipe, seed=0)
+    assert watchers[False].mirrored == []
+    assert sorted(watchers[True].plain + watchers[True].mirrored) == list(range(1, n + 1))
+    # Binomial(200, 1/2): outside 65..135 with probability below 1e-6.
+    assert 65 <= len(watchers[True].mirrored) <= 135
+
+
+# --- datasets ---
+
+
+class Pictures(Dataset):
+    """PIL images of the size of CelebA's, half as large."""
+
+    def __init__(self, n=24):
+        self.images, self.labels = easy_data(n)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.images[index].permute(1, 2, 0).numpy()).resize((89, 109)), self.labels[index]
+
+
+NO_SHIFT = dataclasses.replace(SMALL, max_shift=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_trains_to_the_weights_that_the_same_images_in_memory_give(workers):
+    images, labels = easy_data()
+    models = [small_model() for _ in range(2)]
+    plan = gradual_magnitude(0.8, start=1, end=4)
+    memory = train(models[0], images, labels, recipe=NO_SHIFT, pruning=plan, seed=1)
+    stream = train(models[1], TensorDataset(images, labels), recipe=NO_SHIFT, pruning=plan, seed=1, loader_workers=workers)
+    assert same_weights(*models)
+    assert stream.history["loss"].tolist() == memory.history["loss"].tolist()
+    logits = predict_logits(models[0], images, batch_size=32)
+    assert torch.equal(predict_logits(models[1], TensorDataset(images, labels), batch_size=32, loader_workers=workers), logits)
+
+
+def test_published_preparation_end_to_end_for_one_epoch(tmp_path):
+    """Pictures in, crops and flips, masks, a checkpoint, logits out; and the same from two worker processes."""
+    recipe = dataclasses.replace(PUBLISHED_GMP_RI, epochs=1, batch_size=8, learning_rate=0.02, warmup_epochs=0)
+    models = []
+    for workers in (0, 2):
+        model = build_model("resnet8", 3, image_size=64, seed=0, width=4)
+        arguments = {"transform": celeba_transforms(train=True, image_size=64), "loader_workers": workers}
+        checkpoint = tmp_path / f"{workers}.safetensors"
+        plan = one_shot_magnitude(0.9)
+        result = train(model, Pictures(), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
+        assert sparsity(result.masks) == pytest.approx(0.9, abs=1e-3)
+        again = build_model("resnet8", 3, image_size=64, seed=0, width=4)
+        train(again, Pictures(), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
+        assert same_weights(model, again)  # restored, not trained
+        models.append(model)
+    assert same_weights(*models)
+    evaluation = celeba_transforms(train=False, image_size=64)
+    logits = predict_logits(models[0], Pictures(), batch_size=5, transform=evaluation)
+    images = torch.stack([evaluation(image) for image, _ in (Pictures()[i] for i in range(24))])
+    torch.testing.assert_close(logits, predict_logits(models[0], images))
+    with pytest.raises(ValueError, match=r"another run .different: data"):
+        train(model, Pictures(20), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
+
+
+def test_evaluation_transform_agrees_with_pillow():
+    """178 x 218 pixels: the shorter side becomes 256 and the centre of 224 x 224 stays."""
+    pixels = np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    ours = celeba_transforms(train=False)(picture)
+    height = int(256 * 218 / 178)
+    top, left = round((height - 224) / 2), (256 - 224) // 2
+    theirs = np.asarray(picture.resize((256, height), Image.Resampling.BILINEAR))[top : top + 224, left : left + 224]
+    assert ours.shape == (3, 224, 224)
+    assert np.array_equal(ours.permute(1, 2, 0).numpy(), theirs)
+
+
+def test_training_transform_crops_and_flips_at_random():
+    torch.manual_seed(0)
+    columns = Image.fromarray(np.broadcast_to(np.linspace(0, 255, 40, dtype=np.uint8)[None, :, None], (40, 40, 3)).copy())
+    transform = celeba_transforms(train=True, image_size=35)  # the shorter side stays 40
+    crops = [transform(columns)[0, 0].int() for _ in range(60)]
+    rising = [bool(crop[0] < crop[-1]) for crop in crops]
+    assert {True, False} == set(rising)
+    assert {int(crop.min()) for crop in crops} == {int(v) for v in np.linspace(0, 255, 40, dtype=np.uint8)[:6]}
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": Pictures()}, "prepared as Image; needed: torch.uint8"),
+        ({"images": Endless()}, "map-style"),
+        ({"images": TensorDataset(*easy_data(1))}, "at least 2"),
+        ({"images": TensorDataset(easy_data(4)[0], torch.arange(4))}, "one number for each attribute"),
+        ({"images": TensorDataset(easy_data(4)[0], torch.tensor([[0], [1], [1], [2]]))}, "other values than 0 and 1"),
+        ({"images": TensorDataset(*easy_data(4)), "labels": easy_data(4)[1]}, "leave them out"),
+        ({"images": TensorDataset(*easy_data(4)), "loader_workers": -1}, "loader_workers=-1"),
+        ({"images": TensorDataset(*easy_data(4)), "recipe": SMALL}, "max_shift=1, flip=False"),
+        ({"images": easy_data(4)[0]}, "need labels"),
+        ({"images": easy_data(4)[0], "labels": easy_data(4)[1], "loader_workers": 1}, "are for datasets"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(small_model(), **{"recipe": NO_SHIFT, "seed": 0, **arguments})
+
+
+def test_published_recipes_have_the_published_learning_rates():
+    steps = 636  # of an epoch of CelebA, 162,770 images in batches of 256
+    assert PUBLISHED_GMP_RI.learning_rate_at(5 * steps - 1, steps) == 0.256
+    middle = 5 * steps + 95 * steps // 2
+    assert PUBLISHED_GMP_RI.learning_rate_at(middle, steps) == pytest.approx(0.128)
+    assert PUBLISHED_GMP_PT.learning_rate_at(0, steps) == PUBLISHED_GMP_PT.learning_rate_at(80 * steps - 1, steps) == 1e-4
+    gradual_magnitude(0.995, start=10, end=81, frequency=10)
+    assert max(gradual_magnitude(0.995, start=1, end=60, frequency=4).levels) < PUBLISHED_GMP_PT.epochs
 
 
 # --- pruning ---

@@ -1,0 +1,214 @@
+"""The common shape of data with binary attributes and two groups, drawn or photographed, held in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from effnotes.datasets.faces import Faces, FaceSplits
+from effnotes.datasets.files import nearest
+
+__all__ = ["AttributeData", "AttributeSplit", "ClassData", "ClassSplit", "face_data", "face_split"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeSplit:
+    """Images with one binary label for each attribute, and perhaps a group for each image.
+
+    Works as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`.
+
+    Attributes:
+        images: (n, 3, S, S) uint8, RGB, n >= 1.
+        labels: (n, K) int64 in {0, 1}.
+        groups: (n,) int64 in {0, 1}, the protected attribute where it is no column of the labels; else None.
+
+    Raises:
+        ValueError: A shape, dtype or value is another.
+    """
+
+    images: Tensor
+    labels: Tensor
+    groups: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        _check_binary("labels", self.labels, len(self.images), ndim=2)
+        if self.groups is not None:
+            _check_binary("groups", self.groups, len(self.images), ndim=1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeData:
+    """Training, validation and test images with the same attributes, and who belongs to which group.
+
+    The protected attribute is either a column of the labels, `protected`, or an array `groups` of each split; `groups_of` gives it
+    in both cases. Data without a protected attribute have neither.
+
+    Attributes:
+        train: Images to train on.
+        val: Images to choose and calibrate on.
+        test: Images to report on.
+        attribute_names: Names of the K label columns.
+        protected: Column of the protected attribute; None where the splits have `groups`, or there is none.
+        source: What the data are and how they were prepared, in one line, for captions and records.
+
+    Raises:
+        ValueError: The splits differ in the number of attributes or in having groups, names do not fit the labels or repeat, or
+            the protected attribute is given twice and differently.
+    """
+
+    train: AttributeSplit
+    val: AttributeSplit
+    test: AttributeSplit
+    attribute_names: tuple[str, ...]
+    protected: int | None
+    source: str
+
+    def __post_init__(self) -> None:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        if len(set(self.attribute_names)) != len(self.attribute_names):
+            raise ValueError(f"attribute_names {list(self.attribute_names)} hold a name twice")
+        if self.protected is not None and not 0 <= self.protected < len(self.attribute_names):
+            raise ValueError(f"protected={self.protected}: must be a column from 0 to {len(self.attribute_names) - 1}, or None")
+        for name, split in splits.items():
+            if split.labels.shape[1] != len(self.attribute_names):
+                raise ValueError(
+                    f"{name} has {split.labels.shape[1]} label columns for {len(self.attribute_names)} attribute names"
+                )
+            if (split.groups is None) != (self.train.groups is None):
+                raise ValueError(f"{name} and train must both have groups or both have none")
+            if (
+                self.protected is not None
+                and split.groups is not None
+                and not torch.equal(split.groups, split.labels[:, self.protected])
+            ):
+                raise ValueError(f"groups of {name} differ from its label column {self.protected}, which is said to be protected")
+
+    def groups_of(self, split: AttributeSplit) -> Tensor | None:
+        """Return the group of each image of a split, (n,) int64 in {0, 1}; None where nothing is protected."""
+        return split.groups if self.protected is None else split.labels[:, self.protected]
+
+    def column(self, name: str) -> int:
+        """Return the column of an attribute.
+
+        Raises:
+            ValueError: There is no such attribute; the message gives the nearest name.
+        """
+        return column_of(name, self.attribute_names)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSplit:
+    """Images of exclusive classes.
+
+    Attributes:
+        images: (n, 3, S, S) uint8, RGB, n >= 1.
+        labels: (n,) int64, class indices from 0.
+
+    Raises:
+        ValueError: A shape, dtype or value is another.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.images),) or bool((self.labels < 0).any()):
+            raise ValueError(
+                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; needed: torch.int64 of shape "
+                f"({len(self.images)},), class indices from 0"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassData:
+    """Named splits of images of the same classes.
+
+    Attributes:
+        splits: The splits by name, in the order of the source.
+        class_names: Names of the classes in the order of their indices.
+        source: What the data are, in one line.
+
+    Raises:
+        ValueError: A label has no class name.
+    """
+
+    splits: dict[str, ClassSplit]
+    class_names: tuple[str, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            if int(split.labels.max()) >= len(self.class_names):
+                raise ValueError(f"{name} has a label {int(split.labels.max())}, but there are {len(self.class_names)} class names")
+
+
+def face_split(faces: Faces) -> AttributeSplit:
+    """Return drawn faces as a split; the arrays are shared, not copied."""
+    return AttributeSplit(faces.images, faces.labels)
+
+
+def face_data(splits: FaceSplits) -> AttributeData:
+    """Return the three splits of drawn faces in the common shape, with "Round" as the protected column."""
+    train, val, test = map(face_split, splits)
+    return AttributeData(
+        train, val, test, splits.train.attribute_names, splits.train.protected, "procedural faces, drawn from a seed"
+    )
+
+
+def column_of(name: str, names: Sequence[str], what: str = "attribute") -> int:
+    """Return the position of a name, or raise a ValueError that gives the nearest one and lists all."""
+    if name not in names:
+        raise ValueError(f"there is no {what} {name!r}.{nearest(name, names)} The data have: {', '.join(names)}.")
+    return list(names).index(name)
+
+
+def select_attributes(
+    labels: Tensor, names: Sequence[str], attributes: Sequence[str] | None, protected: str
+) -> tuple[Tensor, tuple[str, ...], int | None, Tensor | None]:
+    """Choose label columns by name; where the protected one is not among them, it comes back as a group array.
+
+    Returns:
+        Labels (n, K), their names, the column of the protected attribute or None, groups (n,) or None.
+
+    Raises:
+        ValueError: A name is unknown or given twice, or no attribute is asked for.
+    """
+    group_column = column_of(protected, names, "attribute to protect")
+    if attributes is None:
+        return labels, tuple(names), group_column, None
+    if isinstance(attributes, str) or not attributes or len(set(attributes)) != len(attributes):
+        raise ValueError(f"attributes={attributes!r}: give a list of at least one name, each once, or None for all")
+    chosen = labels[:, [column_of(name, names) for name in attributes]]
+    if protected in attributes:
+        return chosen, tuple(attributes), list(attributes).index(protected), None
+    return chosen, tuple(attributes), None, labels[:, group_column].clone()
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, S, S), n >= 1"
+        )
+
+
+def _check_binary(what: str, values: Tensor, n: int, *, ndim: int) -> None:
+    if values.dtype != torch.int64 or values.ndim != ndim or len(values) != n:
+        shape = f"({n}, K)" if ndim == 2 else f"({n},)"
+        raise ValueError(f"{what} are {values.dtype} of shape {tuple(values.shape)}; needed: torch.int64 of shape {shape}")
+    if not bool(((values == 0) | (values == 1)).all()):
+        raise ValueError(f"{what} hold other values than 0 and 1")

@@ -1,0 +1,138 @@
+"""Animals with Attributes 2 (Xian, Lampert, Schiele & Akata, IEEE TPAMI 2019), read from a folder of the user's.
+
+Attributes ("predicates") belong to the class and not to the image, so over few classes many of them coincide: the
+interdependence of the labels themselves is close to 1.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, column_of, select_attributes
+from effnotes.datasets.files import (
+    DataError,
+    Limit,
+    check_image_size,
+    check_limit,
+    check_not_empty,
+    decode_images,
+    find_root,
+    limited,
+    list_images,
+    read_lines,
+)
+
+__all__ = ["load_awa2"]
+
+_SPLITS = ("train", "val", "test")
+_VAL_EVERY = 10
+_LAYOUT = """\
+  ROOT/classes.txt                     number, tab, class
+  ROOT/predicates.txt                  number, tab, attribute
+  ROOT/predicate-matrix-binary.txt     one line of 0 and 1 a class
+  ROOT/JPEGImages/CLASS/*.jpg          with ROOT/trainclasses.txt and ROOT/testclasses.txt, one class a line
+or, instead of JPEGImages and the two lists,
+  ROOT/train_images/CLASS/*.jpg and ROOT/ood_images/CLASS/*.jpg
+ROOT may also be the folder that holds Animals_with_Attributes2."""
+
+
+def load_awa2(
+    root: str | Path,
+    *,
+    image_size: int,
+    limit: Limit = None,
+    protected: str = "water",
+    attributes: Sequence[str] | None = None,
+) -> AttributeData:
+    """Read AwA2 into memory; the test images are of classes that training does not have.
+
+    Training and validation images are of the same classes: of each class every tenth image, by name, goes to validation. The test
+    classes are those of `testclasses.txt`, or the folders of `ood_images`.
+
+    Args:
+        root: Folder with the data; see the data card `data/awa2/CARD.md` for the layouts.
+        image_size: Height and width in pixels. The shorter side of the image is scaled to it and the middle cut out.
+        limit: At most so many images of each split ("train", "val", "test"), evenly spread over the classes.
+        protected: Name of the protected attribute; water, domestic, bipedal and furry have been used.
+        attributes: Names of the label columns, in this order; None takes all 85. Where `protected` is not among them it becomes the
+            group array of the splits.
+
+    Returns:
+        Labels (n, K), the row of the image's class in the predicate matrix.
+
+    Raises:
+        DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
+        ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
+    """
+    check_image_size(image_size)
+    check_limit(limit, _SPLITS)
+    matrix_name = "predicate-matrix-binary.txt"
+    base = find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
+    classes = _read_numbered(base / "classes.txt")
+    matrix = _read_matrix(base / matrix_name, len(classes), names := _read_numbered(base / "predicates.txt"))
+    labels, chosen_names, column, groups = select_attributes(matrix, names, attributes, protected)
+
+    images: dict[str, list[tuple[int, Path]]] = {split: [] for split in _SPLITS}
+    for seen, class_name, folder in _class_folders(base, classes):
+        for number, path in enumerate(list_images(folder)):
+            # The second of each ten, so that even a class of two images has one in either split.
+            split = ("val" if number % _VAL_EVERY == 1 else "train") if seen else "test"
+            images[split].append((class_name, path))
+    check_not_empty({split: len(of_split) for split, of_split in images.items()}, base)
+    splits = []
+    for split, of_split in images.items():
+        rows = [of_split[row] for row in limited(len(of_split), limit, split)]
+        class_of = torch.tensor([number for number, _ in rows])
+        decoded = decode_images([path for _, path in rows], image_size)
+        splits.append(AttributeSplit(decoded, labels[class_of], None if groups is None else groups[class_of]))
+    train, val, test = splits
+    return AttributeData(train, val, test, chosen_names, column, f"AwA2, {image_size} px, test on unseen classes")
+
+
+def _read_numbered(path: Path) -> tuple[str, ...]:
+    names = []
+    for expected, (line, text) in enumerate(read_lines(path), start=1):
+        cells = text.split()
+        if len(cells) != 2 or cells[0] != str(expected):
+            raise DataError(f"{path}, line {line}: {text[:60]!r} should be the number {expected} and a name")
+        names.append(cells[1])
+    return tuple(names)
+
+
+def _read_matrix(path: Path, classes: int, predicates: Sequence[str]) -> Tensor:
+    rows = []
+    for line, text in read_lines(path):
+        cells = text.split()
+        if len(cells) != len(predicates) or not set(cells) <= {"0", "1"}:
+            raise DataError(
+                f"{path}, line {line}: needed are {len(predicates)} values of 0 and 1, one for each line of predicates.txt"
+            )
+        rows.append([int(cell) for cell in cells])
+    if len(rows) != classes:
+        raise DataError(f"{path}: {len(rows)} rows, but classes.txt lists {classes} classes")
+    return torch.tensor(rows)
+
+
+def _class_folders(base: Path, classes: Sequence[str]) -> list[tuple[bool, int, Path]]:
+    """List for each class whether training has it, its row in the matrix, and its folder."""
+    found: list[tuple[bool, int, Path]] = []
+    if (base / "JPEGImages").is_dir():
+        for seen, name in ((True, "trainclasses.txt"), (False, "testclasses.txt")):
+            for line, text in read_lines(base / name):
+                if text not in classes:
+                    raise DataError(f"{base / name}, line {line}: {text[:60]!r} is not in classes.txt")
+                found.append((seen, column_of(text, classes, "class"), base / "JPEGImages" / text))
+    else:
+        for seen, name in ((True, "train_images"), (False, "ood_images")):
+            if not (base / name).is_dir():
+                raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")
+            for folder in sorted(path for path in (base / name).iterdir() if path.is_dir()):
+                if folder.name not in classes:
+                    raise DataError(f"{folder}: there is no such class in classes.txt")
+                found.append((seen, column_of(folder.name, classes, "class"), folder))
+    both = {row for seen, row, _ in found if seen} & {row for seen, row, _ in found if not seen}
+    if both:
+        raise DataError(f"{base}: {classes[min(both)]} is a training and a test class at once; test classes must be unseen")
+    return found

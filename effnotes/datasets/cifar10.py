@@ -1,0 +1,250 @@
+"""CIFAR-10 (Krizhevsky 2009) from a folder of the user's, and CIFAR-10S, which plants a known spurious feature in it.
+
+CIFAR-10S (Wang, Qinami, Karakozis, Genova, Nair, Hata & Russakovsky, "Towards fairness in visual recognition", CVPR 2020) makes
+whether an image is grey the protected attribute: five of the ten classes are mostly grey in training, five mostly in colour,
+and the test images come both ways. Colour says nothing about what an object is, so whatever a model takes from it is bias.
+"""
+
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit
+from effnotes.datasets.files import DataError, Limit, check_limit, decode_images, find_root, limited, list_images
+
+__all__ = ["CIFAR10S_GREY_CLASSES", "CIFAR10_CLASSES", "load_cifar10", "make_cifar10s", "to_greyscale"]
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The ten classes in the order of their indices, which is alphabetical."""
+
+CIFAR10S_GREY_CLASSES = ("airplane", "bird", "deer", "frog", "ship")
+"""Classes that are mostly grey in training, as in the official code of Wang et al. (CVPR 2020); the others are mostly in colour."""
+
+_IMAGE_SIZE = 32
+_BATCHES = "cifar-10-batches-py"
+_LAYOUT = f"""\
+  ROOT/{_BATCHES}/data_batch_1 ... data_batch_5, test_batch      the download in Python's format, unpacked
+or
+  ROOT/train/CLASS/0001.jpg ... and ROOT/test/CLASS/0001.jpg ...      JPEG or PNG, for CLASS = {", ".join(CIFAR10_CLASSES)}"""
+
+
+def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
+    """Read CIFAR-10 from the download's pickled batches or from a folder for each class.
+
+    The batches are pickles, and a pickle can run any program. They are therefore read by an unpickler that builds dictionaries,
+    lists, text, numbers and plain NumPy arrays and refuses everything else. The folders hold re-compressed images where they
+    are JPEG: the pixels differ a little from the batches'.
+
+    Args:
+        root: Folder with the data; see the data card `data/cifar10/CARD.md` for the layouts.
+        limit: At most so many images of each split ("train", "test"), evenly spread over the source.
+
+    Returns:
+        Splits "train" (50,000 images in the whole data set) and "test" (10,000), of 32 x 32 pixels.
+
+    Raises:
+        DataError: A file or folder is missing, damaged or holds what it should not; the message names it.
+        ValueError: A limit is below 1 or names another split.
+    """
+    check_limit(limit, ("train", "test"))
+
+    def is_root(folder: Path) -> bool:
+        return _batch_folder(folder) is not None or all((folder / split).is_dir() for split in ("train", "test"))
+
+    base = find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
+    batches = _batch_folder(base)
+    if batches is not None:
+        splits = {
+            "train": _read_batches([batches / f"data_batch_{number}" for number in range(1, 6)], limit, "train"),
+            "test": _read_batches([batches / "test_batch"], limit, "test"),
+        }
+        return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, pickled batches")
+    listed = {split: _list_folder(base / split, limit, split) for split in ("train", "test")}
+    splits = {split: ClassSplit(_decode(paths), labels) for split, (paths, labels) in listed.items()}
+    return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
+
+
+def make_cifar10s(data: ClassData, *, skew: float = 0.95, seed: int, num_val: int = 5000) -> AttributeData:
+    """Make CIFAR-10S: ten attributes, one a class, and groups 1 = greyscale, 0 = colour.
+
+    In training, round(`skew` n) of the n images of each class in `CIFAR10S_GREY_CLASSES` are turned grey, and n - round(`skew`
+    n) of each other class. Validation images are split off the training images first, the same share of each class, and skewed
+    alike: nothing is calibrated on images that are fairer than the training ones. The test set has every image twice, first all
+    in colour, then all in grey, so group and class are independent there; the paper measures on the same two versions. With half
+    of each class in either group, its measure of bias, the mean over classes of max(grey, colour) / (grey + colour) - 1/2 of the
+    predictions, is bias amplification whose direction is taken from the predictions and not from training. Differences from the
+    paper's code: it draws no validation set, and rounds `skew` n down.
+
+    Args:
+        data: As from `load_cifar10`: "train" and "test" images of the ten classes.
+        skew: Share of a class's images in its main group, from .5 (no bias) to 1.
+        seed: Which images go into validation and which are turned grey.
+        num_val: Validation images, at least 1 and fewer than the training images.
+
+    Returns:
+        One-hot labels (n, 10) with the class names as attributes, and groups for every split. n is 45,000, 5,000 and 20,000 for the
+        whole data set.
+
+    Raises:
+        ValueError: Classes are others, or a number is out of range.
+    """
+    if tuple(data.class_names) != CIFAR10_CLASSES:
+        raise ValueError(f"classes are {list(data.class_names)}, but must be {list(CIFAR10_CLASSES)}")
+    if not 0.5 <= skew <= 1.0:
+        raise ValueError(f"skew={skew}: must lie from 0.5, no bias, to 1, one group a class")
+    train, test = data.splits["train"], data.splits["test"]
+    if not 1 <= num_val < len(train):
+        raise ValueError(f"num_val={num_val}: must be at least 1 and below the {len(train)} training images")
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    order = _class_balanced_order(train.labels.numpy(), generator)
+    training, validation = (
+        _skewed(train, torch.from_numpy(np.sort(rows)), skew, generator) for rows in (order[num_val:], order[:num_val])
+    )
+    labels = F.one_hot(test.labels, len(CIFAR10_CLASSES))
+    both = AttributeSplit(
+        torch.cat([test.images, to_greyscale(test.images)]),
+        torch.cat([labels, labels]),
+        torch.arange(2).repeat_interleave(len(test)),
+    )
+    return AttributeData(
+        training, validation, both, CIFAR10_CLASSES, None, f"CIFAR-10S from {data.source}, skew {skew:g}, seed {seed}"
+    )
+
+
+def to_greyscale(images: Tensor) -> Tensor:
+    """Return the images without colour: Y = .299 R + .587 G + .114 B in all three channels.
+
+    The luma of ITU-R Recommendation BT.601, computed in 16-bit fixed point as Pillow's `convert("L")` does, to the same level.
+
+    Args:
+        images: (n, 3, H, W) uint8, RGB.
+
+    Returns:
+        (n, 3, H, W) uint8.
+
+    Raises:
+        ValueError: Shape or dtype is another.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
+    grey = torch.empty_like(images)
+    # In parts: the 32-bit intermediate of all images at once would take several times the memory of the images.
+    for part, target in zip(images.split(1000), grey.split(1000), strict=True):
+        red, green, blue = part.int().unbind(dim=1)
+        target.copy_(((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).unsqueeze(1).expand_as(part))
+    return grey
+
+
+def _class_balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Shuffle rows so that every beginning of the order has the classes in the proportions of the whole, up to one image."""
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return np.argsort(place, kind="stable")
+
+
+def _skewed(data: ClassSplit, rows: Tensor, skew: float, generator: np.random.Generator) -> AttributeSplit:
+    images, labels = data.images[rows], data.labels[rows]
+    grey = torch.zeros(len(rows), dtype=torch.int64)
+    for index, name in enumerate(CIFAR10_CLASSES):
+        members = np.flatnonzero(labels.numpy() == index)
+        main = round(skew * len(members))
+        count = main if name in CIFAR10S_GREY_CLASSES else len(members) - main
+        grey[torch.from_numpy(generator.permutation(members)[:count])] = 1
+    images[grey == 1] = to_greyscale(images[grey == 1])
+    return AttributeSplit(images, F.one_hot(labels, len(CIFAR10_CLASSES)), grey)
+
+
+def _batch_folder(folder: Path) -> Path | None:
+    return next((path for path in (folder, folder / _BATCHES) if (path / "test_batch").is_file()), None)
+
+
+def _list_folder(folder: Path, limit: Limit, split: str) -> tuple[list[Path], Tensor]:
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    if present != set(CIFAR10_CLASSES):
+        absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
+        raise DataError(f"{folder}: missing class folders {absent}, unknown ones {extra}. Expected layout:\n{_LAYOUT}")
+    by_class = [list_images(folder / name) for name in CIFAR10_CLASSES]
+    paths = [path for of_class in by_class for path in of_class]
+    labels = torch.arange(len(by_class)).repeat_interleave(torch.tensor([len(of_class) for of_class in by_class]))
+    chosen = limited(len(paths), limit, split)
+    return [paths[row] for row in chosen], labels[torch.from_numpy(chosen)]
+
+
+def _decode(paths: Sequence[Path]) -> Tensor:
+    return decode_images(paths, _IMAGE_SIZE)
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """Builds what a batch consists of: containers, text and numbers, which need no import, and plain NumPy arrays."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _empty_array
+        if (module, name) == ("numpy", "ndarray"):
+            return np.ndarray
+        if (module, name) == ("numpy", "dtype"):
+            return np.dtype
+        # How Python 3 writes bytes in the batches' old protocol.
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1_bytes
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, which a batch of CIFAR-10 does not need and which is not loaded"
+        )
+
+
+def _empty_array(kind: type, shape: tuple[int, ...], _code: bytes) -> NDArray[Any]:
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError("it holds an array of an unusual kind, which is not loaded")
+    # Shape and type follow with the array's state.
+    return np.empty(0, dtype=np.int8)
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it holds text as {encoding!r}, which is not loaded")
+    return text.encode("latin1")
+
+
+def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit:
+    batches = [_read_batch(path) for path in paths]
+    images = torch.from_numpy(np.concatenate([images for images, _ in batches]))
+    labels = torch.from_numpy(np.concatenate([labels for _, labels in batches]))
+    chosen = torch.from_numpy(limited(len(labels), limit, split))
+    return ClassSplit(images[chosen], labels[chosen])
+
+
+def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: this file is missing. Expected layout:\n{_LAYOUT}") from None
+    try:
+        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+    # Damaged bytes can raise nearly anything inside an unpickler; what it was matters less than which file.
+    except Exception as error:
+        raise DataError(f"{path}: this is no batch of CIFAR-10 ({type(error).__name__}: {error}); unpack it again") from error
+    if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
+        raise DataError(f"{path}: this is no batch of CIFAR-10; needed: a dictionary with 'data' and 'labels'")
+    data, labels = batch[b"data"], batch[b"labels"]
+    pixels = 3 * _IMAGE_SIZE**2
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != pixels:
+        raise DataError(f"{path}: 'data' must be uint8 of shape (n, {pixels}), one image a row")
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(data)
+        or not all(label in range(len(CIFAR10_CLASSES)) for label in labels)
+    ):
+        raise DataError(
+            f"{path}: 'labels' must be {len(data)} class indices from 0 to {len(CIFAR10_CLASSES) - 1}, one for each image"
+        )
+    return data.reshape(-1, 3, _IMAGE_SIZE, _IMAGE_SIZE), np.array(labels, dtype=np.int64)

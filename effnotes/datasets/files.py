@@ -1,0 +1,234 @@
+"""Reading data sets that somebody else laid out on disk: tables, images, and errors that name the file and the line."""
+
+import csv
+import difflib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["DataError", "Limit"]
+
+Limit: TypeAlias = int | Mapping[str, int] | None
+"""At most so many images of every split, or of each split by name; None takes all."""
+
+
+class DataError(ValueError):
+    """Data on disk are not what a loader needs; the message names the file, and the line where there is one."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest name in `known`, or an empty string."""
+    # Case must not hide a match: "male" is meant to be "Male".
+    folded = {name.casefold(): name for name in known}
+    matches = difflib.get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
+    return f" Did you mean {folded[matches[0]]!r}?" if matches else ""
+
+
+def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path], bool], layout: str) -> Path:
+    """Return the folder that holds the data: `root` itself, or the first of the folders `nested` in it that does.
+
+    Raises:
+        DataError: There is no such folder, or none of them passes `is_root`; the message shows the expected `layout`.
+    """
+    given = Path(root).expanduser()
+    if not given.is_dir():
+        what = "is a file" if given.exists() else "does not exist"
+        raise DataError(f"{given}: this directory {what}. Expected layout:\n{layout}")
+    for candidate in (given, *(given / name for name in nested)):
+        if is_root(candidate):
+            return candidate
+    looked = ", ".join(str(given / name) for name in nested)
+    raise DataError(f"{given}: the data are not there{f', nor in {looked}' if nested else ''}. Expected layout:\n{layout}")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not blank, stripped, with their numbers from 1; CRLF and a byte order mark are fine.
+
+    Raises:
+        DataError: The file is missing, or is no UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: this file is missing") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    # Not splitlines: it also breaks at form feeds and the like, and then the numbers are not an editor's.
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a CSV file with a header row: the line number and the named columns of every row that is not blank.
+
+    Raises:
+        DataError: The file or a column is missing, or a row has too few or too many cells.
+    """
+    try:
+        file = path.open(encoding="utf-8-sig", newline="")
+    except FileNotFoundError:
+        raise DataError(f"{path}: this file is missing") from None
+    with file:
+        rows = csv.reader(file)
+        header = [name.strip() for name in next(rows, [])]
+        absent = [name for name in columns if name not in header]
+        if absent:
+            raise DataError(f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}")
+        places = {name: header.index(name) for name in columns}
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
+            yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
+
+
+def parse_choice(text: str, allowed: Sequence[str], path: Path, line: int, what: str) -> int:
+    """Return the position of a cell among the allowed ones, or raise a DataError that names file and line."""
+    if text not in allowed:
+        raise DataError(f"{path}, line {line}: {what} is {text!r}, but must be one of {', '.join(allowed)}")
+    return allowed.index(text)
+
+
+def limited(n: int, limit: Limit, split: str) -> NDArray[np.int64]:
+    """Return which rows of a split of `n` to take: all, or `limit` of them spread evenly over the file.
+
+    Many tables are sorted by class or place; the first rows of those would be one class.
+
+    Raises:
+        ValueError: The limit is below 1.
+    """
+    most = limit.get(split) if isinstance(limit, Mapping) else limit
+    if most is None or most >= n:
+        return np.arange(n)
+    if most < 1:
+        raise ValueError(f"limit={most} for {split}: must be at least 1, or None for all images")
+    return np.arange(most) * n // most
+
+
+def check_limit(limit: Limit, splits: Sequence[str]) -> None:
+    """Raise ValueError where a limit names a split that does not exist."""
+    if isinstance(limit, Mapping):
+        for name in limit:
+            if name not in splits:
+                raise ValueError(f"limit names a split {name!r}.{nearest(name, splits)} The splits are: {', '.join(splits)}.")
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise ValueError unless an image size is at least 1."""
+    if image_size < 1:
+        raise ValueError(f"image_size={image_size}: must be at least 1 pixel")
+
+
+def check_not_empty(splits: Mapping[str, int], path: Path) -> None:
+    """Raise DataError where a split has no image."""
+    for name, n in splits.items():
+        if n == 0:
+            raise DataError(f"{path}: the split {name!r} has no image")
+
+
+def check_images_exist(paths: Sequence[Path]) -> None:
+    """Raise DataError where an image is missing; each folder is listed once, which is quick for many images.
+
+    Raises:
+        DataError: An image is missing; the message names the first and counts the rest.
+    """
+    folders: dict[Path, set[str]] = {}
+    for folder in {path.parent for path in paths}:
+        try:
+            folders[folder] = {entry.name for entry in os.scandir(folder)}
+        except (FileNotFoundError, NotADirectoryError):
+            folders[folder] = set()
+    missing = [path for path in paths if path.name not in folders[path.parent]]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: this image is missing, as are {len(missing) - 1} others of the {len(paths)} that the tables name; "
+            "unpack the images again"
+        )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the JPEG and PNG files of a folder, sorted by name.
+
+    Raises:
+        DataError: The folder is missing or holds none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: this folder of images is missing")
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not images:
+        raise DataError(f"{folder}: there is no JPEG or PNG file in this folder")
+    return images
+
+
+def decode_image(path: Path) -> Image.Image:
+    """Read one image as RGB.
+
+    Raises:
+        DataError: The file is missing, cut short or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: this image is missing") from None
+    # Pillow has no common error for damaged files; which one comes depends on where the file is cut.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: this image cannot be read ({error}); fetch or unpack it again") from error
+
+
+def resize_image(image: Image.Image, image_size: int, fit: Literal["crop", "squash"] = "crop") -> Image.Image:
+    """Scale an image to a square of `image_size`, bilinear and anti-aliased.
+
+    Args:
+        image: RGB.
+        image_size: Height and width in pixels.
+        fit: "crop" scales the shorter side to `image_size` and cuts the middle out, as torchvision's `Resize` and `CenterCrop` do;
+            "squash" keeps the whole image and changes its proportions.
+
+    Returns:
+        RGB of image_size x image_size.
+    """
+    width, height = image.size
+    if fit == "squash":
+        return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    shorter = min(width, height)
+    width, height = (int(image_size * side / shorter) for side in (width, height))
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - image_size) / 2), round((height - image_size) / 2)
+    return image.crop((left, top, left + image_size, top + image_size))
+
+
+def decode_images(paths: Sequence[Path], image_size: int, fit: Literal["crop", "squash"] = "crop") -> Tensor:
+    """Read and scale images in parallel threads; the decoder works outside Python's lock.
+
+    Returns:
+        (n, 3, image_size, image_size) uint8.
+
+    Raises:
+        DataError: As for `decode_image`; work that has not begun is dropped.
+    """
+    images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
+
+    def decode(rows: range) -> None:
+        for row in rows:
+            images[row] = np.asarray(resize_image(decode_image(paths[row]), image_size, fit)).transpose(2, 0, 1)
+
+    step = max(1, math.ceil(len(paths) / 1000))
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        try:
+            for _ in pool.map(decode, (range(start, min(start + step, len(paths))) for start in range(0, len(paths), step))):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return torch.from_numpy(images)

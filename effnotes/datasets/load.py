@@ -1,0 +1,97 @@
+"""One door to all data with binary attributes: the name of a data set and the folder where it lies."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from effnotes.datasets.attributes import AttributeData, face_data
+from effnotes.datasets.awa2 import load_awa2
+from effnotes.datasets.celeba import load_celeba
+from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
+from effnotes.datasets.faces import make_face_splits
+from effnotes.datasets.files import nearest
+from effnotes.datasets.waterbirds import load_waterbirds
+
+__all__ = ["DATASETS", "load_data"]
+
+DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
+"""Names that `load_data` knows."""
+
+
+_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
+
+
+def load_data(
+    name: str,
+    data_root: str | Path | None = None,
+    *,
+    image_size: int = 32,
+    num_train: int | None = None,
+    num_val: int | None = None,
+    num_test: int | None = None,
+    seed: int = 0,
+    protected: str | None = None,
+    attributes: Sequence[str] | None = None,
+) -> AttributeData:
+    """Load or draw a data set by name.
+
+    Args:
+        name: "faces" (drawn, `make_face_splits`), "cifar10s" (`make_cifar10s`), "celeba" (`load_celeba`), "awa2" (`load_awa2`) or
+            "waterbirds" (`load_waterbirds`).
+        data_root: Folder with the data; for "faces" none ("" or None).
+        image_size: Height and width in pixels; 32 for "cifar10s".
+        num_train: Training images: exactly so many faces; of the others at most so many, None for all.
+        num_val: Validation images, alike; "cifar10s" splits exactly so many off its training images, 5,000 by default.
+        num_test: Test images, alike; for "cifar10s" an even number, because each image comes in colour and in grey.
+        seed: For "faces" the seed of everything, for "cifar10s" of split and colours; the others have nothing random.
+        protected: Name of the protected attribute, for "celeba" (default "Male") and "awa2" (default "water") only.
+        attributes: Names of the label columns, for "celeba" and "awa2" only; None takes all.
+
+    Returns:
+        The data in the common shape.
+
+    Raises:
+        DataError: Something on disk is missing or malformed; the message names the file.
+        ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
+    """
+    if name not in DATASETS:
+        other = " iWildCam has exclusive classes: use load_iwildcam." if "iwild" in name.casefold() else nearest(name, DATASETS)
+        raise ValueError(f"there is no data set {name!r}.{other} The data sets are: {', '.join(DATASETS)}.")
+    if name not in ("celeba", "awa2"):
+        for argument, value in (("protected", protected), ("attributes", attributes)):
+            if value is not None:
+                raise ValueError(f"{argument}={value!r}: {name} has one protected attribute and fixed labels; leave it out")
+    if name == "faces":
+        if data_root:
+            raise ValueError(f"data_root={str(data_root)!r}: faces are drawn and not read; leave it empty, or name other data")
+        if num_train is None or num_val is None or num_test is None:
+            raise ValueError("num_train, num_val and num_test must be given for faces: there are as many as one asks for")
+        return face_data(make_face_splits(num_train, num_val, num_test, seed=seed, image_size=image_size))
+    if not data_root:
+        raise ValueError(
+            f"data_root is empty: {name} is read from a folder; the data card data/{_CARDS[name]}/CARD.md says how it must look"
+        )
+    if name == "cifar10s":
+        return _load_cifar10s(data_root, image_size, num_train, num_val, num_test, seed)
+    sizes = {"train": num_train, "val": num_val, "test": num_test}
+    limit = {split: size for split, size in sizes.items() if size is not None}
+    if name == "waterbirds":
+        return load_waterbirds(data_root, image_size=image_size, limit=limit)
+    if name == "awa2":
+        return load_awa2(data_root, image_size=image_size, limit=limit, protected=protected or "water", attributes=attributes)
+    return load_celeba(data_root, image_size=image_size, limit=limit, protected=protected or "Male", attributes=attributes)
+
+
+def _load_cifar10s(
+    root: str | Path, image_size: int, num_train: int | None, num_val: int | None, num_test: int | None, seed: int
+) -> AttributeData:
+    if image_size != 32:
+        raise ValueError(f"image_size={image_size}: the images of CIFAR-10 have 32 pixels")
+    if num_test is not None and (num_test < 2 or num_test % 2):
+        raise ValueError(f"num_test={num_test}: must be even and at least 2, because each test image comes in colour and in grey")
+    num_val = 5000 if num_val is None else num_val
+    limit = {}
+    if num_train is not None:
+        limit["train"] = num_train + num_val
+    if num_test is not None:
+        limit["test"] = num_test // 2
+    return make_cifar10s(load_cifar10(root, limit=limit), seed=seed, num_val=num_val)

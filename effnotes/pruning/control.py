@@ -1,0 +1,48 @@
+"""Random pruning: the control that tells what the choice of the weights is worth."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, prunable_parameters
+
+
+@torch.no_grad()
+def random_choice(
+    model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, *, generator: torch.Generator
+) -> Masks:
+    """Keep weights drawn at random, each set of `kept_count(n, level)` of those still there with the same probability.
+
+    The baseline of Gale, Elsen & Hooker ("The State of Sparsity in Deep Neural Networks", 2019): along the schedule of gradual
+    magnitude pruning, a random choice in place of the magnitudes. Drawn over all prunable layers at once, so each keeps about
+    the same share. Masks are nested.
+
+    Args:
+        model: The network; it is not changed.
+        level: Sparsity to reach over the prunable weights, in [0, 1).
+        masks: Masks in force, None for a dense network.
+        generator: Decides the draw, on the CPU; the same for one state of the generator, whatever the device of the model.
+
+    Returns:
+        Masks, bool, on the devices of their weights.
+
+    Raises:
+        ValueError: `level` is out of range or below the sparsity of `masks`, or a mask does not fit.
+    """
+    weights = prunable_parameters(model)
+    current = masks_in_force(model, masks)
+    alive = torch.cat([current[name].flatten().cpu() for name in weights]).nonzero().flatten()
+    sizes = [weight.numel() for weight in weights.values()]
+    keep = kept_count(sum(sizes), level)
+    if keep > len(alive):
+        raise ValueError(
+            f"sparsity {level} asks for {keep} of {sum(sizes)} weights, but the masks leave only {len(alive)}; "
+            "random pruning never brings a weight back"
+        )
+    kept = torch.zeros(sum(sizes), dtype=torch.bool)
+    kept[alive[torch.randperm(len(alive), generator=generator)[:keep]]] = True
+    result: Masks = {}
+    for (name, weight), flat in zip(weights.items(), kept.split(sizes), strict=True):
+        result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(flat.view(weight.shape))
+    return result

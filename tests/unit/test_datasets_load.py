@@ -1,0 +1,220 @@
+"""The common shape, the door to all data sets, and planted spurious features."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from effnotes.datasets import (
+    AttributeData,
+    AttributeSplit,
+    ClassData,
+    ClassSplit,
+    backdoor_data,
+    face_data,
+    load_data,
+    make_face_splits,
+    plant_backdoor,
+    to_greyscale,
+)
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def split_of(n: int = 4, attributes: int = 2, *, groups: bool = False) -> AttributeSplit:
+    generator = torch.Generator().manual_seed(n)
+    images = torch.randint(0, 256, (n, 3, 10, 12), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 2, (n, attributes), generator=generator)
+    return AttributeSplit(images, labels, torch.randint(0, 2, (n,), generator=generator) if groups else None)
+
+
+# --- the common shape -----------------------------------------------------------------------------------------------------
+
+
+def test_faces_in_the_common_shape() -> None:
+    splits = make_face_splits(5, 3, 4, seed=1)
+    data = face_data(splits)
+    for split, faces in zip((data.train, data.val, data.test), splits, strict=True):
+        assert split.images is faces.images
+        assert torch.equal(data.groups_of(split), faces.labels[:, 0])
+        assert torch.equal(split[2][1], faces.labels[2])
+    assert data.attribute_names[data.protected] == "Round"
+    assert data.column("Stubble") == 9
+    with pytest.raises(ValueError, match="Did you mean 'Big_Nose'"):
+        data.column("big nose")
+
+
+def test_groups_are_the_protected_column_or_the_array() -> None:
+    with_groups = split_of(groups=True)
+    data = AttributeData(with_groups, with_groups, with_groups, ("a", "b"), None, "noise")
+    assert data.groups_of(data.test) is with_groups.groups
+    plain = split_of()
+    assert AttributeData(plain, plain, plain, ("a", "b"), None, "noise").groups_of(plain) is None
+    both = AttributeSplit(plain.images, plain.labels, plain.labels[:, 1])
+    assert torch.equal(AttributeData(both, both, both, ("a", "b"), 1, "noise").groups_of(both), plain.labels[:, 1])
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    plain, grouped = split_of(), split_of(groups=True)
+    for splits, names, protected, message in (
+        ((plain, plain, split_of(attributes=3)), ("a", "b"), 0, "test has 3 label columns for 2"),
+        ((plain, grouped, plain), ("a", "b"), None, "val and train must both have groups"),
+        ((plain, plain, plain), ("a", "a"), 0, "a name twice"),
+        ((plain, plain, plain), ("a", "b"), 2, "protected=2: must be a column from 0 to 1"),
+        ((plain, plain, plain), ("a", "b"), -1, "protected=-1"),
+        ((grouped, grouped, grouped), ("a", "b"), 0, "groups of train differ from its label column 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AttributeData(*splits, names, protected, "noise")
+    images, labels = plain.images, plain.labels
+    for arguments, message in (
+        ((images.float(), labels), "images are torch.float32"),
+        ((images[:0], labels[:0]), "n >= 1"),
+        ((images, labels.bool()), "labels are torch.bool"),
+        ((images, labels[:3]), r"needed: torch.int64 of shape \(4, K\)"),
+        ((images, labels * 2), "other values than 0 and 1"),
+        ((images, labels, labels[:, :1]), r"groups .*needed: torch.int64 of shape \(4,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AttributeSplit(*arguments)
+    with pytest.raises(ValueError, match="class indices from 0"):
+        ClassSplit(images, torch.tensor([0, 1, 2, -1]))
+    with pytest.raises(ValueError, match="train has a label 3, but there are 3 class names"):
+        ClassData({"train": ClassSplit(images, torch.arange(4))}, ("a", "b", "c"), "noise")
+
+
+# --- load_data ------------------------------------------------------------------------------------------------------------
+
+
+def test_faces_are_drawn_by_name() -> None:
+    data = load_data("faces", num_train=4, num_val=3, num_test=2, seed=7)
+    expected = make_face_splits(4, 3, 2, seed=7)
+    assert torch.equal(data.test.images, expected.test.images)
+    assert torch.equal(data.train.labels, expected.train.labels)
+
+
+def test_cifar10s_is_cut_to_size_and_keeps_its_groups_balanced_in_test() -> None:
+    data = load_data("cifar10s", FIXTURES / "cifar10", num_train=30, num_val=10, num_test=20, seed=1)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [30, 10, 20]
+    assert data.train.labels.sum(dim=0).tolist() == [3] * 10
+    assert data.val.labels.sum(dim=0).tolist() == [1] * 10
+    assert int(data.test.groups.sum()) == 10
+    assert len(load_data("cifar10s", FIXTURES / "cifar10", num_val=10).train) == 50
+
+
+def test_celeba_by_name() -> None:
+    data = load_data(
+        "celeba", str(FIXTURES / "celeba"), image_size=8, num_train=10, protected="Young", attributes=["Young", "Bald"]
+    )
+    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 12, 48]
+    assert (data.attribute_names, data.protected) == (("Young", "Bald"), 0)
+    assert load_data("celeba", FIXTURES / "celeba", image_size=8, num_train=2).attribute_names[20] == "Male"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "celebA", "data_root": "x"}, "Did you mean 'celeba'"),
+        ({"name": "iwildcam", "data_root": "x"}, "use load_iwildcam"),
+        ({"name": "faces", "data_root": "x", "num_train": 2, "num_val": 2, "num_test": 2}, "drawn and not read"),
+        ({"name": "faces", "num_train": 2, "num_val": 2}, "num_train, num_val and num_test must be given"),
+        ({"name": "celeba"}, r"data_root is empty.*data/celeba/CARD\.md"),
+        ({"name": "cifar10s", "data_root": ""}, r"data_root is empty.*data/cifar10/CARD\.md"),
+        ({"name": "cifar10s", "data_root": "x", "image_size": 64}, "CIFAR-10 have 32 pixels"),
+        ({"name": "cifar10s", "data_root": "x", "num_test": 3}, "num_test=3: must be even"),
+        ({"name": "cifar10s", "data_root": "x", "protected": "Male"}, "protected='Male': cifar10s has one protected"),
+        ({"name": "waterbirds", "data_root": "x", "attributes": ["y"]}, "attributes=.*waterbirds has one protected"),
+        ({"name": "waterbirds", "data_root": "nowhere"}, "nowhere: this directory does not exist"),
+        ({"name": "awa2", "data_root": "nowhere"}, "nowhere: this directory does not exist"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data(**arguments)
+
+
+def test_every_named_card_is_there() -> None:
+    root = FIXTURES.parents[1]
+    for name in ("faces", "cifar10", "celeba", "awa2", "waterbirds", "iwildcam"):
+        assert (root / "data" / name / "CARD.md").read_text().startswith("# Data card: ")
+
+
+# --- planted features -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rates", [(0.05, 0.95), (0.35, 0.65), (0.0, 1.0), (0.5, 0.5)])
+def test_exactly_the_asked_for_share_of_each_label_is_stamped(rates: tuple[float, float]) -> None:
+    images = torch.full((157, 3, 8, 8), 9, dtype=torch.uint8)
+    labels = (torch.arange(157) % 3 == 0).long()  # 53 ones, 104 zeros
+    stamped_images, stamped = plant_backdoor(images, labels, kind="yellow_square", rates=rates, seed=4)
+    assert stamped.dtype == np.bool_
+    for value, n in ((0, 104), (1, 53)):
+        assert stamped[labels.numpy() == value].sum() == round(rates[value] * n)
+    assert np.array_equal((stamped_images != images).flatten(1).any(dim=1).numpy(), stamped)
+    assert bool((images == 9).all())
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(224, 224, 32), (32, 32, 5), (64, 64, 9), (218, 178, 28), (4, 4, 1)])
+def test_the_square_is_yellow_and_covers_two_hundredths(height: int, width: int, side: int) -> None:
+    images = torch.full((2, 3, height, width), 77, dtype=torch.uint8)
+    result, stamped = plant_backdoor(images, torch.tensor([0, 1]), kind="yellow_square", rates=(0, 1), seed=0)
+    assert stamped.tolist() == [False, True]
+    assert torch.equal(result[0], images[0])
+    changed = (result[1] != 77).any(dim=0)
+    rows, columns = torch.nonzero(changed, as_tuple=True)
+    assert (int(rows.max()) + 1, int(columns.max()) + 1, int(changed.sum())) == (side, side, side * side)
+    assert result[1, :, 0, 0].tolist() == [255, 255, 0]
+    assert side == 1 or abs(side**2 / (height * width) - 0.02) < 0.006  # one pixel of the side more or less
+
+
+def test_greyscale_touches_the_stamped_alone() -> None:
+    split = split_of(20)
+    result, stamped = plant_backdoor(split.images, split.labels[:, 0], kind="greyscale", rates=(0.5, 0.5), seed=1)
+    assert torch.equal(result[stamped], to_greyscale(split.images)[stamped])
+    assert torch.equal(result[~stamped], split.images[~stamped])
+    assert 0 < stamped.sum() < 20
+
+
+def test_the_seed_decides_who_is_stamped() -> None:
+    split = split_of(100)
+    chosen = [
+        plant_backdoor(split.images, split.labels[:, 0], kind="greyscale", rates=(0.5, 0.5), seed=seed)[1] for seed in (1, 1, 2)
+    ]
+    assert np.array_equal(chosen[0], chosen[1])
+    assert not np.array_equal(chosen[0], chosen[2])
+
+
+def test_data_with_a_planted_feature_have_it_as_their_group() -> None:
+    source = face_data(make_face_splits(200, 60, 80, seed=3))
+    data = backdoor_data(source, "Smile", kind="yellow_square", rates=(0.05, 0.95), seed=8)
+    assert data.attribute_names == ("Smile",)
+    assert data.protected is None
+    for split, original, rates in (
+        (data.train, source.train, (0.05, 0.95)),
+        (data.val, source.val, (0.5, 0.5)),
+        (data.test, source.test, (0.5, 0.5)),
+    ):
+        assert torch.equal(split.labels[:, 0], original.labels[:, 1])
+        assert torch.equal((split.images != original.images).flatten(1).any(dim=1), split.groups == 1)
+        for value, rate in enumerate(rates):
+            members = split.groups[split.labels[:, 0] == value]
+            assert int(members.sum()) == round(rate * len(members))
+
+
+def test_wrong_stamps_are_refused() -> None:
+    split = split_of()
+    good = {"kind": "yellow_square", "rates": (0.1, 0.9), "seed": 0}
+    for change, message in (
+        ({"kind": "hat"}, "kind='hat'"),
+        ({"rates": (0.1, 1.1)}, "two shares from 0 to 1"),
+        ({"rates": (0.1,)}, "two shares from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plant_backdoor(split.images, split.labels[:, 0], **{**good, **change})
+    with pytest.raises(ValueError, match="one label of 0 or 1 for each image"):
+        plant_backdoor(split.images, split.labels, **good)
+    with pytest.raises(ValueError, match="one label of 0 or 1 for each image"):
+        plant_backdoor(split.images, split.labels[:, 0] * 2, **good)
+    with pytest.raises(ValueError, match="needed: torch"):
+        plant_backdoor(split.images.float(), split.labels[:, 0], **good)

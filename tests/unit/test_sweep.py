@@ -1,0 +1,318 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from effnotes.datasets import load_celeba, make_face_splits
+from effnotes.models import build_model
+from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
+from effnotes.pruning.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
+from effnotes.pruning.sweep import run_trainings, sweep_sparsities, train_classifiers
+from effnotes.training import Recipe, predict_logits, train
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SMALL = Experiment(
+    num_train=300, num_val=60, num_test=80, width=4, epochs=3, prune_start=1, prune_end=3, parent_epochs=1, batch_size=32
+)
+POST = dataclasses.replace(SMALL, method="gmp_post")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def in_process(experiment, sparsities, **settings):
+    """The job itself, in this process."""
+    arguments = {"attribute": None, "backdoor": None, "backdoor_rates": [0.05, 0.95], "data_digest": "", "seed": 1, **settings}
+    return train_classifiers(experiment=dataclasses.asdict(experiment), sparsities=sparsities, **arguments)
+
+
+def groups():
+    return {
+        "joint": trainings(SMALL, sparsities=[0.9, 0.0], seeds=[2, 1]),
+        "post": trainings(POST, sparsities=[0.0, 0.8, 0.9], seeds=[1]),
+        "single": trainings(SMALL, sparsities=[0.0], seeds=[1], attributes=["Oval", "Smile"]),
+        "square": trainings(SMALL, sparsities=[0.0], seeds=[1], attributes=["Smile"], backdoor="yellow_square"),
+        "wide": trainings(dataclasses.replace(SMALL, width=6), sparsities=[0.9], seeds=[1]),
+    }
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """All variants, trained once in one worker process, and the folder of kept results."""
+    cache = tmp_path_factory.mktemp("kept")
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFNOTES_CACHE_DIR", str(cache))
+        runs = run_trainings(groups(), workers=1, on_done=lambda *counts: seen.append(counts))
+    return runs, cache, seen
+
+
+# --- what comes back ---
+
+
+def test_runs_come_in_the_order_of_the_trainings(swept):
+    runs, _, seen = swept
+    for name, group in groups().items():
+        assert [(run.seed, run.sparsity, run.attribute) for run in runs[name]] == [
+            (each.seed, each.sparsity, each.attribute) for each in group
+        ]
+    assert [(each.seed, each.sparsity) for each in groups()["joint"]] == [(2, 0.0), (2, 0.9), (1, 0.0), (1, 0.9)]
+    # The three models of one parent are one job, which comes first.
+    assert seen == [(count, 11) for count in range(3, 12)]
+
+
+def test_every_sparsity_is_reached_to_the_weight(swept):
+    runs, _, _ = swept
+    for name, group in runs.items():
+        outputs = 1 if name in ("single", "square") else 12
+        model = build_model("resnet8", outputs, image_size=32, seed=0, width=6 if name == "wide" else 4)
+        total = sum(weight.numel() for weight in prunable_parameters(model).values())
+        for run in group:
+            assert run.remaining_weights == kept_count(total, run.sparsity)
+            assert run.test_logits.shape == (80, outputs)
+            assert run.val_logits.shape == (60, outputs)
+
+
+def test_joint_runs_agree_with_the_steps_done_one_by_one(swept):
+    runs, _, _ = swept
+    for run in runs["joint"]:
+        faces = make_face_splits(300, 60, 80, seed=run.seed)
+        model = build_model("resnet8", 12, image_size=32, seed=run.seed, width=4)
+        plan = gradual_magnitude(run.sparsity, start=1, end=3) if run.sparsity else None
+        recipe = Recipe(epochs=3, batch_size=32, learning_rate=0.2)
+        train(model, faces.train.images, faces.train.labels, recipe=recipe, pruning=plan, seed=run.seed)
+        for logits, split in ((run.test_logits, faces.test), (run.val_logits, faces.val)):
+            torch.testing.assert_close(torch.from_numpy(logits), predict_logits(model, split.images), rtol=1e-3, atol=1e-3)
+
+
+def test_post_training_agrees_with_the_steps_done_one_by_one(swept):
+    """One dense epoch by SGD, then two by Adam at a constant rate, pruned at the second of them."""
+    runs, _, _ = swept
+    faces = make_face_splits(300, 60, 80, seed=1)
+    for run in runs["post"]:
+        model = build_model("resnet8", 12, image_size=32, seed=1, width=4)
+        data = (faces.train.images, faces.train.labels)
+        train(model, *data, recipe=Recipe(epochs=1, batch_size=32, learning_rate=0.2), seed=1)
+        recipe = Recipe(
+            epochs=2,
+            batch_size=32,
+            optimizer="adam",
+            learning_rate=SMALL.tuning_rate,
+            weight_decay=0,
+            warmup_epochs=0,
+            decay="constant",
+        )
+        plan = gradual_magnitude(run.sparsity, start=1, end=2) if run.sparsity else None
+        train(model, *data, recipe=recipe, pruning=plan, seed=child_seed(1))
+        torch.testing.assert_close(
+            torch.from_numpy(run.test_logits), predict_logits(model, faces.test.images), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_a_model_does_not_depend_on_its_siblings(swept):
+    runs, _, _ = swept
+    alone = in_process(POST, [0.8])
+    torch.testing.assert_close(alone["0/test_logits"], runs["post"][1].test_logits, rtol=1e-3, atol=1e-3)
+
+
+def test_single_label_models_learn_their_label(swept):
+    runs, _, _ = swept
+    faces = make_face_splits(300, 60, 80, seed=1)
+    for run in runs["single"]:
+        column = faces.train.attribute_names.index(run.attribute)
+        model = build_model("resnet8", 1, image_size=32, seed=1, width=4)
+        recipe = Recipe(epochs=3, batch_size=32, learning_rate=0.2)
+        train(model, faces.train.images, faces.train.labels[:, [column]], recipe=recipe, seed=1)
+        torch.testing.assert_close(
+            torch.from_numpy(run.test_logits), predict_logits(model, faces.test.images), rtol=1e-3, atol=1e-3
+        )
+    assert all(run.test_stamped is None for run in runs["single"])
+
+
+def test_backdoor_runs_say_which_images_are_stamped(swept):
+    runs, _, _ = swept
+    (run,) = runs["square"]
+    faces = make_face_splits(300, 60, 80, seed=1)
+    smiles = faces.train.labels[:, 1].numpy()
+    for value, rate in ((0, 0.05), (1, 0.95)):
+        assert run.train_stamped[smiles == value].sum() == round(rate * (smiles == value).sum())
+    for stamped, split in ((run.val_stamped, faces.val), (run.test_stamped, faces.test)):
+        smiles = split.labels[:, 1].numpy()
+        for value in (0, 1):
+            assert stamped[smiles == value].sum() == round(0.5 * (smiles == value).sum())
+    data = training_data(groups()["square"][0])
+    yellow = torch.tensor([255, 255, 0], dtype=torch.uint8)
+    corners = (data.test.images[:, :, :5, :5] == yellow[:, None, None]).all((1, 2, 3)).numpy()
+    assert np.array_equal(corners, run.test_stamped)
+    # A model that saw the square on nearly every smile takes it for one.
+    assert run.test_logits[run.test_stamped].mean() > run.test_logits[~run.test_stamped].mean() + 1
+
+
+# --- kept results ---
+
+
+def test_what_is_kept_is_not_trained_again(swept, monkeypatch):
+    runs, cache, _ = swept
+    before = {path.name for path in cache.iterdir()}
+    assert len(before) == 9
+    monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(cache))
+    again = run_trainings(groups(), workers=1)
+    assert {path.name for path in cache.iterdir()} == before
+    for name, group in runs.items():
+        for first, second in zip(group, again[name], strict=True):
+            assert np.array_equal(first.test_logits, second.test_logits)
+            assert first.training_s == second.training_s  # measured anew it would differ
+    joint = sweep_sparsities(SMALL, sparsities=[0.0, 0.9], seeds=[1, 2], workers=1)
+    assert {path.name for path in cache.iterdir()} == before
+    assert [(run.seed, run.sparsity) for run in joint] == [(1, 0.0), (1, 0.9), (2, 0.0), (2, 0.9)]
+
+
+def test_fingerprint_tells_changed_data(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("1")
+    first = fingerprint(str(tmp_path))
+    assert first == fingerprint(str(tmp_path))
+    (tmp_path / "a" / "x.txt").write_text("22")
+    assert fingerprint(str(tmp_path)) != first
+    assert fingerprint("") == ""
+
+
+# --- data ---
+
+
+def test_a_seed_draws_faces_of_its_own_and_experiments_on_the_same_data_share_them():
+    assert not torch.equal(SMALL.data(1).train.images, SMALL.data(2).train.images)
+    assert SMALL.data(1) is POST.data(1)
+    assert torch.equal(SMALL.faces(1).test.images, SMALL.data(1).test.images)
+    noisy = dataclasses.replace(SMALL, label_noise=0.2)
+    assert (noisy.data(1).train.labels != SMALL.data(1).train.labels).float().mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_seed_recolours_cifar10s_and_leaves_celeba_as_it_is():
+    cifar = Experiment(dataset="cifar10s", data_root=str(FIXTURES / "cifar10"), num_train=20, num_val=10, num_test=20)
+    first, second = cifar.data(1), cifar.data(2)
+    assert not torch.equal(first.train.images, second.train.images)
+    assert torch.equal(first.test.images, second.test.images)
+    assert first.train.groups is not None
+    with pytest.raises(ValueError, match="only drawn faces"):
+        cifar.faces(1)
+    celeba = Experiment(dataset="celeba", data_root=str(FIXTURES / "celeba"), num_train=20, num_val=5, num_test=5)
+    assert celeba.data(1) is celeba.data(2)
+    assert len(celeba.data(1).train.images) == 20
+
+
+def test_a_single_label_keeps_the_groups():
+    training = Training(SMALL, 1, 0.0, attribute="Oval")
+    data, whole = training_data(training), SMALL.data(1)
+    assert data.attribute_names == ("Oval",)
+    assert torch.equal(data.test.labels[:, 0], whole.test.labels[:, 6])
+    assert torch.equal(data.groups_of(data.test), whole.test.labels[:, 0])
+
+
+def test_celeba_is_decoded_as_it_goes():
+    root = str(FIXTURES / "celeba")
+    streamed = Experiment(
+        dataset="celeba",
+        data_root=root,
+        stream=True,
+        num_train=24,
+        num_val=6,
+        num_test=9,
+        width=4,
+        epochs=2,
+        prune_end=2,
+        batch_size=8,
+    )
+    result = in_process(streamed, [0.9])
+    assert result["0/test_logits"].shape == (9, 40)
+    assert result["0/val_logits"].shape == (6, 40)
+    assert np.isfinite(result["0/test_logits"]).all()
+    assert result["0/effective_sparsity"] == pytest.approx(0.9, abs=1e-3)
+    names = load_celeba(root, image_size=32).attribute_names
+    single = in_process(streamed, [0.0], attribute=names[20])
+    assert single["0/test_logits"].shape == (9, 1)
+
+
+@pytest.mark.parametrize("method", ["one_shot", "one_shot_untuned", "random", "uniform"])
+def test_other_methods_reach_the_sparsity(method):
+    result = in_process(dataclasses.replace(SMALL, method=method), [0.5])
+    assert result["0/effective_sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert np.isfinite(result["0/final_loss"])
+
+
+# --- settings that cannot work ---
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "imagenet"}, "dataset='imagenet'"),
+        ({"data_root": "somewhere"}, "takes no folder"),
+        ({"dataset": "celeba"}, "name it"),
+        ({"stream": True}, "only celeba"),
+        ({"dataset": "celeba", "data_root": "x", "label_noise": 0.1}, "drawn faces only"),
+        ({"num_train": 1}, "num_train=1"),
+        ({"epochs": 2}, "prune_end=3"),
+        ({"method": "magic"}, "method='magic'"),
+        ({"method": "gmp_post", "parent_epochs": 3}, "parent_epochs=3"),
+        ({"method": "gmp_post", "tuning_rate": 0.0}, "learning_rate=0.0"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+    ],
+)
+def test_wrong_experiments_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsities": [1.0]}, "sparsity=1.0"),
+        ({"sparsities": [0.01]}, "below the first level"),
+        ({"sparsities": [0.5, 0.5]}, "only once"),
+        ({"seeds": []}, "at least one"),
+        ({"seeds": [-1]}, "seed=-1"),
+        ({"attributes": "Oval"}, "give a list"),
+        ({"backdoor": "yellow_square"}, "name the attribute"),
+        ({"attributes": ["Oval"], "backdoor": "moustache"}, "backdoor='moustache'"),
+        ({"attributes": ["Oval"], "backdoor": "greyscale", "backdoor_rates": (0.5, 1.5)}, "two shares"),
+    ],
+)
+def test_wrong_trainings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        trainings(SMALL, **{"sparsities": [0.0], "seeds": [1], **arguments})
+
+
+def test_a_square_is_not_mirrored():
+    with pytest.raises(ValueError, match="flip=False"):
+        Training(dataclasses.replace(SMALL, flip=True), 1, 0.0, attribute="Oval", backdoor="yellow_square")
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ([], "nothing to train"),
+        ([Training(SMALL, 1, 0.0, attribute="Ovall")], "attribute='Ovall'"),
+        ([Training(dataclasses.replace(SMALL, model="resnet9"), 1, 0.0)], "resnet9"),
+        ([Training(dataclasses.replace(SMALL, image_size=16), 1, 0.0)], "image_size=16"),
+        ([Training(dataclasses.replace(SMALL, dataset="awa2", data_root="nowhere"), 1, 0.0)], "no such folder"),
+    ],
+)
+def test_nothing_is_trained_where_something_cannot_work(group, message):
+    """A ValueError comes from this process; a failed training would be a JobError."""
+    with pytest.raises(ValueError, match=message):
+        run_trainings({"group": group})
+
+
+def test_a_sweep_needs_the_dense_model():
+    with pytest.raises(ValueError, match="add 0"):
+        sweep_sparsities(SMALL, sparsities=[0.9], seeds=[1])
+    with pytest.raises(ValueError, match=r"1\.5 is no share"):
+        sweep_sparsities(SMALL, sparsities=[0.0, 1.5], seeds=[1])
