@@ -126,6 +126,7 @@ class BiasAudit:
             ax.axvline(0, color="#444444", linewidth=0.8, zorder=0)
             ax.set_xlabel(title)
         axes[0].set_yticks(heights, [str(name) for name in order])
+        axes[0].set_ylim(-0.7, len(order) - 0.3)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
         return figure
 

@@ -135,7 +135,7 @@ def directional_bias_amplification(
     return PerAttribute.masked(
         np.sign(q[1] - q[0]) * (excess[1] - excess[0]) / 2,
         (Reason.PROTECTED_ITSELF, itself),
-        (Reason.EMPTY_TRAINING_GROUP, np.isnan(q).any(0)),
-        (Reason.SMALL_SKEW, np.equal(q[0], q[1])),
+        (Reason.EMPTY_TRAINING_GROUP, np.isnan(q[0] + q[1])),
+        (Reason.SMALL_SKEW, q[0] == q[1]),
         (Reason.EMPTY_GROUP, np.full(attributes, len(np.unique(member)) < 2)),
     )

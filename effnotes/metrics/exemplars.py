@@ -144,8 +144,8 @@ def exemplar_table(
 
         OR = (exemplars, uncertain · others, certain) / (exemplars, certain · others, uncertain),
 
-    with Wald's 95% interval of log OR, the exact (conditional) one where a cell is empty, and the p-value of
-    Fisher's exact test (two-sided).
+    with Wald's 95% interval of log OR (half a sample is added to each of the four counts where one is zero)
+    and the p-value of Fisher's exact test (two-sided).
 
     Args:
         dense_logits: finite, shape (models, n, K).
@@ -213,10 +213,12 @@ def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
     """Odds ratio, its interval and Fisher's p-value; NaN where a row or a column is empty."""
     if (table.sum(0) == 0).any() or (table.sum(1) == 0).any():
         return np.nan, np.nan, np.nan, np.nan
-    # The exact interval takes long on large counts, and Wald's does not exist beside an empty cell.
-    result = stats.contingency.odds_ratio(table, kind="conditional" if (table == 0).any() else "sample")
-    interval = result.confidence_interval(0.95)
-    return float(result.statistic), float(interval.low), float(interval.high), float(stats.fisher_exact(table)[1])
+    # SciPy's exact interval would do without the added halves, but takes half a second on counts of 100,000.
+    cells = table + 0.5 if (table == 0).any() else table
+    log_ratio = np.log(cells[0, 0]) + np.log(cells[1, 1]) - np.log(cells[0, 1]) - np.log(cells[1, 0])
+    half_width = stats.norm.ppf(0.975) * np.sqrt((1 / cells).sum())
+    low, high = np.exp(log_ratio - half_width), np.exp(log_ratio + half_width)
+    return float(np.exp(log_ratio)), float(low), float(high), float(stats.fisher_exact(table)[1])
 
 
 def _pairs(first: int, second: int | None, size: int, seed: int) -> list[tuple[list[int], list[int]]]:
