@@ -10,7 +10,6 @@ from effnotes.metrics.bias import bias_amplification, conditional_rates
 from effnotes.metrics.calibration import expected_calibration_error, uncertainty
 from effnotes.metrics.classification import (
     accuracy,
-    average_precision,
     balanced_accuracy,
     by_group,
     false_negative_rate,
@@ -18,8 +17,8 @@ from effnotes.metrics.classification import (
     group_gap,
     majority_accuracy,
     positive_rate,
+    ranking_metrics,
     rare_value_ratio,
-    roc_auc,
 )
 from effnotes.metrics.interdependence import interdependence
 from effnotes.metrics.results import BoolArray, FloatArray, PerAttribute, Reason
@@ -89,9 +88,10 @@ def attribute_metrics(
 def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
     """Measure what no threshold enters: the order and the probabilities of the logits, and the labels themselves."""
     p = inputs.probabilities(scores)
+    area, precision = ranking_metrics(scores, true)
     return {
-        "roc_auc": roc_auc(scores, true),
-        "average_precision": average_precision(scores, true),
+        "roc_auc": area,
+        "average_precision": precision,
         "uncertainty": uncertainty(p),
         "expected_calibration_error": expected_calibration_error(p, true),
         "positive_rate": positive_rate(true),
