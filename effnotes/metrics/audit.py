@@ -1,5 +1,8 @@
 """One call for the question of chapter 1: does this pruned model treat a group worse than the dense one does?"""
 
+# Keeps the signatures that help() prints readable.
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,7 +107,7 @@ class BiasAudit:
         wide.columns.name = None
         return wide
 
-    def figure(self) -> "Figure":
+    def figure(self) -> Figure:
         """Draw dense against pruned per attribute: bias amplification, uncertainty, gap in false negative rates.
 
         Attributes stand in the order of the growth of their bias, the largest on top, those without a defined
@@ -160,8 +163,8 @@ class BiasAudit:
 
 
 def bias_audit(
-    dense: "nn.Module",
-    pruned: "nn.Module",
+    dense: nn.Module,
+    pruned: nn.Module,
     loader: Iterable[Any],
     *,
     protected: int | str | ArrayLike | None = None,
