@@ -7,7 +7,7 @@ rate, has none; false positives and false negatives cancel. Read it beside accur
 import numpy as np
 from numpy.typing import ArrayLike
 
-from effnotes.metrics.inputs import as_binary, as_groups, as_pair, resolve_protected
+from effnotes.metrics.inputs import as_binary, as_groups, as_pair, as_rates, resolve_protected
 from effnotes.metrics.results import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
 # Rates written as decimals (.11 against .10) must not fall below a skew of .1 through rounding.
@@ -88,7 +88,7 @@ def bias_amplification(
     """
     predicted, true = as_pair(predictions, labels)
     member, column = resolve_protected(protected, true)
-    q = _as_rates(rates, true.shape[1])
+    q = as_rates(rates, true.shape[1])
     undefined = _undefined_by_labels(true, member, column, q, min_positives, min_skew)
     return _excess_share(predicted, true, member, q[1] > q[0], undefined)
 
@@ -153,7 +153,7 @@ def fixed_attribute_set(
     """
     true = as_binary(labels, "labels")
     member, column = resolve_protected(protected, true)
-    q = _as_rates(rates, true.shape[1])
+    q = as_rates(rates, true.shape[1])
     conditions = _undefined_by_labels(true, member, column, q, min_positives, min_skew)
     allowed: BoolArray = ~np.any([where for _, where in conditions], axis=0)
     return allowed
@@ -195,15 +195,3 @@ def _few_positives(true: BoolArray, member: BoolArray, min_positives: int) -> tu
         raise ValueError(f"min_positives must be at least 1, not {min_positives}")
     few: BoolArray = np.minimum(true[member].sum(0), true[~member].sum(0)) < min_positives
     return Reason.FEW_TEST_POSITIVES, few
-
-
-def _as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
-    q = np.asarray(rates, dtype=np.float64)
-    if q.shape != (2, attributes):
-        raise ValueError(
-            f"rates must have shape (2, {attributes}), one row per group, not {q.shape}; "
-            "take them from conditional_rates(train_labels, protected)"
-        )
-    if ((q < 0) | (q > 1)).any():
-        raise ValueError(f"rates must lie in [0, 1], but range from {np.nanmin(q)} to {np.nanmax(q)}")
-    return q

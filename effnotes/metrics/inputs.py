@@ -1,5 +1,6 @@
 """Checking what a metric is given, and the two readings of a logit: a probability and a decision."""
 
+from collections.abc import Hashable, Sequence
 from operator import index
 from typing import Any
 
@@ -45,13 +46,13 @@ def hard_predictions(logits: ArrayLike, thresholds: ArrayLike | None = None) -> 
     return decisions
 
 
-def as_logits(logits: ArrayLike) -> FloatArray:
+def as_logits(logits: ArrayLike, name: str = "logits") -> FloatArray:
     """Read finite scores (n, K) as float64, or say what is wrong with them."""
-    array = _as_matrix(logits, "logits").astype(np.float64)
+    array = _as_matrix(logits, name).astype(np.float64)
     if not np.isfinite(array).all():
         rows, columns = np.nonzero(~np.isfinite(array))
         raise ValueError(
-            f"logits must be finite, but {len(rows)} of {array.size} are NaN or infinite, the first at row "
+            f"{name} must be finite, but {len(rows)} of {array.size} are NaN or infinite, the first at row "
             f"{rows[0]}, column {columns[0]}; look for a diverged training before measuring it"
         )
     return array
@@ -102,6 +103,35 @@ def as_groups(groups: ArrayLike, samples: int) -> BoolArray:
     if array.shape != (samples,):
         raise ValueError(f"groups must have shape ({samples},), one entry per sample, not {array.shape}")
     return _as_booleans(array, "groups")
+
+
+def as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
+    """Read rates of positives by group, shape (2, K), in [0, 1]; NaN stands for an empty group."""
+    q = np.asarray(rates, dtype=np.float64)
+    if q.shape != (2, attributes):
+        raise ValueError(
+            f"rates must have shape (2, {attributes}), one row per group, not {q.shape}; "
+            "take them from conditional_rates(train_labels, protected)"
+        )
+    if ((q < 0) | (q > 1)).any():
+        raise ValueError(f"rates must lie in [0, 1], but range from {np.nanmin(q)} to {np.nanmax(q)}")
+    return q
+
+
+def as_names(names: Sequence[str] | None, attributes: int) -> list[Hashable]:
+    """Read the names of K attributes; None numbers them from 0."""
+    if names is None:
+        return list(range(attributes))
+    if len(names) != attributes or len(set(names)) != attributes:
+        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {list(names)}")
+    return list(names)
+
+
+def position(name: str, names: list[Hashable]) -> int:
+    """Find the protected attribute by its name."""
+    if name not in names:
+        raise ValueError(f"protected names no attribute: {name!r}; there are {names}")
+    return names.index(name)
 
 
 def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[BoolArray, int | None]:

@@ -24,11 +24,18 @@ class Reason(StrEnum):
     NO_OTHER_COLUMN = "no other varying column"
     UNDEFINED_IN_GROUP = "undefined in a group"
     PROTECTED_ITSELF = "protected attribute itself"
+    EMPTY_GROUP = "empty group"
     EMPTY_TRAINING_GROUP = "empty training group"
     NO_TRAINING_POSITIVES = "no training positives"
+    CONSTANT_TRAINING_LABEL = "constant training label"
     SMALL_SKEW = "skew too small"
     FEW_TEST_POSITIVES = "too few test positives"
     NO_PREDICTED_POSITIVES = "no predicted positives"
+    NO_EXEMPLARS = "no exemplars"
+    ONE_KIND_OF_SAMPLE = "all or no samples are exemplars or uncertain"
+    TOO_FEW_ATTRIBUTES = "too few attributes"
+    CONSTANT_CRITERION = "constant criterion"
+    CONSTANT_GROWTH = "constant growth"
 
 
 @dataclass(frozen=True, eq=False)

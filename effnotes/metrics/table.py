@@ -10,7 +10,6 @@ from effnotes.metrics.bias import bias_amplification, conditional_rates
 from effnotes.metrics.calibration import expected_calibration_error, uncertainty
 from effnotes.metrics.classification import (
     accuracy,
-    average_precision,
     balanced_accuracy,
     by_group,
     false_negative_rate,
@@ -18,11 +17,11 @@ from effnotes.metrics.classification import (
     group_gap,
     majority_accuracy,
     positive_rate,
+    ranking_metrics,
     rare_value_ratio,
-    roc_auc,
 )
 from effnotes.metrics.interdependence import interdependence
-from effnotes.metrics.results import PerAttribute, Reason
+from effnotes.metrics.results import BoolArray, FloatArray, PerAttribute, Reason
 
 _COLUMNS = ["attribute", "metric", "value", "reason"]
 
@@ -70,9 +69,9 @@ def attribute_metrics(
     attributes = true.shape[1]
     if train.shape[1] != attributes:
         raise ValueError(f"train_labels must have {attributes} attributes as labels do, not {train.shape[1]}")
-    attribute_names = _names(names, attributes)
+    attribute_names = inputs.as_names(names, attributes)
     if isinstance(protected, str):
-        protected = _position(protected, attribute_names)
+        protected = inputs.position(protected, attribute_names)
     groups, column = inputs.resolve_protected(protected, true)
     if rates is None:
         if column is None:
@@ -80,23 +79,45 @@ def attribute_metrics(
         rates = conditional_rates(train, column)
 
     predicted = inputs.hard_predictions(scores, thresholds)
+    results = score_metrics(scores, true) | decision_metrics(
+        predicted, true, protected, groups=groups, rates=rates, train_rate=positive_rate(train).values
+    )
+    return pd.concat([rows(metric, result, attribute_names) for metric, result in results.items()], ignore_index=True)
+
+
+def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
+    """Measure what no threshold enters: the order and the probabilities of the logits, and the labels themselves."""
     p = inputs.probabilities(scores)
-    train_rate = positive_rate(train)
+    area, precision = ranking_metrics(scores, true)
+    return {
+        "roc_auc": area,
+        "average_precision": precision,
+        "uncertainty": uncertainty(p),
+        "expected_calibration_error": expected_calibration_error(p, true),
+        "positive_rate": positive_rate(true),
+        "label_interdependence": interdependence(true),
+    }
+
+
+def decision_metrics(
+    predicted: BoolArray,
+    true: BoolArray,
+    protected: int | ArrayLike,
+    *,
+    groups: BoolArray,
+    rates: ArrayLike,
+    train_rate: FloatArray,
+) -> dict[str, PerAttribute]:
+    """Measure what depends on the decisions; `groups` (n,) are those of `protected`."""
     results = {
         "accuracy": accuracy(predicted, true),
         "majority_accuracy": majority_accuracy(true, train_rate),
         "balanced_accuracy": balanced_accuracy(predicted, true),
-        "roc_auc": roc_auc(scores, true),
-        "average_precision": average_precision(scores, true),
-        "positive_rate": positive_rate(true),
         "predicted_positive_rate": positive_rate(predicted),
         "rare_value_ratio": rare_value_ratio(predicted, true, train_rate),
         "false_positive_rate": false_positive_rate(predicted, true),
         "false_negative_rate": false_negative_rate(predicted, true),
-        "uncertainty": uncertainty(p),
-        "expected_calibration_error": expected_calibration_error(p, true),
         "interdependence": interdependence(predicted),
-        "label_interdependence": interdependence(true),
         "bias_amplification": bias_amplification(predicted, true, protected, rates=rates),
     }
     for metric in (accuracy, false_positive_rate, false_negative_rate):
@@ -104,8 +125,7 @@ def attribute_metrics(
         results[f"{metric.__name__}_group_0"] = group_0
         results[f"{metric.__name__}_group_1"] = group_1
         results[f"{metric.__name__}_gap"] = group_gap(group_0, group_1)
-    tables = [_rows(metric, result, attribute_names) for metric, result in results.items()]
-    return pd.concat(tables, ignore_index=True)
+    return results
 
 
 def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None) -> pd.DataFrame:
@@ -173,20 +193,7 @@ def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None)
     return summary
 
 
-def _names(names: Sequence[str] | None, attributes: int) -> list[Hashable]:
-    if names is None:
-        return list(range(attributes))
-    if len(names) != attributes or len(set(names)) != attributes:
-        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {list(names)}")
-    return list(names)
-
-
-def _position(name: str, names: list[Hashable]) -> int:
-    if name not in names:
-        raise ValueError(f"protected names no attribute: {name!r}; there are {names}")
-    return names.index(name)
-
-
-def _rows(metric: str, result: PerAttribute, names: list[Hashable]) -> pd.DataFrame:
+def rows(metric: str, result: PerAttribute, names: list[Hashable]) -> pd.DataFrame:
+    """Write one metric as rows of the tidy table."""
     reasons = ["" if reason is None else reason.value for reason in result.reasons]
     return pd.DataFrame({"attribute": names, "metric": metric, "value": result.values, "reason": reasons})
