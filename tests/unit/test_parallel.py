@@ -245,7 +245,7 @@ def test_a_change_in_what_the_job_imports_runs_it_again_and_no_other(tmp_path, e
         import sys
         from pathlib import Path
         from effnotes import parallel
-        from effnotes.pruning.sweep import train_face_classifier as job
+        from effnotes.pruning.sweep import train_classifiers as job
         (path,) = parallel._cache_paths("name", job, ["{}"], Path(sys.argv[1]))
         print(path.name)
         """
