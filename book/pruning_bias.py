@@ -43,7 +43,8 @@ from scipy.stats import permutation_test, spearmanr, ttest_1samp
 from effnotes import claims, figures, metrics
 from effnotes.datasets import ATTRIBUTES, Nuisances, render_faces, skewed_attributes
 from effnotes.pruning import gradual_magnitude
-from effnotes.pruning.sweep import FaceExperiment, sweep_sparsities
+from effnotes.pruning.experiment import Experiment
+from effnotes.pruning.sweep import sweep_sparsities
 
 # %% [markdown]
 # ## Parameters
@@ -72,7 +73,7 @@ figures.use_style()
 for name, level in {"moderate_sparsity": moderate_sparsity, "high_sparsity": high_sparsity}.items():
     if level not in sparsities or level == 0:
         raise ValueError(f"{name}={level} must be one of the sparsities {sparsities} and not the dense model's 0")
-experiment = FaceExperiment(
+experiment = Experiment(
     num_train=num_train,
     num_val=num_val,
     num_test=num_test,
@@ -474,15 +475,17 @@ print(
 #
 # ## Try it on your own
 #
-# On your own model, two calls compute all metrics on this page.
-# `logits` and `labels` have the shape (images, attributes), and `protected` is the name of one attribute:
+# Have you pruned a model of your own?
+# One call compares it with its dense parent, group by group, and shows a table and a figure; `loader` yields images and labels, and `protected` names one of the attributes:
 #
 # ```python
-# from effnotes import metrics
+# from effnotes.metrics import bias_audit
 #
-# table = metrics.attribute_metrics(logits, labels, train_labels=train_labels, protected="Male", names=names)
-# metrics.summarise(table)
+# audit = bias_audit(dense, pruned, loader, protected="Male", train_labels=train_labels, names=names)
+# audit.figure()
 # ```
+#
+# `audit_logits` does the same from stored logits, for models that cannot be run any more.
 #
 # To run this page with more seeds, or a wider range of sparsities, from the command line:
 #

@@ -30,9 +30,6 @@ from effnotes.pruning.experiment import (
 from effnotes.pruning.methods import PRUNING_METHODS, prune_
 from effnotes.training import celeba_transforms, predict_logits, train
 
-FaceExperiment = Experiment
-"""The name by which the chapter knows an `Experiment`."""
-
 
 @dataclass(frozen=True)
 class SparseRun:

@@ -149,8 +149,7 @@ def build_book(
             if latest is not None:
                 runs[name] = latest
         stage = stage_book(project, runs, kept, profile)
-        reporter.say("pages: rendering")
-        return build_site(stage, project.build_dir)
+        return build_site(stage, project.build_dir, reporter.say)
 
 
 def _task(project: Project, plan: Plan, commit: dict[str, Any] | None, slots: int, force: bool) -> Task:

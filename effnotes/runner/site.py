@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from effnotes.runner.errors import BuildError
@@ -21,11 +22,11 @@ main()
 """
 
 
-def build_site(stage: Path, build_dir: Path) -> Path:
+def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) -> Path:
     """Render `stage` to ``html/`` under `build_dir` and return the path of its first page.
 
     Rendering goes on in a directory of its own and the pages are swapped in when all are there, so a reader never meets
-    half a book. Warnings are errors.
+    half a book. Warnings are errors. Where nothing has changed since, nothing is rendered; `announce` is told otherwise.
 
     Raises:
         BuildError: Jupyter Book failed or warned; the message holds its warnings and where its whole output lies.
@@ -38,6 +39,7 @@ def build_site(stage: Path, build_dir: Path) -> Path:
         # What a cut-short rendering has read, Sphinx would not read again, nor repeat its warnings.
         shutil.rmtree(site, ignore_errors=True)
     if not stamp.is_file() or stamp.read_text() != digest:
+        announce("pages: rendering")
         stamp.unlink(missing_ok=True)
         _run_jupyter_book(stage, site, build_dir / "jupyter-book.log")
         write_atomically(stamp, digest.encode())
