@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -344,15 +345,16 @@ def test_data_claims_and_parameters_given_change_the_key_and_names_of_no_path_do
 
 
 def test_only_words_are_scrubbed_and_only_whole_paths(book):
-    picture = "AAAA/tmp/AAAA"
-    shown = "display({'image/png': '" + picture + "'}, raw=True)\nprint('/tmp/x', 'https://example.org/tmp/x')\n"
+    directory = tempfile.gettempdir()
+    picture = f"AAAA{directory}/AAAA"
+    shown = f"display({{'image/png': '{picture}'}}, raw=True)\nprint('{directory}/x', 'https://example.org{directory}/x')\n"
     book.edit("addition", 'print(f"total', f'{shown}print(f"total')
     assert book.effnotes("run", "addition").returncode == 0
     notebook = nbformat.read(book.records("addition")[0].parent / "notebook.ipynb", as_version=4)
     outputs = notebook.cells[-1].outputs
     assert outputs[0].data["image/png"] == picture
-    assert "<temporary directory>/x https://example.org/tmp/x" in outputs[1].text
-    assert "print('/tmp/x'" in notebook.cells[-1].source
+    assert f"<temporary directory>/x https://example.org{directory}/x" in outputs[1].text
+    assert f"print('{directory}/x'" in notebook.cells[-1].source
 
 
 def test_injected_values_are_shown_and_overridden_defaults_are_hidden(book):
