@@ -93,7 +93,7 @@ experiment = Experiment(
 # Photographs of people come with labels that people guessed, and with correlations that nobody set.
 # To see what pruning does, it helps to know the truth, so the faces here are *drawn*.
 # Each has twelve binary attributes.
-# The first, `Round`, is the **protected attribute**: the model should not let it decide about the others, but it is easy to see, and most other attributes are more frequent on one side of it.
+# The first, `Round`, is the {term}`protected attribute`: the model should not let it decide about the others, but it is easy to see, and most other attributes are more frequent on one side of it.
 #
 # `Round` stands in for attributes such as sex or age in a data set like CelebA {cite:p}`liu2015celeba`.
 # It has no demographic meaning, and nothing on this page is a statement about people.
@@ -111,7 +111,7 @@ def attributes_of(index: int) -> str:
 
 _ = figures.show_images(train.images[:12], [attributes_of(index) for index in range(12)], columns=6, size=1.2)
 # %% [markdown]
-# An attribute is drawn from a number, the *evidence* $z_k$, which is normally distributed around $+d_k/2$ where the attribute is present and around $-d_k/2$ where it is absent.
+# An attribute is drawn from a number, the {term}`evidence` $z_k$, which is normally distributed around $+d_k/2$ where the attribute is present and around $-d_k/2$ where it is absent.
 # Where $d_k$ is large, the two cases look different; where it is small, they overlap, and no model can always be right.
 # {numref}`fig-evidence` shows what the evidence moves.
 
@@ -148,12 +148,12 @@ pd.DataFrame(
 # %% [markdown]
 # ## The method: prune while training
 #
-# **Magnitude pruning** removes the weights that are nearest to zero {cite:p}`han2015learning`.
+# {term}`Magnitude pruning <magnitude pruning>` removes the weights that are nearest to zero {cite:p}`han2015learning`.
 # All layers are compared at once (*global*), and what is removed stays removed.
-# A *mask* says which weights are kept; the **sparsity** is the share of zeros among the prunable weights, which here are those of all convolutions and of the last linear layer.
+# A {term}`mask` says which weights are kept; the {term}`sparsity` is the share of zeros among the prunable weights, which here are those of all convolutions and of the last linear layer.
 # Biases and normalisation are never pruned.
 #
-# **Gradual** magnitude pruning (GMP) removes them bit by bit while the network trains {cite:p}`zhu2017prune`.
+# *Gradual* magnitude pruning ({term}`GMP`) removes them bit by bit while the network trains {cite:p}`zhu2017prune`.
 # With $t$ the time since the first step as a share of the pruning period, the sparsity follows
 #
 # $$
@@ -275,18 +275,18 @@ figures.label_levels(figures.plot_by_level(accuracy, "sparsity", "change", ax=ax
 _ = ax.set_ylabel("change in accuracy (points)")
 
 # %% [markdown]
-# The curve stays nearly level and then falls off a *knee*.
+# The curve stays nearly level and then falls off a {term}`knee`.
 # Our network is small: what is left of it at 90% sparsity is about eight thousand weights, where the published ResNet-18 at 90% still has over a million.
 # Percentages of networks of different size cannot be compared, so the numbers of weights stand under the axis too.
 # The highest sparsity of the `quick` profile, 98.5%, was chosen beyond the knee: in a pilot run on seed 101, which this page does not use, it was the first of 90, 97, 98, 98.5 and 99% at which validation accuracy had fallen by more than three points.
 #
 # ## Uncertainty: when does the model stop being sure?
 #
-# A prediction counts as **uncertain** when its probability lies strictly between 0.1 and 0.9; that is the threshold in the official code of {cite:t}`iofinova2023bias`.
+# A prediction counts as {term}`uncertain <uncertainty>` when its probability lies strictly between 0.1 and 0.9; that is the threshold in the official code of {cite:t}`iofinova2023bias`.
 # Two neighbours of that measure belong beside it.
-# The *expected calibration error* (ECE) sorts predictions into bins of probability and averages the gap between the mean probability and the share of positives in a bin; a model may be unsure and right to be so.
+# The *expected calibration error* ({term}`ECE`) sorts predictions into bins of probability and averages the gap between the mean probability and the share of positives in a bin; a model may be unsure and right to be so.
 # ({cite:t}`guo2017calibration` bin by the confidence in the answer instead.)
-# The *rare-value ratio* compares how often the model gives the rarer answer with how often it is true; below 1, rare values are under-predicted.
+# The {term}`rare-value ratio` compares how often the model gives the rarer answer with how often it is true; below 1, rare values are under-predicted.
 
 # %% mystnb={"figure": {"caption": "Uncertain predictions, calibration error and rare-value ratio against sparsity; means over attributes. Dots are seeds; dotted, the best possible classifier; dashed, the right amount.", "name": "fig-uncertainty"}, "image": {"alt": "Three panels against sparsity, each a line with one dot a seed: the share of uncertain predictions and the calibration error rise, and the rare-value ratio falls below a dashed line at one, mostly at the highest sparsity."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9))
@@ -310,7 +310,7 @@ _ = axes[2].axhline(1, linestyle="--", **line)
 # ## Interdependence: do the predictions hang together?
 #
 # How well can the prediction for one attribute be guessed from the predictions for all the others?
-# **Interdependence** is the share of variance, $R^2$, that a linear regression of one on all others explains, averaged over attributes {cite:p}`iofinova2023bias`.
+# {term}`Interdependence <interdependence>` is the share of variance, $R^2$, that a linear regression of one on all others explains, averaged over attributes {cite:p}`iofinova2023bias`.
 # Labels are correlated themselves, so only what exceeds their own $R^2$ is the model's doing.
 # We use the adjusted $R^2$, because more regressors explain more by chance alone.
 
@@ -326,7 +326,7 @@ _ = ax.legend()
 # Take an attribute $k$ that is more frequent in one group, $G$, of the protected attribute.
 # Of all faces that *have* it, a share $S$ belongs to $G$.
 # Of all faces of which the model *says* that they have it, another share does.
-# **Bias amplification** is the difference:
+# {term}`Bias amplification <bias amplification>` is the difference:
 #
 # $$
 # \mathrm{BA}_k \;=\; \frac{\sum_{i \in G} \hat y_{ik}}{\sum_i \hat y_{ik}} \;-\; \frac{\sum_{i \in G} y_{ik}}{\sum_i y_{ik}} .
