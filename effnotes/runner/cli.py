@@ -68,12 +68,16 @@ def run(
     profile: ProfileOption = "quick",
     out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.")] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the record of the full profile under data/records, for the pages.")
+        bool, typer.Option("--keep", help="Keep the record of the full profile under data/records, for the scoreboard.")
     ] = False,
+    keep_as: Annotated[
+        str | None,
+        typer.Option("--keep-as", metavar="NAME", help="Keep the record of this run under data/records by a name, for a page."),
+    ] = None,
     force: ForceOption = False,
     build_dir: BuildDirOption = None,
 ) -> None:
-    """Run one chapter and keep its record."""
+    """Run one chapter, or a page that is drawn from a kept record, and record the run."""
     from effnotes.runner import kept
     from effnotes.runner.build import plan_chapter, run_plans
     from effnotes.runner.progress import Reporter
@@ -82,8 +86,10 @@ def run(
     project = Project.find(build_dir=build_dir)
     chosen = project.profile(profile)
     values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
-    if keep and (profile != kept.KEPT_PROFILE or values):
-        raise UsageError(f"--keep is for the profile '{kept.KEPT_PROFILE}' as it stands: {kept.keep_command(chapter)}, with no -p.")
+    if keep and keep_as is not None:
+        raise UsageError("--keep and --keep-as make two different records; give one of them.")
+    if keep or keep_as is not None:
+        kept.check_request(project, chapter, keep_as, profile, values)
     plan = plan_chapter(project, chapter, chosen, values)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
@@ -92,8 +98,11 @@ def run(
         if out is not None:
             write_atomically(out / f"{chapter}.ipynb", finished.notebook_path.read_bytes())
             write_atomically(out / "record.json", (finished.directory / "record.json").read_bytes())
-        if keep:
-            reporter.say(f"kept: {_relative(kept.keep(project, plan.chapter, finished.record))}")
+        if keep or keep_as is not None:
+            made = kept.keep(
+                project, plan.chapter, finished.record, values=plan.values, profile=profile, name=keep_as, overrides=values
+            )
+            reporter.say(f"kept: {_relative(made)}")
         reporter.say(f"notebook: {_relative(out / f'{chapter}.ipynb' if out else finished.notebook_path)}")
 
 
@@ -119,9 +128,11 @@ def claims(
 ) -> None:
     """List every registered claim with what each chapter's latest finished run measured."""
     from effnotes.claims import join
+    from effnotes.runner.kept import load_kept
     from effnotes.runner.records import RecordStore
 
     project = Project.find(build_dir=build_dir)
+    load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
     store = RecordStore(project.build_dir / "runs")
     register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}

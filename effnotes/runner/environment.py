@@ -8,15 +8,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from effnotes.processes import granted_cores
+
 MIME_TYPE = "application/vnd.effnotes.environment+json"
 
 
 def environment(packages: Iterable[str]) -> dict[str, Any]:
-    """Return Python, platform, device, number of threads and the versions of `packages`; nothing that names the machine."""
+    """Return Python, platform, device, cores, memory, threads and the versions of `packages`; nothing that names the machine."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": _device(),
+        "cores": granted_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "packages": {name: metadata.version(name) for name in packages},
     }

@@ -21,9 +21,10 @@ from typing import Any, TypedDict
 
 import psutil
 
+from effnotes.claims import CLAIM_MIME
 from effnotes.runner import environment, keys
+from effnotes.tables import TABLE_MIME
 
-CLAIM_MIME_TYPE = "application/vnd.effnotes.claim+json"
 ProgressCallback = Callable[[int, int], None]  # number of cells done, number of cells
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -96,6 +97,8 @@ def execute_chapter(
         executed, error, peak = _run_notebook(notebook, source, task, private, progress, gpu, abandoned)
     if keys.library_digest() != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
+    tables, repeated = _tables(executed, source)
+    error = error or repeated
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
         "chapter": task["chapter"],
@@ -116,6 +119,7 @@ def execute_chapter(
             if cell.cell_type == "code"
         ],
         "claims": _claims(executed),
+        "tables": tables,
         "error": error,
     }
     for cell in executed.cells:
@@ -391,12 +395,37 @@ def _take_environment(notebook: Any) -> dict[str, Any] | None:
 
 def _claims(notebook: Any) -> list[dict[str, Any]]:
     return [
-        output["data"][CLAIM_MIME_TYPE]
+        output["data"][CLAIM_MIME]
         for cell in notebook.cells
         if cell.cell_type == "code"
         for output in cell.outputs
-        if CLAIM_MIME_TYPE in output.get("data", {})
+        if CLAIM_MIME in output.get("data", {})
     ]
+
+
+def _tables(notebook: Any, source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the tables that the notebook keeps, by name, and the error where a name is used a second time.
+
+    Args:
+        notebook: the executed notebook.
+        source: the chapter's source.
+    """
+    own = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_added(cell)]
+    tables: dict[str, Any] = {}
+    for number, cell in enumerate(own, start=1):
+        for payload in (output["data"][TABLE_MIME] for output in cell.outputs if TABLE_MIME in output.get("data", {})):
+            name = payload["name"]
+            if name in tables:
+                return tables, {
+                    "name": "TableError",
+                    "message": f"the table '{name}' is kept a second time; keep a table once, under a name of its own",
+                    "cell": number,
+                    "cells": len(own),
+                    "line": _first_line(source, [each.source for each in own[:number]]),
+                    "source": None,
+                }
+            tables[name] = {"columns": payload["columns"], "data": payload["data"]}
+    return tables, None
 
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:

@@ -1,75 +1,209 @@
-"""Records of the full profile that are kept in the repository: numbers only, and refused when they no longer fit the chapter."""
+"""Records that are kept in the repository: numbers only, and refused when they no longer fit their chapter.
+
+``data/records/<chapter>/full.json`` is the record of the full profile as it stands, for the scoreboard. Beside it lie named records
+of runs with other parameters, ``<name>.json``, for pages that are drawn from them: such a run may need data or a machine that
+readers lack. `effnotes.kept` reads both, without the runner.
+"""
 
 import hashlib
 import json
+import math
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import resolve
-from effnotes.runner.project import Chapter, Project
+from effnotes.runner.parameters import parse_value, resolve
+from effnotes.runner.project import PROFILES, Chapter, Project
 from effnotes.runner.records import write_atomically
 
 KEPT_PROFILE = "full"
 
+_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _KEPT_FIELDS = (
-    *("format", "chapter", "profile", "parameters", "seeds", "environment", "commit"),
-    *("started", "duration_s", "peak_memory_bytes", "claims"),
+    *("format", "chapter", "seeds", "environment", "commit"),
+    *("started", "duration_s", "peak_memory_bytes", "claims", "tables"),
 )
 
 
-def kept_path(project: Project, chapter: str) -> Path:
-    """Return where the kept record of `chapter` lies."""
-    return project.root / "data" / "records" / chapter / f"{KEPT_PROFILE}.json"
+def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
+    """Return where the kept record of `chapter` lies: the one called `name`, or that of the full profile."""
+    return project.root / "data" / "records" / chapter / f"{name or KEPT_PROFILE}.json"
 
 
-def keep_command(chapter: str) -> str:
-    """Return the command that makes the kept record of `chapter`."""
-    return f"effnotes run {chapter} --profile {KEPT_PROFILE} --keep"
+def keep_command(
+    chapter: str, name: str | None = None, profile: str = KEPT_PROFILE, overrides: Mapping[str, Any] | None = None
+) -> str:
+    """Return the command that makes the kept record of `chapter`: the one called `name`, or that of the full profile."""
+    words = ["effnotes", "run", chapter]
+    for parameter, value in (overrides or {}).items():
+        words += ["-p", f"{parameter}={shlex.quote(_as_yaml(value))}"]
+    words += ["--profile", profile, *(["--keep-as", name] if name else ["--keep"])]
+    return " ".join(words)
 
 
-def keep(project: Project, chapter: Chapter, record: Mapping[str, Any]) -> Path:
-    """Write the kept record of `chapter` from the record of a run on the full profile."""
-    kept = {name: record[name] for name in _KEPT_FIELDS}
-    kept["command"] = keep_command(chapter.name)
-    kept["made_for"] = _made_for(project, chapter)
-    path = kept_path(project, chapter.name)
-    write_atomically(path, json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+def check_request(project: Project, chapter: str, name: str | None, profile: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse, before anything runs, what cannot be kept.
+
+    Args:
+        project: the checkout.
+        chapter: the chapter to be run.
+        name: of a named record, or None for the record of the full profile.
+        profile: of the run.
+        overrides: values given over the profile's.
+
+    Raises:
+        UsageError: the name is not allowed, the record of the full profile is asked of another run, or the chapter has no claims.
+    """
+    if name is None and (profile != KEPT_PROFILE or overrides):
+        raise UsageError(
+            f"--keep is for the profile '{KEPT_PROFILE}' as it stands: {keep_command(chapter)}, with no -p."
+            " A run with other values gets a name: --keep-as NAME."
+        )
+    if name is not None and (not _NAME.fullmatch(name) or name in PROFILES):
+        raise UsageError(
+            f"--keep-as {name}: a record's name is lower-case words joined by '-' or '_', such as 'cifar10s',"
+            f" and not a profile's ({', '.join(PROFILES)})."
+        )
+    if not project.register(project.chapter(chapter).name):
+        raise UsageError(f"'{chapter}' registers no claims in book/claims.yaml: it measures nothing that could be kept.")
+
+
+def keep(
+    project: Project,
+    chapter: Chapter,
+    record: Mapping[str, Any],
+    *,
+    values: Mapping[str, Any],
+    profile: str = KEPT_PROFILE,
+    name: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a kept record of `chapter` from the record of a run.
+
+    Where a path was given for a parameter, the record has the parameter's name in capitals in its place, and a digest of what lies
+    there.
+
+    Args:
+        project: the checkout.
+        chapter: the chapter that was run.
+        record: of the run.
+        values: every parameter's value in the run.
+        profile: of the run.
+        name: of a named record, or None for the record of the full profile.
+        overrides: values given over the profile's.
+
+    Returns:
+        Where the record was written.
+    """
+    fingerprints = keys.data_fingerprints(values, project.root, content_limit_bytes=math.inf)
+    shown = _without_paths(chapter, overrides or {}, set(fingerprints))
+    kept = {field: record[field] for field in _KEPT_FIELDS}
+    kept["profile"] = profile
+    kept["parameters"] = [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]]
+    kept["overrides"] = shown
+    kept["data"] = {parameter: _digest(fingerprint) for parameter, fingerprint in fingerprints.items()}
+    kept["command"] = keep_command(chapter.name, name, profile, shown)
+    kept["made_for"] = _made_for(project, chapter, profile, shown)
+    path = kept_path(project, chapter.name, name)
+    write_atomically(path, _as_text(kept).encode())
     return path
 
 
 def load_kept(project: Project) -> dict[str, dict[str, Any]]:
-    """Return the kept record of each chapter that has one.
+    """Check all kept records; return that of the full profile of each chapter that has one.
 
     Raises:
         UsageError: a kept record cannot be read, or the chapter's claims or parameters have changed since it was made.
     """
     kept: dict[str, dict[str, Any]] = {}
     for chapter in project.chapters.values():
-        path = kept_path(project, chapter.name)
-        if not path.is_file():
-            continue
-        shown = path.relative_to(project.root).as_posix()
-        remedy = f"Make it again with '{keep_command(chapter.name)}', or remove it."
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            made_for = record["made_for"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{shown} cannot be read ({type(error).__name__}). {remedy}") from None
-        now = _made_for(project, chapter)
-        changed = [name for name in now if made_for.get(name) != now[name]]
-        if changed:
-            raise UsageError(f"{shown} was made with other {' and '.join(changed)} of '{chapter.name}'. {remedy}")
-        kept[chapter.name] = record
+        for path in sorted(kept_path(project, chapter.name).parent.glob("*.json")):
+            record = _load(project, chapter, path)
+            if path == kept_path(project, chapter.name):
+                kept[chapter.name] = record
     return kept
 
 
-def _made_for(project: Project, chapter: Chapter) -> dict[str, str]:
-    """Digest the chapter's claims and its parameters on the full profile, each by itself, so that a message can name it."""
-    layer = project.profile(KEPT_PROFILE).values.get(chapter.name, {})
-    values = resolve(chapter.parameters, [(f"profile '{KEPT_PROFILE}'", layer)], chapter.name)
-    return {
-        name: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        for name, content in (("claims", project.register(chapter.name)), ("parameters", values))
-    }
+def _load(project: Project, chapter: Chapter, path: Path) -> dict[str, Any]:
+    shown = path.relative_to(project.root).as_posix()
+    name = None if path == kept_path(project, chapter.name) else path.stem
+    command = keep_command(chapter.name, name)
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # Records of the full profile have said neither for as long as there were no others.
+        profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
+        command = keep_command(chapter.name, name, profile, overrides)
+        made_for = dict(record["made_for"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{shown} cannot be read ({type(error).__name__}). {_remedy(command)}") from None
+    try:
+        now = _made_for(project, chapter, profile, overrides)
+    except UsageError as error:
+        raise UsageError(f"{shown} was made with other parameters of '{chapter.name}': {error} {_remedy(command)}") from None
+    changed = [part for part in now if made_for.get(part) != now[part]]
+    if changed:
+        raise UsageError(f"{shown} was made with other {' and '.join(changed)} of '{chapter.name}'. {_remedy(command)}")
+    return record
+
+
+def _remedy(command: str) -> str:
+    return f"Make it again with '{command}', or remove it."
+
+
+def _without_paths(chapter: Chapter, overrides: Mapping[str, Any], existing: set[str]) -> dict[str, Any]:
+    """Return `overrides` with the parameter's name in capitals for each path.
+
+    Args:
+        chapter: declares the parameters.
+        overrides: values by name.
+        existing: names of the parameters whose values are paths of something that exists.
+    """
+    shown = dict(overrides)
+    for name, value in overrides.items():
+        if isinstance(value, str) and (name in existing or Path(value).is_absolute()):
+            try:
+                shown[name] = chapter.parameters[name].check(name.upper())
+            except UsageError:  # a choice among words, one of which is the name of a file by chance
+                continue
+    return shown
+
+
+def _made_for(project: Project, chapter: Chapter, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Digest the chapter's claims and its parameters in such a run, each by itself, so that a message can name it."""
+    layer = project.profile(profile).values.get(chapter.name, {})
+    layers = [(f"profile '{profile}'", layer), ("given with -p", overrides)]
+    values = resolve(chapter.parameters, layers, chapter.name)
+    return {"claims": _digest(project.register(chapter.name)), "parameters": _digest(values)}
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _as_yaml(value: Any) -> str:
+    """Write a parameter's value as it would be typed after ``-p name=``."""
+    if isinstance(value, str):
+        try:
+            if parse_value(value, "") == value:
+                return value
+        except UsageError:
+            pass  # it needs quotes
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _as_text(kept: Mapping[str, Any]) -> str:
+    """Write a kept record as JSON with sorted keys, each column of a table on a line of its own."""
+    tables = [
+        f'  {json.dumps(name)}: {{\n   "columns": {json.dumps(table["columns"], ensure_ascii=False)},\n   "data": [\n'
+        + ",\n".join(json.dumps(values, ensure_ascii=False) for values in table["data"])
+        + "\n   ]\n  }"
+        for name, table in sorted(kept["tables"].items())
+    ]
+    rest = {field: value for field, value in kept.items() if field != "tables"}
+    head = json.dumps(rest, indent=1, ensure_ascii=False, sort_keys=True).removesuffix("\n}")
+    body = "{\n" + ",\n".join(tables) + "\n }" if tables else "{}"
+    return f'{head},\n "tables": {body}\n}}\n'

@@ -18,7 +18,7 @@ from typing import Any
 
 from effnotes.runner.project import Chapter
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 
 # Of a cell's tags only these change what is executed; the others say how it is displayed.
 _EXECUTION_TAGS = {"raises-exception", "skip-execution"}
@@ -81,8 +81,16 @@ def computing_packages(chapter: Chapter) -> dict[str, str]:
     return {name: metadata.version(name) for name in sorted(names)}
 
 
-def data_fingerprints(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Return a fingerprint of the file or directory that each text parameter names, where one exists."""
+def data_fingerprints(
+    values: Mapping[str, Any], directory: Path, content_limit_bytes: float = _CONTENT_LIMIT_BYTES
+) -> dict[str, Any]:
+    """Return a fingerprint of the file or directory that each text parameter names, where one exists.
+
+    Args:
+        values: parameters by name; only texts are looked at.
+        directory: the directory that relative paths start from.
+        content_limit_bytes: larger files are told by their size and time of change, in place of their content.
+    """
     fingerprints: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(value, str) or not value:
@@ -92,20 +100,23 @@ def data_fingerprints(values: Mapping[str, Any], directory: Path) -> dict[str, A
             if directory.resolve().is_relative_to(path.resolve()):
                 continue  # "." or "/" is a marker or a separator: what holds the checkout is nobody's data
             if path.is_file():
-                fingerprints[name] = _file_fingerprint(path)
+                fingerprints[name] = _file_fingerprint(path, content_limit_bytes)
             elif path.is_dir():
                 files = sorted(item for item in path.rglob("*") if item.is_file())
-                fingerprints[name] = [[item.relative_to(path).as_posix(), _file_fingerprint(item)] for item in files]
+                fingerprints[name] = [
+                    [item.relative_to(path).as_posix(), _file_fingerprint(item, content_limit_bytes)] for item in files
+                ]
         except (OSError, RuntimeError, ValueError):
             # No path at all, "~name" of no user, or not to be read: the chapter will say what it lacks.
             continue
     return fingerprints
 
 
-def _file_fingerprint(path: Path) -> list[Any]:
+def _file_fingerprint(path: Path, content_limit_bytes: float) -> list[Any]:
     status = path.stat()
-    if status.st_size <= _CONTENT_LIMIT_BYTES:
-        return [status.st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
+    if status.st_size <= content_limit_bytes:
+        with path.open("rb") as file:
+            return [status.st_size, hashlib.file_digest(file, "sha256").hexdigest()]
     return [status.st_size, status.st_mtime_ns]
 
 

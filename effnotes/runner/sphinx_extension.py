@@ -25,6 +25,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
 from effnotes.claims import Claim, Source, format_number, join, units_text
+from effnotes.kept import format_duration, format_memory
 
 _BUILD_FORMAT = 1
 _VERDICTS = ("shown", "contradicted", "not settled")
@@ -192,7 +193,7 @@ class VerdictCount(_BuildDirective):
 
 
 class RunTable(_BuildDirective):
-    """``{run-table}``: which run of each chapter these pages show."""
+    """``{run-table}``: which run of each chapter, and of each page drawn from a kept record, these pages show."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or a note where there is no build."""
@@ -200,7 +201,7 @@ class RunTable(_BuildDirective):
         if build is None:
             return [_not_run_note("The table of runs is filled in when the chapters are run.")]
         header = (
-            "Chapter",
+            "Page",
             "Profile",
             "Status",
             "Started (UTC)",
@@ -214,7 +215,7 @@ class RunTable(_BuildDirective):
         return [self.table("run-table", "The runs that these pages show", header, rows, (18, 8, 9, 14, 9, 10, 12, 10, 10))]
 
     def row(self, chapter: dict[str, Any]) -> list[list[nodes.Node]]:
-        """Return the cells of one chapter."""
+        """Return the cells of one page."""
         name = nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))
         record = chapter["record"]
         if record is None:
@@ -231,24 +232,6 @@ class RunTable(_BuildDirective):
             record["key"][:8],
         ]
         return [[name], *([nodes.paragraph("", text)] for text in texts)]
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration in the two largest units that matter: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def format_memory(size: int | None) -> str:
-    """Write a size in bytes as MiB or GiB; a dash where it is not known."""
-    if size is None:
-        return _NONE
-    mebibytes = size / 2**20
-    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
 
 
 def _measured_claims(build: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -303,7 +286,7 @@ def read_chapter(text: str) -> NotebookNode:
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):
-            placeholder = "*The figure is drawn when the chapter is run.*"
+            placeholder = "*The figure is drawn when the page is run.*"
             cell.outputs = [new_output("display_data", data={"text/markdown": placeholder})]
     return notebook
 
@@ -334,7 +317,7 @@ def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None
     if title is not None:
         title.parent.insert(
             title.parent.index(title) + 1,
-            _not_run_note("This is the source of the chapter, without outputs."),
+            _not_run_note("This is the source of the page, without outputs."),
         )
 
 

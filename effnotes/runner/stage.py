@@ -48,8 +48,8 @@ def stage_book(
                 "name": chapter.name,
                 "title": chapter.title,
                 "page": chapter.page,
-                "record": run.record if run else None,
-                "kept": kept.get(chapter.name),
+                "record": _without_tables(run.record) if run else None,
+                "kept": _without_tables(kept[chapter.name]) if chapter.name in kept else None,
             }
         )
     summary = {"format": 1, "profile": profile, "chapters": listed, "claims": project.register()}
@@ -89,6 +89,11 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         for output in cell.get("outputs", []):
             _drop_object_addresses(output)
     return str(nbformat.writes(notebook)).encode()
+
+
+def _without_tables(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the directives of the pages do not read."""
+    return {field: value for field, value in record.items() if field != "tables"}
 
 
 def _given(chapter: Chapter, run: StoredRun) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from effnotes.claims import load_register
-from effnotes.runner.sphinx_extension import format_duration, format_memory
+from effnotes.kept import format_duration, format_memory
 
 ROOT = Path(__file__).parents[2]
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)

@@ -13,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 
+from effnotes.runner.keys import RECORD_FORMAT
 from effnotes.runner.records import RecordStore
 
 ORPHAN_DEADLINE_S = 60.0
@@ -267,7 +268,7 @@ def test_a_full_disk_leaves_no_torn_record_and_the_next_build_goes_on(book, smal
 def test_a_torn_record_is_never_taken_for_finished(tmp_path, name, damage):
     store = RecordStore(tmp_path)
     notebook = b'{"cells": []}'
-    store.save(notebook, {"format": 1, "chapter": "c", "key": "ab", "status": "finished", "started": "2026"})
+    store.save(notebook, {"format": RECORD_FORMAT, "chapter": "c", "key": "ab", "status": "finished", "started": "2026"})
     assert store.load("c", "ab").finished
     path = tmp_path / "c" / "ab" / name
     if damage == "missing":
@@ -281,7 +282,7 @@ def test_a_torn_record_is_never_taken_for_finished(tmp_path, name, damage):
 def test_a_failed_record_is_replaced(tmp_path):
     store = RecordStore(tmp_path)
     for status in ("failed", "finished"):
-        store.save(b"{}", {"format": 1, "chapter": "c", "key": "ab", "status": status, "started": "2026"})
+        store.save(b"{}", {"format": RECORD_FORMAT, "chapter": "c", "key": "ab", "status": status, "started": "2026"})
     assert store.load("c", "ab").record["status"] == "finished"
     assert store.load("c", "ab").record["notebook_sha256"] == hashlib.sha256(b"{}").hexdigest()
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["ab"]
@@ -376,35 +377,6 @@ def test_a_page_that_warns_fails_the_build_until_it_is_mended(book):
         assert "nowhere" in result.stdout
     index.write_text(good)
     assert book.effnotes("build").returncode == 0
-
-
-KEPT_CHAPTER = """\
-# %% [markdown]
-# # Kept
-
-# %% tags=["parameters"]
-seeds: list[int] = [1, 2]  # seeds
-
-# %%
-print(seeds)
-"""
-
-
-def test_a_kept_record_is_refused_once_the_parameters_have_changed(book):
-    book.add("kept", KEPT_CHAPTER)
-    made = book.effnotes("run", "kept", "--profile", "full", "--keep")
-    assert made.returncode == 0, made.stdout
-    kept = json.loads((book.root / "data" / "records" / "kept" / "full.json").read_text())
-    assert kept["command"] == "effnotes run kept --profile full --keep"
-    assert kept["seeds"] == [1, 2]
-    assert "cells" not in kept
-    assert book.effnotes("build").returncode == 0
-    book.write_profiles("{kept: {seeds: [1, 2, 3]}}", timeout_s=60)
-    refused = book.effnotes("build")
-    assert refused.returncode == 2
-    assert "was made with other parameters of 'kept'. Make it again with 'effnotes run kept --profile full --keep'" in " ".join(
-        refused.stdout.split()
-    )
 
 
 def test_force_runs_again(book):

@@ -1,0 +1,164 @@
+"""Small tables that a chapter keeps with the record of its run, for pages that are drawn where the run cannot be repeated.
+
+A chapter shows what `keep_table` returns. The executed notebook then carries the table as JSON under a MIME type of its own, the
+runner takes it into the run's record, and `read_table` gives it back as a frame. A table is tidy: a row is an observation, a column
+a variable, and nothing is in the index.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MAX_CELLS", "TABLE_MIME", "KeptTable", "TableError", "keep_table", "read_table"]
+
+TABLE_MIME = "application/vnd.effnotes.table+json"
+"""MIME type under which an executed notebook keeps a table."""
+
+MAX_CELLS = 20_000
+"""The largest table that is kept: rows times columns."""
+
+_SIGNIFICANT_DIGITS = 6
+_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+_SCALARS = "text, whole numbers, finite numbers or true and false"
+
+
+class TableError(ValueError):
+    """A frame that cannot be kept, or a table that a record does not have."""
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """A table on its way into the record; shows itself as one line."""
+
+    name: str
+    columns: tuple[str, ...]
+    data: tuple[tuple[Any, ...], ...]  # one tuple a column, of str, int, float, bool or None
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, columns and the values of each column, as plain JSON values."""
+        return {"name": self.name, "columns": list(self.columns), "data": [list(values) for values in self.data]}
+
+    def __str__(self) -> str:
+        return f"Table {self.name}, {self._size()}, kept with the record of this run."
+
+    def _size(self) -> str:
+        rows = len(self.data[0])
+        return f"{rows:,} row{'' if rows == 1 else 's'}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002
+        shown = f"Table <code>{html.escape(self.name)}</code>, {self._size()}, kept with the record of this run."
+        return {"text/plain": str(self), "text/html": f'<p class="effnotes-kept">{shown}</p>', TABLE_MIME: self.to_json()}
+
+
+def keep_table(name: str, frame: pd.DataFrame) -> KeptTable:
+    """Make a table ready to be kept with the record of the run; it is kept once it is shown.
+
+    Args:
+        name: Of the table in the record: lower-case words joined by `-` or `_`. A run keeps one table under a name.
+        frame: Plain columns of text, numbers or booleans, at most `MAX_CELLS` cells. Categories become text, floats are rounded
+            to 6 significant digits, and what is missing (NaN, None, NA) becomes null. The row numbers are not kept.
+
+    Returns:
+        The table, to be the last value of a cell or an argument of `display`.
+
+    Raises:
+        TableError: The name has another form; the frame has no columns, too many cells, a named index or one that is no numbering
+            of rows, column names that are no text or not unique, or values of another kind, also infinite ones.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise TableError(f"a table's name is lower-case words joined by '-' or '_', such as 'averages'; got {name!r}")
+    import pandas as pd
+
+    columns = list(frame.columns)
+    strange = [column for column in columns if not isinstance(column, str) or not column.strip()]
+    if strange or not columns:
+        raise TableError(f"table {name!r}: it needs columns, and their names must be text; got {strange or 'none'}")
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise TableError(f"table {name!r}: column names must be unique; {repeated} come more than once")
+    if any(level is not None for level in frame.index.names) or not pd.api.types.is_integer_dtype(frame.index.dtype):
+        raise TableError(f"table {name!r}: its index ({_index_text(frame.index)}) would be lost; call reset_index() first")
+    if frame.size > MAX_CELLS:
+        raise TableError(
+            f"table {name!r} has {len(frame):,} rows of {len(columns)} columns, {frame.size:,} cells;"
+            f" at most {MAX_CELLS:,} are kept: average first"
+        )
+    return KeptTable(
+        name, tuple(columns), tuple(_plain_column(frame[column], f"table {name!r}, column {column!r}") for column in columns)
+    )
+
+
+def read_table(record: Mapping[str, Any], name: str) -> pd.DataFrame:
+    """Read a table back from a record.
+
+    Args:
+        record: A run's record, or any other mapping whose entry "tables" maps names to "columns" and "data".
+        name: Of the table.
+
+    Returns:
+        The frame with rows numbered from 0; a null is NaN among numbers, and also where a column holds nothing else.
+
+    Raises:
+        TableError: The record has no table of that name; the message names those that it has.
+    """
+    tables = record.get("tables") or {}
+    if name not in tables:
+        matches = difflib.get_close_matches(name, list(tables), n=1, cutoff=0.5)
+        guess = f" Did you mean {matches[0]!r}?" if matches else ""
+        raise TableError(f"the record has no table {name!r}.{guess} It has: {', '.join(tables) or 'no tables'}.")
+    import pandas as pd
+
+    columns = dict(zip(tables[name]["columns"], tables[name]["data"], strict=True))
+    return pd.DataFrame({column: _series(values) for column, values in columns.items()})
+
+
+def _series(values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.Series(values, dtype="float64" if values and all(value is None for value in values) else None)
+
+
+def _plain_column(column: pd.Series[Any], where: str) -> tuple[Any, ...]:
+    """Return the values as plain JSON values of one kind."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object).map(str, na_action="ignore")
+    missing = column.isna().tolist()
+    values = tuple(None if gap else _plain(value, where) for value, gap in zip(column.tolist(), missing, strict=True))
+    # An integer among floats is a number like the others; True among numbers, or a number among texts, is a slip.
+    kinds = {float if isinstance(value, int | float) and not isinstance(value, bool) else type(value) for value in values} - {
+        type(None)
+    }
+    if len(kinds) > 1:
+        names = {bool: "true and false", float: "numbers", str: "text"}
+        raise TableError(f"{where} mixes {' with '.join(sorted(names[kind] for kind in kinds))}; give it values of one kind")
+    return values
+
+
+def _plain(value: object, where: str) -> str | int | float | bool:
+    import numpy as np
+
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+    raise TableError(f"{where} holds {value!r} ({type(value).__name__}); a table that is kept holds {_SCALARS}")
+
+
+def _index_text(index: pd.Index[Any]) -> str:
+    named = [str(name) for name in index.names if name is not None]
+    return ", ".join(named) if named else f"of type {index.dtype}"

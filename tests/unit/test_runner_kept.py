@@ -1,0 +1,270 @@
+"""Records that are kept with the book: what goes in, what is refused, and pages that are drawn from one."""
+
+import json
+import shlex
+
+import pytest
+
+from effnotes.kept import RecordError, read_record
+
+CHAPTER = """\
+# %% [markdown]
+# # Kept
+
+# %%
+from typing import Literal
+
+import pandas as pd
+from IPython.display import display
+
+from effnotes import claims, tables
+
+# %% tags=["parameters"]
+seeds: list[int] = [1, 2]  # seeds
+dataset: Literal["numbers", "letters"] = "numbers"  # what is read
+data_root: str | None = None  # folder of the data
+note: str = ""  # any text
+
+# %%
+display(claims.measure("sum.grows", [1.0, 1.1, 0.9]))
+
+# %%
+frame = pd.DataFrame({"seed": seeds, "half": [seed / 3 for seed in seeds], "where": [f"in {data_root}" for _ in seeds]})
+display(tables.keep_table("halves", frame), tables.keep_table("names", pd.DataFrame({"name": ["a", None]})))
+"""
+
+REPORT = """\
+# %% [markdown]
+# # Report
+
+# %%
+from IPython.display import HTML
+
+from effnotes import claims
+from effnotes.kept import read_record
+
+# %% tags=["parameters"]
+record: str = "data/records/measuring/mine.json"  # the kept record
+
+# %%
+kept = read_record(record)
+print("sum of halves", round(kept.table("halves")["half"].sum(), 3))
+
+# %%
+HTML("".join(claims.card_html(payload) for payload in kept.claims.values()) + kept.provenance_html())
+"""
+
+
+@pytest.fixture
+def measuring(book):
+    """The small book with a chapter that measures a claim, keeps two tables and can read data of the user's."""
+    book.add("measuring", CHAPTER)
+    book.register(chapter="measuring")
+    return book
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "private folder" / "numbers"
+    folder.mkdir(parents=True)
+    (folder / "one.txt").write_text("1")
+    return folder
+
+
+def keep_mine(book, *more: str):
+    return book.effnotes("run", "measuring", "-p", "seeds=[1, 2, 3]", *more, "--profile", "full", "--keep-as", "mine")
+
+
+def kept_text(book, name: str) -> str:
+    return (book.root / "data" / "records" / "measuring" / f"{name}.json").read_text()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_record_of_the_full_profile_is_kept_and_refused_once_the_parameters_have_changed(measuring):
+    made = measuring.effnotes("run", "measuring", "--profile", "full", "--keep")
+    assert made.returncode == 0, made.stdout
+    kept = json.loads(kept_text(measuring, "full"))
+    assert kept["command"] == "effnotes run measuring --profile full --keep"
+    assert kept["seeds"] == [1, 2]
+    assert kept["overrides"] == {}
+    assert kept["data"] == {}
+    assert "cells" not in kept
+    assert measuring.effnotes("build").returncode == 0
+    measuring.write_profiles("{measuring: {seeds: [1, 2, 3]}}", timeout_s=60)
+    refused = measuring.effnotes("build")
+    assert refused.returncode == 2
+    assert (
+        "data/records/measuring/full.json was made with other parameters of 'measuring'."
+        " Make it again with 'effnotes run measuring --profile full --keep'"
+    ) in words(refused.stdout)
+
+
+def test_a_record_of_the_full_profile_from_before_there_were_others_still_counts(measuring):
+    assert measuring.effnotes("run", "measuring", "--profile", "full", "--keep").returncode == 0
+    path = measuring.root / "data" / "records" / "measuring" / "full.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({field: value for field, value in kept.items() if field not in ("tables", "overrides", "data")}))
+    assert measuring.effnotes("claims").returncode == 0
+    assert read_record(path).claims["sum.grows"]["verdict"] == "shown"
+
+
+def test_a_named_record_holds_numbers_and_the_command_but_no_path(measuring, data):
+    made = keep_mine(measuring, "-p", f"data_root={data}", "-p", "note='it is: so'")
+    assert made.returncode == 0, made.stdout
+    assert "kept: data/records/measuring/mine.json" in made.stdout
+    text = kept_text(measuring, "mine")
+    assert str(data.parent) not in text
+    kept = json.loads(text)
+    assert kept["command"] == (
+        "effnotes run measuring -p seeds='[1, 2, 3]' -p data_root=DATA_ROOT -p note='\"it is: so\"' --profile full --keep-as mine"
+    )
+    assert shlex.split(kept["command"])[4] == "seeds=[1, 2, 3]"
+    assert kept["overrides"] == {"seeds": [1, 2, 3], "data_root": "DATA_ROOT", "note": "it is: so"}
+    values = {item["name"]: item["value"] for item in kept["parameters"]}
+    assert values == {"seeds": [1, 2, 3], "dataset": "numbers", "data_root": "DATA_ROOT", "note": "it is: so"}
+    assert kept["profile"] == "full"
+    assert kept["environment"]["cores"] >= 1
+    assert kept["environment"]["memory_bytes"] > 2**20
+    assert {"python", "device", "packages", "threads"} <= set(kept["environment"])
+    assert [claim["id"] for claim in kept["claims"]] == ["sum.grows"]
+    assert kept["tables"]["halves"]["data"][:2] == [[1, 2, 3], [0.333333, 0.666667, 1.0]]
+    assert "\n[0.333333, 0.666667, 1.0],\n" in text
+    assert read_record(measuring.root / "data" / "records" / "measuring" / "mine.json").table("names")["name"].isna().sum() == 1
+
+
+def test_the_digest_of_the_data_follows_their_content_and_not_their_time(measuring, data):
+    def digest() -> str:
+        assert keep_mine(measuring, "-p", f"data_root={data}").returncode == 0
+        return json.loads(kept_text(measuring, "mine"))["data"]["data_root"]
+
+    first = digest()
+    other = data.with_name("copy")
+    other.mkdir()
+    (other / "one.txt").write_text("1")
+    assert keep_mine(measuring, "-p", f"data_root={other}").returncode == 0
+    assert json.loads(kept_text(measuring, "mine"))["data"]["data_root"] == first
+    (data / "one.txt").write_text("2")
+    assert digest() != first
+
+
+def test_a_choice_that_is_also_the_name_of_a_folder_is_no_path(measuring):
+    (measuring.root / "letters").mkdir()
+    assert keep_mine(measuring, "-p", "dataset=letters").returncode == 0
+    assert json.loads(kept_text(measuring, "mine"))["overrides"]["dataset"] == "letters"
+
+
+@pytest.mark.parametrize("command", [("build",), ("claims",)])
+def test_a_named_record_is_refused_once_claims_or_parameters_have_changed(measuring, command):
+    assert keep_mine(measuring).returncode == 0
+    again = "Make it again with 'effnotes run measuring -p seeds='[1, 2, 3]' --profile full --keep-as mine', or remove it."
+    assert measuring.effnotes(*command).returncode == 0
+    measuring.register(chapter="measuring", margin=0.5)
+    refused = measuring.effnotes(*command)
+    assert refused.returncode == 2
+    assert f"data/records/measuring/mine.json was made with other claims of 'measuring'. {again}" in words(refused.stdout)
+    measuring.register(chapter="measuring")
+    measuring.edit("measuring", 'note: str = ""', 'note: str = "new"')
+    refused = measuring.effnotes(*command)
+    assert refused.returncode == 2
+    assert f"mine.json was made with other parameters of 'measuring'. {again}" in words(refused.stdout)
+    measuring.edit("measuring", "seeds: list[int] = [1, 2]", "seeds: list[str] = ['1']")
+    refused = measuring.effnotes(*command)
+    assert refused.returncode == 2
+    assert "mine.json was made with other parameters of 'measuring': chapter 'measuring': parameter 'seeds'" in words(
+        refused.stdout
+    )
+
+
+def test_a_value_that_a_named_record_overrides_may_change_in_the_profile(measuring):
+    assert keep_mine(measuring).returncode == 0
+    measuring.write_profiles("{measuring: {seeds: [4]}}", timeout_s=60)
+    assert measuring.effnotes("claims").returncode == 0
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"made_for": 3}', '{"made_for": {}, "overrides": 3}'])
+def test_a_damaged_record_is_refused(measuring, content):
+    path = measuring.root / "data" / "records" / "measuring" / "mine.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    refused = measuring.effnotes("claims")
+    assert refused.returncode == 2
+    assert "data/records/measuring/mine.json" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert "--keep-as mine" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--keep-as", "Mine"), "a record's name is lower-case words joined by '-' or '_'"),
+        (("--keep-as", "../mine"), "a record's name is lower-case words"),
+        (("--keep-as", "quick"), "and not a profile's (smoke, quick, full, paper)"),
+        (("--keep", "--keep-as", "mine"), "give one of them"),
+        (("--keep", "--profile", "full", "-p", "seeds=[3]"), "A run with other values gets a name: --keep-as NAME."),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_anything_runs(measuring, arguments, said):
+    refused = measuring.effnotes("run", "measuring", *arguments)
+    assert refused.returncode == 2, refused.stdout
+    assert said in words(refused.stdout)
+    assert not (measuring.root / "_build").exists()
+    page = measuring.effnotes("run", "addition", "--keep-as", "mine")
+    assert page.returncode == 2
+    assert "'addition' registers no claims" in page.stdout
+
+
+def test_a_name_that_two_tables_have_fails_the_run_with_its_line(measuring):
+    measuring.edit("measuring", 'tables.keep_table("names"', 'tables.keep_table("halves"')
+    failed = measuring.effnotes("run", "measuring")
+    assert failed.returncode == 1
+    line = measuring.chapters["measuring"].splitlines().index("# %%", 20) + 2
+    assert "the table 'halves' is kept a second time" in failed.stdout
+    assert f"in cell 4 of 4 (book/measuring.py, line {line})" in failed.stdout
+
+
+def test_a_page_is_drawn_from_a_named_record_and_again_from_a_new_one(measuring, data):
+    measuring.add("report", REPORT)
+    missing = measuring.effnotes("run", "report")
+    assert missing.returncode == 1
+    assert (
+        "there is no kept record here. A record is made by 'effnotes run measuring --profile full --keep-as mine'" in missing.stdout
+    )
+    assert keep_mine(measuring, "-p", f"data_root={data}").returncode == 0
+    built = measuring.effnotes("build")
+    assert built.returncode == 0, built.stdout
+    page = (measuring.root / "_build" / "html" / "book" / "report.html").read_text()
+    assert "sum of halves 2.0" in page
+    assert 'class="effnotes-claim effnotes-claim--shown"' in page
+    assert "-p data_root=DATA_ROOT" in page
+    chapter = (measuring.root / "_build" / "html" / "book" / "measuring.html").read_text()
+    assert "<code>halves</code>, 2 rows, kept with the record of this run." in chapter
+    assert "recorded already" in measuring.effnotes("run", "report").stdout
+    (measured,) = json.loads(measuring.effnotes("claims", "--json").stdout)
+    assert measured["profile"] == "quick"  # the chapter's own run: the page measures nothing
+    assert measuring.effnotes("run", "measuring", "-p", "seeds=[5]", "--keep-as", "mine").returncode == 0
+    again = measuring.effnotes("build")
+    assert again.returncode == 0, again.stdout
+    assert "report: running" in again.stdout
+    assert "sum of halves 1.667" in (measuring.root / "_build" / "html" / "book" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no kept record here"),
+        ("{", "cannot be read as JSON"),
+        ("[]", "it lacks chapter"),
+        ("{}", "it lacks chapter"),
+    ],
+)
+def test_a_file_that_is_no_record_says_how_one_is_made(tmp_path, content, said):
+    path = tmp_path / "pruning_bias" / "photographs.json"
+    path.parent.mkdir()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RecordError, match=said) as refusal:
+        read_record(path)
+    assert "'effnotes run pruning_bias --profile full --keep-as photographs'" in str(refusal.value)
