@@ -76,7 +76,7 @@ def answer(*names: str) -> HTML:
 # %% [markdown]
 # ## The data: objects in colour and in grey
 #
-# CIFAR-10 {cite:p}`krizhevsky2009learning` has 60,000 photographs of 32 by 32 pixels, each of one of ten kinds of object: airplanes, birds, cats, ships and so on.
+# CIFAR-10 {cite:p}`krizhevsky2009cifar` has 60,000 photographs of 32 by 32 pixels, each of one of ten kinds of object: airplanes, birds, cats, ships and so on.
 # {cite:t}`wang2020fairness` made a test of bias of it, CIFAR-10S.
 # In training, 95% of the images of five classes (airplane, bird, deer, frog, ship) are turned grey, and 95% of the images of the other five stay in colour.
 # Every test image comes twice, once in colour and once in grey.
@@ -367,7 +367,7 @@ HTML("".join(card_html(claim) for claim in judged))
 print("$ " + kept.command.replace(" -p", " \\\n    -p").replace(" --profile", " \\\n    --profile"))
 
 # %% [markdown]
-# `data/cifar10/CARD.md` describes the data and how their folder is laid out.
+# `data/cifar10/CARD.md` describes the data and how their folder is laid out, and {doc}`how_to_run` says what else can be set.
 # The run replaces the kept record, and the next build draws this page anew.
 #
 # To see this page for a run with other settings, keep that run under another name, and give the page its file:

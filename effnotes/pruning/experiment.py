@@ -14,15 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
 
 from effnotes.datasets import (
     DATASETS,
     AttributeData,
     CelebADataset,
     ClassData,
+    Faces,
     FaceSplits,
     backdoor_data,
     face_data,
@@ -30,13 +36,38 @@ from effnotes.datasets import (
     load_data,
     make_cifar10s,
     make_face_splits,
+    make_faces,
 )
+from effnotes.datasets.attributes import column_of
+from effnotes.datasets.files import limited
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan
 from effnotes.pruning.schedules import PruningPlan
 from effnotes.training import Recipe
 
 BACKDOORS = ("yellow_square", "greyscale")
 """Kinds of spurious features that can be planted."""
+
+_NUM_FACES = {"num_train": 6000, "num_val": 3000, "num_test": 4000}
+_NUM_VAL_CIFAR10S = 5000
+_SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Labels(NamedTuple):
+    """Labels of the training, validation and test images of a seed, without the images.
+
+    Labels are int64 of shape (n, K) in {0, 1}; groups are those of the protected attribute, int64 of shape (n,) in {0, 1}.
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    train_groups: Tensor
+    val_groups: Tensor
+    test_groups: Tensor
+    attribute_names: tuple[str, ...]
+    protected: int | None  # column of the protected attribute; None where it is no label
 
 
 @dataclass(frozen=True)
@@ -55,9 +86,12 @@ class Experiment:
 
     dataset: str = "faces"  # one of effnotes.datasets.DATASETS
     data_root: str = ""  # folder with the data; empty for faces, which are drawn
-    num_train: int = 6000  # training images: so many faces; of real data at most so many
-    num_val: int = 3000  # validation images, alike
-    num_test: int = 4000  # test images, alike; even for cifar10s, whose images come in colour and in grey
+    # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
+    # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    num_shared: int = 0  # faces: so many more for testing, the same for all seeds; real test images are the same anyway
     label_noise: float = 0.0  # faces: share of labels flipped in training, validation and test alike, in [0, 0.5)
     image_size: int = 32  # height and width in pixels
     stream: bool = False  # celeba: decode images when they are needed and prepare them as published (`celeba_transforms`)
@@ -87,8 +121,10 @@ class Experiment:
         if self.label_noise and self.dataset != "faces":
             raise ValueError(f"label_noise={self.label_noise}: labels are flipped in drawn faces only, not in {self.dataset}")
         for name in ("num_train", "num_val", "num_test", "epochs"):
-            if getattr(self, name) < 2:
+            if getattr(self, name) is not None and getattr(self, name) < 2:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 2")
+        if self.num_shared < 0:
+            raise ValueError(f"num_shared={self.num_shared}: must be 0 or more")
         if not 0 <= self.prune_start < self.prune_end <= self.epochs:
             raise ValueError(
                 f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs 0 <= prune_start < prune_end <= epochs"
@@ -175,6 +211,71 @@ class Experiment:
             raise ValueError(f"dataset={self.dataset!r}: only drawn faces have known evidence; use data(seed)")
         return _faces(self._selection, seed)
 
+    def shared_faces(self) -> Faces:
+        """Draw the test faces that are the same for all seeds, on which models of different seeds can be compared.
+
+        Raises:
+            ValueError: the data are no faces, or `num_shared` is 0.
+        """
+        if self.dataset != "faces" or not self.num_shared:
+            raise ValueError(
+                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if asked for"
+            )
+        return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
+
+    def labels(self, seed: int, protected: str | None = None) -> Labels:
+        """Give the labels of a seed's images and their groups; images that are decoded as they are needed are not read.
+
+        Args:
+            seed: of the data.
+            protected: name of the protected attribute, one of the label columns; None for the data's own: "Round" of faces, grey
+                of cifar10s (which is no label), "Male" of celeba, "water" of awa2, the place of waterbirds (no label either).
+
+        Raises:
+            DataError: something on disk is missing or malformed.
+            ValueError: there is no such attribute; the message names those that exist.
+        """
+        if self.stream:
+            datasets = [self._streamed(split) for split in ("train", "val", "test")]
+            names = datasets[0][0].attribute_names
+            train, val, test = (dataset.labels[rows] for dataset, rows in datasets)
+            protected = protected or "Male"
+        else:
+            data = self.data(seed)
+            names = data.attribute_names
+            train, val, test = data.train.labels, data.val.labels, data.test.labels
+            if protected is None:
+                groups = [data.groups_of(split) for split in (data.train, data.val, data.test)]
+                of_train, of_val, of_test = (of_split for of_split in groups if of_split is not None)
+                return Labels(train, val, test, of_train, of_val, of_test, names, data.protected)
+        column = column_of(protected, names, "attribute to protect")
+        return Labels(train, val, test, train[:, column], val[:, column], test[:, column], names, column)
+
+    def images(self, split: SplitName | Literal["shared"], rows: Sequence[int], seed: int) -> Tensor:
+        """Give some images to look at.
+
+        Args:
+            split: "train", "val" or "test" of the seed, or "shared": those that are the same for all seeds.
+            rows: which ones, from 0.
+            seed: of the data.
+
+        Returns:
+            uint8, RGB, shape (len(rows), 3, S, S), with S = `image_size`; for `stream` the middle square at 96 pixels.
+        """
+        if self.dataset == "faces" and split == "shared":
+            return self.shared_faces().images[list(rows)]
+        name: SplitName = "test" if split == "shared" else split
+        if not self.stream:
+            return getattr(self.data(seed), name).images[list(rows)]  # type: ignore[no-any-return]
+        dataset, chosen = self._streamed(name)
+        square = v2.Compose([v2.Resize(96), v2.CenterCrop(96)])
+        pictures = Subset(dataset, [int(chosen[row]) for row in rows])
+        return torch.stack([transforms.pil_to_tensor(square(pictures[place][0])) for place in range(len(rows))])
+
+    def _streamed(self, split: SplitName) -> tuple[CelebADataset, Tensor]:
+        dataset = CelebADataset(self.data_root, split, lambda image: image)
+        return dataset, torch.from_numpy(limited(len(dataset), getattr(self, f"num_{split}"), split))
+
     @property
     def _selection(self) -> "_Selection":
         return _Selection(*(getattr(self, name) for name in _Selection._fields))
@@ -185,9 +286,9 @@ class _Selection(NamedTuple):
 
     dataset: str
     data_root: str
-    num_train: int
-    num_val: int
-    num_test: int
+    num_train: int | None
+    num_val: int | None
+    num_test: int | None
     label_noise: float
     image_size: int
 
@@ -336,10 +437,14 @@ def fingerprint(root: str) -> str:
 def _data(settings: _Selection, seed: int, _fingerprint: str) -> AttributeData:
     if settings.dataset == "faces":
         return face_data(_faces(settings, seed))
-    if settings.dataset == "cifar10s" and settings.image_size == 32 and settings.num_test % 2 == 0:
+    if settings.dataset == "cifar10s" and settings.image_size == 32 and (settings.num_test or 0) % 2 == 0:
         # The images are decoded once for all seeds, which differ in the split and in which of them are grey.
-        images = _cifar10(settings.data_root, settings.num_train + settings.num_val, settings.num_test // 2, _fingerprint)
-        return make_cifar10s(images, seed=seed, num_val=settings.num_val)
+        num_val = settings.num_val or _NUM_VAL_CIFAR10S
+        num_train = None if settings.num_train is None else settings.num_train + num_val
+        images = _cifar10(
+            settings.data_root, num_train, None if settings.num_test is None else settings.num_test // 2, _fingerprint
+        )
+        return make_cifar10s(images, seed=seed, num_val=num_val)
     return load_data(
         settings.dataset,
         settings.data_root,
@@ -352,16 +457,15 @@ def _data(settings: _Selection, seed: int, _fingerprint: str) -> AttributeData:
 
 
 @lru_cache(maxsize=1)
-def _cifar10(root: str, num_train: int, num_test: int, _fingerprint: str) -> ClassData:
-    return load_cifar10(root, limit={"train": num_train, "test": num_test})
+def _cifar10(root: str, num_train: int | None, num_test: int | None, _fingerprint: str) -> ClassData:
+    limit = {"train": num_train, "test": num_test}
+    return load_cifar10(root, limit={split: most for split, most in limit.items() if most is not None})
 
 
 @lru_cache(maxsize=2)
 def _faces(settings: _Selection, seed: int) -> FaceSplits:
     return make_face_splits(
-        settings.num_train,
-        settings.num_val,
-        settings.num_test,
+        *(getattr(settings, name) or default for name, default in _NUM_FACES.items()),
         seed=seed,
         image_size=settings.image_size,
         label_noise=settings.label_noise,

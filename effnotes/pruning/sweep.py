@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from effnotes.processes import granted_cores
 from effnotes.pruning.cost import model_cost
 from effnotes.pruning.experiment import (
     Experiment,
+    SplitName,
     Training,
     check_attribute,
     child_seed,
@@ -39,6 +40,7 @@ class SparseRun:
     sparsity: float  # asked for, as a share of the prunable weights
     test_logits: NDArray[np.float32]  # (num_test, K)
     val_logits: NDArray[np.float32]  # (num_val, K)
+    shared_logits: NDArray[np.float32]  # (m, K), on images that are the same for all seeds; `test_logits` where the data are real
     effective_sparsity: float  # share of zeros among the prunable weights, counted in the trained network
     remaining_weights: int  # prunable weights that are not zero
     dense_bytes: int  # size of the stored weights, zeros written out
@@ -196,8 +198,10 @@ def train_classifiers(
         elif plan is not None:
             prune_(own, plan)
         cost = model_cost(own, settings.image_size)
+        test_logits = predict_logits(own, data.test, loader_workers=loaders).numpy()
         values: JobResult = {
-            "test_logits": predict_logits(own, data.test, loader_workers=loaders).numpy(),
+            "test_logits": test_logits,
+            "shared_logits": test_logits if data.shared is None else predict_logits(own, data.shared).numpy(),
             "val_logits": predict_logits(own, data.val, loader_workers=loaders).numpy(),
             "effective_sparsity": cost.effective_sparsity,
             "remaining_weights": cost.remaining_weights,
@@ -219,6 +223,7 @@ class _Material:
     train_labels: Tensor | None
     val: Tensor | Dataset[Any]
     test: Tensor | Dataset[Any]
+    shared: Tensor | None  # the same for all seeds; None where `test` is
     outputs: int
     stamped: dict[str, NDArray[np.bool_]]
 
@@ -230,25 +235,28 @@ def _in_memory(training: Training) -> _Material:
         for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
             assert split.groups is not None
             stamped[f"{name}_stamped"] = split.groups.numpy().astype(np.bool_)
-    return _Material(data.train.images, data.train.labels, data.val.images, data.test.images, len(data.attribute_names), stamped)
+    settings = training.experiment
+    shared = settings.shared_faces().images if settings.dataset == "faces" and settings.num_shared else None
+    train, val, test = data.train, data.val, data.test
+    return _Material(train.images, train.labels, val.images, test.images, shared, len(data.attribute_names), stamped)
 
 
 def _streamed(training: Training) -> _Material:
     experiment = training.experiment
 
-    def split(name: Literal["train", "val", "test"], limit: int) -> "_Some":
+    def split(name: SplitName, limit: int | None) -> "_Some":
         transform = celeba_transforms(train=name == "train", image_size=experiment.image_size)
         return _Some(CelebADataset(experiment.data_root, name, transform), limit, training.attribute)
 
     train_split = split("train", experiment.num_train)
     outputs = train_split[0][1].numel()
-    return _Material(train_split, None, split("val", experiment.num_val), split("test", experiment.num_test), outputs, {})
+    return _Material(train_split, None, split("val", experiment.num_val), split("test", experiment.num_test), None, outputs, {})
 
 
 class _Some(Dataset[tuple[Any, Tensor]]):
-    """At most `limit` images of a split, the same as `load_celeba` takes, with all labels or one."""
+    """At most `limit` images of a split (None: all), the same as `load_celeba` takes, with all labels or one."""
 
-    def __init__(self, dataset: CelebADataset, limit: int, attribute: str | None) -> None:
+    def __init__(self, dataset: CelebADataset, limit: int | None, attribute: str | None) -> None:
         self.dataset, self.rows = dataset, limited(len(dataset), limit, "split")
         names = list(dataset.attribute_names)
         self.columns = list(range(len(names))) if attribute is None else [names.index(attribute)]

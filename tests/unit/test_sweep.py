@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from effnotes.datasets import load_celeba, make_face_splits
+from effnotes.datasets import load_celeba, load_cifar10, make_face_splits
 from effnotes.models import build_model
 from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
 from effnotes.pruning.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
@@ -208,6 +208,52 @@ def test_a_seed_recolours_cifar10s_and_leaves_celeba_as_it_is():
     assert len(celeba.data(1).train.images) == 20
 
 
+def test_sizes_that_are_left_out_are_those_of_the_data():
+    default = Experiment().data(1)
+    assert [len(split) for split in (default.train, default.val, default.test)] == [6000, 3000, 4000]
+    cifar = Experiment(dataset="cifar10s", data_root=str(FIXTURES / "cifar10"), num_val=10).data(1)
+    assert len(cifar.val) == 10
+    assert len(cifar.test) == 2 * len(load_cifar10(FIXTURES / "cifar10").splits["test"])
+
+
+def test_shared_faces_are_the_same_for_all_seeds_and_nobodys_own():
+    sharing = dataclasses.replace(SMALL, num_shared=30)
+    result = in_process(sharing, [0.0, 0.5])
+    assert result["0/shared_logits"].shape == result["1/shared_logits"].shape == (30, 12)
+    own = in_process(SMALL, [0.0])
+    assert np.array_equal(own["0/shared_logits"], own["0/test_logits"])
+    shared = sharing.shared_faces()
+    assert torch.equal(sharing.images("shared", [3, 5], seed=1), shared.images[[3, 5]])
+    assert not any(torch.equal(shared.images[0], image) for image in sharing.data(1).train.images)
+    with pytest.raises(ValueError, match="num_shared=0"):
+        SMALL.shared_faces()
+
+
+def test_labels_come_with_the_groups_of_any_attribute_streamed_or_not():
+    faces = SMALL.labels(1)
+    assert faces.protected == 0
+    assert torch.equal(faces.test_groups, SMALL.data(1).test.labels[:, 0])
+    assert SMALL.labels(1, "Hat").protected == faces.attribute_names.index("Hat")
+    with pytest.raises(ValueError, match="attribute to protect 'Beard'"):
+        SMALL.labels(1, "Beard")
+    cifar = Experiment(dataset="cifar10s", data_root=str(FIXTURES / "cifar10"), num_val=10).labels(1)
+    assert cifar.protected is None
+    assert cifar.test_groups.float().mean() == 0.5
+
+    held = Experiment(dataset="celeba", data_root=str(FIXTURES / "celeba"), num_train=20)
+    streamed = dataclasses.replace(held, stream=True)
+    for protected in (None, "Young"):
+        one, other = held.labels(1, protected), streamed.labels(1, protected)
+        assert len(other.train) == 20
+        assert one.attribute_names == other.attribute_names
+        assert one.protected == other.protected
+        for first, second in zip(one[:6], other[:6], strict=True):
+            assert torch.equal(first, second)
+    assert streamed.images("train", [0, 7], seed=1).shape == (2, 3, 96, 96)
+    assert held.images("shared", [0, 2], seed=1).shape == (2, 3, 32, 32)
+    assert torch.equal(held.images("shared", [2], seed=1)[0], held.data(1).test.images[2])
+
+
 def test_a_single_label_keeps_the_groups():
     training = Training(SMALL, 1, 0.0, attribute="Oval")
     data, whole = training_data(training), SMALL.data(1)
@@ -259,6 +305,7 @@ def test_other_methods_reach_the_sparsity(method):
         ({"stream": True}, "only celeba"),
         ({"dataset": "celeba", "data_root": "x", "label_noise": 0.1}, "drawn faces only"),
         ({"num_train": 1}, "num_train=1"),
+        ({"num_shared": -1}, "num_shared=-1"),
         ({"epochs": 2}, "prune_end=3"),
         ({"method": "magic"}, "method='magic'"),
         ({"method": "gmp_post", "parent_epochs": 3}, "parent_epochs=3"),
