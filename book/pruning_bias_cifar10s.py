@@ -208,7 +208,7 @@ margin = kept.claims["bias.ba-grows"]["margin"]
 reach = np.abs(growth[["low", "high"]].to_numpy().T - growth["estimate"].to_numpy())
 ax.axhspan(-margin, margin, color="#e3eef7")
 ax.errorbar(np.arange(len(growth)), growth["estimate"], yerr=reach, fmt="o", capsize=4)
-for level, name in ((moderate, "moderate"), (high, "high")):
+for level, name in {moderate: "moderate", high: "high" if high != moderate else "moderate and high"}.items():
     ax.axvline(sparse_levels.index(level), linestyle=":", **line)
     place = {"xytext": (-3, -9), "textcoords": "offset points", "ha": "right", "fontsize": 8.5}
     ax.annotate(name, (sparse_levels.index(level), 1), xycoords=("data", "axes fraction"), **place)
@@ -237,19 +237,19 @@ answer("ba-follows-uncertainty", "ba-follows-interdependence")
 # %% [markdown]
 # ## Exemplars: on which photographs do pruned models change their mind?
 #
-# A {term}`compression-identified exemplar` is a decision on which the majority of the pruned models differs from the majority of the dense ones {cite:p}`hooker2019forget`.
-# Two groups of dense models differ a little as well; that *noise floor* is the dashed line on the left of {numref}`fig-cifar10s-exemplars`.
-# On the right: were the dense models unsure of these decisions already, more than of others, and do the changes go from yes to no?
+# A *changed decision* is one class of one image on which a sparse model and a dense one disagree; {cite:t}`hooker2019forget` call such images {term}`compression-identified exemplars <compression-identified exemplar>`.
+# Two dense models of different seeds disagree as well; that noise floor is the dashed line on the left of {numref}`fig-cifar10s-exemplars`.
+# On the right: was the dense twin unsure of the changed decisions already, more than of all decisions, and did they go from yes to no?
 
-# %% mystnb={"figure": {"caption": "Left: share of decisions that are exemplars; dashed, the noise floor. Right: share of the exemplars of which the dense models were uncertain, beside that share of all decisions, and share of the exemplars that turned from yes to no; dotted, one half.", "name": "fig-cifar10s-exemplars"}, "image": {"alt": "Two panels against sparsity. Left, the share of exemplars with a dashed line for the noise floor. Right, three lines: exemplars that were uncertain before, all decisions that were, and exemplars that turned from yes to no, with a dotted line at one half."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Left: share of decisions that a sparse and a dense model of different seeds take differently; dashed, two dense models. Right: share of the changed decisions of which the dense twin was uncertain, beside that share of all decisions, and share of them that went from yes to no; dotted, one half.", "name": "fig-cifar10s-exemplars"}, "image": {"alt": "Two panels against sparsity. Left, the share of changed decisions with a dashed line for the noise floor. Right, three lines: changed decisions that were uncertain before, all decisions that were, and changed decisions that went from yes to no, with a dotted line at one half."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
 positions, pruned = np.arange(len(exemplars)), exemplars["sparsity"].to_list()
 axes[0].plot(positions, exemplars["rate"], "o-")
 axes[0].plot(positions, exemplars["noise_floor"], linestyle="--", **line)
-axes[0].set(ylabel="exemplars (share of decisions)", ylim=(0, None))
-axes[1].plot(positions, exemplars["dense_uncertain"], "o-", label="exemplars: uncertain before")
-axes[1].plot(positions, exemplars["base_dense_uncertain"], "s--", color="#555555", label="all decisions: uncertain before")
-axes[1].plot(positions, exemplars["positive_to_negative"], "^-", color=figures.PALETTE[1], label="exemplars: from yes to no")
+axes[0].set(ylabel="changed decisions (share of all)", ylim=(0, None))
+axes[1].plot(positions, exemplars["dense_uncertain"], "o-", label="changed: uncertain before")
+axes[1].plot(positions, exemplars["base_dense_uncertain"], "s--", color="#555555", label="all: uncertain before")
+axes[1].plot(positions, exemplars["positive_to_negative"], "^-", color=figures.PALETTE[1], label="changed: from yes to no")
 axes[1].axhline(0.5, linestyle=":", **line)
 axes[1].set(ylabel="share", ylim=(0, 1))
 for ax in axes:
@@ -262,7 +262,7 @@ answer("changes-were-uncertain", "changes-turn-negative")
 # %% [markdown]
 # ## What can be done?
 #
-# Three remedies are tried, as in the chapter: to find out beforehand which classes to distrust, to calibrate, and to override.
+# Three things are tried, as in the chapter: to tell beforehand which classes to distrust, to calibrate, and to override.
 #
 # *Beforehand* means from the dense model alone.
 # The criterion of {numref}`fig-cifar10s-criteria` is its uncertainty about a class, and that times the correlation $|\phi|$ of class and colour in training.
@@ -283,11 +283,14 @@ _ = axes[0].set_ylabel("growth of bias amplification")
 # %% [markdown]
 # To *calibrate* is to move the threshold of each output until, on validation images, the model says yes as often as yes is true.
 
-# %% mystnb={"figure": {"caption": "Bias amplification at the threshold one half and at calibrated thresholds, mean over the classes. Dots are seeds.", "name": "fig-cifar10s-calibration"}, "image": {"alt": "Two lines of bias amplification against sparsity with one dot a seed, one at the usual threshold and one at calibrated thresholds, with a dashed line at zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bias amplification at the threshold one half and at calibrated thresholds, mean over seeds and over the classes for which both are defined at every sparsity.", "name": "fig-cifar10s-calibration"}, "image": {"alt": "Two lines of bias amplification against sparsity, one at the usual threshold and one at calibrated thresholds, with a dashed line at zero."}} tags=["hide-input"]
 fig, ax = plt.subplots()
-plot("bias_amplification", ax, label="threshold one half")
-plot("bias_amplification_calibrated", ax, label="calibrated thresholds", colour=figures.PALETTE[1], linestyle="-.")
+both = wide[["bias_amplification", "bias_amplification_calibrated"]].dropna().mean().unstack(level=0)
+ax.plot(np.arange(len(both)), both["bias_amplification"], "o-", label="threshold one half")
+ax.plot(np.arange(len(both)), both["bias_amplification_calibrated"], "D-.", label="calibrated thresholds")
 ax.axhline(0, linestyle="--", **line)
+ax.set_xticks(np.arange(len(both)))
+figures.label_levels(ax, levels, weights_left)
 ax.set_ylabel("bias amplification")
 _ = ax.legend()
 
@@ -297,7 +300,7 @@ _ = ax.legend()
 # Two controls replace as many decisions: at random, and where the pruned model itself is least sure.
 
 # %% mystnb={"figure": {"caption": "Bias amplification (left) and accuracy (right) at the high sparsity, mean over classes and seeds: without and with override, at the usual and at calibrated thresholds. In brackets, where decisions are replaced.", "name": "fig-cifar10s-overrides"}, "image": {"alt": "Two dot plots with a row for each kind of override and two dots a row, for usual and calibrated thresholds: bias amplification on the left, accuracy on the right."}} tags=["hide-input"]
-overrides = kept.table("overrides")
+overrides = kept.table("overrides").sort_values("override", key=lambda how: how != "none", kind="stable")
 overrides["row"] = [
     "no override" if how == "none" else f"{'true label' if how == 'label' else how} ({where})"
     for how, where in zip(overrides["override"], overrides["selection"], strict=True)
