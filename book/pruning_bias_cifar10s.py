@@ -87,7 +87,7 @@ def answer(*names: str) -> HTML:
 #
 # In the test images each class is half grey and half in colour.
 # So {term}`bias amplification` has a simple reading here: of the images of which the model says that they show the class, it is the share that look as most training images of the class did, minus one half.
-# It is 0 for a model that ignores colour, and one half for a model that, say, finds ships in grey images only.
+# It is 0 for a model that ignores colour, and one half, its ceiling, for a model that, say, finds ships in grey images only.
 #
 # ## The run
 
@@ -185,13 +185,15 @@ answer("interdependence-grows")
 # ## Bias amplification: does colour decide?
 #
 # Above the dashed line of {numref}`fig-cifar10s-ba`, a class is found too often in images of the kind that it mostly had in training.
+# At the dotted line, the ceiling, it is found in images of that kind only.
 
-# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed). At the dashed line, colour does not decide.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero. Every class is named at the right end."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed). At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Every class is named at the right end."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 4.2))
 by_level = classes.pivot(index="sparsity", columns="attribute", values="bias_amplification")
 ax.plot(np.arange(len(by_level)), by_level.to_numpy(), color="#999999", linewidth=1)
 plot("bias_amplification", ax, label="mean of the classes")
 ax.axhline(0, linestyle="--", **line)
+ax.axhline(0.5, linestyle=":", **line)
 figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1])
 ax.set_ylabel("bias amplification (difference of shares)")
 _ = ax.legend()
@@ -220,6 +222,9 @@ _ = ax.set_ylabel("growth of bias amplification")
 answer("ba-flat", "ba-grows")
 
 # %% [markdown]
+# A class whose dense model leans on colour already is closer to the ceiling and has less room to grow.
+# That works against every criterion of growth below: the harder a class, the more the *dense* model leans on colour, and the less is left for pruning to add.
+#
 # Does bias grow in those classes in which doubt, or the dependence on the other outputs, grows?
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against growth of uncertainty (left) and of interdependence (right). One point a class, mean over seeds.", "name": "fig-cifar10s-link"}, "image": {"alt": "Two scatter plots with ten named points each: growth of bias amplification against growth of uncertainty, and against growth of interdependence."}} tags=["hide-input"]
@@ -350,13 +355,19 @@ HTML("".join(card_html(claim) for claim in judged))
 # - **The bias is of another kind.**
 #   A drawn face's attributes really are more frequent on one side of `Round`, and an undecided model does well to lean on it.
 #   Here the hint is worthless in the test images, where both kinds are equally frequent: leaning on it gains nothing.
+# - **There is a ceiling, and it is near.**
+#   Bias amplification cannot exceed one half here, and dense networks may have much of that already, because a class is learned from few images of the other kind.
+#   Growth then says as much about the room that was left as about pruning.
+# - **Mean accuracy is a blunt measure.**
+#   With nine answers in ten being no, a model that hardly finds its class any more is still right nearly as often as the majority answer; compare the two lines of {numref}`fig-cifar10s-accuracy` before reading "a few points" as little.
+#   The rule that finds the high sparsity looks at this accuracy, too.
 # - **The attributes exclude one another.**
 #   The ten classes are ten answers to one question, so their interdependence is there by construction, and the verdicts that rest on it say less.
 # - **The photographs are the same for every seed.**
 #   A seed draws which of them are for validation, which are turned grey, and the initial weights; for drawn faces it draws the faces too.
 #   The intervals here say what another seed would bring, not what other photographs would.
 # - **The classes are ten, and all skewed alike.**
-#   That leaves little to tell one class from another by, and rank correlations over ten classes are coarse.
+#   So the correlation with the protected attribute cannot tell one class from another, and rank correlations over ten classes are coarse.
 # - **A label may be wrong, and some test images nearly repeat a training image**; neither happens in drawn faces.
 #
 # Where the two disagree, neither is the mistake of the other: a verdict is about a setting.
