@@ -1101,6 +1101,9 @@ print(
 # With three seeds a 95% interval reaches 4.3 standard errors to either side, so a mean beyond the margin may still be *not settled*, and a single unusual seed can do that: look at the dots in the figures.
 # The kept record on the {doc}`scoreboard` comes from more seeds.
 #
+# The verdicts are about these networks and these drawn faces.
+# On photographs with a planted bias, several come out the other way: {doc}`pruning_bias_cifar10s` has them side by side with the reasons.
+#
 # Six more things limit what these verdicts say.
 # The default network is about 140 times smaller than the published one, so "90%" leaves it far fewer weights; and "less than a tenth left" is judged at its boundary.
 # The attributes are the same for every seed: intervals over seeds say what another seed would bring, not what another attribute would; those of the three rank correlations run over the attributes, of which there are few.
@@ -1389,6 +1392,7 @@ audit.figure()
 # - Where the image says too little, the most accurate answer is itself biased; where the truth is known, measure how far a model lies above that.
 # - The dense model's doubt is a guide to what pruning will change; how good a guide, and what acting on it is worth, shows only beside a control.
 # - A level of sparsity chosen by its bias chooses the verdict: fix it by a rule that does not look at bias, and show the other levels.
+# - A finding is about a setting: the same claims, judged on photographs, give other verdicts.
 # - "No difference" is a claim with a margin, and needs an equivalence test.
 # - A sparsity is a share of the prunable weights; it is neither a size nor a speed.
 #

@@ -239,6 +239,7 @@ fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
 for ax, metric in zip(axes, ["uncertainty", "interdependence"], strict=True):
     moved = pd.DataFrame({name: wide[name][high] - wide[name][0.0] for name in (metric, "bias_amplification")})
     figures.name_points(ax, moved)
+    ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel(f"growth of {metric}")
 _ = axes[0].set_ylabel("growth of bias amplification")
 
