@@ -705,7 +705,7 @@ for ax, (measure, title) in zip(axes, measures.items(), strict=True):
     ax.set_xlabel("sparsity (%)")
     ax.set_ylim(0, None if measure == "rate" else 1)
 axes[1].axhline(changed["base_dense_uncertain"].mean(), linestyle=":", **line)
-axes[2].axhline(0.5, linestyle=":", **line)
+_ = axes[2].axhline(0.5, linestyle=":", **line)
 
 # %% [markdown]
 # "Uncertain before" far above the dotted base rate means that the dense model could have named many of the candidates for change.

@@ -65,7 +65,7 @@ def test_names_at_line_ends_do_not_overlap_and_point_to_their_ends():
 def test_names_of_lines_that_crowd_at_the_top_stay_inside_the_axis():
     _, ax = plt.subplots()
     ax.set_ylim(0, 1)
-    figures.name_line_ends(ax, 2, pd.Series({name: 0.99 for name in "abcdef"} | {"low": 0.1}))
+    figures.name_line_ends(ax, 2, pd.Series(dict.fromkeys("abcdef", 0.99) | {"low": 0.1}))
     heights = {text.get_text(): text.xyann[1] for text in ax.texts}
     assert max(heights.values()) <= 1
     assert min(np.diff(sorted(heights.values()))) >= 0.0379
