@@ -211,7 +211,9 @@ if not skewed:
 if following_up:
     # Refused here if need be, and not after the first networks have been trained.
     trainings(second_experiment, sparsities=[0.0], seeds=seeds)
-    trainings(planted_experiment, sparsities=[0.0], seeds=seeds, attributes=skewed[:1], backdoor="yellow_square")
+    planting = not stream  # a feature is planted in images that are held in memory
+    if planting:
+        trainings(planted_experiment, sparsities=[0.0], seeds=seeds, attributes=skewed[:1], backdoor="yellow_square")
 separability = {each.name: f"{each.separability:.1f}" for each in ATTRIBUTES} if dataset == "faces" else {}
 pd.DataFrame(
     {
@@ -903,7 +905,9 @@ if following_up and subtle != easy:
                 seeds=seeds,
                 attributes=[subtle, easy],
                 backdoor="yellow_square",
-            ),
+            )
+            if planting
+            else [],
             "second": trainings(second_experiment, sparsities=[0.0, matched], seeds=seeds),
             **{method: trainings(each, sparsities=[high_sparsity], seeds=seeds) for method, each in by_method.items()},
         }
@@ -942,7 +946,7 @@ def planted_bias(run) -> float:
     return float(metrics.planted_bias_amplification(predicted, true, run.test_stamped).values[0])
 
 
-# %% mystnb={"figure": {"caption": "Bias amplification in the further experiments; dots are seeds (for several attributes their mean), bars the means. From left: one label against all, dense; ways to prune, at the high sparsity, with the number of attributes for which it is defined; towards a planted square; a second network with as many weights left. Each panel has its own scale.", "name": "fig-follow-ups"}, "image": {"alt": "Four panels of bars with dots: models of one label beside the joint model, pruning methods beside each other, a planted square on a subtle and an easy attribute dense and sparse, and two networks dense and sparse."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bias amplification in the further experiments; dots are seeds (for several attributes their mean), bars the means. From left: one label against all, dense; ways to prune, at the high sparsity, with the number of attributes for which it is defined; a second network with as many weights left; towards a planted square. Each panel has its own scale.", "name": "fig-follow-ups"}, "image": {"alt": "Four panels of bars with dots: models of one label beside the joint model, pruning methods beside each other, two networks dense and sparse, and a planted square on a subtle and an easy attribute dense and sparse."}} tags=["hide-input"]
 panels: dict[str, dict[str, list[float]]] = {}
 if follow_up:
     joint = {(run.seed, run.sparsity): bias_of(run) for run in runs}
@@ -962,17 +966,18 @@ if follow_up:
             f"{name} ({len(method_bias[name].dropna())})": method_bias[name].dropna().mean().tolist()
             for name in ("gmp", *by_method)
         },
-        "planted square": {
-            f"{name}\n{state}": [planted[name, level, seed] for seed in seeds]
-            for name in (subtle, easy)
-            for state, level in (("dense", 0.0), ("sparse", high_sparsity))
-        },
         "network": {
             f"{name}\n{state}": [values[seed, level][common].mean() for seed in seeds]
             for name, values, high in (("first", joint, high_sparsity), ("second", second, matched))
             for state, level in (("dense", 0.0), ("sparse", high))
         },
     }
+    if planted:
+        panels["planted square"] = {
+            f"{name}\n{state}": [planted[name, level, seed] for seed in seeds]
+            for name in (subtle, easy)
+            for state, level in (("dense", 0.0), ("sparse", high_sparsity))
+        }
     widths = [len(bars) for bars in panels.values()]
     fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.4), width_ratios=widths)
     for ax, (title, bars) in zip(axes, panels.items(), strict=True):
@@ -1068,8 +1073,8 @@ if follow_up:
     from_post = differences(
         {seed: method_bias["gmp_post"][seed] - method_bias["gmp"][seed] for seed in seeds} if "gmp_post" in by_method else {}
     )
-    planted_growth = [planted[subtle, high_sparsity, seed] - planted[subtle, 0.0, seed] for seed in seeds]
-    planted_gap = [planted[subtle, 0.0, seed] - planted[easy, 0.0, seed] for seed in seeds]
+    planted_growth = [planted[subtle, high_sparsity, seed] - planted[subtle, 0.0, seed] for seed in seeds] if planted else []
+    planted_gap = [planted[subtle, 0.0, seed] - planted[easy, 0.0, seed] for seed in seeds] if planted else []
     in_second = differences({seed: second[seed, matched] - second[seed, 0.0] for seed in seeds})
 else:
     from_single = from_post = in_second = []
