@@ -986,7 +986,7 @@ if follow_up:
     fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.4), width_ratios=widths)
     for ax, (title, bars) in zip(axes, panels.items(), strict=True):
         values = np.array(list(bars.values()))
-        ax.bar(np.arange(len(bars)), np.nanmean(values, axis=1), color=figures.PALETTE[0], alpha=0.35)
+        ax.bar(np.arange(len(bars)), values.mean(axis=1), color=figures.PALETTE[0], alpha=0.35)
         ax.plot(np.arange(len(bars)), values, "o", color=figures.PALETTE[0], markersize=4)
         ax.set_xticks(np.arange(len(bars)), list(bars), fontsize=8, rotation=90)
         ax.axhline(0, **line)
