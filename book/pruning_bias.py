@@ -32,7 +32,7 @@
 # 5. Tell "no difference was found" from "there is no difference that matters".
 # 6. Audit a pruned model of your own.
 #
-# **Time** on two cores: `smoke` under a minute, `quick` under four minutes, `full` about a quarter of an hour.
+# **Time** on two cores: `smoke` under a minute, `quick` under four minutes, `full` under half an hour.
 #
 # **What you need to know**: what a convolutional network, a logit, log-odds and Bayes' rule, a cross-entropy, a correlation, $R^2$ and a p-value are.
 
