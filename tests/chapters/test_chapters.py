@@ -171,13 +171,13 @@ def test_the_chapter_on_bias_runs_on_photographs(profile, values, tmp_path):
     ("values", "message"),
     [
         ({"dataset": "cifar10s", "data_root": FIXTURES / "cifar10", "num_val": 10}, "no attribute is skewed"),
-        ({"protected": "Smile"}, "no attribute is skewed"),
+        ({"protected": "Smiling"}, "attribute to protect 'Smiling'"),
         ({"num_shared": 0}, "num_shared=0 must be at least 1"),
         ({"dataset": "celeba"}, "is read from a folder; name it"),
         ({"other_methods": "[magic]"}, "method='magic'"),
         ({"moderate_sparsity": 0.5}, "must be one of the sparsities"),
     ],
-    ids=["too few images", "no skew", "no shared faces", "no folder", "no such method", "no such level"],
+    ids=["too few images", "no such attribute", "no shared faces", "no folder", "no such method", "no such level"],
 )
 def test_the_chapter_on_bias_refuses_before_it_trains(values, message, tmp_path):
     done = run_chapter_on_bias(tmp_path, "smoke", **values)
