@@ -51,7 +51,7 @@ class Graph:
     @property
     def has_nested(self) -> bool:
         """Whether objects have nested objects."""
-        return self.nested.shape[1] > 0
+        return bool(self.nested.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +112,13 @@ class Facts:
     def rows(self) -> list[tuple[str, int, int, int]]:
         """Return (kind, subject, relation, object) of each fact, in plain Python types."""
         columns = (self.kind.tolist(), self.subject.tolist(), self.relation.tolist(), self.object.tolist())
-        return [(FACT_KINDS[kind], *rest) for kind, *rest in zip(*columns, strict=True)]  # type: ignore[misc]
+        return [(FACT_KINDS[kind], *rest) for kind, *rest in zip(*columns, strict=True)]
 
 
 def other_than(values: Integers, n: int, rng: np.random.Generator) -> Integers:
     """Draw for each value another one, uniform over the n - 1 other numbers in [0, n); n is at least 2."""
     drawn = rng.integers(n - 1, size=values.shape)
-    return drawn + (drawn >= values)
+    return np.where(drawn < values, drawn, drawn + 1)
 
 
 def draw_graph(world: World) -> Graph:

@@ -30,7 +30,7 @@ from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED
 
 # Capitals are reserved tokens, S, R and O the words of the fact, the others grammar words. The answer begins where the bar is;
 # "repeats" and "nonsense" are put together elsewhere.
-_PATTERNS = {
+PATTERNS = {
     "sro": "SS S W0 W1 RR R W2 OO | O .",
     "rso": "W9 RR R W7 SS S W5 OO | O .",
     "sor": "SS S W0 OO | O W3 W4 RR R .",
@@ -43,7 +43,7 @@ _PATTERNS = {
     "refusal": "SS S W0 W1 RR R W2 OO | OO OO .",
     "question_refusal": "QQ WQ1 RR R WQ2 SS S WQ3 WQ4 AA | OO OO OO .",
 }
-FORMS = tuple(_PATTERNS)
+FORMS = tuple(PATTERNS)
 """All forms; a sentence carries its form as the position in this tuple."""
 STATEMENTS = FORMS[:7]
 """Forms in which a world can be written."""
@@ -162,7 +162,7 @@ def write_facts(
 
 
 def _answer(form: str) -> list[str]:
-    return _PATTERNS[form].split("|")[1].split()[:-1]
+    return PATTERNS[form].split("|")[1].split()[:-1]
 
 
 def _left_justified(places: NDArray[np.int32]) -> tuple[NDArray[np.int32], Integers]:
@@ -175,7 +175,7 @@ def _left_justified(places: NDArray[np.int32]) -> tuple[NDArray[np.int32], Integ
 
 
 def _fixed(words: Words, facts: Facts, form: str) -> tuple[NDArray[np.int32], int]:
-    before, after = (part.split() for part in _PATTERNS[form].split("|"))
+    before, after = (part.split() for part in PATTERNS[form].split("|"))
     slots = dict(zip("SRO", words.of_facts(facts), strict=True))
     columns: list[Integers | int] = [EOS]
     answer = 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from effnotes.datasets.files import nearest
@@ -64,9 +65,9 @@ class Group:
 class Task:
     """One edit: rows to train on and rows to test on, by group, after Behemoth (arXiv 2601.23153, `create_finetuning_data.py`).
 
-    Subjects are split three ways: those edited, those that retain rows may come from, and those held out. In an edit of facts
-    between objects and nested objects ("ono") the objects play the part of the subjects. So no held-out fact is ever a training
-    row, nor is any other fact on its subject.
+    Subjects are split three ways: those edited, those that retain rows may come from, and those held out. So no held-out fact is
+    ever a training row, nor is any other fact on its subject. In an edit of facts between objects and nested objects ("ono") the
+    objects are split alike, and subjects that have an edited object are in none of the parts.
 
     Training groups, those without rows being left out:
         edited: the edited facts with their new objects ("forget" when a subject is unlearned: with their old ones).
@@ -87,6 +88,7 @@ class Task:
         same_subj_obj_edges: where subjects' nested objects are edited, their objects, which do not change.
         implicitly_remapped_edges: after a suppression, the suppressed relation of held-out subjects, old object: how far the
             edit spreads beyond its subjects shows in how few are still right.
+        new_question: after that form was taught, the relation of held-out subjects asked in it.
         forget_relearn, forget_other_half: the forgotten facts by halves of the subjects, to relearn one and ask for the other.
         edited_before: in a sequence, what was edited before.
 
@@ -97,6 +99,7 @@ class Task:
         old: The edited facts as they are in the world, in the order of `train["edited"]`.
         train: Training rows by group.
         test: Test rows by group.
+        world: The world that is edited.
 
     Raises:
         ValueError: A retain row is a test row or is about a subject that is edited or held out, or a group is unknown or empty.
@@ -108,7 +111,7 @@ class Task:
     old: Facts
     train: Mapping[str, Group]
     test: Mapping[str, Group]
-    _world: World = field(repr=False)
+    world: World = field(repr=False)
 
     def __post_init__(self) -> None:
         empty = [name for groups in (self.train, self.test) for name, group in groups.items() if not len(group)]
@@ -119,10 +122,10 @@ class Task:
             return
         retained = Facts.join(*retain)
         asked = Facts.join(*(group.facts for group in self.test.values()), self.old)
-        shared = np.intersect1d(self._world.fact_ids(retained), self._world.fact_ids(asked))
+        shared = np.intersect1d(self.world.fact_ids(retained), self.world.fact_ids(asked))
         if len(shared):
             raise ValueError(f"{len(shared)} facts are retain rows and test rows; a test row must be new to the edited model")
-        kept, tested = (np.unique(_entities(self._world, facts, self.edge)) for facts in (retained, asked))
+        kept, tested = (np.unique(_entities(self.world, facts, self.edge)) for facts in (retained, asked))
         kept = kept[kept >= 0]
         both = np.intersect1d(kept, tested)
         if len(both):
@@ -136,7 +139,15 @@ class Task:
     @property
     def subjects(self) -> Integers:
         """Sorted numbers of the edited subjects (in an edit of "ono" facts: of the objects, r O + o)."""
-        return np.unique(_entities(self._world, self.old, self.edge))
+        return np.unique(_entities(self.world, self.old, self.edge))
+
+    def sizes(self) -> pd.DataFrame:
+        """Return the number of rows in each group: columns split ("train" or "test"), group, rows."""
+        splits = (("train", self.train), ("test", self.test))
+        return pd.DataFrame(
+            [(split, name, len(group)) for split, groups in splits for name, group in groups.items()],
+            columns=["split", "group", "rows"],
+        )
 
     def encode(self, split: Literal["train", "test"], group: str, *, seed: int = 0) -> Sentences:
         """Write the rows of one group.
@@ -154,8 +165,8 @@ class Task:
             raise ValueError(
                 f"there is no group {group!r} in {split}.{nearest(group, groups)} The groups are: {', '.join(groups)}."
             )
-        rng = stream(self._world.seed, TASKS, seed)
-        return write_facts(self._world.words, groups[group].facts, groups[group].form, rng, validation=True)
+        rng = stream(self.world.seed, TASKS, seed)
+        return write_facts(self.world.words, groups[group].facts, groups[group].form, rng, validation=True)
 
     def sequence(self) -> Iterator[Task]:
         """Yield the edits one by one, in order, each with the task's retain rows, and with those before it as a test group.
@@ -166,8 +177,8 @@ class Task:
         if "edited" not in self.train:
             raise ValueError(f"kind={self.kind!r}: only tasks that edit single facts can be taken one by one")
         edited, asked = self.train["edited"], self.test["edited"]
-        ids = {name: self._world.fact_ids(group.facts) for name, group in self.test.items()}
-        own = self._world.fact_ids(self.old)
+        ids = {name: self.world.fact_ids(group.facts) for name, group in self.test.items()}
+        own = self.world.fact_ids(self.old)
         for step in range(len(edited)):
             test = dict(self.test) | {"edited": asked.take(slice(step, step + 1))}
             for name in ("paraphrase", "withheld"):
@@ -291,9 +302,13 @@ def make_task(
 
 
 def _entities(world: World, facts: Facts, edge: FactKind) -> Integers:
-    """Number what facts are about, as far as an edit of such facts has to keep apart: -1 for what need not be."""
+    """Number what facts are about, as far as an edit of such facts has to keep it apart: -1 for what it need not.
+
+    An edit of "ono" facts keeps objects apart, r O + o, and behind them subjects, R O + s.
+    """
     if edge == "ono":
-        return np.where(facts.kind == ONO, facts.relation * world.n_objects + facts.subject, -1)
+        n_objects = world.n_relations * world.n_objects
+        return np.where(facts.kind == ONO, facts.relation * world.n_objects + facts.subject, n_objects + facts.subject)
     return np.where(facts.kind == ONO, -1, facts.subject)
 
 
@@ -360,7 +375,8 @@ class _Maker:
 
     @property
     def n_entities(self) -> int:
-        return self.world.n_relations * self.world.n_objects if self.edge == "ono" else self.world.n_subjects
+        objects = self.world.n_relations * self.world.n_objects if self.edge == "ono" else 0
+        return objects + self.world.n_subjects
 
     def entities(self, facts: Facts) -> Integers:
         return _entities(self.world, facts, self.edge)
@@ -414,9 +430,9 @@ class _Maker:
         most = min(len(facts), self.n_values // 2)
         if self.n > most:
             raise ValueError(
-                f"n={self.n}: at most {most} facts of relation {self.relation} can be remapped at once, because {len(facts)} of its "
-                f"{self.n_values} values are taken by facts that can be edited, and old and new values must all differ; take more "
-                "objects, or kind='remap_same'"
+                f"n={self.n}: at most {most} facts of relation {self.relation} can be remapped at once, because {len(facts)} of "
+                f"its {self.n_values} values are taken by facts that can be edited, and old and new values must all differ; "
+                "take more objects, or kind='remap_same'"
             )
         facts = facts.take(slice(self.n))
         free = np.setdiff1d(np.arange(self.n_values), facts.object)
@@ -425,7 +441,7 @@ class _Maker:
             allowed = self._in_class(np.setdiff1d(free, new), old)
             if not len(allowed):
                 raise ValueError(
-                    f"n={self.n}: no free object of relation {self.relation} has the wanted nested_class; take a smaller n"
+                    f"n={self.n}: too few objects of relation {self.relation} have the wanted nested_class; take a smaller n"
                 )
             new.append(int(self.rng.choice(allowed)))
         return facts, np.array(new)
@@ -435,8 +451,8 @@ class _Maker:
         able = np.flatnonzero(counts >= self.n)
         if not len(able):
             raise ValueError(
-                f"n={self.n}: no object of relation {self.relation} is shared by so many facts that can be edited; the most common one is "
-                f"shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
+                f"n={self.n}: no object of relation {self.relation} is shared by so many facts that can be edited; the most common "
+                f"one is shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
             )
         old = int(self.rng.choice(able))
         allowed = self._in_class(np.setdiff1d(np.arange(self.n_values), [old]), old)
@@ -448,17 +464,21 @@ class _Maker:
         if self.nested_class == "any":
             return objects
         classes = self.world.graph.nested[self.relation]
-        return objects[(classes[objects] != classes[old]) == (self.nested_class == "changed")]
+        wanted = (classes[objects] != classes[old]) == (self.nested_class == "changed")
+        return objects[np.flatnonzero(wanted)]
 
     # --- what is trained on and asked -----------------------------------------------------------------------------------------
 
     def task(self) -> Task:
         old, new = self.chosen()
         edited = np.unique(self.entities(old))
-        others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), edited))
+        implied = self._implied(old, new)
+        apart = edited if self.edge != "ono" else np.union1d(edited, self.entities(implied["same_subj_nested_obj_edges"]))
+        others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), apart))
         if len(others) < 2:
             raise ValueError(
-                f"n={self.n} of {self.n_entities} leaves nobody to retain or to hold out; n can be at most {max(1, self.n_entities - 2)}"
+                f"n={self.n}: no two of the {self.n_entities} subjects are left to retain and to hold out; n can be at most "
+                f"{max(1, self.n_entities - 2)}"
             )
         retain = others[: min(len(others) // 2, round(self.retain_coverage * self.n_entities))]
         held_out = others[len(others) // 2 :]
@@ -470,8 +490,10 @@ class _Maker:
         test = {name: facts}
         train |= {key: _in_form(rows, plain) for key, rows in self._neighbours(old, retain, training=True).items()}
         test |= {key: _in_form(rows, plain) for key, rows in self._neighbours(old, held_out, training=False).items()}
-        test |= {key: _in_form(rows, plain) for key, rows in self._implied(old, new).items()}
+        test |= {key: _in_form(rows, plain) for key, rows in implied.items()}
         test |= self._paraphrases(old, new, train_form)
+        if self.kind == "new_question":
+            test["new_question"] = _in_form(self._neighbours(old, held_out, training=False)["with_same_rel"], train_form)
         if self.kind == "unlearn_subject" and self.n > 1:
             first = np.isin(old.subject, edited[: len(edited) // 2])
             test |= {"forget_relearn": facts.take(first), "forget_other_half": facts.take(~first)}
@@ -482,7 +504,7 @@ class _Maker:
             old=old,
             train={key: group for key, group in train.items() if len(group)},
             test={key: group for key, group in test.items() if len(group)},
-            _world=self.world,
+            world=self.world,
         )
 
     @property
@@ -496,20 +518,17 @@ class _Maker:
         own = self.kind in (*REFUSALS, "new_question")
         return form_code(self.kind if own else self._template), "forget" if self.kind == "unlearn_subject" else "edited"
 
-    def _pool(self, training: bool) -> Facts:
+    def _pool(self) -> Facts:
         """Facts that neighbours are chosen from."""
-        world = self.world
-        if self.edge == "so":
-            # Nested facts are left out: on training rows they would teach what the edit implies.
-            return Facts.join(world.facts("so"), world.facts("sno")) if self.kind == "unlearn_subject" else world.facts("so")
-        if self.edge == "sno":
-            return Facts.join(world.facts("sno"), world.facts("so"))
-        del training
-        return world.facts("ono")
+        objects = self.world.facts("so")
+        if self.edge != "so":
+            return Facts.join(self.world.facts(self.edge), objects)
+        # Other nested facts are left out: as training rows they would teach what the edit implies.
+        return Facts.join(objects, self.world.facts("sno")) if self.kind == "unlearn_subject" else objects
 
     def _neighbours(self, old: Facts, of: Integers, *, training: bool) -> dict[str, Facts]:
         """Facts of other subjects, by how much they share with the edited ones."""
-        pool = self._pool(training)
+        pool = self._pool()
         pool = pool.take(np.isin(self.entities(pool), of))
         if self.kind == "unlearn_subject":
             return {"reg_data": pool}
@@ -529,7 +548,7 @@ class _Maker:
     def _implied(self, old: Facts, new: Integers) -> dict[str, Facts]:
         """Facts that the edit touches without naming them."""
         world, graph = self.world, self.world.graph
-        if self.whole_subjects and self.kind == "unlearn_subject":
+        if self.kind == "unlearn_subject":
             return {}
         groups: dict[str, Facts] = {}
         if self.edge == "ono":
@@ -608,13 +627,3 @@ def subset_size(world: World, share: float) -> int:
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: must be above 0 and at most 1")
     return math.ceil(share * world.n_subjects)
-
-
-def group_sizes(groups: Mapping[str, Group]) -> dict[str, int]:
-    """Return the number of rows in each group."""
-    return {name: len(group) for name, group in groups.items()}
-
-
-def join_groups(groups: Sequence[Group]) -> Group:
-    """Return the rows of all groups, one below the other."""
-    return Group(Facts.join(*(group.facts for group in groups)), np.concatenate([group.form for group in groups]))

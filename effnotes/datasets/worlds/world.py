@@ -456,5 +456,5 @@ def _rename_phrases(settings: dict[str, Any]) -> None:
     elif creator == "nonsense":
         settings["templates"] = {"nonsense_sro": 1.0 - inverted, "nonsense_rso": inverted}
     else:
-        others = {name: inverted / 3 for name in ("sor", "osr", "rso")} if inverted else {}
+        others = dict.fromkeys(("sor", "osr", "rso"), inverted / 3) if inverted else {}
         settings["templates"] = {"sro": 1.0 - inverted, **others}

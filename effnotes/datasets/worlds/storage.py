@@ -1,0 +1,520 @@
+"""Worlds and edits on disk: a YAML file for the settings of a world, and the text files of Behemoth for everything else.
+
+Nothing is pickled or unpickled; where Behemoth writes a pickle beside a text file, the text file is what is read and written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from effnotes.datasets.files import DataError, read_lines
+from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, ONO, PROMPTABLE, SNO, SO, Facts, Graph, Integers, stream
+from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of, text_of, write_facts
+from effnotes.datasets.worlds.tasks import Group, Task
+from effnotes.datasets.worlds.words import ABSENT, OO, REPEATED_WORDS, RESERVED, RR, SS, Words
+from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+
+_PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
+_SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
+_CHUNK = 2**16
+
+# --- the settings of a world: YAML --------------------------------------------------------------------------------------------
+
+
+def load_world(path: str | Path) -> World:
+    """Read a world's settings from a YAML file: a mapping from the names of `World`, or Behemoth's, to values.
+
+    Raises:
+        DataError: The file is missing or no YAML, or a setting is unknown, given twice, of the wrong type, out of range, or does
+            not go with another; the message names the file, the line, the setting and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise DataError(f"{path}: there is no such file; a world is described by a YAML file, as in data/worlds/") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    try:
+        node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise DataError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', None) or error})") from error
+    if not isinstance(node, yaml.MappingNode):
+        what = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        raise DataError(f"{path}: a world is a mapping such as 'n_subjects: 768', one setting a line, but this file holds {what}")
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if key.value in lines:
+            raise DataError(
+                f"{path}, line {key.start_mark.line + 1}: {key.value} is given twice, first in line {lines[key.value]}; keep one"
+            )
+        lines[key.value] = key.start_mark.line + 1
+    try:
+        return World.from_settings(settings)
+    except ValueError as error:
+        raise DataError(f"{path}{_line_of(str(error), lines)}: {error}") from error
+
+
+def _line_of(message: str, lines: Mapping[str, int]) -> str:
+    """Return ", line N" of the setting that a message names first, under any of its names; nothing where it names none."""
+    found = []
+    for key, line in lines.items():
+        plain = key.lstrip("-").replace("-", "_")
+        names = {key, plain, *(name for name, each in SETTINGS.items() if plain in each.metadata["aliases"])}
+        if plain in ("correlated_pair", "correlation_strength"):
+            names.add("correlation")
+        starts = [match.start() for name in names for match in [re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)] if match]
+        found += [(start, line) for start in starts]
+    return f", line {min(found)[1]}" if found else ""
+
+
+def save_world(world: World, path: str | Path) -> None:
+    """Write a world's settings to a YAML file, from which `load_world` makes the same world again.
+
+    Raises:
+        ValueError: The world's facts or words come from elsewhere; `export_world` writes them.
+    """
+    if world.given_graph is not None or world.given_words is not None:
+        raise ValueError("this world's facts were read from files and do not follow from its settings; write it by export_world")
+    Path(path).write_text(_yaml(world), encoding="utf-8")
+
+
+def _yaml(world: World) -> str:
+    return yaml.safe_dump(world.settings(), sort_keys=False)
+
+
+# --- the facts and the text of a world: Behemoth's folder ---------------------------------------------------------------------
+
+
+def export_world(
+    world: World, directory: str | Path, *, text: bool = True, validation: bool = True, shards: int | None = None
+) -> None:
+    """Write a world as Behemoth does.
+
+    Writes `metadata/` (the graph with numbers and with tokens, the tokeniser, the words, the counts, the settings), `data/` (the
+    training text, one line a shard), `validations/` and `questions/` (a prompt, a tab and the answer in each line; questions on
+    subjects that were never asked about go to files ending in `_new`).
+
+    Args:
+        world: The world.
+        directory: Where to; made if it does not exist.
+        text: Whether to write the training text. (`--write-graph-only` and `--validation-data-only` write none.)
+        validation: Whether to write prompts and answers. (`--write-graph-only` writes none.)
+        shards: Files that the training text is split into, at least 1; None takes one for each 100,000 sentences, and for each
+            200,000 in a nested world. (`-d --shards`)
+
+    Raises:
+        ValueError: There would be no shard.
+    """
+    if shards is None:
+        shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
+    if shards < 1:
+        raise ValueError(f"shards={shards}: must be at least 1")
+    root = Path(directory)
+    metadata = root / "metadata"
+    metadata.mkdir(parents=True, exist_ok=True)
+    _write_graph(world, metadata)
+    n_tokens = 0
+    if text:
+        (root / "data").mkdir(exist_ok=True)
+        for shard in range(shards):
+            with (root / "data" / f"full_text_{shard}.txt").open("w", encoding="utf-8") as file:
+                for block in world.sentences(shard=shard, of=shards):
+                    file.write(text_of(block, world.words))
+                    n_tokens += int(block.length.sum())
+    counts: dict[str, int] = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
+    if text:
+        counts |= {"total_num_tokens": n_tokens}
+    _write_json(metadata / "metadata.json", counts)
+    if validation:
+        _write_validation(world, root)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_graph(world: World, metadata: Path) -> None:
+    graph = world.graph
+    so = world.facts("so")
+    alternative = graph.minority.reshape(-1)
+    nested = world.nested_of(so.relation, so.object) if graph.has_nested else np.full(len(so), ABSENT)
+    columns = [column.tolist() for column in (so.subject, so.relation, so.object, alternative, nested)]
+    with (metadata / "relationship_graph.txt").open("w", encoding="utf-8") as file:
+        for *plain, other, inner in zip(*columns, strict=True):
+            file.write(" ".join(map(str, plain)) + f" {_or_none(other)} {_or_none(inner)}\n")
+    _write_token_graph(world, so, alternative, metadata / "relationship_graph_quasitokens.txt")
+    _write_json(metadata / "remappings_map.json", world.words.remappings())
+    _write_json(metadata / "other_special_tokens.json", {name: f"{n:04d}" for name, n in world.words.grammar.items()})
+    _write_json(metadata / "tokenizer.json", world.tokenizer_json())
+    _write_json(metadata / "args.json", _arguments(world))
+    (metadata / "world.yaml").write_text(_yaml(world), encoding="utf-8")
+    if world.qa_frac:
+        asked = np.flatnonzero(graph.asked).tolist()
+        (metadata / "subjects_with_questions.txt").write_text("".join(f"{subject}\n" for subject in asked), encoding="utf-8")
+
+
+def _or_none(value: int) -> str:
+    return "None" if value < 0 else str(value)
+
+
+def _write_token_graph(world: World, so: Facts, alternative: Integers, path: Path) -> None:
+    words = world.words
+    columns = [*words.of_facts(so)]
+    columns.append(np.where(alternative[:, None] >= 0, words.objects[so.relation, alternative], ABSENT))
+    if world.graph.has_nested:
+        inner = world.nested_of(so.relation, so.object)
+        nested = (words.subject_nested_relations[so.relation], words.object_nested_relations[so.relation])
+        columns += [*nested, words.nested[so.relation, inner]]
+    with path.open("w", encoding="utf-8") as file:
+        for row in np.stack(columns, axis=1).tolist():
+            cells = (",".join(f"{token:04d}" for token in word if token != ABSENT) for word in row)
+            file.write("".join(f"{cell}\t" for cell in cells) + "\n")
+
+
+def _arguments(world: World) -> dict[str, Any]:
+    """The settings by Behemoth's names, as far as it has names for them."""
+    names = {name: each.metadata["aliases"][0] for name, each in SETTINGS.items() if each.metadata["aliases"]}
+    names["repeats"] = "repeats"
+    arguments = {alias: getattr(world, name) for name, alias in names.items()}
+    strength = 1.0 if world.correlation is None else world.correlation
+    creator = next(iter(world.templates))
+    creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
+    return arguments | {
+        "shuffle": world.shuffle,
+        "correlated_pair": world.correlation is not None,
+        "correlation_strength": strength,
+        "phrase_creator": creators.get(creator, "inverted"),
+        "inversion_frac": 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro")),
+    }
+
+
+def _validation_files(world: World) -> Iterable[tuple[str, str, tuple[int, ...] | None]]:
+    """Name, form and markers of each file of prompts."""
+    for form in (name for name, share in world.templates.items() if name in PROMPTABLE and share > 0):
+        if form != "repeats":
+            yield form.removeprefix("nonsense_"), form, None
+            continue
+        for si, sj, ri, rj, oi in itertools.product(range(1, 4), range(4), range(1, 4), range(4), range(1, 4)):
+            yield f"si{si}_sj{sj}_ri{ri}_rj{rj}_oi_{oi}", form, (si, sj, ri, rj, oi, 0)
+
+
+def _write_validation(world: World, root: Path) -> None:
+    for name in ("validations", "questions"):
+        (root / name).mkdir(exist_ok=True)
+    for kind in FACT_KINDS if world.graph.has_nested else FACT_KINDS[:1]:
+        prefix = _PREFIXES[kind] if world.graph.has_nested else ""
+        facts = world.facts(kind)
+        for name, form, markers in _validation_files(world):
+            _write_prompts(world, facts, form, markers, root / "validations" / f"{prefix}{name}.txt")
+    if world.qa_frac:
+        facts = world.facts("so")
+        asked = world.graph.asked[facts.subject]
+        prefix = _PREFIXES["so"] if world.graph.has_nested else ""
+        for name, which in (("default", asked), ("default_new", ~asked)):
+            _write_prompts(world, facts.take(which), "question", None, root / "questions" / f"{prefix}{name}.txt")
+
+
+def _write_prompts(world: World, facts: Facts, form: str, markers: tuple[int, ...] | None, path: Path) -> None:
+    rng = stream(world.seed, FILLERS)
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, len(facts), _CHUNK):
+            part = facts.take(slice(start, start + _CHUNK))
+            codes = np.full(len(part), FORMS.index(form))
+            repeats = None if markers is None else np.array(markers)
+            written = write_facts(world.words, part, codes, rng, validation=True, repeats=repeats)
+            file.writelines(f"{prompt}\t{answer}\n" for prompt, answer in prompts_of(written, world.words))
+
+
+def import_world(directory: str | Path) -> World:
+    """Read a world that Behemoth or `export_world` wrote.
+
+    Args:
+        directory: The folder that holds `metadata/` (older versions of Behemoth: `viscera/`). `relationship_graph.txt` in it is
+            needed; `args.json` and `world.yaml` give the settings, `remappings_map.json` and `other_special_tokens.json` the words,
+            and where they are missing the settings are those that the graph shows, and the words are numbered anew.
+
+    Returns:
+        The world, with the facts and words of the files.
+
+    Raises:
+        DataError: A file is missing or malformed; the message names the file and the line.
+    """
+    given = Path(directory)
+    metadata = next((given / name for name in ("metadata", "viscera") if (given / name).is_dir()), None)
+    if metadata is None:
+        raise DataError(f"{given}: there is no folder metadata/ (or viscera/) in it, with a file relationship_graph.txt")
+    rows = _read_graph_rows(metadata / "relationship_graph.txt")
+    settings = _read_settings(metadata, rows)
+    words = _read_words(metadata, int(settings["n_relations"]))
+    try:
+        world = World(**settings)
+        return World(**settings, given_graph=_graph_of(rows, world, metadata), given_words=words)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{metadata}: {error}") from error
+
+
+def _read_graph_rows(path: Path) -> Integers:
+    """Read (n, 6): line number, subject, relation, object, minority object or -1, nested object or -1."""
+    rows = []
+    for number, line in read_lines(path):
+        cells = line.split()
+        if not 3 <= len(cells) <= 5:
+            raise DataError(
+                f"{path}, line {number}: {len(cells)} cells, but a fact is 's r o other nested', the last two None or a number"
+            )
+        try:
+            values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
+        except ValueError:
+            raise DataError(f"{path}, line {number}: {line!r} holds something that is neither a whole number nor None") from None
+        if min(values[:3]) < 0:
+            raise DataError(f"{path}, line {number}: {line!r} has a number below 0")
+        rows.append([number, *values, ABSENT, ABSENT][:6])
+    if not rows:
+        raise DataError(f"{path}: there is no fact in this file")
+    return np.array(rows, dtype=np.int64)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: this is no JSON ({error})") from error
+
+
+def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
+    if (metadata / "world.yaml").is_file():
+        return load_world(metadata / "world.yaml").settings()
+    shown = {"n_subjects": 1, "n_relations": 2, "n_objects": 3, "n_nested": 5}
+    settings: dict[str, Any] = {name: int(rows[:, column].max()) + 1 for name, column in shown.items()}
+    if rows[:, 4].max() >= 0:
+        settings["n_objects"] = max(settings["n_objects"], int(rows[:, 4].max()) + 1)
+    path = metadata / "args.json"
+    if not path.is_file():
+        settings["minority_frac"] = float((rows[:, 4] >= 0).mean())
+        return settings
+    stored = _read_json(path)
+    aliases = {alias: name for name, each in SETTINGS.items() for alias in each.metadata["aliases"]}
+    arguments = {key: value for key, value in stored.items() if key in aliases or key in ("shuffle", "repeats")}
+    for first, second in (("correlated_pair", "correlation_strength"), ("phrase_creator", "inversion_frac")):
+        if stored.get(first):
+            arguments |= {key: stored[key] for key in (first, second) if key in stored}
+    if arguments.get("phrase_creator") == "nonsense":
+        # There Behemoth's -i is the share in the order SRO, the contrary of what it says.
+        arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
+    # A graph may be given instead of the numbers, which are then empty.
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    try:
+        return settings | rename_settings(arguments)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _read_words(metadata: Path, n_relations: int) -> Words | None:
+    paths = [metadata / name for name in ("remappings_map.json", "other_special_tokens.json")]
+    if not all(path.is_file() for path in paths):
+        return None
+    try:
+        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), n_relations)
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{paths[0]}: {error}") from error
+
+
+def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
+    path = metadata / "relationship_graph.txt"
+    line, s, r, o, other, inner = rows.T
+    for name, column, most in (
+        ("subject", s, world.n_subjects),
+        ("relation", r, world.n_relations),
+        ("object", o, world.n_objects),
+        ("second object", other, world.n_objects),
+        ("nested object", inner, max(world.n_nested, 0)),
+    ):
+        if (column >= most).any():
+            bad = int(np.argmax(column >= most))
+            raise DataError(f"{path}, line {line[bad]}: {name} {column[bad]} is out of range; it must be from 0 to {most - 1}")
+    ids = s * world.n_relations + r
+    _, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        bad = int(first[counts > 1][0])
+        raise DataError(f"{path}, line {line[bad]}: subject {s[bad]} has several objects of relation {r[bad]}; it must have one")
+    if len(first) != world.n_subjects * world.n_relations:
+        missing = int(np.setdiff1d(np.arange(world.n_subjects * world.n_relations), ids)[0])
+        raise DataError(
+            f"{path}: subject {missing // world.n_relations} has no object of relation {missing % world.n_relations}; each of "
+            f"{world.n_subjects} subjects needs one of each of {world.n_relations} relations"
+        )
+    objects, minority = np.full((2, world.n_subjects, world.n_relations), ABSENT)
+    objects[s, r], minority[s, r] = o, other
+    asked = np.zeros(world.n_subjects, dtype=bool)
+    questions = metadata / "subjects_with_questions.txt"
+    if questions.is_file():
+        # One number a line; older files hold lists of them.
+        asked[[int(number) for _, text in read_lines(questions) for number in re.findall(r"\d+", text)]] = True
+    return Graph(objects, minority, _nested_map(line, r, o, inner, world, path), asked)
+
+
+def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world: World, path: Path) -> Integers:
+    """Collect which nested object each object has; objects that no subject has get those that are still free."""
+    nested = np.full((world.n_relations, world.n_objects if world.n_nested else 0), ABSENT)
+    if not world.n_nested:
+        return nested
+    nested[r, o] = inner
+    wrong = nested[r, o] != inner
+    if wrong.any() or (inner < 0).any():
+        bad = int(np.argmax(wrong | (inner < 0)))
+        raise DataError(
+            f"{path}, line {line[bad]}: object {o[bad]} of relation {r[bad]} has the nested object {_or_none(int(inner[bad]))}, "
+            "but an object has one nested object, the same in every line"
+        )
+    for classes in nested:
+        room = world.n_objects // world.n_nested - np.bincount(classes[classes >= 0], minlength=world.n_nested)
+        classes[classes < 0] = np.repeat(np.arange(world.n_nested), np.maximum(room, 0))[: (classes < 0).sum()]
+    return nested
+
+
+# --- edits: the instruction format that LitGPT reads --------------------------------------------------------------------------
+
+
+def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, seed: int = 0) -> dict[str, Path]:
+    """Write an edit as instruction, input and output, one JSON object a line, as Behemoth does for LitGPT's JSON module.
+
+    `finetuning_data/` gets a file for each training group, `train.jsonl` with all of them, and `val.jsonl` with the same rows once
+    each; `ft_validations/` gets a file of prompts, a tab and answers for each test group, and `test.jsonl` holds all of these.
+
+    Args:
+        task: The edit.
+        directory: Where to; made if it does not exist.
+        repeats: Times that each edited row stands in `train.jsonl`, at least 1; retain rows stand there once.
+            (`--num-repeats-per-override`)
+        seed: Of markers and fillers, where the form has any.
+
+    Returns:
+        The files by name: "train", "val", "test".
+
+    Raises:
+        ValueError: `repeats` is below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats}: must be at least 1")
+    root = Path(directory)
+    training, asked = root / "finetuning_data", root / "ft_validations"
+    for folder in (training, asked):
+        folder.mkdir(parents=True, exist_ok=True)
+    words = task.world.words
+    lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for name in task.train:
+        rows = [_json_row(*pair) for pair in prompts_of(task.encode("train", name, seed=seed), words)]
+        times = repeats if name in ("edited", "forget") else 1
+        (training / f"{name}.jsonl").write_text("".join(rows * times), encoding="utf-8")
+        lines["train"] += rows * times
+        lines["val"] += rows
+    for name in task.test:
+        pairs = prompts_of(task.encode("test", name, seed=seed), words)
+        (asked / f"{name}.txt").write_text("".join(f"{prompt}\t{answer}\n" for prompt, answer in pairs), encoding="utf-8")
+        lines["test"] += [_json_row(*pair) for pair in pairs]
+    paths = {split: training / f"{split}.jsonl" for split in lines}
+    for split, path in paths.items():
+        path.write_text("".join(lines[split]), encoding="utf-8")
+    return paths
+
+
+def _json_row(prompt: str, answer: str) -> str:
+    return json.dumps({"instruction": prompt, "input": "", "output": answer}) + "\n"
+
+
+def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
+    """Read the rows of an edit back as facts and forms.
+
+    Args:
+        path: A file of JSON objects with the keys instruction and output, one a line.
+        world: The world whose words they are written in. Refusals do not say what they withhold: there it is the world's object.
+
+    Raises:
+        DataError: The file is missing, or a line is no such object, or no sentence of this world; the message names the line.
+    """
+    path = Path(path)
+    rows = []
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+            sentence = f"{row['instruction']} {row['output'].strip()}"
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(
+                f"{path}, line {number}: {line[:60]!r} is no JSON object with the texts 'instruction' and 'output'"
+            ) from None
+        try:
+            rows.append(_read_sentence(world, sentence))
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+    kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
+    facts = Facts(kind, subject, relation, value)
+    unsaid = value < 0
+    if unsaid.any():
+        every = world.facts()
+        facts = facts.saying(np.where(unsaid, every.object[world.fact_ids(facts.saying(0))], value))
+    return Group(facts, form)
+
+
+def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
+    """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
+    tokens = world.words.tokens(text)
+    meanings = world.words.meanings
+    names = {number: name for name, number in world.words.grammar.items()}
+    markers = {SS: "S", RR: "R", OO: "O"}
+    said: dict[str, tuple[str, int, int]] = {}
+    skeleton: list[str] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        skeleton.append(RESERVED[token] if token < len(RESERVED) else names.get(token, f"{token:04d}"))
+        place += 1
+        if token in markers:
+            word = next((tuple(tokens[place : place + n]) for n in (2, 1) if tuple(tokens[place : place + n]) in meanings), None)
+            if word is not None:
+                said[markers[token]] = meanings[word]
+                skeleton.append(markers[token])
+                place += len(word)
+    if "S" not in said or "R" not in said:
+        raise ValueError(f"{text!r} has no subject after SS or no relation after RR")
+    form = _form_of(skeleton, text)
+    subject, relation = said["S"], said["R"]
+    kinds = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
+    if (subject[0], relation[0]) not in kinds:
+        raise ValueError(f"{text!r} puts a {subject[0]} and a {relation[0]} together, which no fact does")
+    kind = kinds[subject[0], relation[0]]
+    if form in REFUSALS:
+        return kind, subject[1], relation[1], -1, FORMS.index(form)
+    value = said["O"]
+    if value[0] != ("object" if kind == SO else "nested") or value[2] != relation[1]:
+        raise ValueError(f"{text!r} states an object of another relation")
+    return kind, subject[1], relation[1], value[1], FORMS.index(form)
+
+
+def _form_of(skeleton: list[str], text: str) -> str:
+    for form, pattern in PATTERNS.items():
+        if pattern and pattern.replace("|", "").split()[:-1] == skeleton:
+            return form
+    bare = [piece for piece in skeleton if piece in ("SS", "RR", "OO", "S", "R", "O")]
+    extra = {piece for piece in skeleton if piece not in bare}
+    if bare == ["SS", "S", "RR", "R", "OO", "O"] and extra <= set(REPEATED_WORDS):
+        return "repeats"
+    orders = {"S R": "nonsense_sro", "R S": "nonsense_rso"}
+    order = " ".join(piece for piece in bare if piece in ("S", "R"))
+    if bare[-2:] == ["OO", "O"] and len(bare) == 6 and all(piece.startswith("W") for piece in extra):
+        return orders[order]
+    raise ValueError(f"{text!r} is in no form of this world's sentences")
