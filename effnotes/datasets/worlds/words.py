@@ -40,16 +40,41 @@ GRAMMAR_WORDS = (*STATEMENT_WORDS, *QUESTION_WORDS, *NEW_QUESTION_WORDS, *REPEAT
 _PIECE = re.compile(r" ?(SS|RR|OO|QQ|AA)|(\.)|(<\|endoftext\|>)|(<\|padding\|>)| ?(\d{4})")
 
 
+def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
+    """Return how many first and how many second tokens n words take; 0 second where each word is one token."""
+    if tokens == 1 or (tokens is None and n <= _MOST_ONE_TOKEN):
+        return n, 0
+    low = _LOW_TOKENS if n % _LOW_TOKENS == 0 else math.ceil(math.sqrt(n))
+    return -(-n // low), low
+
+
 def _block(n: int, start: int, tokens: int | None = None) -> tuple[Integers, int]:
     """Return (n, 2) token numbers of n words from `start` on, ABSENT second where one suffices, and the next free number."""
-    if tokens is None:
-        tokens = 1 if n <= _MOST_ONE_TOKEN else 2
+    high, low = _high_and_low(n, tokens)
     numbers = np.arange(n)
-    if tokens == 1:
+    if not low:
         return np.stack([start + numbers, np.full(n, ABSENT)], axis=1), start + n
-    low = _LOW_TOKENS if n % _LOW_TOKENS == 0 else math.ceil(math.sqrt(n))
-    high = -(-n // low)
     return np.stack([start + numbers // low, start + high + numbers % low], axis=1), start + high + low
+
+
+def _grammar_names(world: World) -> list[str]:
+    fillers = range(len(STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in world.templates) else ()
+    return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
+
+
+def check_vocabulary(world: World) -> None:
+    """Raise ValueError where a world needs more tokens than four digits can number."""
+    r, s, o = world.n_relations, world.n_subjects, world.n_objects
+    relations, nested = (1, 0) if not world.n_nested else (3, sum(_high_and_low(world.n_nested)))
+    per_relation = sum(_high_and_low(o)) + nested
+    subjects = sum(_high_and_low(s, world.tokens_per_subject))
+    n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world))
+    if n_tokens > _MOST_TOKENS:
+        raise ValueError(
+            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: at most "
+            f"{_MOST_TOKENS} are allowed; take fewer relations or objects"
+            + (", or subjects of two tokens" if world.tokens_per_subject == 1 else "")
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +107,6 @@ class Words:
 
         Grammar words of all sentence forms are always there, so that an edit can use a form that the world did not, except for
         the 1,000 fillers, which only worlds with a "nonsense" template have.
-
-        Raises:
-            ValueError: More tokens would be needed than four digits can number.
         """
         r, nested_relations = world.n_relations, world.n_relations if world.n_nested else 0
         subjects, free = _block(world.n_subjects, len(RESERVED), world.tokens_per_subject)
@@ -93,17 +115,8 @@ class Words:
         first, free = _block(nested_relations, free)
         second, free = _block(nested_relations, free)
         nested, free = _blocks(r, world.n_nested, free)
-        names = list(GRAMMAR_WORDS)
-        if any(template.startswith("nonsense") for template in world.templates):
-            names += [f"W{number}" for number in range(len(STATEMENT_WORDS), N_FILLERS)]
-        grammar = {name: free + position for position, name in enumerate(names)}
-        n_tokens = free + len(names)
-        if n_tokens > _MOST_TOKENS:
-            raise ValueError(
-                f"n_subjects={world.n_subjects}, n_relations={r} and n_objects={world.n_objects} need {n_tokens} tokens, but a "
-                f"token is written in four digits: at most {_MOST_TOKENS} are allowed; take fewer relations or objects"
-            )
-        return cls(subjects, relations, objects, first, second, nested, grammar, n_tokens)
+        grammar = {name: free + position for position, name in enumerate(_grammar_names(world))}
+        return cls(subjects, relations, objects, first, second, nested, grammar, free + len(grammar))
 
     @classmethod
     def from_remappings(cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], n_relations: int) -> Words:

@@ -28,7 +28,7 @@ from effnotes.datasets.worlds.graph import (
     stream,
 )
 from effnotes.datasets.worlds.sentences import STATEMENTS, Sentences, form_code, write_facts
-from effnotes.datasets.worlds.words import EOS, PAD, Words
+from effnotes.datasets.worlds.words import EOS, PAD, Words, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -163,8 +163,13 @@ class World:
             raise ValueError(
                 f"withheld_frac={self.withheld_frac} needs a template that ends with the object: {', '.join(PROMPTABLE)}"
             )
-        if self.tokens_per_subject == 1 and self.n_subjects > 9000:
-            raise ValueError(f"tokens_per_subject=1 allows n_subjects up to 9000, not {self.n_subjects}; leave it out, or set 2")
+        if self.given_words is None:
+            check_vocabulary(self)
+        shape = (self.n_subjects, self.n_relations)
+        if self.given_graph is not None and self.given_graph.objects.shape != shape:
+            raise ValueError(
+                f"given_graph has facts of shape {self.given_graph.objects.shape}, but n_subjects and n_relations are {shape}"
+            )
 
     def _check_correlation(self, correlation: float) -> None:
         if self.n_relations < 2:
