@@ -7,6 +7,7 @@ The options are those of Behemoth's `create_data.py` and `create_finetuning_data
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     create.set_defaults(run=_create)
     create.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
     create.add_argument("--world", type=Path, help="YAML file with settings; other options override it")
-    create.add_argument("-g", "--graph-path", type=Path, help="take the facts of a world that was written before")
+    create.add_argument(
+        "-g",
+        "--graph-path",
+        type=Path,
+        help="take the facts and settings of a world that was written before; other options override the settings",
+    )
     create.add_argument("-d", "--shards", type=int, help="files of the training text")
     create.add_argument("-v", "--validation-data-only", action="store_true", help="write no training text")
     create.add_argument("-x", "--write-graph-only", action="store_true", help="write neither training text nor prompts")
@@ -80,9 +86,11 @@ def _create(options: argparse.Namespace) -> Path:
     names = (*SETTINGS, "correlated_pair", "correlation_strength", "phrase_creator", "inversion_frac")
     settings = rename_settings({name: given[name] for name in names if name in given})
     if "graph_path" in given:
-        if settings or "world" in given:
-            raise ValueError("-g takes a world as it was written, with its settings; leave other settings out")
+        if "world" in given:
+            raise ValueError("-g and --world both say which world to write; give one of them")
         world = import_world(given["graph_path"])
+        # Other templates may need words that this world did not have.
+        world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
     else:
         base: dict[str, Any] = load_world(given["world"]).settings() if "world" in given else {}
         world = World(**(base | settings))

@@ -163,8 +163,8 @@ def draw_exposures(world: World) -> Integers:
     if world.zipf is None:
         return np.full(world.n_subjects, world.repeats)
     weights = np.arange(1, world.n_subjects + 1, dtype=np.float64) ** -world.zipf
-    ranked = np.maximum(1, np.rint(weights / weights.sum() * world.n_subjects * world.repeats)).astype(np.int64)
-    return ranked[stream(world.seed, _RANKS).permutation(world.n_subjects)]
+    ranked: Integers = np.maximum(1, np.rint(weights / weights.sum() * world.n_subjects * world.repeats)).astype(np.int64)
+    return ranked.take(stream(world.seed, _RANKS).permutation(world.n_subjects))
 
 
 def draw_withheld(world: World, n_facts: int) -> Integers:

@@ -256,9 +256,9 @@ def import_world(directory: str | Path) -> World:
         raise DataError(f"{given}: there is no folder metadata/ (or viscera/) in it, with a file relationship_graph.txt")
     rows = _read_graph_rows(metadata / "relationship_graph.txt")
     settings = _read_settings(metadata, rows)
-    words = _read_words(metadata, int(settings["n_relations"]))
     try:
         world = World(**settings)
+        words = _read_words(metadata, world)
         return World(**settings, given_graph=_graph_of(rows, world, metadata), given_words=words)
     except ValueError as error:
         if isinstance(error, DataError):
@@ -322,12 +322,12 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
         raise DataError(f"{path}: {error}") from error
 
 
-def _read_words(metadata: Path, n_relations: int) -> Words | None:
+def _read_words(metadata: Path, world: World) -> Words | None:
     paths = [metadata / name for name in ("remappings_map.json", "other_special_tokens.json")]
     if not all(path.is_file() for path in paths):
         return None
     try:
-        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), n_relations)
+        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), world.n_relations, world.templates)
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise

@@ -424,9 +424,9 @@ class _Maker:
         return facts, other_than(facts.object, world.n_objects, self.rng) if self.kind == "remap_subject" else facts.object
 
     def _all_different(self, facts: Facts) -> tuple[Facts, Integers]:
-        # The first fact of each object in a random order.
+        # The first fact of each object, in the candidates' random order: the first of all may be any fact.
         _, first = np.unique(facts.object, return_index=True)
-        facts = facts.take(self.rng.permutation(np.sort(first)))
+        facts = facts.take(np.sort(first))
         most = min(len(facts), self.n_values // 2)
         if self.n > most:
             raise ValueError(

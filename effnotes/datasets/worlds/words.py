@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,8 @@ def _block(n: int, start: int, tokens: int | None = None) -> tuple[Integers, int
     return np.stack([start + numbers // low, start + high + numbers % low], axis=1), start + high + low
 
 
-def _grammar_names(world: World) -> list[str]:
-    fillers = range(len(STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in world.templates) else ()
+def _grammar_names(templates: Iterable[str]) -> list[str]:
+    fillers = range(len(STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in templates) else ()
     return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
 
 
@@ -68,11 +68,11 @@ def check_vocabulary(world: World) -> None:
     relations, nested = (1, 0) if not world.n_nested else (3, sum(_high_and_low(world.n_nested)))
     per_relation = sum(_high_and_low(o)) + nested
     subjects = sum(_high_and_low(s, world.tokens_per_subject))
-    n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world))
+    n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world.templates))
     if n_tokens > _MOST_TOKENS:
         raise ValueError(
-            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: at most "
-            f"{_MOST_TOKENS} are allowed; take fewer relations or objects"
+            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: "
+            f"at most {_MOST_TOKENS} are allowed; take fewer relations or objects"
             + (", or subjects of two tokens" if world.tokens_per_subject == 1 else "")
         )
 
@@ -115,12 +115,16 @@ class Words:
         first, free = _block(nested_relations, free)
         second, free = _block(nested_relations, free)
         nested, free = _blocks(r, world.n_nested, free)
-        grammar = {name: free + position for position, name in enumerate(_grammar_names(world))}
+        grammar = {name: free + position for position, name in enumerate(_grammar_names(world.templates))}
         return cls(subjects, relations, objects, first, second, nested, grammar, free + len(grammar))
 
     @classmethod
-    def from_remappings(cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], n_relations: int) -> Words:
+    def from_remappings(
+        cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], n_relations: int, templates: Iterable[str]
+    ) -> Words:
         """Return the words of Behemoth's `remappings_map.json` and `other_special_tokens.json`.
+
+        The latter lacks the grammar words of some forms; these get numbers of their own, behind all others.
 
         Raises:
             ValueError: A list is missing or has the wrong length.
@@ -146,8 +150,11 @@ class Words:
             words("object_nested_objects", True) if is_nested else np.zeros((n_relations, 0, 2), dtype=np.int64),
         )
         numbers = {name: int(number) for name, number in grammar.items()}
-        highest = max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
-        return cls(*tables, numbers, highest + 1)
+        free = 1 + max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
+        for name in _grammar_names(templates):
+            if name not in numbers:
+                numbers[name], free = free, free + 1
+        return cls(*tables, numbers, free)
 
     def remappings(self) -> dict[str, list[list[int]]]:
         """Return the lists of Behemoth's `remappings_map.json`."""
