@@ -319,6 +319,13 @@ def test_a_sample_is_drawn_in_proportion() -> None:
     assert len(IID.sample_sentences(0)) == 0
     with pytest.raises(ValueError, match=r"n=-1"):
         IID.sample_sentences(-1)
+    with pytest.raises(ValueError, match=r"seed=-1: must be at least 0"):
+        IID.sample_sentences(1, seed=-1)
+    with pytest.raises(ValueError, match=r"left_out names every fact"):
+        IID.sample_sentences(1, left_out=IID.facts())
+    assert not list(IID.sentences(left_out=IID.facts()))
+    alone = TOGETHER.sample_sentences(500, seed=1).facts
+    assert np.mean(alone.subject[1:] == alone.subject[:-1]) < 0.1
 
 
 def test_the_default_world_streams_in_little_memory() -> None:
@@ -523,8 +530,10 @@ def test_the_picture_shows_dissent_and_correlation() -> None:
     assert ax is axis
     assert len(lines_of(ax, "-")) == len(lines_of(ax, "--")) == 10
     assert "100% of the facts have a second object, stated by 10% of their sentences" in ax.get_title(loc="left")
-    correlated = plot_world(World(5, 2, 8, correlation=0.8, binarize=True)).get_title(loc="left")
-    assert "one of two objects; relation 1 has the same index with probability 0.8" in correlated
+    world = World(5, 2, 8, correlation=0.8, binarize=True)
+    ax = plot_world(world, n_subjects=5)
+    assert "one of two objects; relation 1 has the same index with probability 0.8" in ax.get_title(loc="left")
+    assert len(ax.patches) == len({a for a, b in world.graph.objects.tolist() if a == b}) > 0
     others = plot_world(World(10, 2, 8, zipf=1.0, qa_frac=0.1, withheld_frac=0.1)).get_title(loc="left")
     assert "asked about 50% of the subjects" in others
     assert "to the power 1" in others

@@ -306,7 +306,10 @@ def test_refused_rows_have_the_originals_prompts_and_answers(tmp_path: Path) -> 
         ('{"instruction": " SS 0008", "output": " OO 0071"}', r"line 1: .* has no subject after SS or no relation after RR"),
         ('{"instruction": " SS 0008 RR 0068 OO", "output": " 0081"}', r"line 1: .* states an object of another relation"),
         ('{"instruction": " SS 0008 RR 0068 QQ OO", "output": " 0071"}', r"line 1: .* is in no form of this world's sentences"),
-        ('{"instruction": " SS 0071 RR 0068 OO", "output": " 0071"}', r"line 1: .* puts a object and a relation together"),
+        (
+            '{"instruction": " SS 0071 RR 0068 OO", "output": " 0071"}',
+            r"line 1: .* puts together words of the kinds 'object' and 'relation'",
+        ),
     ],
 )
 def test_broken_rows_are_named(line: str, message: str, tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ Integers: TypeAlias = NDArray[np.int64]
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:
-    """Return the generator of one purpose: independent of those of other purposes and seeds."""
+    """Return the generator of one purpose: independent of those of other purposes and seeds.
+
+    Raises:
+        ValueError: A seed is below 0.
+    """
+    if min(seed, *purpose) < 0:
+        raise ValueError(f"seed={min(seed, *purpose)}: must be at least 0")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 

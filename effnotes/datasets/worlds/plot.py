@@ -18,7 +18,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
 
     A solid line is a fact, in its relation's colour; a dashed one a second object that some sentences state instead; a dotted
-    one is the fact on the nested object that two others entail. A caption below says how objects depend on one another, how often
+    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree. A title says how objects depend on one another, how often
     facts are written, and in which forms.
 
     Args:
@@ -38,6 +38,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     if n_relations < 1:
         raise ValueError(f"n_relations={n_relations}: must be at least 1")
     import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyArrowPatch
 
     from effnotes.figures import PALETTE
 
@@ -68,6 +69,12 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
         if nested:
             for o in (o for of, o in objects if of == r):
                 ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
+
+    if world.correlation is not None and relations > 1:
+        for o in sorted({int(first) for first, copy in shown[:, :2] if first == copy}):
+            ends = ((1.0, object_y[0, o]), (1.0, object_y[1, o]))
+            arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color="#888888")
+            ax.add_patch(arc)
 
     columns: list[tuple[str, dict[str, float]]] = [
         ("subjects", {f"s{s}": y for s, y in subject_y.items()}),

@@ -495,7 +495,7 @@ def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
     subject, relation = said["S"], said["R"]
     kinds = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
     if (subject[0], relation[0]) not in kinds:
-        raise ValueError(f"{text!r} puts a {subject[0]} and a {relation[0]} together, which no fact does")
+        raise ValueError(f"{text!r} puts together words of the kinds {subject[0]!r} and {relation[0]!r}, as no fact does")
     kind = kinds[subject[0], relation[0]]
     if form in REFUSALS:
         return kind, subject[1], relation[1], -1, FORMS.index(form)

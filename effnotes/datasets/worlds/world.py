@@ -46,7 +46,7 @@ def _setting(default: Any, kind: type, low: float, high: float, *aliases: str, c
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A synthetic world of facts (subject, relation, object), after Behemoth (Iofinova & Alistarh, arXiv 2601.23153).
+    """A synthetic world of facts (subject, relation, object), after Behemoth (arXiv 2601.23153).
 
     The same settings give the same facts, words and sentences, byte for byte. All of a world is derived from its settings when
     it is first asked for; a world costs nothing until then.
@@ -108,6 +108,8 @@ class World:
     def __post_init__(self) -> None:
         for setting in SETTINGS.values():
             _check_setting(setting, getattr(self, setting.name))
+        # A copy: what a caller does to his mapping later must not change the world.
+        object.__setattr__(self, "templates", dict(self.templates))
         self._check_templates()
         self._check_together()
 
@@ -313,11 +315,14 @@ class World:
         """Draw n sentences with replacement, each as likely as it is frequent in the training text.
 
         Raises:
-            ValueError: n is below 0.
+            ValueError: n or the seed is below 0, or everything is left out.
         """
         if n < 0:
             raise ValueError(f"n={n}: must be at least 0")
-        return Corpus(self, left_out).sample(n, seed)
+        corpus = Corpus(self, left_out)
+        if not corpus.n_items:
+            raise ValueError("left_out names every fact of the world; nothing is left to be drawn")
+        return corpus.sample(n, seed)
 
     @property
     def n_sentences(self) -> int:
