@@ -192,7 +192,9 @@ def test_repeats_have_1728_surface_forms_and_432_prompts() -> None:
     world = World(1, 1, 1, templates={"repeats": 1.0}, repeats=40_000)
     assert len(set(text(world).split("<|endoftext|>"))) - 1 == 1728
     facts = Facts.of(0, np.zeros(20_000, dtype=np.int64), 0, 0)
-    assert len({prompt for prompt, _ in prompts_of(world.encode(facts, "repeats"), world.words)}) == 432
+    asked = world.encode(facts, "repeats")
+    assert len({prompt for prompt, _ in prompts_of(asked, world.words)}) == 432
+    assert (asked.answer + asked.answer_length + 1 == asked.length).all()
 
 
 def test_nonsense_has_one_to_five_fillers_and_two_in_prompts() -> None:

@@ -322,14 +322,17 @@ def test_broken_rows_are_named(line: str, message: str, tmp_path: Path) -> None:
 # --- the command line -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_writes_a_world_and_an_edit_of_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "effnotes.datasets.worlds"]
+def test_the_command_line_writes_a_world_and_an_edit_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     world = ["create", "-s", "60", "-r", "2", "-o", "8", "-n", "3", "-i", "0.3", "--num-nested-objects", "4", "--output-dir", "w"]
-    edit = ["edit", "-g", "w", "-n", "2", "--remap-object-nested-object-edges", "--num-repeats-per-override", "5"]
-    for arguments in (world, edit):
-        result = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-    assert (tmp_path / result.stdout.strip() / "finetuning_data" / "train.jsonl").is_file()
+    command = [sys.executable, "-m", "effnotes.datasets.worlds", *world]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["edit", "-g", "w", "-n", "2", "--remap-object-nested-object-edges", "--num-repeats-per-override", "5"]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert len((tmp_path / folder / "finetuning_data" / "edited.jsonl").read_text().splitlines()) == 10
     made = import_world(tmp_path / "w")
     assert (made.n_subjects, made.n_nested, made.repeats) == (60, 4, 3)
     assert made.templates["sro"] == pytest.approx(0.7)

@@ -18,8 +18,8 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
 
     A solid line is a fact, in its relation's colour; a dashed one a second object that some sentences state instead; a dotted
-    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree. A title says how objects depend on one another, how often
-    facts are written, and in which forms.
+    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree. The
+    title says how objects depend on one another, and how facts are written.
 
     Args:
         world: The world.
