@@ -102,7 +102,7 @@ class Task:
         world: The world that is edited.
 
     Raises:
-        ValueError: A retain row is a test row or is about a subject that is edited or held out, or a group is unknown or empty.
+        ValueError: A retain row is a test row or is about a subject that is edited or held out, or a group is empty.
     """
 
     kind: TaskKind
