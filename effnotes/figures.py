@@ -119,8 +119,13 @@ def name_line_ends(ax: Axes, position: float, heights: pd.Series) -> Axes:
         return ax
     low, high = ax.get_ylim()
     placed = ends.to_numpy().copy()
+    step = 0.038 * (high - low)
     for index in range(1, len(placed)):
-        placed[index] = max(placed[index], placed[index - 1] + 0.038 * (high - low))
+        placed[index] = max(placed[index], placed[index - 1] + step)
+    # Where lines crowd at the top, the names go down again rather than out of the axis.
+    placed[-1] = min(placed[-1], high)
+    for index in range(len(placed) - 2, -1, -1):
+        placed[index] = min(placed[index], placed[index + 1] - step)
     for (name, end), height in zip(ends.items(), placed, strict=True):
         ax.annotate(
             str(name),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "read_record"]
 
-_FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "seeds", "started")
+_FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
 
 
 class RecordError(ValueError):
@@ -77,7 +77,11 @@ class KeptRecord:
             ("Machine", html.escape(f"{surroundings.get('device', 'not known')}{cores}{memory}")),
             ("Platform", html.escape(f"Python {surroundings.get('python')}, {surroundings.get('platform')}")),
             ("Packages", html.escape(", ".join(f"{name} {version}" for name, version in packages.items()))),
-            ("Seeds", html.escape(", ".join(map(str, content["seeds"])) or "none")),
+            (
+                "Parameters",
+                ", ".join(f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items())
+                or "none",
+            ),
             ("Commit", "not known" if commit is None else f"<code>{html.escape(commit['revision'][:12])}</code>{state}"),
         ]
         facts += [

@@ -56,7 +56,7 @@ class KeptTable:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002
         shown = f"Table <code>{html.escape(self.name)}</code>, {self._size()}, kept with the record of this run."
-        return {"text/plain": str(self), "text/html": f'<p class="effnotes-kept">{shown}</p>', TABLE_MIME: self.to_json()}
+        return {"text/plain": str(self), "text/html": f'<p class="effnotes-note">{shown}</p>', TABLE_MIME: self.to_json()}
 
 
 def keep_table(name: str, frame: pd.DataFrame) -> KeptTable:

@@ -31,7 +31,13 @@ from effnotes.metrics.classification import (
     rare_value_ratio,
     roc_auc,
 )
-from effnotes.metrics.criteria import attribute_criteria, evaluate_criteria, phi_coefficient
+from effnotes.metrics.criteria import (
+    attribute_criteria,
+    evaluate_criteria,
+    phi_coefficient,
+    rank_association,
+    rank_products,
+)
 from effnotes.metrics.definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares
 from effnotes.metrics.exemplars import exemplar_table, modal_exemplars, modal_predictions, split_rate, taxicab_distance
 from effnotes.metrics.inputs import hard_predictions, probabilities
@@ -79,6 +85,8 @@ __all__ = [
     "positive_rate",
     "positive_shares",
     "probabilities",
+    "rank_association",
+    "rank_products",
     "rare_value_ratio",
     "read_outputs",
     "roc_auc",

@@ -199,9 +199,70 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     return pd.DataFrame(evaluated)
 
 
-def _association(score: FloatArray, target: FloatArray, permutations: int, seed: int) -> dict[str, object]:
+def rank_association(
+    score: ArrayLike, target: ArrayLike, *, permutations: int = 9999, seed: int = 0
+) -> dict[str, float | int | str]:
+    """Rank correlation over attributes of a score with what it should foretell, and whether chance explains it.
+
+    Args:
+        score: shape (K,), finite.
+        target: shape (K,), finite.
+        permutations: random reorderings, >= 99; all K! of them are taken where they are no more.
+        seed: of the random reorderings.
+
+    Returns:
+        `spearman` (ρ in [-1, 1]), `p_value` (one-sided, for ρ > 0, by permutation of the attributes),
+        `leave_one_out_low` and `leave_one_out_high` (smallest and largest ρ when one attribute is left out),
+        `attributes` (K) and `reason`. NaN with fewer than four attributes and where either is constant.
+
+    Raises:
+        ValueError: other shapes, numbers that are not finite, too few permutations.
+    """
+    first, second = _as_pair_of_vectors(score, target)
+    if permutations < 99:
+        raise ValueError(f"permutations must be at least 99, not {permutations}")
+    return _association(first, second, permutations, seed)
+
+
+def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
+    """Each attribute's part in the rank correlation of two scores: numbers whose mean is Spearman's ρ.
+
+    With r and s the ranks of attribute k in either score, standardised to mean 0 and mean square 1 over the attributes, the part
+    is r_k s_k. An interval of their mean is an interval of ρ over *attributes*, which repeats of the same attributes with other
+    seeds cannot give: a chance alignment of nine attributes comes back with every seed. To first order it is right where there is
+    no link; a Student t interval of independent normal scores then lies above 0 in 3% (K = 9) to 4% (K = 10) of repetitions in
+    place of 2.5%, and covers more than it promises where there is a link.
+
+    Args:
+        score: shape (K,), finite.
+        target: shape (K,), finite.
+
+    Returns:
+        Shape (K,); empty with fewer than four attributes and where either is constant, as there is no correlation then.
+
+    Raises:
+        ValueError: other shapes, numbers that are not finite.
+    """
+    first, second = _as_pair_of_vectors(score, target)
+    if len(first) < _MIN_ATTRIBUTES or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.empty(0)
+    products: FloatArray = len(first) * _standard_ranks(first) * _standard_ranks(second)
+    return products
+
+
+def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    first, second = np.asarray(score, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"score and target must have one shape (K,), not {first.shape} and {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("score and target must be finite; leave out attributes for which either is not defined")
+    return first, second
+
+
+def _association(score: FloatArray, target: FloatArray, permutations: int, seed: int) -> dict[str, float | int | str]:
     n = len(score)
-    result: dict[str, object] = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
+    names = ("spearman", "p_value", "leave_one_out_low", "leave_one_out_high")
+    result: dict[str, float | int | str] = dict.fromkeys(names, np.nan)
     result["attributes"] = n
     reason = ""
     if n < _MIN_ATTRIBUTES:

@@ -93,7 +93,8 @@ def override_study(
     attribute, the decisions on S_k = {i : 0.1 < p_dense,ik < 0.9} are replaced by those of the dense model
     (at 0 or at its own calibrated thresholds, respectively) or by the true labels, standing for a human. Two
     controls replace as many decisions of each attribute: on random samples, and on those where the sparse
-    model is least certain, which needs no dense model at run time. S_k does not move with the thresholds.
+    model is least certain; with human labels that needs no dense model at run time. S_k does not move with the
+    thresholds.
 
     Args:
         dense_logits: finite, shape (n, K), on the test samples.

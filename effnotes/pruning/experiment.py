@@ -104,6 +104,7 @@ class Experiment:
     weight_decay: float = 1e-4  # L2 penalty on all parameters
     warmup_epochs: float = 1.0  # linear rise of the learning rate
     flip: bool = False  # mirror training images at random; `stream` always does
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `effnotes.training.resolve_precision`
     method: str = "gmp"  # one of effnotes.pruning.PRUNING_METHODS
     prune_start: int = 1  # epoch of the first mask update, for gradual methods from random weights
     prune_end: int = 7  # their updates come before this epoch; the rest is left for recovery
@@ -120,7 +121,7 @@ class Experiment:
             raise ValueError(f"stream=True: only celeba is decoded as it goes; {self.dataset} is held in memory")
         if self.label_noise and self.dataset != "faces":
             raise ValueError(f"label_noise={self.label_noise}: labels are flipped in drawn faces only, not in {self.dataset}")
-        for name in ("num_train", "num_val", "num_test", "epochs"):
+        for name in ("num_train", "num_val", "num_test"):
             if getattr(self, name) is not None and getattr(self, name) < 2:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 2")
         if self.num_shared < 0:
@@ -159,6 +160,7 @@ class Experiment:
             warmup_epochs=self.warmup_epochs,
             max_shift=0 if self.stream else Recipe.max_shift,
             flip=self.flip and not self.stream,
+            precision=self.precision,
         )
 
     @property

@@ -114,7 +114,9 @@ def pruning_plan(
         return None
     method = PRUNING_METHODS[name]
     published = (1, 4, 60, 80) if method.starts_trained else (10, 10, 81, 100)  # start, frequency, end, epochs
-    first, every, last = (epochs * value // published[3] for value in published[:3])
+    first, every = (epochs * value // published[3] for value in published[:2])
+    # Rounded up: in a short run each update counts, and two of them would be one-shot pruning by another name.
+    last = -(-epochs * published[2] // published[3])
     begin = min(epochs - 1, max(1, first)) if start is None else start
     stop = max(begin + 1, last) if end is None else end
     if stop > epochs:

@@ -61,7 +61,7 @@ def build(
 
 @app.command()
 def run(
-    chapter: Annotated[str, typer.Argument(help="Name of the chapter.")],
+    chapter: Annotated[str, typer.Argument(help="Name of the chapter, or of a page that is drawn from a kept record.")],
     assignments: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
     ] = None,

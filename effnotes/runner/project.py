@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One executable chapter of the book, known by its source text alone."""
+    """One executable page of the book, a chapter or a page drawn from a kept record, known by its source text alone."""
 
     name: str
     page: str
@@ -99,7 +99,7 @@ class Project:
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
-        """The executable chapters by name, in the order of ``_toc.yml``."""
+        """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record."""
         chapters: dict[str, Chapter] = {}
         for page in _toc_pages(_read_yaml(self.root / "_toc.yml")):
             path = self.root / f"{page}.py"

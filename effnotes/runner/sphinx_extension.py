@@ -309,6 +309,21 @@ def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[st
         context["metatags"] = re.sub(r'<meta property="og:url"[^>]*>\n?', "", context["metatags"])
 
 
+def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
+    """Name the arrows of the sidebar that unfold the pages below a chapter: the theme gives those who cannot see them none."""
+    generate = context.get("generate_toctree_html")
+    if generate is None:
+        return
+
+    def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
+        navigation = generate(kind, *arguments, **options)
+        if kind == "raw":
+            return navigation
+        return str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+
+    context["generate_toctree_html"] = with_names
+
+
 def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None:
     """Say below the title of a chapter that is shown from its source that it has no outputs."""
     if Path(app.env.doc2path(app.env.docname)).suffix != ".py":
@@ -340,6 +355,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("doctree-read", _note_chapter_without_outputs)
     app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _drop_relative_url, priority=900)
+    app.connect("html-page-context", _name_toggles, priority=900)
     # Sphinx keeps pages that it has read: those that another version of this file has read are read again.
     env_version = int.from_bytes(hashlib.sha256(Path(__file__).read_bytes()).digest()[:4])
     return {"env_version": env_version, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -58,8 +58,15 @@ def watch(page: Page, own: str) -> list[str]:
     return problems
 
 
-def chapter_pages(site: Path, pages: list[Path]) -> list[Path]:
-    return [path for path in pages if 'class="cell' in (site / path).read_text(encoding="utf-8")]
+def pages_with(mark: str, site: Path, pages: list[Path]) -> list[Path]:
+    """Pages whose HTML holds `mark`; at least one has to."""
+    found = [path for path in pages if mark in (site / path).read_text(encoding="utf-8")]
+    assert found, mark
+    return found
+
+
+FORMULA = 'class="math'
+SOLUTION = 'class="solution'
 
 
 def test_every_page_loads_without_an_error(page: Page, address: str, pages: list[Path]) -> None:
@@ -79,7 +86,7 @@ def test_pages_work_from_a_folder_on_disk(page: Page, site: Path, pages: list[Pa
     problems = watch(page, "file://")
     for path in pages:
         page.goto((site / path).resolve().as_uri())
-    for path in chapter_pages(site, pages):
+    for path in pages_with(FORMULA, site, pages):
         page.goto((site / path).resolve().as_uri())
         page.wait_for_selector("mjx-container", timeout=10_000)
         assert page.locator("article h1").first.is_visible()
@@ -87,9 +94,7 @@ def test_pages_work_from_a_folder_on_disk(page: Page, site: Path, pages: list[Pa
 
 
 def test_formulas_are_drawn(page: Page, address: str, site: Path, pages: list[Path]) -> None:
-    chapters = chapter_pages(site, pages)
-    assert chapters
-    for path in chapters:
+    for path in pages_with(FORMULA, site, pages):
         page.goto(address + path.as_posix())
         page.wait_for_selector("mjx-container", timeout=10_000)
         formulas = page.locator("mjx-container")
@@ -114,7 +119,7 @@ def test_the_search_field_opens_and_leads_to_results(page: Page, address: str) -
 
 
 def test_solutions_unfold(page: Page, address: str, site: Path, pages: list[Path]) -> None:
-    for path in chapter_pages(site, pages):
+    for path in pages_with(SOLUTION, site, pages):
         page.goto(address + path.as_posix())
         solutions = page.locator(".solution")
         assert solutions.count() > 0, path

@@ -15,8 +15,10 @@ from bs4 import BeautifulSoup
 
 from effnotes.claims import load_register
 from effnotes.kept import format_duration, format_memory
+from effnotes.runner.project import Project
 
 ROOT = Path(__file__).parents[2]
+PROJECT = Project.find(ROOT)
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)
 
 
@@ -26,11 +28,25 @@ def soups(site: Path, pages: list[Path]) -> dict[Path, BeautifulSoup]:
 
 
 @pytest.fixture(scope="session")
+def executed() -> list[str]:
+    """Names of the pages that are run, in the order of `_toc.yml`: chapters, and pages drawn from a kept record."""
+    return [page.page for page in PROJECT.chapters.values()]
+
+
+@pytest.fixture(scope="session")
 def chapters() -> list[str]:
-    """Names of the pages in `_toc.yml` that are run."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    named = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [name for name in named if (ROOT / f"{name}.py").is_file()]
+    """Names of the pages that measure claims."""
+    return [page.page for page in PROJECT.chapters.values() if PROJECT.register(page.name)]
+
+
+def listed(toc: object) -> list[str]:
+    """Names of all pages in a table of contents, at whatever depth."""
+    if isinstance(toc, list):
+        return [name for entry in toc for name in listed(entry)]
+    if isinstance(toc, dict):
+        own = [toc[key] for key in ("root", "file") if key in toc]
+        return own + [name for key in ("parts", "chapters", "sections") for name in listed(toc.get(key))]
+    return []
 
 
 def is_remote(url: str) -> bool:
@@ -38,8 +54,9 @@ def is_remote(url: str) -> bool:
 
 
 def test_every_page_of_the_table_of_contents_is_built(site: Path) -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    for name in [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]:
+    names = listed(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    assert {"book/index", "book/pruning_bias", "book/references"} <= set(names)
+    for name in names:
         assert (site / f"{name}.html").is_file(), name
 
 
@@ -130,9 +147,9 @@ def test_no_path_of_this_machine_is_shown(site: Path, pages: list[Path]) -> None
         assert not [path for path in private if len(path) > 5 and path in text], page
 
 
-def test_chapters_offer_their_notebook(site: Path, chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
-    assert chapters
-    for name in chapters:
+def test_pages_that_are_run_offer_their_notebook(site: Path, executed: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    assert executed
+    for name in executed:
         links = [link["href"] for link in soups[Path(f"{name}.html")].find_all("a", href=True)]
         notebooks = [href for href in links if href.endswith(".ipynb")]
         assert notebooks, name
@@ -141,8 +158,8 @@ def test_chapters_offer_their_notebook(site: Path, chapters: list[str], soups: d
         assert any(cell["outputs"] for cell in code), f"{name}: the notebook was not executed"
 
 
-def test_figures_are_numbered_and_captioned(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
-    for name in chapters:
+def test_figures_are_numbered_and_captioned(executed: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+    for name in executed:
         figures = soups[Path(f"{name}.html")].find_all("figure")
         assert figures, name
         for figure in figures:
@@ -168,11 +185,11 @@ def test_scoreboard_has_every_registered_claim(soups: dict[Path, BeautifulSoup])
         assert row.find(class_="effnotes-verdict").text in ("shown", "contradicted", "not settled", "not measured")
 
 
-def test_run_table_has_every_chapter(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
+def test_run_table_has_every_page_that_is_run(executed: list[str], soups: dict[Path, BeautifulSoup]) -> None:
     table = soups[Path("book/how_this_book_was_made.html")].find("table", class_="effnotes-table")
     assert table is not None
     links = [row.find("a")["href"] for row in table.find("tbody").find_all("tr")]
-    assert links == [f"{Path(name).name}.html" for name in chapters]
+    assert links == [f"{Path(name).name}.html" for name in executed]
 
 
 def test_landing_page_has_a_card_for_each_chapter(chapters: list[str], soups: dict[Path, BeautifulSoup]) -> None:
@@ -200,8 +217,8 @@ def run_jupyter_book(directory: Path) -> None:
     assert "WARNING" not in result.stdout + result.stderr
 
 
-def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, chapters: list[str]) -> None:
-    for name in (*chapters, "book/scoreboard", "book/how_this_book_was_made"):
+def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, executed: list[str]) -> None:
+    for name in (*executed, "book/scoreboard", "book/how_this_book_was_made"):
         page = (bare_build / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
         note = BeautifulSoup(page, "html.parser").find(class_="effnotes-not-run")
         assert note is not None, name

@@ -62,6 +62,16 @@ def test_names_at_line_ends_do_not_overlap_and_point_to_their_ends():
     assert {text.get_text(): text.xy for text in ax.texts} == {"b": (2, 0.5), "a": (2, 0.5), "c": (2, 0.51), "d": (2, 0.9)}
 
 
+def test_names_of_lines_that_crowd_at_the_top_stay_inside_the_axis():
+    _, ax = plt.subplots()
+    ax.set_ylim(0, 1)
+    figures.name_line_ends(ax, 2, pd.Series(dict.fromkeys("abcdef", 0.99) | {"low": 0.1}))
+    heights = {text.get_text(): text.xyann[1] for text in ax.texts}
+    assert max(heights.values()) <= 1
+    assert min(np.diff(sorted(heights.values()))) >= 0.0379
+    assert heights["low"] == 0.1
+
+
 def test_names_of_close_points_go_to_different_sides():
     _, ax = plt.subplots()
     points = pd.DataFrame({"x": [0.0, 0.01, 1.0], "y": [0.0, 0.001, 1.0]}, index=["low", "close", "far"])

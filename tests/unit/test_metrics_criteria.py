@@ -119,3 +119,35 @@ def test_bad_input():
         metrics.evaluate_criteria(pd.DataFrame({"uncertainty": [0.1]}), [1])
     with pytest.raises(ValueError, match="at least 99"):
         metrics.evaluate_criteria(table_of([0.1, 0.2]), [1, 2], permutations=9)
+
+
+def test_rank_products_average_to_spearman_and_follow_the_attributes():
+    rng = np.random.default_rng(3)
+    score, target = rng.normal(size=11), rng.normal(size=11)
+    products = metrics.rank_products(score, target)
+    assert products.mean() == pytest.approx(stats.spearmanr(score, target).statistic)
+    order = rng.permutation(11)
+    assert metrics.rank_products(score[order], target[order]) == pytest.approx(products[order])
+    assert metrics.rank_association(score, target)["spearman"] == pytest.approx(products.mean())
+    assert len(metrics.rank_products(np.ones(9), target[:9])) == 0
+    assert len(metrics.rank_products(score[:3], target[:3])) == 0
+
+
+def test_an_interval_of_rank_products_seldom_shows_a_link_that_is_not_there():
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(2000):
+        products = metrics.rank_products(rng.normal(size=9), rng.normal(size=9))
+        shown += stats.ttest_1samp(products, 0).confidence_interval(0.95).low > 0
+    assert 0.015 < shown / 2000 < 0.045
+
+
+@pytest.mark.parametrize(
+    ("score", "target", "message"),
+    [([1.0, 2], [1.0], "one shape"), ([1.0, np.nan], [1.0, 2], "finite"), ([[1.0]], [[1.0]], "one shape")],
+)
+def test_scores_that_do_not_fit_are_refused(score, target, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.rank_products(score, target)
+    with pytest.raises(ValueError, match=message):
+        metrics.rank_association(score, target)

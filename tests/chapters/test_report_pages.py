@@ -1,0 +1,84 @@
+"""Pages that are drawn from a kept record, here from invented ones, since the record is another run's to make."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from effnotes.runner.project import Chapter, Project
+
+ROOT = Project.find(Path(__file__)).root
+PAGE = "pruning_bias_cifar10s"
+
+
+@pytest.fixture
+def page(book):
+    """The small book with the page on CIFAR-10S."""
+    book.add(PAGE, (ROOT / "book" / f"{PAGE}.py").read_text())
+    return book
+
+
+def executed(book, record: Path):
+    result = book.effnotes("run", PAGE, "-p", f"record={record}", "--out", "out")
+    assert result.returncode == 0, result.stdout
+    return nbformat.read(book.root / "out" / f"{PAGE}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"seeds": (1,), "sparsities": (0.0, 0.9, 0.985)}, {"sparsities": (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.985, 0.99)}]
+)
+def test_the_page_draws_every_figure_and_card_from_the_record(page, write_invented, choices):
+    path = write_invented(**choices)
+    record = json.loads(path.read_text())
+    notebook = executed(page, path)
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    drawn = [cell for cell in codes if "figure" in cell.metadata.get("mystnb", {})]
+    assert len(drawn) >= 10
+    for cell in drawn:
+        assert [set(output.data) & {"image/svg+xml", "image/png"} != set() for output in cell.outputs] == [True], cell.source
+    shown = "".join(str(output.get("data", {}).get("text/html", "")) for cell in codes for output in cell.outputs)
+    for claim in record["claims"]:
+        anchor = f"claim-{claim['id'].replace('.', '-')}"
+        assert shown.count(f'id="{anchor}"') == 1
+        assert f'href="#{anchor}"' in shown
+    assert "CPU: invented &lt;processor&gt;, 2 cores, 8.0 GiB of memory" in shown
+    assert "30 min 05 s" in shown
+    printed = "".join(output.get("text", "") for cell in codes for output in cell.outputs)
+    assert f"$ {record['command']}" in " ".join(printed.replace("\\\n", " ").split())
+    counts = " ".join(str(output.get("data", {}).get("text/markdown", "")) for cell in codes for output in cell.outputs)
+    assert "Of 13 claims, 5 are *shown*, 4 are *contradicted*, 4 are *not settled*." in counts
+    assert not [output for cell in codes for output in cell.outputs if output.get("name") == "stderr"]
+
+
+def test_the_page_shows_the_claims_that_the_record_has(page, write_invented):
+    path = write_invented()
+    record = json.loads(path.read_text())
+    record["claims"] = [claim for claim in record["claims"] if claim["id"] in ("bias.accuracy-flat", "bias.ba-grows")]
+    path.write_text(json.dumps(record))
+    text = str(executed(page, path))
+    assert "Of 2 claims, 1 are *shown*" in text
+    assert "In this run: not measured." in text
+
+
+def test_without_the_record_the_page_says_how_it_is_made(page):
+    failed = page.effnotes("run", PAGE, "-p", "record=data/records/pruning_bias/nothing.json")
+    assert failed.returncode == 1
+    made_by = "'effnotes run pruning_bias --profile full --keep-as nothing'"
+    assert f"nothing.json: there is no kept record here. A record is made by {made_by}" in failed.stdout
+    shutil.copytree(ROOT / "data" / "records" / "pruning_bias", page.root / "data" / "records" / "pruning_bias")
+    other = page.effnotes("run", PAGE, "-p", "record=data/records/pruning_bias/full.json")
+    assert other.returncode == 1
+    assert "the record has no table 'models'" in other.stdout
+
+
+def test_the_page_measures_nothing_and_leaves_the_runner_alone():
+    page = Chapter(PAGE, f"book/{PAGE}", (ROOT / "book" / f"{PAGE}.py").read_text())
+    code = "\n".join(cell.source for cell in page.cells if cell.kind == "code")
+    assert "effnotes.runner" not in code
+    assert "measure(" not in code
+    prose = "\n".join(cell.source for cell in page.cells if cell.kind == "markdown")
+    assert not re.search(r":label: exercise-", prose)
+    assert list(page.parameters) == ["record"]
