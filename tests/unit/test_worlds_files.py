@@ -281,6 +281,10 @@ def test_edited_rows_are_repeated_and_retain_rows_are_not(tmp_path: Path) -> Non
     assert set(rows[0]) == {"instruction", "input", "output"}
     assert rows[0]["instruction"].endswith(" OO")
     assert len((tmp_path / "finetuning_data" / "edited.jsonl").read_text().splitlines()) == 500
+    assert len(set((tmp_path / "finetuning_data" / "edited.jsonl").read_text().splitlines())) == 2
+    varied = make_task(WORLDS["repeats"], "refusal", 1), make_task(WORLDS["repeats"], "remap", 1)
+    distinct = [len({row["instruction"] for row in written(each, tmp_path / each.kind)}) for each in varied]
+    assert distinct[0] < 10 < 100 < distinct[1]
     asked = {path.stem for path in (tmp_path / "ft_validations").iterdir()}
     assert asked == set(task.test)
     with pytest.raises(ValueError, match=r"repeats=0: must be at least 1"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from effnotes.datasets.files import nearest
 from effnotes.datasets.worlds.edits import TASK_KINDS, Edit, TaskKind, entities, in_form
-from effnotes.datasets.worlds.graph import FACT_KINDS, TASKS, FactKind, Facts, Integers, other_than, stream
+from effnotes.datasets.worlds.graph import FACT_KINDS, PROMPTABLE, TASKS, FactKind, Facts, Integers, other_than, stream
 from effnotes.datasets.worlds.tasks import Task
 
 if TYPE_CHECKING:
@@ -161,6 +161,11 @@ class _Maker:
             raise ValueError(f"edge={self.edge!r} goes with the kinds remap, remap_same and refusal, not with {self.kind}")
         if self.nested_class != "any" and not (world.graph.has_nested and self.edge == "so" and self.kind.startswith("remap")):
             raise ValueError(f"nested_class={self.nested_class!r} is only for remapping so facts of a world with nested objects")
+        if not any(world.templates.get(name, 0) > 0 for name in PROMPTABLE):
+            raise ValueError(
+                f"a world that is edited needs a template that ends with the object, to be asked in: {', '.join(PROMPTABLE)}; "
+                f"templates is {dict(world.templates)}"
+            )
         if self.kind == "question_refusal" and not world.qa_frac:
             raise ValueError("kind='question_refusal' needs a world with questions; this one has qa_frac=0")
         if self.kind.startswith("remap") and self.n_values < 2:
@@ -232,7 +237,10 @@ class _Maker:
         subjects = np.sort(self.rng.choice(free, size=self.n, replace=False))
         facts = Facts.join(world.facts("so"), world.facts("sno") if self.kind == "unlearn_subject" else Facts.none())
         facts = facts.take(np.isin(facts.subject, subjects))
-        return facts, other_than(facts.object, world.n_objects, self.rng) if self.kind == "remap_subject" else facts.object
+        if self.kind == "unlearn_subject":
+            return facts, facts.object
+        new = other_than(facts.object, world.n_objects, self.rng)
+        return facts, np.where(facts.relation == 0, 1 - facts.object, new) if world.binarize else new
 
     def _all_different(self, facts: Facts) -> tuple[Facts, Integers]:
         # The first fact of each object, in the candidates' random order: the first of all may be any fact.

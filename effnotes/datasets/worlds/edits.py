@@ -81,7 +81,7 @@ class Edit:
     def plain_form(self) -> int:
         """The form of all other rows: the commonest of the world's templates that a prompt can be made of."""
         shares = {name: share for name, share in self.world.templates.items() if name in PROMPTABLE}
-        return form_code(max(shares, key=lambda name: shares[name]) if shares else "sro")
+        return form_code(max(shares, key=lambda name: shares[name]))
 
     @property
     def _changes_objects(self) -> bool:
@@ -125,21 +125,28 @@ class Edit:
 
     # --- facts that the edit touches without naming them ----------------------------------------------------------------------
 
-    def implied(self) -> dict[str, Facts]:
-        """Return the other facts about what is edited, by what the edit means for them."""
+    def implied(self, others: Facts | None = None) -> dict[str, Facts]:
+        """Return the other facts about what is edited, by what the edit means for them.
+
+        Args:
+            others: Facts that edits before or after this one change: their objects are no longer, or not for long, the old ones.
+        """
         if self.kind == "unlearn_subject":
             return {}
         if self.edge == "ono":
             return self._implied_by_classes()
         world, old = self.world, self.old
         about = world.facts(self.edge)
-        about = about.take(np.isin(about.subject, old.subject) & ~np.isin(world.fact_ids(about), world.fact_ids(old)))
+        changed = world.fact_ids(old if others is None else Facts.join(old, others))
+        about = about.take(np.isin(about.subject, old.subject) & ~np.isin(world.fact_ids(about), changed))
         groups: dict[str, Facts] = {}
         if world.correlation is not None and self.relation in (0, 1) and self.edge == "so":
             partner = 1 - self.relation
-            groups["same_subject_second_rel"] = about.take(about.relation == partner)
+            groups["same_subject_second_rel"] = Facts.of(SO, old.subject, partner, world.graph.objects[old.subject, partner])
             if self._changes_objects:
-                groups["same_subject_second_rel_converted"] = Facts.of(SO, old.subject, partner, self.new)
+                moved = Facts.of(SO, old.subject, partner, self.new)
+                can_move = self.new < (2 if world.binarize and partner == 0 else world.n_objects)
+                groups["same_subject_second_rel_converted"] = moved.take(can_move)
             about = about.take(about.relation != partner)
         groups["same_edges_diff_rel"] = about
         if self.edge == "sno":

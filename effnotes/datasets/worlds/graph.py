@@ -23,7 +23,7 @@ PROMPTABLE = ("sro", "rso", "repeats", "nonsense_sro", "nonsense_rso")
 Integers: TypeAlias = NDArray[np.int64]
 
 # One stream of random numbers for each purpose: a change of one setting leaves what the others draw as it was.
-(_OBJECTS, _COPIES, _NESTED, _MINORITY, _QUESTIONS, _RANKS, _WITHHELD, CORPUS, ORDER, SAMPLE, FILLERS, TASKS) = range(12)
+(_OBJECTS, _COPIES, _NESTED, _MINORITY, _QUESTIONS, _RANKS, _WITHHELD, CORPUS, ORDER, SAMPLE, FILLERS, TASKS, ROWS) = range(13)
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:

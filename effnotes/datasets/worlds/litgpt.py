@@ -25,9 +25,9 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     Args:
         task: The edit.
         directory: Where to; made if it does not exist.
-        repeats: Times that each edited row stands in `train.jsonl`, at least 1; retain rows stand there once.
-            (`--num-repeats-per-override`)
-        seed: Of markers and fillers, where the form has any.
+        repeats: Times that each edited row stands in `train.jsonl`, at least 1; retain rows stand there once. Where the form has
+            markers or fillers they are drawn anew each time. (`--num-repeats-per-override`)
+        seed: Of markers and fillers.
 
     Returns:
         The files by name: "train", "val", "test".
@@ -44,11 +44,11 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     words = task.world.words
     lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for name in task.train:
-        rows = [_json_row(*pair) for pair in prompts_of(task.encode("train", name, seed=seed), words)]
-        times = repeats if name in EDITED else 1
-        (training / f"{name}.jsonl").write_text("".join(rows * times), encoding="utf-8")
-        lines["train"] += rows * times
-        lines["val"] += rows
+        copies = repeats if name in EDITED else 1
+        rows = [_json_row(*pair) for pair in prompts_of(task.encode("train", name, seed=seed, copies=copies), words)]
+        (training / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
+        lines["train"] += rows
+        lines["val"] += rows[: len(task.train[name])]
     for name in task.test:
         pairs = prompts_of(task.encode("test", name, seed=seed), words)
         (asked / f"{name}.txt").write_text("".join(f"{prompt}\t{answer}\n" for prompt, answer in pairs), encoding="utf-8")

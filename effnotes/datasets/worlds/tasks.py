@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from effnotes.datasets.files import nearest
-from effnotes.datasets.worlds.edits import Group, TaskKind, entities
-from effnotes.datasets.worlds.graph import TASKS, FactKind, Facts, Integers, stream
+from effnotes.datasets.worlds.edits import Edit, Group, TaskKind, entities, in_form
+from effnotes.datasets.worlds.graph import ROWS, FactKind, Facts, Integers, stream
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ class Task:
         reg_data: other relations, other subjects.
     Test groups:
         edited, forget; with_same_value, with_same_rel, reg_data: as above, of held-out subjects, with their old objects.
-        paraphrase: the edited facts in the world's other templates and, where the subject is asked about, as a question.
+        paraphrase: the edited facts in the world's other templates and, where the subject is asked about, as a question; refusals
+            have none.
         withheld: those of them that the world never wrote in that template.
         same_edges_diff_rel: other facts of the edited subjects, old objects.
         same_subject_second_rel, same_subject_second_rel_converted: in a correlated world the paired relation of the edited
-            subjects, with its old object, and as it would be if it had moved along.
+            subjects, with its old object, and as it would be if it had moved along (where a binarised relation can).
         same_subj_nested_obj_edges, sno_new: the nested object of the edited subjects, old and as the edit implies; the latter only
             where they differ.
         same_obj_nested_obj_edges, remapped_obj_nested_obj_edges: nested objects of the old and of the new object, which do not
@@ -109,27 +111,35 @@ class Task:
             columns=["split", "group", "rows"],
         )
 
-    def encode(self, split: Literal["train", "test"], group: str, *, seed: int = 0) -> Sentences:
+    def encode(self, split: Literal["train", "test"], group: str, *, seed: int = 0, copies: int = 1) -> Sentences:
         """Write the rows of one group.
 
         Args:
             split: "train" or "test".
             group: Name of the group.
-            seed: As for `World.encode`.
+            seed: Draws markers and fillers, as for `World.encode`, for each group by itself.
+            copies: Times that the rows are written, one whole group after the other, at least 1.
 
         Raises:
-            ValueError: There is no such group.
+            ValueError: There is no such group, or `copies` is below 1.
         """
+        if copies < 1:
+            raise ValueError(f"copies={copies}: must be at least 1")
         groups = self.train if split == "train" else self.test
         if group not in groups:
             raise ValueError(
                 f"there is no group {group!r} in {split}.{nearest(group, groups)} The groups are: {', '.join(groups)}."
             )
-        rng = stream(self.world.seed, TASKS, seed)
-        return write_facts(self.world.words, groups[group].facts, groups[group].form, rng, validation=True)
+        # Each group draws for itself, or all would begin with the same markers and fillers.
+        rng = stream(self.world.seed, ROWS, seed, int(split == "test"), crc32(group.encode()))
+        rows = groups[group].take(np.tile(np.arange(len(groups[group])), copies))
+        return write_facts(self.world.words, rows.facts, rows.form, rng, validation=True)
 
     def sequence(self) -> Iterator[Task]:
         """Yield the edits one by one, in order, each with the task's retain rows, and with those before it as a test group.
+
+        What is implied is asked for each edit alone: at its step those after it have not been made. Rows of held-out subjects are
+        the task's in each step.
 
         Raises:
             ValueError: The task unlearns whole subjects, which is no sequence of facts.
@@ -137,18 +147,20 @@ class Task:
         if "edited" not in self.train:
             raise ValueError(f"kind={self.kind!r}: only tasks that edit single facts can be taken one by one")
         edited, asked = self.train["edited"], self.test["edited"]
-        ids = {name: self.world.fact_ids(group.facts) for name, group in self.test.items()}
-        own = self.world.fact_ids(self.old)
+        every = Edit(self.kind, self.edge, self.relation, self.old, edited.facts.object, self.world)
+        of_all = {*every.implied(), *every.paraphrases(), "edited"}
+        unchanging = {name: group for name, group in self.test.items() if name not in of_all}
         for step in range(len(edited)):
-            test = dict(self.test) | {"edited": asked.take(slice(step, step + 1))}
-            for name in ("paraphrase", "withheld"):
-                if name in test:
-                    test[name] = test[name].take(ids[name] == own[step])
+            row = slice(step, step + 1)
+            edit = replace(every, old=self.old.take(row), new=every.new[row])
+            implied = edit.implied(others=self.old)
+            test = unchanging | {"edited": asked.take(row)} | edit.paraphrases()
+            test |= {name: in_form(facts, edit.plain_form) for name, facts in implied.items()}
             if step:
                 test["edited_before"] = asked.take(slice(0, step))
             yield replace(
                 self,
-                old=self.old.take(slice(step, step + 1)),
-                train=dict(self.train) | {"edited": edited.take(slice(step, step + 1))},
+                old=edit.old,
+                train=dict(self.train) | {"edited": edited.take(row)},
                 test={name: group for name, group in test.items() if len(group)},
             )
