@@ -15,6 +15,7 @@ from scipy import stats
 from effnotes.datasets import DataError
 from effnotes.datasets.worlds import FORMS, Facts, World, load_world, plot_world, save_world
 from effnotes.datasets.worlds.corpus import Permutation
+from effnotes.datasets.worlds.draws import subset_size
 from effnotes.datasets.worlds.sentences import STATEMENTS, prompts_of, text_of
 from effnotes.datasets.worlds.words import EOS, OO, PAD
 
@@ -260,6 +261,26 @@ def test_each_fact_is_written_as_often_as_it_should(name: str) -> None:
     asked = np.unique(facts.subject[is_question])
     assert np.array_equal(asked, np.flatnonzero(world.graph.asked))
     assert is_question.sum() == world.qa_frac * world.n_subjects * world.n_relations * world.repeats
+
+
+@pytest.mark.parametrize(("repeats", "qa_frac", "share"), [(1, 0.2, 0.5), (117, 0.25, 0.5), (5, 0.3, 0.29), (3, 1.5, 0.31)])
+def test_no_question_is_lost_in_rounding(repeats: int, qa_frac: float, share: float) -> None:
+    world = World(100, 4, 8, repeats=repeats, qa_frac=qa_frac, qa_subject_frac=share)
+    assert world.graph.asked.sum() == world.n_asked == round(100 * share)
+    blocks = list(world.sentences())
+    form, facts = np.concatenate([block.form for block in blocks]), Facts.join(*(block.facts for block in blocks))
+    questions = np.bincount(world.fact_ids(facts)[form == FORMS.index("question")], minlength=400)
+    assert questions.sum() == round(400 * repeats * qa_frac)
+    asked = questions.reshape(100, 4)[world.graph.asked]
+    assert asked.max() - asked.min() <= 1
+
+
+def test_shares_are_of_decimal_numbers() -> None:
+    # 0.29 of 100 is 28.999... and 0.07 of 100 is 7.000...1 in binary fractions.
+    assert (World(100, 1, 8, minority_frac=0.29).graph.minority >= 0).sum() == 29
+    assert (World(100, 1, 8, withheld_frac=0.29).withheld >= 0).sum() == 29
+    assert subset_size(World(100, 1, 8), 0.07) == 7
+    assert subset_size(World(100, 1, 8), 0.071) == 8
 
 
 def test_forms_are_as_frequent_as_asked() -> None:

@@ -326,4 +326,4 @@ def subset_size(world: World, share: float) -> int:
     """Return how many facts of a relation a share of them is, rounded up, as Behemoth counts `--single-ft-data-subset-frac`."""
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: must be above 0 and at most 1")
-    return math.ceil(share * world.n_subjects)
+    return math.ceil(round(share * world.n_subjects, 6))

@@ -25,6 +25,7 @@ from effnotes.datasets.worlds.graph import (
     Integers,
     draw_graph,
     draw_withheld,
+    n_of,
     stream,
 )
 from effnotes.datasets.worlds.sentences import STATEMENTS, Sentences, form_code, write_facts
@@ -64,8 +65,10 @@ class World:
             (`-m --minority-position-entity-frac`)
         minority_p: Probability that a sentence on such a fact states the second object, 0 to 1. (`-p --minority-position-frac`)
         templates: Share of each statement form, summing to 1: "sro", "rso", "sor", "osr", "repeats", "nonsense_sro" and
-            "nonsense_rso". (`-c --phrase-creator` with `-i --inversion-frac`)
-        qa_frac: Questions per statement about a subject and its object, 0 and above. (`-q --questions-frac`)
+            "nonsense_rso". Facts that are withheld in one form share its part out among the others in proportion.
+            (`-c --phrase-creator` with `-i --inversion-frac`)
+        qa_frac: Questions per statement about a subject and its object, on average over all subjects, 0 and above.
+            (`-q --questions-frac`)
         qa_subject_frac: Share of subjects that questions are asked about, above 0 to 1. (`-e --questions-entity-frac`)
         zipf: Exponent of the subjects' frequencies, 0 to 4; None writes all facts equally often.
         withheld_frac: Share of facts that are never written in one of the templates, which one being drawn from those that a prompt
@@ -74,9 +77,10 @@ class World:
         ono_upweight: Factor on the statements about objects and their nested objects, at least 1.
             (`--obj-nested-obj-edges-upweight`)
         shuffle: True puts all sentences in one random order, False keeps the statements about a subject together.
-        tokens_per_subject: 1 or 2; None takes one token for fewer than 1,000 subjects.
+        tokens_per_subject: 1 or 2; None takes one token for fewer than 1,000 subjects. Two are a first of S/1000 and a second of
+            1,000 where S is a multiple of 1,000 (as in the original), else about the square root of S each.
         seed: 0 and above.
-        given_graph: Facts from elsewhere (`read_graph`); None draws them.
+        given_graph: Facts from elsewhere (`import_world`); None draws them.
         given_words: Words from elsewhere; None numbers them.
 
     Raises:
@@ -192,7 +196,7 @@ class World:
     @property
     def n_asked(self) -> int:
         """Number of subjects that questions are asked about."""
-        return int(self.qa_subject_frac * self.n_subjects) if self.qa_frac > 0 else 0
+        return n_of(self.qa_subject_frac, self.n_subjects) if self.qa_frac > 0 else 0
 
     @cached_property
     def graph(self) -> Graph:
