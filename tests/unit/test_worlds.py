@@ -223,6 +223,37 @@ def test_an_unknown_form_names_the_nearest_one() -> None:
         IID.facts("os")
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (Facts.of(0, np.array([0, 60]), 0, 3), r"fact 1 has subject=60; in this world it must be from 0 to 59"),
+        (Facts.of(0, np.array([-1]), 0, 3), r"fact 0 has subject=-1"),
+        (Facts.of(0, np.array([1]), 2, 3), r"fact 0 has relation=2; in this world it must be from 0 to 1"),
+        (Facts.of(0, np.array([1]), 0, -1), r"fact 0 has object=-1; in this world it must be from 0 to 7"),
+        (Facts.of(1, np.array([1]), 0, 4), r"fact 0 has object=4; in this world it must be from 0 to 3"),
+        (Facts.of(2, np.array([8]), 0, 3), r"fact 0 has subject=8; in this world it must be from 0 to 7"),
+        (Facts.of(3, np.array([1]), 0, 3), r"fact 0 has kind=3; in this world it must be from 0 to 2"),
+    ],
+)
+def test_facts_that_a_world_does_not_have_are_refused(facts: Facts, message: str) -> None:
+    for use in (lambda: NESTED.encode(facts, "sro"), lambda: NESTED.sample_sentences(1, left_out=facts)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_graph_must_fit_the_settings() -> None:
+    for options, message in (
+        ({"n_objects": 4}, r"given_graph has an object 7, but n_objects=4: they are numbered from 0"),
+        ({"n_nested": 4}, r"given_graph has nested objects of shape \(3, 0\) .* n_nested=4 their shape must be \(3, 8\)"),
+        ({"qa_frac": 0.5}, r"qa_frac=0.5 asks for questions, but given_graph has no subject to ask about"),
+        ({"n_subjects": 9}, r"given_graph has facts of shape \(60, 3\), but n_subjects and n_relations are \(9, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(IID, given_graph=IID.graph, **options)
+    with pytest.raises(ValueError, match=r"up to 3, but with n_objects=8 and n_nested=2"):
+        replace(NESTED, given_graph=NESTED.graph, n_nested=2)
+
+
 # --- the training text ----------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,11 @@ from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
 
 _FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
 
+# Settings that facts are drawn from.
+_DRAWING = (
+    "n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac", "qa_subject_frac",
+)  # fmt: skip
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 2 after a message on what was wrong with the request or the files."""
@@ -45,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "-g",
         "--graph-path",
         type=Path,
-        help="take the facts and settings of a world that was written before; other options override the settings",
+        help="take the facts and settings of a world that was written before; other options override how they are written",
     )
     create.add_argument("-d", "--shards", type=int, help="files of the training text")
     create.add_argument("-v", "--validation-data-only", action="store_true", help="write no training text")
@@ -91,6 +96,13 @@ def _create(options: argparse.Namespace) -> Path:
         if "world" in given:
             raise ValueError("-g and --world both say which world to write; give one of them")
         world = import_world(given["graph_path"])
+        kept = world.settings()
+        redrawn = [name for name in _DRAWING if name in settings and settings[name] != kept[name]]
+        if redrawn:
+            raise ValueError(
+                f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change; leave it "
+                f"out, or give the world's own value, {', '.join(repr(kept[name]) for name in redrawn)}"
+            )
         # Other templates may need words that this world did not have.
         world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
     else:
@@ -112,6 +124,8 @@ def _edit(options: argparse.Namespace) -> Path:
         raise ValueError("--suffix and --increment-suffix both name the folder; give one of them")
     if options.remap_subject_nested_object_edges and options.remap_object_nested_object_edges:
         raise ValueError("an edit is of facts between subjects and nested objects or between objects and these; give one flag")
+    if options.single_ft_value + options.all_same_remapping + (options.finetuning_phrase_creator != "remapping") > 1:
+        raise ValueError("--single-ft-value, --all-same-remapping and -f other than remapping are three kinds of edit; give one")
     world = import_world(options.graph_path)
     kind, n = _FORMS[options.finetuning_phrase_creator], options.n
     if options.single_ft_value:

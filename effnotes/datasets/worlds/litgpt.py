@@ -11,6 +11,7 @@ from effnotes.datasets.files import DataError, read_lines
 from effnotes.datasets.worlds.edits import Group
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of
+from effnotes.datasets.worlds.storage import fresh_folder
 from effnotes.datasets.worlds.tasks import EDITED, Task
 from effnotes.datasets.worlds.words import OO, REPEATED_WORDS, RESERVED, RR, SS
 from effnotes.datasets.worlds.world import World
@@ -24,7 +25,7 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
 
     Args:
         task: The edit.
-        directory: Where to; made if it does not exist.
+        directory: Where to; made if it does not exist. Rows and prompts of an earlier edit are replaced.
         repeats: Times that each edited row stands in `train.jsonl`, at least 1; retain rows stand there once. Where the form has
             markers or fillers they are drawn anew each time. (`--num-repeats-per-override`)
         seed: Of markers and fillers.
@@ -39,8 +40,8 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
         raise ValueError(f"repeats={repeats}: must be at least 1")
     root = Path(directory)
     training, asked = root / "finetuning_data", root / "ft_validations"
-    for folder in (training, asked):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder, pattern in ((training, "*.jsonl"), (asked, "*.txt")):
+        fresh_folder(folder, pattern)
     words = task.world.words
     lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for name in task.train:

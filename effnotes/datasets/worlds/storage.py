@@ -9,11 +9,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from effnotes.datasets.files import DataError, read_lines
 from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
@@ -106,7 +108,7 @@ def export_world(
 
     Args:
         world: The world.
-        directory: Where to; made if it does not exist.
+        directory: Where to; made if it does not exist. Text and prompts of an earlier export are replaced.
         text: Whether to write the training text. (`--write-graph-only` and `--validation-data-only` write none.)
         validation: Whether to write prompts and answers. (`--write-graph-only` writes none.)
         shards: Files that the training text is split into, at least 1; None takes one for each 100,000 sentences, and for each
@@ -125,7 +127,7 @@ def export_world(
     _write_graph(world, metadata)
     n_tokens = 0
     if text:
-        (root / "data").mkdir(exist_ok=True)
+        fresh_folder(root / "data", "full_text_*.txt")
         for shard in range(shards):
             with (root / "data" / f"full_text_{shard}.txt").open("w", encoding="utf-8") as file:
                 for block in world.sentences(shard=shard, of=shards):
@@ -137,6 +139,13 @@ def export_world(
     _write_json(metadata / "metadata.json", counts)
     if validation:
         _write_validation(world, root)
+
+
+def fresh_folder(path: Path, pattern: str) -> None:
+    """Make a folder, or remove what an earlier export left in it, which could be taken for a part of the new one."""
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob(pattern):
+        old.unlink()
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -189,12 +198,14 @@ def _arguments(world: World) -> dict[str, Any]:
     strength = 1.0 if world.correlation is None else world.correlation
     creator = next(iter(world.templates))
     creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
+    inverted = 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro"))
     return arguments | {
         "shuffle": world.shuffle,
         "correlated_pair": world.correlation is not None,
         "correlation_strength": strength,
         "phrase_creator": creators.get(creator, "inverted"),
-        "inversion_frac": 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro")),
+        # In nonsense Behemoth takes it for the share in the order SRO, the contrary of what it says.
+        "inversion_frac": 1.0 - inverted if creator.startswith("nonsense") else inverted,
     }
 
 
@@ -210,7 +221,7 @@ def _validation_files(world: World) -> Iterable[tuple[str, str, tuple[int, ...] 
 
 def _write_validation(world: World, root: Path) -> None:
     for name in ("validations", "questions"):
-        (root / name).mkdir(exist_ok=True)
+        fresh_folder(root / name, "*.txt")
     for kind in FACT_KINDS if world.graph.has_nested else FACT_KINDS[:1]:
         prefix = _PREFIXES[kind] if world.graph.has_nested else ""
         facts = world.facts(kind)
@@ -258,7 +269,8 @@ def import_world(directory: str | Path) -> World:
     try:
         world = World(**settings)
         words = _read_words(metadata, world)
-        return World(**settings, given_graph=_graph_of(rows, world, metadata), given_words=words)
+        graph = _graph_of(rows, replace(world, given_words=words), metadata)
+        return World(**settings, given_graph=graph, given_words=words)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -311,7 +323,7 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
         if stored.get(first):
             arguments |= {key: stored[key] for key in (first, second) if key in stored}
     if arguments.get("phrase_creator") == "nonsense":
-        # There Behemoth's -i is the share in the order SRO, the contrary of what it says.
+        # The contrary of what it says, as in `_arguments`.
         arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
     # A graph may be given instead of the numbers, which are then empty.
     arguments = {key: value for key, value in arguments.items() if value is not None}
@@ -359,12 +371,28 @@ def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
         )
     objects, minority = np.full((2, world.n_subjects, world.n_relations), ABSENT)
     objects[s, r], minority[s, r] = o, other
-    asked = np.zeros(world.n_subjects, dtype=bool)
-    questions = metadata / "subjects_with_questions.txt"
-    if questions.is_file():
-        # One number a line; older files hold lists of them.
-        asked[[int(number) for _, text in read_lines(questions) for number in re.findall(r"\d+", text)]] = True
+    asked = _read_asked(metadata / "subjects_with_questions.txt", world)
     return Graph(objects, minority, _nested_map(line, r, o, inner, world, path), asked)
+
+
+def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
+    """Read which subjects are asked about: a subject's number in each line or, in older files, the list of its tokens."""
+    asked = np.zeros(world.n_subjects, dtype=bool)
+    for line, text in read_lines(path) if path.is_file() else ():
+        numbers = tuple(int(number) for number in re.findall(r"\d+", text))
+        if text.lstrip().startswith("["):
+            kind, subject, _ = world.words.meanings.get(numbers, ("", -1, -1))
+            known = kind == "subject"
+        else:
+            subject = numbers[0] if len(numbers) == 1 else -1
+            known = 0 <= subject < world.n_subjects
+        if not known:
+            raise DataError(
+                f"{path}, line {line}: {text!r} is no subject; it must be a number from 0 to {world.n_subjects - 1}, "
+                "or the tokens of a subject in brackets"
+            )
+        asked[subject] = True
+    return asked
 
 
 def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world: World, path: Path) -> Integers:

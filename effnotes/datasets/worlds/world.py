@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -171,10 +171,27 @@ class World:
             )
         if self.given_words is None:
             check_vocabulary(self)
+        if self.given_graph is not None:
+            self._check_graph(self.given_graph)
+
+    def _check_graph(self, graph: Graph) -> None:
         shape = (self.n_subjects, self.n_relations)
-        if self.given_graph is not None and self.given_graph.objects.shape != shape:
+        if graph.objects.shape != shape:
+            raise ValueError(f"given_graph has facts of shape {graph.objects.shape}, but n_subjects and n_relations are {shape}")
+        most = int(max(graph.objects.max(), graph.minority.max()))
+        if most >= self.n_objects:
             raise ValueError(
-                f"given_graph has facts of shape {self.given_graph.objects.shape}, but n_subjects and n_relations are {shape}"
+                f"given_graph has an object {most}, but n_objects={self.n_objects} numbers them 0 to {self.n_objects - 1}"
+            )
+        nested = (self.n_relations, self.n_objects if self.n_nested else 0)
+        if graph.nested.shape != nested or graph.nested.max(initial=-1) >= self.n_nested:
+            raise ValueError(
+                f"given_graph has nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}, but with "
+                f"n_objects={self.n_objects} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
+            )
+        if self.qa_frac > 0 and not graph.asked.any():
+            raise ValueError(
+                f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set it to 0"
             )
 
     def _check_correlation(self, correlation: float) -> None:
@@ -264,6 +281,20 @@ class World:
         about_subject = facts.kind * per_kind + facts.subject * self.n_relations + facts.relation
         return np.where(facts.kind == ONO, 2 * per_kind + facts.relation * self.n_objects + facts.subject, about_subject)
 
+    def _check_facts(self, facts: Facts) -> None:
+        """Raise ValueError where a fact has a number that the world does not have."""
+        nested = facts.kind != SO
+        for name, column, end in (
+            ("kind", facts.kind, np.where(self.graph.has_nested, len(FACT_KINDS), 1)),
+            ("relation", facts.relation, np.array(self.n_relations)),
+            ("subject", facts.subject, np.where(facts.kind == ONO, self.n_objects, self.n_subjects)),
+            ("object", facts.object, np.where(nested, self.n_nested, self.n_objects)),
+        ):
+            wrong = np.flatnonzero((column < 0) | (column >= end))
+            if len(wrong):
+                most = np.broadcast_to(end, column.shape)[wrong[0]] - 1
+                raise ValueError(f"fact {wrong[0]} has {name}={column[wrong[0]]}; in this world it must be from 0 to {most}")
+
     def minority_of(self, facts: Facts) -> Integers:
         """Return (n,) int64: the second object of each fact, -1 where there is none."""
         is_so = facts.kind == SO
@@ -289,15 +320,22 @@ class World:
             n sentences in the order of the facts.
 
         Raises:
-            ValueError: There is no such form, or the world has no words for it.
+            ValueError: There is no such form, or the world has no words for it or for a fact.
         """
+        self._check_facts(facts)
         code = form_code(template)
         if template.startswith("nonsense") and "W999" not in self.words.grammar:
             raise ValueError(f"template={template!r}: this world has no words for it; name it in templates, with share 0 at least")
         return write_facts(self.words, facts, np.full(len(facts), code), stream(self.seed, FILLERS, seed), validation=True)
 
     def corpus(self, left_out: Facts | None = None) -> Corpus:
-        """Return the training text, without the facts in `left_out`: the data of a model that never saw them."""
+        """Return the training text, without the facts in `left_out`: the data of a model that never saw them.
+
+        Raises:
+            ValueError: The world has no such fact.
+        """
+        if left_out is not None:
+            self._check_facts(left_out)
         return Corpus(self, left_out, together=not self.shuffle)
 
     def sentences(self, *, shard: int = 0, of: int = 1, left_out: Facts | None = None) -> Iterator[Sentences]:
@@ -309,7 +347,7 @@ class World:
             left_out: Facts that are not written, such as those of `Task.forgotten`.
 
         Raises:
-            ValueError: There is no such shard.
+            ValueError: There is no such shard, or no such fact.
         """
         if not 0 <= shard < of:
             raise ValueError(f"shard={shard} of={of}: a shard is numbered from 0 to {of - 1}, and there is at least one")
@@ -323,7 +361,7 @@ class World:
         """
         if n < 0:
             raise ValueError(f"n={n}: must be at least 0")
-        corpus = Corpus(self, left_out)
+        corpus = replace(self.corpus(left_out), together=False)
         if not corpus.n_items:
             raise ValueError("left_out names every fact of the world; nothing is left to be drawn")
         return corpus.sample(n, seed)
