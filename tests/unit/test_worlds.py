@@ -243,9 +243,9 @@ def test_facts_that_a_world_does_not_have_are_refused(facts: Facts, message: str
 
 def test_a_graph_must_fit_the_settings() -> None:
     for options, message in (
-        ({"n_objects": 4}, r"given_graph has an object 7, but n_objects=4: they are numbered from 0"),
+        ({"n_objects": 4}, r"given_graph has an object 7, but n_objects=4 numbers them 0 to 3"),
         ({"n_nested": 4}, r"given_graph has nested objects of shape \(3, 0\) .* n_nested=4 their shape must be \(3, 8\)"),
-        ({"qa_frac": 0.5}, r"qa_frac=0.5 asks for questions, but given_graph has no subject to ask about"),
+        ({"qa_frac": 0.5}, r"qa_frac=0.5 asks for questions, but given_graph names no subject to ask about"),
         ({"n_subjects": 9}, r"given_graph has facts of shape \(60, 3\), but n_subjects and n_relations are \(9, 3\)"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -555,7 +555,11 @@ def test_the_tokeniser_agrees_with_hugging_face() -> None:
     pytest.importorskip("transformers")
     sample = MIXED.sample_sentences(50)
     written = text_of(sample, MIXED.words)
-    assert MIXED.hf_tokenizer()(written)["input_ids"] == MIXED.words.tokens(written)
+    tokenizer = MIXED.hf_tokenizer()
+    assert tokenizer(written)["input_ids"] == MIXED.words.tokens(written)
+    assert len(tokenizer) == MIXED.vocab_size
+    with pytest.raises(Exception, match="WordLevel error"):
+        tokenizer(" SS 9999")
 
 
 def lines_of(ax: plt.Axes, style: str) -> list:

@@ -388,7 +388,8 @@ class World:
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, stop]},
             "post_processor": None,
             "decoder": None,
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<|padding|>"},
+            # No such word: what is no word of this world is an error, and never padding.
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unknown>"},
         }
 
     def hf_tokenizer(self) -> PreTrainedTokenizerFast:
