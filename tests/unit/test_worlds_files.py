@@ -388,6 +388,14 @@ def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(
         in capsys.readouterr().err
     )
     assert not (tmp_path / "c").exists()
+    questions = ["create", "-g", str(tmp_path / "a"), "-q", "0.5", "-e", "0.2", "--output-dir", str(tmp_path / "d")]
+    assert main(questions) == 0
+    asking = import_world(tmp_path / "d")
+    assert np.array_equal(asking.graph.objects, other.graph.objects)
+    assert asking.graph.asked.sum() == 6
+    again = ["create", "-g", str(tmp_path / "d"), "-e", "0.3", "--output-dir", str(tmp_path / "e")]
+    assert main(again) == 2
+    assert "qa_subject_frac cannot change" in capsys.readouterr().err
     for flag, folders in (("-x", {"metadata"}), ("-v", {"metadata", "validations", "questions"})):
         assert main(["create", "-s", "9", "-o", "2", flag, "--output-dir", str(tmp_path / flag)]) == 0
         assert {path.name for path in (tmp_path / flag).iterdir()} == folders

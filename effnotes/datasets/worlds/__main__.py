@@ -20,9 +20,7 @@ from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
 _FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
 
 # Settings that facts are drawn from.
-_DRAWING = (
-    "n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac", "qa_subject_frac",
-)  # fmt: skip
+_DRAWING = ("n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in setting.metadata["aliases"]]
         flags = list(dict.fromkeys([*flags, f"--{name.replace('_', '-')}"]))
         if kind is bool:
-            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)
+            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of World")
         elif kind in (int, float):
-            create.add_argument(*flags, dest=name, type=kind)
+            create.add_argument(*flags, dest=name, type=kind, help=f"`{name}` of World")
 
     edit = commands.add_parser("edit", help="write an edit of a world that was written before", allow_abbrev=False)
     edit.set_defaults(run=_edit)
@@ -97,12 +95,17 @@ def _create(options: argparse.Namespace) -> Path:
             raise ValueError("-g and --world both say which world to write; give one of them")
         world = import_world(given["graph_path"])
         kept = world.settings()
-        redrawn = [name for name in _DRAWING if name in settings and settings[name] != kept[name]]
+        asks_already = world.graph.asked.any()
+        fixed = (*_DRAWING, "qa_subject_frac") if asks_already else _DRAWING
+        redrawn = [name for name in fixed if name in settings and settings[name] != kept[name]]
         if redrawn:
             raise ValueError(
                 f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change; leave it "
                 f"out, or give the world's own value, {', '.join(repr(kept[name]) for name in redrawn)}"
             )
+        if settings.get("qa_frac") and not asks_already:
+            asked = World(**(kept | settings)).graph.asked
+            world = replace(world, given_graph=replace(world.graph, asked=asked))
         # Other templates may need words that this world did not have.
         world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
     else:

@@ -96,8 +96,9 @@ def make_task(
             "unlearn_subject": all facts of n subjects are to be forgotten.
         n: Facts or subjects, at least 1.
         relation: The edited relation, where not all are. (`--relationship-ordinal`)
-        retain_coverage: Share of all subjects that retain rows come from, with all their facts, 0 to 0.5. At most as many as
-            half of those not edited; the other half is held out.
+        retain_coverage: Share of all subjects (in an edit of "ono" facts: of all objects and subjects) that retain rows come from,
+            with all their facts, 0 to 0.5. At least one unless it is 0, and at most half of those not edited; the other half is
+            held out.
         edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so", "sno"
             (`--remap-subject-nested-object-edges`) or "ono" (`--remap-object-nested-object-edges`).
         nested_class: For "remap" and "remap_same" of "so" facts in a nested world: whether the new object's nested object differs
@@ -107,7 +108,8 @@ def make_task(
     Returns:
         The task. In a correlated world an edit of relation 0 or 1 takes only facts whose pair agrees
         (`--get-correlated-tuples`). Facts on nested objects are no retain rows of "so" edits: they would teach which object
-        belongs to which nested object, and with it what the edit implies.
+        belongs to which nested object, and with it what the edit implies. In a world with dissent a new object can be the second
+        one of its fact, which some sentences have stated: see `World.minority_of`.
 
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
@@ -297,7 +299,8 @@ class _Maker:
                 f"n={self.n}: no two of the {self.n_entities} subjects are left to retain and to hold out; n can be at most "
                 f"{max(1, self.n_entities - 2)}"
             )
-        retain = others[: min(len(others) // 2, round(self.retain_coverage * self.n_entities))]
+        wanted = max(round(self.retain_coverage * self.n_entities), int(self.retain_coverage > 0))
+        retain = others[: min(len(others) // 2, wanted)]
         asked = edit.neighbours(others[len(others) // 2 :], training=False)
 
         name, facts = "forget" if self.kind == "unlearn_subject" else "edited", edit.group
