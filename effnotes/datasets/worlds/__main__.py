@@ -1,0 +1,157 @@
+"""Write worlds and edits as files: `python -m effnotes.datasets.worlds create ...` and `... edit -g FOLDER ...`.
+
+The options are those of Behemoth's `create_data.py` and `create_finetuning_data.py` under the same names, and the settings of
+`World` under their own.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from effnotes.datasets.worlds.draws import make_task, subset_size
+from effnotes.datasets.worlds.edits import TaskKind
+from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
+from effnotes.datasets.worlds.storage import export_world, import_world, load_world
+from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+
+_FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
+
+# Settings that facts are drawn from.
+_DRAWING = ("n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns 0, or 2 after a message on what was wrong with the request or the files."""
+    options = _parser().parse_args(arguments)
+    try:
+        written = options.run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(written)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m effnotes.datasets.worlds", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True)
+
+    # What is not given is left to the world's own defaults.
+    create = commands.add_parser("create", help="write a world", allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    create.set_defaults(run=_create)
+    create.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
+    create.add_argument("--world", type=Path, help="YAML file with settings; other options override it")
+    create.add_argument(
+        "-g",
+        "--graph-path",
+        type=Path,
+        help="take the facts and settings of a world that was written before; other options override how they are written",
+    )
+    create.add_argument("-d", "--shards", type=int, help="files of the training text")
+    create.add_argument("-v", "--validation-data-only", action="store_true", help="write no training text")
+    create.add_argument("-x", "--write-graph-only", action="store_true", help="write neither training text nor prompts")
+    create.add_argument("--correlated-pair", action="store_true", help="relation 1 copies relation 0")
+    create.add_argument("--correlation-strength", type=float, help="how often it does (default 1)")
+    create.add_argument("-c", "--phrase-creator", help="inverted, simplerepeats or nonsense")
+    create.add_argument("-i", "--inversion-frac", type=float, help="share of sentences that are not in the order SRO")
+    for name, setting in SETTINGS.items():
+        kind = setting.metadata["kind"]
+        flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in setting.metadata["aliases"]]
+        flags = list(dict.fromkeys([*flags, f"--{name.replace('_', '-')}"]))
+        if kind is bool:
+            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of World")
+        elif kind in (int, float):
+            create.add_argument(*flags, dest=name, type=kind, help=f"`{name}` of World")
+
+    edit = commands.add_parser("edit", help="write an edit of a world that was written before", allow_abbrev=False)
+    edit.set_defaults(run=_edit)
+    edit.add_argument("-g", "--graph-path", type=Path, required=True, help="folder of the world; the edit goes into it")
+    edit.add_argument("-n", "--n", "--num-ft-overrides", dest="n", type=int, default=1, help="facts that are edited")
+    edit.add_argument("--num-repeats-per-override", type=int, default=250, help="rows for each edited fact")
+    edit.add_argument("--relationship-ordinal", type=int, default=0, help="relation that is edited")
+    edit.add_argument("-f", "--finetuning-phrase-creator", choices=list(_FORMS), default="remapping")
+    edit.add_argument("--all-same-remapping", action="store_true", help="facts with one object get one new object")
+    edit.add_argument("--single-ft-value", action="store_true", help="facts get object 0")
+    edit.add_argument("--single-ft-data-subset-frac", type=float, default=0.5, help="share of the relation that does")
+    edit.add_argument("--get-correlated-tuples", action="store_true", help="always done in correlated worlds")
+    edit.add_argument("--remap-subject-nested-object-edges", action="store_true")
+    edit.add_argument("--remap-object-nested-object-edges", action="store_true")
+    edit.add_argument("--retain-coverage", type=float, default=0.1, help="share of subjects that retain rows come from")
+    edit.add_argument("--seed", type=int, default=0)
+    edit.add_argument("--suffix", default="", help="added to the folder's name")
+    edit.add_argument("--increment-suffix", action="store_true", help="add the next free number to the folder's name")
+    return parser
+
+
+def _create(options: argparse.Namespace) -> Path:
+    given = vars(options)
+    names = (*SETTINGS, "correlated_pair", "correlation_strength", "phrase_creator", "inversion_frac")
+    settings = rename_settings({name: given[name] for name in names if name in given})
+    if "graph_path" in given:
+        if "world" in given:
+            raise ValueError("-g and --world both say which world to write; give one of them")
+        world = import_world(given["graph_path"])
+        kept = world.settings()
+        asks_already = world.graph.asked.any()
+        fixed = (*_DRAWING, "qa_subject_frac") if asks_already else _DRAWING
+        redrawn = [name for name in fixed if name in settings and settings[name] != kept[name]]
+        if redrawn:
+            raise ValueError(
+                f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change; leave it "
+                f"out, or give the world's own value, {', '.join(repr(kept[name]) for name in redrawn)}"
+            )
+        if settings.get("qa_frac") and not asks_already:
+            asked = World(**(kept | settings)).graph.asked
+            world = replace(world, given_graph=replace(world.graph, asked=asked))
+        # Other templates may need words that this world did not have.
+        world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
+    else:
+        base: dict[str, Any] = load_world(given["world"]).settings() if "world" in given else {}
+        world = World(**(base | settings))
+    graph_only = given.get("write_graph_only", False)
+    export_world(
+        world,
+        given["output_dir"],
+        text=not (graph_only or given.get("validation_data_only", False)),
+        validation=not graph_only,
+        shards=given.get("shards"),
+    )
+    return Path(given["output_dir"])
+
+
+def _edit(options: argparse.Namespace) -> Path:
+    if options.suffix and options.increment_suffix:
+        raise ValueError("--suffix and --increment-suffix both name the folder; give one of them")
+    if options.remap_subject_nested_object_edges and options.remap_object_nested_object_edges:
+        raise ValueError("an edit is of facts between subjects and nested objects or between objects and these; give one flag")
+    if options.single_ft_value + options.all_same_remapping + (options.finetuning_phrase_creator != "remapping") > 1:
+        raise ValueError("--single-ft-value, --all-same-remapping and -f other than remapping are three kinds of edit; give one")
+    world = import_world(options.graph_path)
+    kind, n = _FORMS[options.finetuning_phrase_creator], options.n
+    if options.single_ft_value:
+        kind, n = "suppress", subset_size(world, options.single_ft_data_subset_frac)
+    elif options.all_same_remapping:
+        kind = "remap_same"
+    nested = {options.remap_subject_nested_object_edges: "sno", options.remap_object_nested_object_edges: "ono"}
+    task = make_task(
+        world,
+        kind,
+        n,
+        relation=options.relationship_ordinal,
+        retain_coverage=options.retain_coverage,
+        edge=nested.get(True, "so"),  # type: ignore[arg-type]
+        seed=options.seed,
+    )
+    name = f"ft_{kind}_{task.edge}_n{n}_r{options.relationship_ordinal}" + (f"_{options.suffix}" if options.suffix else "")
+    folder = options.graph_path / name
+    if options.increment_suffix:
+        folder = next(path for number in range(1, 10**6) if not (path := options.graph_path / f"{name}_{number}").exists())
+    to_litgpt_jsonl(task, folder, repeats=options.num_repeats_per_override, seed=options.seed)
+    return Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

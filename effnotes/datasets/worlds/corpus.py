@@ -1,0 +1,207 @@
+"""The training text of a world: every fact as often as it should be, in one global random order, in constant memory.
+
+A corpus is never held. Position i in it is sent through a keyed permutation of all positions (a Feistel network over the next
+power of two, walked until it lands inside; Black & Rogaway, CT-RSA 2002), and the image says which item stands there. So each
+item stands in the corpus exactly as often as its count says, any part can be written without what comes before it, and parts
+can be written by different processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effnotes.datasets.worlds.graph import CORPUS, ORDER, SAMPLE, Facts, Integers, draw_exposures, stream
+from effnotes.datasets.worlds.sentences import FORMS, Sentences, form_code, write_facts
+
+if TYPE_CHECKING:
+    from effnotes.datasets.worlds.world import World
+
+# Rows worked on at a time: the tables of a block stay small, and what one block draws depends on no other.
+_BLOCK_ROWS = 2**16
+_ROUNDS = 6
+_QUESTION = FORMS.index("question")
+
+
+class Permutation:
+    """A keyed bijection of {0, ..., n - 1} that is computed and not stored."""
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        bits = max(2, (n - 1).bit_length())
+        self.n = n
+        self._low = bits // 2
+        self._high = bits - self._low
+        self._keys = rng.integers(2**64, size=_ROUNDS, dtype=np.uint64)
+
+    def __call__(self, positions: Integers) -> Integers:
+        """Return the images of positions in [0, n), (k,) int64."""
+        image = self._mixed(positions.astype(np.uint64))
+        outside = np.flatnonzero(image >= self.n)
+        while len(outside):
+            image[outside] = self._mixed(image[outside])
+            outside = outside[image[outside] >= self.n]
+        return image.astype(np.int64)
+
+    def _mixed(self, x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        high, low = self._high, self._low
+        left, right = x >> np.uint64(low), x & np.uint64(2**low - 1)
+        for key in self._keys:
+            # The finalising steps of MurmurHash3, which spread every bit over the word.
+            mix = (right ^ key) * np.uint64(0xFF51AFD7ED558CCD)
+            mix ^= mix >> np.uint64(33)
+            mix *= np.uint64(0xC4CEB9FE1A85EC53)
+            mix ^= mix >> np.uint64(33)
+            left, right = right, left ^ (mix & np.uint64(2**high - 1))
+            high, low = low, high
+        return (left << np.uint64(low)) | right
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The training text of a world, without the facts in `left_out`.
+
+    Its items are single sentences or, `together`, the biographies of subjects: all statements about one, in random order. Facts
+    between objects and questions always stand alone.
+    """
+
+    world: World
+    left_out: Facts | None = None
+    together: bool = False
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return self.world.facts()
+
+    @cached_property
+    def _width(self) -> int:
+        """Statements in the biography of a subject; 1 where each stands alone."""
+        if not self.together:
+            return 1
+        return self.world.n_relations * (2 if self.world.graph.has_nested else 1)
+
+    @cached_property
+    def _dropped(self) -> NDArray[np.bool_]:
+        dropped = np.zeros(len(self._facts), dtype=bool)
+        if self.left_out is not None:
+            dropped[self.world.fact_ids(self.left_out)] = True
+        return dropped
+
+    @cached_property
+    def _members(self) -> list[Integers]:
+        """Fact numbers of the items: (biographies, width), (single statements, 1), (questions, 1)."""
+        world = self.world
+        s, r = world.n_subjects, world.n_relations
+        first = np.arange(s * r).reshape(s, r)
+        about_subjects = np.concatenate([first, first + s * r], axis=1) if world.graph.has_nested else first
+        between_objects = np.arange(about_subjects.size, len(self._facts))
+        questions = first[world.graph.asked]
+        return [about_subjects.reshape(-1, self._width), between_objects[:, None], questions.reshape(-1, 1)]
+
+    @cached_property
+    def _ends(self) -> Integers:
+        """Running total of how often each item stands in the corpus."""
+        world = self.world
+        exposures = draw_exposures(world)
+        biographies, between, questions = self._members
+        per_subject = len(biographies) // world.n_subjects
+        counts = [np.repeat(exposures, per_subject), np.full(len(between), world.repeats * world.ono_upweight)]
+        counts.append(self._question_counts(exposures))
+        items = zip(counts, (biographies, between, questions), strict=True)
+        return np.cumsum(np.concatenate([np.where(self._dropped[m].all(axis=1), 0, c) for c, m in items]))
+
+    def _question_counts(self, exposures: Integers) -> Integers:
+        """Return how often each question is asked: `qa_frac` for each statement on average, with no fraction lost in rounding."""
+        world = self.world
+        share = world.graph.asked.mean()
+        if not share:
+            return np.zeros(0, dtype=np.int64)
+        exact = exposures[world.graph.asked].repeat(world.n_relations) * (world.qa_frac / share)
+        counts: Integers = np.diff(np.rint(np.cumsum(exact)).astype(np.int64), prepend=0)
+        return counts
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the corpus."""
+        return int(self._ends[-1])
+
+    @cached_property
+    def n_sentences(self) -> int:
+        """Number of sentences in the corpus."""
+        counts, start, total = np.diff(self._ends, prepend=0), 0, 0
+        for members in self._members:
+            kept = (~self._dropped[members]).sum(axis=1)
+            total += int((kept * counts[start : start + len(members)]).sum())
+            start += len(members)
+        return total
+
+    @cached_property
+    def _templates(self) -> tuple[Integers, NDArray[np.float64]]:
+        """Codes of the templates, and their running shares for facts that withhold none, or the t-th: (T + 1, T)."""
+        shares = np.array(list(self.world.templates.values()), dtype=np.float64)
+        rows = np.tile(shares, (len(shares) + 1, 1))
+        rows[np.arange(1, len(rows)), np.arange(len(shares))] = 0.0
+        rows = np.cumsum(rows, axis=1)
+        ends = rows[:, -1:]
+        return np.array([form_code(name) for name in self.world.templates]), rows / np.where(ends > 0, ends, 1.0)
+
+    def blocks(self, shard: int = 0, of: int = 1) -> Iterator[Sentences]:
+        """Yield the sentences of one shard of the corpus in order, some ten thousands at a time.
+
+        Together the shards are the corpus: none is left out and none comes twice.
+        """
+        order = Permutation(max(1, self.n_items), stream(self.world.seed, ORDER))
+        size = max(1, _BLOCK_ROWS // self._width)
+        start, stop = self.n_items * shard // of, self.n_items * (shard + 1) // of
+        for block in range(start // size, -(-stop // size)):
+            positions = np.arange(block * size, min((block + 1) * size, self.n_items))
+            items = np.searchsorted(self._ends, order(positions), side="right")
+            sentences, position = self._written(items, stream(self.world.seed, CORPUS, block))
+            inside = (position + block * size >= start) & (position + block * size < stop)
+            yield sentences if inside.all() else sentences.take(inside)
+
+    def sample(self, n: int, seed: int) -> Sentences:
+        """Draw n sentences with replacement, each as likely as it is frequent in the corpus."""
+        rng = stream(self.world.seed, SAMPLE, seed)
+        items = np.searchsorted(self._ends, rng.integers(self.n_items, size=n), side="right")
+        return self._written(items, rng)[0]
+
+    def _written(self, items: Integers, rng: np.random.Generator) -> tuple[Sentences, Integers]:
+        """Write items: their sentences, and for each the position of its item among those given."""
+        biographies, between, questions = self._members
+        world = self.world
+        single = np.concatenate([between[:, 0], questions[:, 0]])
+        if self._width == 1:
+            fact, position = np.concatenate([biographies[:, 0], single])[items], np.arange(len(items))
+        else:
+            is_single = items >= len(biographies)
+            position = np.repeat(np.arange(len(items)), np.where(is_single, 1, self._width))
+            whole = rng.permuted(biographies[items[~is_single]], axis=1)
+            fact = np.empty(len(position), dtype=np.int64)
+            fact[is_single[position]] = single[items[is_single] - len(biographies)]
+            fact[~is_single[position]] = whole.reshape(-1)
+        asks = (items >= len(biographies) + len(between))[position]
+
+        form = np.full(len(fact), _QUESTION)
+        chance = rng.random(len(fact))
+        codes, shares = self._templates
+        if len(codes) == 1:
+            form[~asks] = codes[0]
+        else:
+            rows = shares[world.withheld[fact] + 1] if world.withheld_frac else shares[0]
+            # The last share is 1 but for rounding, which must not point past the end.
+            form[~asks] = codes[np.minimum((chance[:, None] >= rows).sum(axis=1), len(codes) - 1)][~asks]
+
+        said = self._facts.take(fact)
+        if world.graph_dissents:
+            alternative = world.minority_of(said)
+            dissents = (rng.random(len(fact)) < world.minority_p) & (alternative >= 0)
+            said = said.saying(np.where(dissents, alternative, said.object))
+        if self._dropped.any():
+            kept = ~self._dropped[fact]
+            said, form, position = said.take(kept), form[kept], position[kept]
+        return write_facts(world.words, said, form, rng), position

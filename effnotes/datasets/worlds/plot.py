@@ -1,0 +1,121 @@
+"""A picture of a world: some of its facts, and what depends on what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effnotes.datasets.worlds.world import World
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_SUBJECTS = 12
+
+
+def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: Axes | None = None) -> Axes:
+    """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
+
+    A solid line is a fact, in its relation's colour; a dashed one a second object that some sentences state instead; a dotted
+    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree. The
+    title says how objects depend on one another, and how facts are written.
+
+    Args:
+        world: The world.
+        n_subjects: Subjects that are drawn, 1 to 12; at most all.
+        n_relations: Relations that are drawn, at least 1; at most all.
+        ax: Axis to draw on; None makes one.
+
+    Returns:
+        The axis.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    if not 1 <= n_subjects <= _MOST_SUBJECTS:
+        raise ValueError(f"n_subjects={n_subjects}: must be from 1 to {_MOST_SUBJECTS}; more could not be told apart")
+    if n_relations < 1:
+        raise ValueError(f"n_relations={n_relations}: must be at least 1")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyArrowPatch
+
+    from effnotes.figures import PALETTE
+
+    if ax is None:
+        _, ax = plt.subplots()
+    graph = world.graph
+    subjects, relations = min(n_subjects, world.n_subjects), min(n_relations, world.n_relations)
+    shown = graph.objects[:subjects, :relations]
+    second = graph.minority[:subjects, :relations]
+    # Objects and nested objects as (relation, index).
+    objects = sorted({(r, int(o)) for table in (shown, second) for r in range(relations) for o in table[:, r] if o >= 0})
+    nested = sorted({(r, int(graph.nested[r, o])) for r, o in objects}) if graph.has_nested else []
+    subject_y = dict(enumerate(_spread(subjects)))
+    object_y = dict(zip(objects, _spread(len(objects)), strict=True))
+    nested_y = dict(zip(nested, _spread(len(nested)), strict=True))
+
+    for r in range(relations):
+        colour = PALETTE[r % len(PALETTE)]
+        for s in range(subjects):
+            o, other = int(shown[s, r]), int(second[s, r])
+            label = f"relation {r}" if s == 0 else None
+            ax.plot([0, 1], [subject_y[s], object_y[r, o]], color=colour, linewidth=1.5, label=label)
+            if other >= 0:
+                ax.plot([0, 1], [subject_y[s], object_y[r, other]], color=colour, linewidth=1, linestyle="--")
+            if nested:
+                end = nested_y[r, int(graph.nested[r, o])]
+                ax.plot([0, 2], [subject_y[s], end], color=colour, linewidth=0.8, linestyle=":", alpha=0.6)
+        if nested:
+            for o in (o for of, o in objects if of == r):
+                ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
+
+    if world.correlation is not None and relations > 1:
+        for o in sorted({int(first) for first, copy in shown[:, :2] if first == copy}):
+            ends = ((1.0, object_y[0, o]), (1.0, object_y[1, o]))
+            arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color="#888888")
+            ax.add_patch(arc)
+
+    columns: list[tuple[str, dict[str, float]]] = [
+        ("subjects", {f"s{s}": y for s, y in subject_y.items()}),
+        ("objects", {f"o{o} of r{r}": y for (r, o), y in object_y.items()}),
+        ("nested objects", {f"n{m} of r{r}": y for (r, m), y in nested_y.items()}),
+    ]
+    for x, (name, places) in enumerate(columns):
+        for text, y in places.items():
+            ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "white", "ec": "#888888"})
+        if places:
+            ax.text(x, 1.12, name, ha="center", va="bottom", fontweight="bold")
+    ax.set_xlim(-0.3, (2 if nested else 1) + 0.3)
+    ax.set_ylim(-0.1, 1.2)
+    ax.set_axis_off()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(relations, 4), fontsize=8)
+    ax.set_title("\n".join(dependencies(world)), fontsize=9, loc="left")
+    return ax
+
+
+def dependencies(world: World) -> list[str]:
+    """Say in words what depends on what in a world, one statement a line."""
+    lines = []
+    if world.correlation is not None:
+        values = "one of two objects" if world.binarize else f"one of {world.n_objects} objects"
+        lines.append(f"relation 0 has {values}; relation 1 has the same index with probability {world.correlation:g}")
+    else:
+        lines.append(f"the object of each subject and relation is one of {world.n_objects}, independent of the others")
+    if world.graph.has_nested:
+        share = world.n_objects // world.n_nested
+        lines.append(f"each nested object belongs to {share} objects; a subject has that of its object")
+    if world.graph_dissents:
+        facts, sentences = (world.graph.minority >= 0).mean(), world.minority_p
+        lines.append(f"{facts:.0%} of the facts have a second object, stated by {sentences:.0%} of their sentences")
+    if world.qa_frac:
+        lines.append(f"questions are asked about {world.graph.asked.mean():.0%} of the subjects")
+    if world.zipf is not None:
+        lines.append(f"how often a subject is written falls with its rank to the power {world.zipf:g}")
+    if world.withheld_frac:
+        lines.append(f"{world.withheld_frac:.0%} of the facts are never written in one of the forms")
+    return lines
+
+
+def _spread(n: int) -> list[float]:
+    return [float(y) for y in np.linspace(1.0, 0.0, n)] if n > 1 else [0.5] * n

@@ -1,0 +1,414 @@
+"""Worlds on disk: a YAML file for the settings of a world, and the text files of Behemoth for its facts and its text.
+
+Nothing is pickled or unpickled; where Behemoth writes a pickle beside a text file, the text file is what is read and written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from effnotes.datasets.files import DataError, read_lines
+from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
+from effnotes.datasets.worlds.sentences import FORMS, prompts_of, text_of, write_facts
+from effnotes.datasets.worlds.words import ABSENT, Words
+from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+
+_PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
+_SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
+_CHUNK = 2**16
+
+# --- the settings of a world: YAML --------------------------------------------------------------------------------------------
+
+
+def load_world(path: str | Path) -> World:
+    """Read a world's settings from a YAML file: a mapping from the names of `World`, or Behemoth's, to values.
+
+    Raises:
+        DataError: The file is missing or no YAML, or a setting is unknown, given twice, of the wrong type, out of range, or does
+            not go with another; the message names the file, the line, the setting and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise DataError(f"{path}: there is no such file; a world is described by a YAML file, as in data/worlds/") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    try:
+        node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise DataError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', None) or error})") from error
+    if not isinstance(node, yaml.MappingNode):
+        what = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        raise DataError(f"{path}: a world is a mapping such as 'n_subjects: 768', one setting a line, but this file holds {what}")
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if key.value in lines:
+            raise DataError(
+                f"{path}, line {key.start_mark.line + 1}: {key.value} is given twice, first in line {lines[key.value]}; keep one"
+            )
+        lines[key.value] = key.start_mark.line + 1
+    try:
+        return World.from_settings(settings)
+    except ValueError as error:
+        raise DataError(f"{path}{_line_of(str(error), lines)}: {error}") from error
+
+
+def _line_of(message: str, lines: Mapping[str, int]) -> str:
+    """Return ", line N" of the setting that a message names first, under any of its names; nothing where it names none."""
+    found = []
+    for key, line in lines.items():
+        plain = key.lstrip("-").replace("-", "_")
+        names = {key, plain, *(name for name, each in SETTINGS.items() if plain in each.metadata["aliases"])}
+        if plain in ("correlated_pair", "correlation_strength"):
+            names.add("correlation")
+        starts = [match.start() for name in names for match in [re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)] if match]
+        found += [(start, line) for start in starts]
+    return f", line {min(found)[1]}" if found else ""
+
+
+def save_world(world: World, path: str | Path) -> None:
+    """Write a world's settings to a YAML file, from which `load_world` makes the same world again.
+
+    Raises:
+        ValueError: The world's facts or words come from elsewhere; `export_world` writes them.
+    """
+    if world.given_graph is not None or world.given_words is not None:
+        raise ValueError("this world's facts were read from files and do not follow from its settings; write it by export_world")
+    Path(path).write_text(_yaml(world), encoding="utf-8")
+
+
+def _yaml(world: World) -> str:
+    return yaml.safe_dump(world.settings(), sort_keys=False)
+
+
+# --- the facts and the text of a world: Behemoth's folder ---------------------------------------------------------------------
+
+
+def export_world(
+    world: World, directory: str | Path, *, text: bool = True, validation: bool = True, shards: int | None = None
+) -> None:
+    """Write a world as Behemoth does.
+
+    Writes `metadata/` (the graph with numbers and with tokens, the tokeniser, the words, the counts, the settings), `data/` (the
+    training text, one line a shard), `validations/` and `questions/` (a prompt, a tab and the answer in each line; questions on
+    subjects that were never asked about go to files ending in `_new`).
+
+    Args:
+        world: The world.
+        directory: Where to; made if it does not exist. Text and prompts of an earlier export are replaced.
+        text: Whether to write the training text. (`--write-graph-only` and `--validation-data-only` write none.)
+        validation: Whether to write prompts and answers. (`--write-graph-only` writes none.)
+        shards: Files that the training text is split into, at least 1; None takes one for each 100,000 sentences, and for each
+            200,000 in a nested world. (`-d --shards`)
+
+    Raises:
+        ValueError: There would be no shard.
+    """
+    if shards is None:
+        shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
+    if shards < 1:
+        raise ValueError(f"shards={shards}: must be at least 1")
+    root = Path(directory)
+    metadata = root / "metadata"
+    metadata.mkdir(parents=True, exist_ok=True)
+    _write_graph(world, metadata)
+    n_tokens = 0
+    if text:
+        fresh_folder(root / "data", "full_text_*.txt")
+        for shard in range(shards):
+            with (root / "data" / f"full_text_{shard}.txt").open("w", encoding="utf-8") as file:
+                for block in world.sentences(shard=shard, of=shards):
+                    file.write(text_of(block, world.words))
+                    n_tokens += int(block.length.sum())
+    counts: dict[str, int] = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
+    if text:
+        counts |= {"total_num_tokens": n_tokens}
+    _write_json(metadata / "metadata.json", counts)
+    if validation:
+        _write_validation(world, root)
+
+
+def fresh_folder(path: Path, pattern: str) -> None:
+    """Make a folder, or remove what an earlier export left in it, which could be taken for a part of the new one."""
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob(pattern):
+        old.unlink()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_graph(world: World, metadata: Path) -> None:
+    graph = world.graph
+    so = world.facts("so")
+    alternative = graph.minority.reshape(-1)
+    nested = world.nested_of(so.relation, so.object) if graph.has_nested else np.full(len(so), ABSENT)
+    columns = [column.tolist() for column in (so.subject, so.relation, so.object, alternative, nested)]
+    with (metadata / "relationship_graph.txt").open("w", encoding="utf-8") as file:
+        for *plain, other, inner in zip(*columns, strict=True):
+            file.write(" ".join(map(str, plain)) + f" {_or_none(other)} {_or_none(inner)}\n")
+    _write_token_graph(world, so, alternative, metadata / "relationship_graph_quasitokens.txt")
+    _write_json(metadata / "remappings_map.json", world.words.remappings())
+    _write_json(metadata / "other_special_tokens.json", {name: f"{n:04d}" for name, n in world.words.grammar.items()})
+    _write_json(metadata / "tokenizer.json", world.tokenizer_json())
+    _write_json(metadata / "args.json", _arguments(world))
+    (metadata / "world.yaml").write_text(_yaml(world), encoding="utf-8")
+    if world.qa_frac:
+        asked = np.flatnonzero(graph.asked).tolist()
+        (metadata / "subjects_with_questions.txt").write_text("".join(f"{subject}\n" for subject in asked), encoding="utf-8")
+
+
+def _or_none(value: int) -> str:
+    return "None" if value < 0 else str(value)
+
+
+def _write_token_graph(world: World, so: Facts, alternative: Integers, path: Path) -> None:
+    words = world.words
+    columns = [*words.of_facts(so)]
+    columns.append(np.where(alternative[:, None] >= 0, words.objects[so.relation, alternative], ABSENT))
+    if world.graph.has_nested:
+        inner = world.nested_of(so.relation, so.object)
+        nested = (words.subject_nested_relations[so.relation], words.object_nested_relations[so.relation])
+        columns += [*nested, words.nested[so.relation, inner]]
+    with path.open("w", encoding="utf-8") as file:
+        for row in np.stack(columns, axis=1).tolist():
+            cells = (",".join(f"{token:04d}" for token in word if token != ABSENT) for word in row)
+            file.write("".join(f"{cell}\t" for cell in cells) + "\n")
+
+
+def _arguments(world: World) -> dict[str, Any]:
+    """The settings by Behemoth's names, as far as it has names for them."""
+    names = {name: each.metadata["aliases"][0] for name, each in SETTINGS.items() if each.metadata["aliases"]}
+    names["repeats"] = "repeats"
+    arguments = {alias: getattr(world, name) for name, alias in names.items()}
+    strength = 1.0 if world.correlation is None else world.correlation
+    creator = next(iter(world.templates))
+    creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
+    inverted = 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro"))
+    return arguments | {
+        "shuffle": world.shuffle,
+        "correlated_pair": world.correlation is not None,
+        "correlation_strength": strength,
+        "phrase_creator": creators.get(creator, "inverted"),
+        # In nonsense Behemoth takes it for the share in the order SRO, the contrary of what it says.
+        "inversion_frac": 1.0 - inverted if creator.startswith("nonsense") else inverted,
+    }
+
+
+def _validation_files(world: World) -> Iterable[tuple[str, str, tuple[int, ...] | None]]:
+    """Name, form and markers of each file of prompts."""
+    for form in (name for name, share in world.templates.items() if name in PROMPTABLE and share > 0):
+        if form != "repeats":
+            yield form.removeprefix("nonsense_"), form, None
+            continue
+        for si, sj, ri, rj, oi in itertools.product(range(1, 4), range(4), range(1, 4), range(4), range(1, 4)):
+            yield f"si{si}_sj{sj}_ri{ri}_rj{rj}_oi_{oi}", form, (si, sj, ri, rj, oi, 0)
+
+
+def _write_validation(world: World, root: Path) -> None:
+    for name in ("validations", "questions"):
+        fresh_folder(root / name, "*.txt")
+    for kind in FACT_KINDS if world.graph.has_nested else FACT_KINDS[:1]:
+        prefix = _PREFIXES[kind] if world.graph.has_nested else ""
+        facts = world.facts(kind)
+        for name, form, markers in _validation_files(world):
+            _write_prompts(world, facts, form, markers, root / "validations" / f"{prefix}{name}.txt")
+    if world.qa_frac:
+        facts = world.facts("so")
+        asked = world.graph.asked[facts.subject]
+        prefix = _PREFIXES["so"] if world.graph.has_nested else ""
+        for name, which in (("default", asked), ("default_new", ~asked)):
+            _write_prompts(world, facts.take(which), "question", None, root / "questions" / f"{prefix}{name}.txt")
+
+
+def _write_prompts(world: World, facts: Facts, form: str, markers: tuple[int, ...] | None, path: Path) -> None:
+    rng = stream(world.seed, FILLERS)
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, len(facts), _CHUNK):
+            part = facts.take(slice(start, start + _CHUNK))
+            codes = np.full(len(part), FORMS.index(form))
+            repeats = None if markers is None else np.array(markers)
+            written = write_facts(world.words, part, codes, rng, validation=True, repeats=repeats)
+            file.writelines(f"{prompt}\t{answer}\n" for prompt, answer in prompts_of(written, world.words))
+
+
+def import_world(directory: str | Path) -> World:
+    """Read a world that Behemoth or `export_world` wrote.
+
+    Args:
+        directory: The folder that holds `metadata/` (older versions of Behemoth: `viscera/`). `relationship_graph.txt` in it is
+            needed; `args.json` and `world.yaml` give the settings, `remappings_map.json` and `other_special_tokens.json` the words,
+            and where they are missing the settings are those that the graph shows, and the words are numbered anew.
+
+    Returns:
+        The world, with the facts and words of the files.
+
+    Raises:
+        DataError: A file is missing or malformed; the message names the file and the line.
+    """
+    given = Path(directory)
+    metadata = next((given / name for name in ("metadata", "viscera") if (given / name).is_dir()), None)
+    if metadata is None:
+        raise DataError(f"{given}: there is no folder metadata/ (or viscera/) in it, with a file relationship_graph.txt")
+    rows = _read_graph_rows(metadata / "relationship_graph.txt")
+    settings = _read_settings(metadata, rows)
+    try:
+        world = World(**settings)
+        words = _read_words(metadata, world)
+        graph = _graph_of(rows, replace(world, given_words=words), metadata)
+        return World(**settings, given_graph=graph, given_words=words)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{metadata}: {error}") from error
+
+
+def _read_graph_rows(path: Path) -> Integers:
+    """Read (n, 6): line number, subject, relation, object, minority object or -1, nested object or -1."""
+    rows = []
+    for number, line in read_lines(path):
+        cells = line.split()
+        if not 3 <= len(cells) <= 5:
+            raise DataError(
+                f"{path}, line {number}: {len(cells)} cells, but a fact is 's r o other nested', the last two None or a number"
+            )
+        try:
+            values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
+        except ValueError:
+            raise DataError(f"{path}, line {number}: {line!r} holds something that is neither a whole number nor None") from None
+        if min(values[:3]) < 0:
+            raise DataError(f"{path}, line {number}: {line!r} has a number below 0")
+        rows.append([number, *values, ABSENT, ABSENT][:6])
+    if not rows:
+        raise DataError(f"{path}: there is no fact in this file")
+    return np.array(rows, dtype=np.int64)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: this is no JSON ({error})") from error
+
+
+def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
+    if (metadata / "world.yaml").is_file():
+        return load_world(metadata / "world.yaml").settings()
+    shown = {"n_subjects": 1, "n_relations": 2, "n_objects": 3, "n_nested": 5}
+    settings: dict[str, Any] = {name: int(rows[:, column].max()) + 1 for name, column in shown.items()}
+    if rows[:, 4].max() >= 0:
+        settings["n_objects"] = max(settings["n_objects"], int(rows[:, 4].max()) + 1)
+    path = metadata / "args.json"
+    if not path.is_file():
+        settings["minority_frac"] = float((rows[:, 4] >= 0).mean())
+        return settings
+    stored = _read_json(path)
+    aliases = {alias: name for name, each in SETTINGS.items() for alias in each.metadata["aliases"]}
+    arguments = {key: value for key, value in stored.items() if key in aliases or key in ("shuffle", "repeats")}
+    for first, second in (("correlated_pair", "correlation_strength"), ("phrase_creator", "inversion_frac")):
+        if stored.get(first):
+            arguments |= {key: stored[key] for key in (first, second) if key in stored}
+    if arguments.get("phrase_creator") == "nonsense":
+        # The contrary of what it says, as in `_arguments`.
+        arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
+    # A graph may be given instead of the numbers, which are then empty.
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    try:
+        return settings | rename_settings(arguments)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _read_words(metadata: Path, world: World) -> Words | None:
+    paths = [metadata / name for name in ("remappings_map.json", "other_special_tokens.json")]
+    if not all(path.is_file() for path in paths):
+        return None
+    try:
+        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), world.n_relations, world.templates)
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{paths[0]}: {error}") from error
+
+
+def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
+    path = metadata / "relationship_graph.txt"
+    line, s, r, o, other, inner = rows.T
+    for name, column, most in (
+        ("subject", s, world.n_subjects),
+        ("relation", r, world.n_relations),
+        ("object", o, world.n_objects),
+        ("second object", other, world.n_objects),
+        ("nested object", inner, max(world.n_nested, 0)),
+    ):
+        if (column >= most).any():
+            bad = int(np.argmax(column >= most))
+            raise DataError(f"{path}, line {line[bad]}: {name} {column[bad]} is out of range; it must be from 0 to {most - 1}")
+    ids = s * world.n_relations + r
+    _, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        bad = int(first[counts > 1][0])
+        raise DataError(f"{path}, line {line[bad]}: subject {s[bad]} has several objects of relation {r[bad]}; it must have one")
+    if len(first) != world.n_subjects * world.n_relations:
+        missing = int(np.setdiff1d(np.arange(world.n_subjects * world.n_relations), ids)[0])
+        raise DataError(
+            f"{path}: subject {missing // world.n_relations} has no object of relation {missing % world.n_relations}; each of "
+            f"{world.n_subjects} subjects needs one of each of {world.n_relations} relations"
+        )
+    objects, minority = np.full((2, world.n_subjects, world.n_relations), ABSENT)
+    objects[s, r], minority[s, r] = o, other
+    asked = _read_asked(metadata / "subjects_with_questions.txt", world)
+    return Graph(objects, minority, _nested_map(line, r, o, inner, world, path), asked)
+
+
+def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
+    """Read which subjects are asked about: a subject's number in each line or, in older files, the list of its tokens."""
+    asked = np.zeros(world.n_subjects, dtype=bool)
+    for line, text in read_lines(path) if path.is_file() else ():
+        numbers = tuple(int(number) for number in re.findall(r"\d+", text))
+        if text.lstrip().startswith("["):
+            kind, subject, _ = world.words.meanings.get(numbers, ("", -1, -1))
+            known = kind == "subject"
+        else:
+            subject = numbers[0] if len(numbers) == 1 else -1
+            known = 0 <= subject < world.n_subjects
+        if not known:
+            raise DataError(
+                f"{path}, line {line}: {text!r} is no subject; it must be a number from 0 to {world.n_subjects - 1}, "
+                "or the tokens of a subject in brackets"
+            )
+        asked[subject] = True
+    return asked
+
+
+def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world: World, path: Path) -> Integers:
+    """Collect which nested object each object has; objects that no subject has get those that are still free."""
+    nested = np.full((world.n_relations, world.n_objects if world.n_nested else 0), ABSENT)
+    if not world.n_nested:
+        return nested
+    nested[r, o] = inner
+    wrong = nested[r, o] != inner
+    if wrong.any() or (inner < 0).any():
+        bad = int(np.argmax(wrong | (inner < 0)))
+        raise DataError(
+            f"{path}, line {line[bad]}: object {o[bad]} of relation {r[bad]} has the nested object {_or_none(int(inner[bad]))}, "
+            "but an object has one nested object, the same in every line"
+        )
+    for classes in nested:
+        room = world.n_objects // world.n_nested - np.bincount(classes[classes >= 0], minlength=world.n_nested)
+        classes[classes < 0] = np.repeat(np.arange(world.n_nested), np.maximum(room, 0))[: (classes < 0).sum()]
+    return nested

@@ -1,0 +1,247 @@
+"""The words of a world: which token numbers each subject, relation, object and grammar word has, and how they are written.
+
+Every word is one or two tokens, and no token serves two purposes. A token is written as a blank and its number in four
+digits, so that text can be read back without a tokeniser; there are fewer than 10,000 of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts, Integers
+
+if TYPE_CHECKING:
+    from effnotes.datasets.worlds.world import World
+
+EOS, PAD, STOP, SS, RR, OO, QQ, AA = range(8)
+RESERVED = ("<|endoftext|>", "<|padding|>", ".", "SS", "RR", "OO", "QQ", "AA")
+ABSENT = -1  # a place in a sentence that this row leaves out
+
+_MOST_ONE_TOKEN = 999
+_MOST_TOKENS = 10_000
+_LOW_TOKENS = 1000
+N_FILLERS = 1000
+
+# The names that Behemoth gives its grammar words, so that files can be exchanged.
+STATEMENT_WORDS = tuple(f"W{number}" for number in range(10))
+QUESTION_WORDS = ("WQ1", "WQ2", "WQ3", "WQ4")
+NEW_QUESTION_WORDS = ("FTWQ1", "FTWQ2", "FTWQ3")
+REPEATED_WORDS = ("WS", "WR", "WO")
+GRAMMAR_WORDS = (*STATEMENT_WORDS, *QUESTION_WORDS, *NEW_QUESTION_WORDS, *REPEATED_WORDS)
+
+_PIECE = re.compile(r" ?(SS|RR|OO|QQ|AA)|(\.)|(<\|endoftext\|>)|(<\|padding\|>)| ?(\d{4})")
+
+
+def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
+    """Return how many first and how many second tokens n words take; 0 second where each word is one token."""
+    if tokens == 1 or (tokens is None and n <= _MOST_ONE_TOKEN):
+        return n, 0
+    low = _LOW_TOKENS if n % _LOW_TOKENS == 0 else math.ceil(math.sqrt(n))
+    return -(-n // low), low
+
+
+def _block(n: int, start: int, tokens: int | None = None) -> tuple[Integers, int]:
+    """Return (n, 2) token numbers of n words from `start` on, ABSENT second where one suffices, and the next free number."""
+    high, low = _high_and_low(n, tokens)
+    numbers = np.arange(n)
+    if not low:
+        return np.stack([start + numbers, np.full(n, ABSENT)], axis=1), start + n
+    return np.stack([start + numbers // low, start + high + numbers % low], axis=1), start + high + low
+
+
+def _grammar_names(templates: Iterable[str]) -> list[str]:
+    fillers = range(len(STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in templates) else ()
+    return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
+
+
+def check_vocabulary(world: World) -> None:
+    """Raise ValueError where a world needs more tokens than four digits can number."""
+    r, s, o = world.n_relations, world.n_subjects, world.n_objects
+    relations, nested = (1, 0) if not world.n_nested else (3, sum(_high_and_low(world.n_nested)))
+    per_relation = sum(_high_and_low(o)) + nested
+    subjects = sum(_high_and_low(s, world.tokens_per_subject))
+    n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world.templates))
+    if n_tokens > _MOST_TOKENS:
+        raise ValueError(
+            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: "
+            f"at most {_MOST_TOKENS} are allowed; take fewer relations or objects"
+            + (", or subjects of two tokens" if world.tokens_per_subject == 1 else "")
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Token numbers of all words of a world. The last axis has length 2: a word's tokens, -1 second if it has only one.
+
+    Attributes:
+        subjects: (S, 2) int64.
+        relations: (R, 2) int64.
+        objects: (R, O, 2) int64.
+        subject_nested_relations: (R, 2) int64, relations from subjects to nested objects; (0, 2) in a world without.
+        object_nested_relations: (R, 2) int64, relations from objects to nested objects; (0, 2) in a world without.
+        nested: (R, M, 2) int64.
+        grammar: Token number of each grammar word by Behemoth's name for it.
+        n_tokens: Size of the vocabulary: one more than the largest token number.
+    """
+
+    subjects: Integers
+    relations: Integers
+    objects: Integers
+    subject_nested_relations: Integers
+    object_nested_relations: Integers
+    nested: Integers
+    grammar: dict[str, int]
+    n_tokens: int
+
+    @classmethod
+    def allocate(cls, world: World) -> Words:
+        """Number the words of a world, one kind after the other, from the first number that is not reserved.
+
+        Grammar words of all sentence forms are always there, so that an edit can use a form that the world did not, except for
+        the 1,000 fillers, which only worlds with a "nonsense" template have.
+        """
+        r, nested_relations = world.n_relations, world.n_relations if world.n_nested else 0
+        subjects, free = _block(world.n_subjects, len(RESERVED), world.tokens_per_subject)
+        relations, free = _block(r, free)
+        objects, free = _blocks(r, world.n_objects, free)
+        first, free = _block(nested_relations, free)
+        second, free = _block(nested_relations, free)
+        nested, free = _blocks(r, world.n_nested, free)
+        grammar = {name: free + position for position, name in enumerate(_grammar_names(world.templates))}
+        return cls(subjects, relations, objects, first, second, nested, grammar, free + len(grammar))
+
+    @classmethod
+    def from_remappings(
+        cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], n_relations: int, templates: Iterable[str]
+    ) -> Words:
+        """Return the words of Behemoth's `remappings_map.json` and `other_special_tokens.json`.
+
+        The latter lacks the grammar words of some forms; these get numbers of their own, behind all others.
+
+        Raises:
+            ValueError: A list is missing or has the wrong length.
+        """
+
+        def words(name: str, of_relations: bool = False) -> Integers:
+            entries = remappings.get(name)
+            if entries is None:
+                raise ValueError(f"there is no list {name!r}; the lists are {', '.join(map(repr, remappings))}")
+            pairs = np.array([[*entry, ABSENT][:2] for entry in entries], dtype=np.int64).reshape(-1, 2)
+            if of_relations and len(pairs) % n_relations:
+                raise ValueError(f"{name!r} has {len(pairs)} words, which {n_relations} relations cannot share evenly")
+            return pairs.reshape(n_relations, -1, 2) if of_relations else pairs
+
+        is_nested = "object_nested_objects" in remappings
+        empty = np.zeros((0, 2), dtype=np.int64)
+        tables = (
+            words("subjects"),
+            words("relationships"),
+            words("objects", True),
+            words("subject_nested_relationships") if is_nested else empty,
+            words("object_nested_relationships") if is_nested else empty,
+            words("object_nested_objects", True) if is_nested else np.zeros((n_relations, 0, 2), dtype=np.int64),
+        )
+        numbers = {name: int(number) for name, number in grammar.items()}
+        free = 1 + max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
+        for name in _grammar_names(templates):
+            if name not in numbers:
+                numbers[name], free = free, free + 1
+        return cls(*tables, numbers, free)
+
+    def remappings(self) -> dict[str, list[list[int]]]:
+        """Return the lists of Behemoth's `remappings_map.json`."""
+        tables = {"subjects": self.subjects, "relationships": self.relations, "objects": self.objects}
+        if self.nested.shape[1]:
+            tables |= {
+                "subject_nested_relationships": self.subject_nested_relations,
+                "object_nested_relationships": self.object_nested_relations,
+                "object_nested_objects": self.nested,
+            }
+        return {
+            name: [[token for token in word if token != ABSENT] for word in table.reshape(-1, 2).tolist()]
+            for name, table in tables.items()
+        }
+
+    @cached_property
+    def strings(self) -> NDArray[np.object_]:
+        """How each token is written, by number: what a sentence's tokens give when put together, padding nothing."""
+        marked = ["." if word == "." else f" {word}" for word in RESERVED[2:]]
+        return np.array([RESERVED[0], "", *marked, *(f" {n:04d}" for n in range(len(RESERVED), self.n_tokens))], dtype=object)
+
+    def text(self, tokens: NDArray[np.integer[Any]]) -> str:
+        """Write tokens out; padding gives nothing."""
+        return "".join(self.strings[tokens.reshape(-1)].tolist())
+
+    def tokens(self, text: str) -> list[int]:
+        """Read the token numbers of a text.
+
+        Raises:
+            ValueError: There is something in the text that is no token of this world.
+        """
+        found, end = [], 0
+        for match in _PIECE.finditer(text):
+            if match.start() != end:
+                break
+            marker, stop, eos, pad, number = match.groups()
+            token = int(number) if number else RESERVED.index(marker or stop or eos or pad)
+            if token >= self.n_tokens:
+                raise ValueError(f"token {number} is not in the vocabulary of {self.n_tokens}")
+            found.append(token)
+            end = match.end()
+        if text[end:].strip():
+            raise ValueError(f"no token begins at {text[end : end + 20]!r}; a token is SS, RR, OO, QQ, AA, a stop or four digits")
+        return found
+
+    def of_facts(self, facts: Facts) -> tuple[Integers, Integers, Integers]:
+        """Return the words of subject, relation and object of each fact, (n, 2) int64 each."""
+        kind, s, r, o = facts.kind, facts.subject, facts.relation, facts.object
+        if not kind.any():
+            return self.subjects[s], self.relations[r], self.objects[r, o]
+        out = tuple(np.empty((len(facts), 2), dtype=np.int64) for _ in range(3))
+        for which, subjects, relations, values in (
+            (SO, self.subjects, self.relations, self.objects),
+            (SNO, self.subjects, self.subject_nested_relations, self.nested),
+            (ONO, None, self.object_nested_relations, self.nested),
+        ):
+            rows = kind == which
+            if rows.any():
+                out[0][rows] = self.objects[r[rows], s[rows]] if subjects is None else subjects[s[rows]]
+                out[1][rows] = relations[r[rows]]
+                out[2][rows] = values[r[rows], o[rows]]
+        return out[0], out[1], out[2]
+
+    @cached_property
+    def meanings(self) -> dict[tuple[int, ...], tuple[str, int, int]]:
+        """What each word means: its kind ("subject", "relation", "object", ...), index, and relation (or -1)."""
+        found: dict[tuple[int, ...], tuple[str, int, int]] = {}
+        for name, table in (
+            ("subject", self.subjects),
+            ("relation", self.relations),
+            ("sno relation", self.subject_nested_relations),
+            ("ono relation", self.object_nested_relations),
+        ):
+            found |= {_word(pair): (name, index, -1) for index, pair in enumerate(table.tolist())}
+        for name, table in (("object", self.objects), ("nested", self.nested)):
+            for relation, pairs in enumerate(table.tolist()):
+                found |= {_word(pair): (name, index, relation) for index, pair in enumerate(pairs)}
+        return found
+
+
+def _word(pair: list[int]) -> tuple[int, ...]:
+    return tuple(token for token in pair if token != ABSENT)
+
+
+def _blocks(relations: int, n: int, free: int) -> tuple[Integers, int]:
+    tables = []
+    for _ in range(relations):
+        table, free = _block(n, free)
+        tables.append(table)
+    return np.stack(tables), free
