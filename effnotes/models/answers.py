@@ -42,12 +42,11 @@ def answer(model: nn.Module, sentences: Sentences, *, batch_size: int = 512) -> 
         batch_size: Sentences at a time, at least 1.
     """
     exact, probability = [], []
-    for tokens, log_p, is_answer in _answer_places(model, sentences, batch_size):
-        targets = tokens[:, 1:]
-        hit = (log_p.argmax(dim=-1) == targets) | ~is_answer
+    for targets, log_p, inside in _answer_places(model, sentences, batch_size):
+        hit = (log_p.argmax(dim=-1) == targets) | ~inside
         of_targets = log_p.gather(-1, targets[..., None])[..., 0]
         exact.append(hit.all(dim=1))
-        probability.append(of_targets.masked_fill(~is_answer, 0.0).double().sum(dim=1).exp())
+        probability.append(of_targets.masked_fill(~inside, 0.0).double().sum(dim=1).exp())
     return Answers(_joined(exact, torch.bool).numpy(), _joined(probability, torch.float64).numpy())
 
 
@@ -57,19 +56,9 @@ def answer_log_probabilities(model: nn.Module, sentences: Sentences, *, batch_si
 
     Places behind a shorter answer are NaN.
     """
-    most = int(sentences.answer_length.max(initial=1))
-    rows = []
-    start = torch.from_numpy(sentences.answer - 1)
-    length = torch.from_numpy(sentences.answer_length)
-    done = 0
-    for _, log_p, is_answer in _answer_places(model, sentences, batch_size):
-        part = slice(done, done + len(log_p))
-        places = (start[part, None] + torch.arange(most)).clamp_max(is_answer.shape[1] - 1).to(log_p.device)
-        taken = log_p.gather(1, places[..., None].expand(-1, -1, log_p.shape[-1]))
-        inside = torch.arange(most) < length[part, None]
-        rows.append(taken.masked_fill(~inside.to(log_p.device)[..., None], torch.nan).cpu())
-        done += len(log_p)
-    return torch.cat(rows).numpy() if rows else np.zeros((0, most, 1), dtype=np.float32)
+    places = _answer_places(model, sentences, batch_size)
+    rows = [log_p.masked_fill(~inside[..., None], torch.nan).cpu() for _, log_p, inside in places]
+    return torch.cat(rows).numpy() if rows else np.zeros((0, 1, 1), dtype=np.float32)
 
 
 def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str, *, batch_size: int = 512) -> NDArray[np.float64]:
@@ -99,7 +88,7 @@ def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str
 
 
 def _answer_places(model: nn.Module, sentences: Sentences, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield tokens (b, L), log-probabilities (b, L - 1, V) of the next token, and where that is of the answer (b, L - 1)."""
+    """Yield for the A places of the longest answer: its tokens (b, A), log-probabilities (b, A, V), and whether it is that long."""
     device = next(model.parameters()).device
     tokens, start, length = as_tensors(sentences)
     was_training = model.training
@@ -108,8 +97,11 @@ def _answer_places(model: nn.Module, sentences: Sentences, batch_size: int) -> I
         for part in torch.arange(len(tokens)).split(batch_size):
             last = int((start[part] + length[part]).max())
             rows = tokens[part, :last].to(device)
-            logits = model(input_ids=rows).logits[:, :-1].float()
-            yield rows, logits.log_softmax(dim=-1), answer_mask(start[part], length[part], last).to(device)
+            offsets = torch.arange(int(length.max()))
+            columns = (start[part, None] + offsets).clamp_max(last - 1).to(device)
+            logits = model(input_ids=rows).logits
+            of_answer = logits[torch.arange(len(rows), device=device)[:, None], columns - 1].float()
+            yield rows.gather(1, columns), of_answer.log_softmax(dim=-1), (offsets < length[part, None]).to(device)
     finally:
         model.train(was_training)
 

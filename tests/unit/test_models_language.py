@@ -196,6 +196,7 @@ def test_objects_of_two_tokens_have_probabilities_too() -> None:
 
 
 def test_names_and_shapes_do_not_wait_for_transformers() -> None:
-    code = "import sys, effnotes.models, effnotes.pretraining; print(*{'transformers', 'peft'} & set(sys.modules))"
+    imports = "import sys, effnotes.models, effnotes.pretraining, effnotes.finetuning"
+    code = f"{imports}; print(*{{'transformers', 'peft'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
