@@ -4,6 +4,7 @@
 forgets is the recipe's objective; what is edited, retained and asked is the task (`effnotes.datasets.worlds.make_task`).
 """
 
+from effnotes.finetuning.closed_form import ClosedFormRecipe
 from effnotes.finetuning.edit import Edit, EditRecipe, apply_difference, edit, trained_names, truncate_difference
 from effnotes.finetuning.evaluate import EditScores, UnlearningScores, evaluate_edit, evaluate_unlearning
 from effnotes.finetuning.objectives import NPO, RMU, GradAscent, GradDiff, Learn, Objective, Rows, SimNPO
@@ -11,6 +12,7 @@ from effnotes.finetuning.objectives import NPO, RMU, GradAscent, GradDiff, Learn
 __all__ = [
     "NPO",
     "RMU",
+    "ClosedFormRecipe",
     "Edit",
     "EditRecipe",
     "EditScores",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import Sentences, Task
+from effnotes.finetuning.closed_form import ClosedFormRecipe, rewrite_
 from effnotes.finetuning.objectives import Learn, Objective, Rows
 from effnotes.models.answers import PAD, answer, answer_mask, as_tensors
 from effnotes.models.language import block_linears, weights_digest
@@ -96,10 +97,11 @@ class Edit:
     Attributes:
         model: The new model, of the base's class and without adapters, in evaluation mode.
         difference: Edited minus base weight of each parameter that was trained, by name and in its shape.
-        n_trainable: Numbers that were trained: for LoRA sum over layers of rank (in + out).
-        history: A row for the start (step 0) and each checkpoint: step, loss (mean since the one before; NaN at the start),
-            edited_exact (share of the edited facts answered as trained; of forgotten facts answered as before), and what `observe`
-            returned.
+        n_trainable: Numbers that were trained: for LoRA sum over layers of rank (in + out); for a closed form the width for each
+            fact, which is what is sought by gradient descent.
+        history: A row for the start (step 0) and each checkpoint (a closed form has one, step 1): step, loss (mean since the one
+            before; NaN at the start), edited_exact (share of the edited facts answered as trained; of forgotten facts answered as
+            before), and what `observe` returned.
         cpu_s: Processor time of this process, in seconds, observing included.
         wall_s: Time by the clock, likewise.
     """
@@ -119,16 +121,21 @@ class Edit:
 
 
 def edit(
-    model: PreTrainedModel, task: Task, recipe: EditRecipe | None = None, *, seed: int = 0, observe: Observe | None = None
+    model: PreTrainedModel,
+    task: Task,
+    recipe: EditRecipe | ClosedFormRecipe | None = None,
+    *,
+    seed: int = 0,
+    observe: Observe | None = None,
 ) -> Edit:
-    """Edit a copy of a model by fine-tuning it on the training rows of a task.
+    """Edit a copy of a model, by fine-tuning it on the training rows of a task or by a closed form that takes the edited facts.
 
     Args:
         model: The base, GPT-NeoX or Llama; it stays as it is, to the bit.
         task: What is edited. Which and how many rows retain the rest is the task's business (`retain_coverage`); without any,
             batches hold edited rows only.
         recipe: How; None for `EditRecipe()`.
-        seed: Of the batches, and of LoRA's start.
+        seed: Of the batches, and of LoRA's start; a closed form draws nothing.
         observe: Called at the start and at each checkpoint with the model as it is then (with adapters, for LoRA), to measure it;
             what it returns is written into the history.
 
@@ -143,17 +150,13 @@ def edit(
     cpu, wall = time.process_time(), time.perf_counter()
     before = weights_digest(model)
     edited = copy.deepcopy(model)
-    names = trained_names(edited, recipe)
-    trainee: nn.Module = edited
-    if recipe.method == "lora":
-        trainee = _with_adapters(edited, names, recipe, seed)
+    if isinstance(recipe, ClosedFormRecipe):
+        rows = [_look(edited, task, 0, [], observe)]
+        names = rewrite_(edited, task, recipe)
+        history = pd.DataFrame([*rows, _look(edited, task, 1, [], observe)])
+        n_trainable = len(task.train["edited"]) * int(edited.config.hidden_size)
     else:
-        for name, parameter in edited.named_parameters():
-            parameter.requires_grad_(name in names)
-    n_trainable = _checked_count(trainee, model, names, recipe)
-    history = _train(trainee, model, task, recipe, seed, observe)
-    if recipe.method == "lora":
-        edited = trainee.merge_and_unload()  # type: ignore[operator]
+        edited, names, n_trainable, history = _fine_tuned(edited, model, task, recipe, seed, observe)
     for parameter in edited.parameters():
         parameter.requires_grad_(True)
     edited.eval()
@@ -161,6 +164,24 @@ def edit(
         raise RuntimeError("the base model was changed while its copy was edited; observe must not train what it is given")
     difference = _difference(model, edited, names)
     return Edit(edited, difference, n_trainable, history, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def _fine_tuned(
+    edited: PreTrainedModel, base: PreTrainedModel, task: Task, recipe: EditRecipe, seed: int, observe: Observe | None
+) -> tuple[PreTrainedModel, list[str], int, pd.DataFrame]:
+    """Train a copy of the base, in place; give it without adapters, the names of what was trained, its number, and the history."""
+    names = trained_names(edited, recipe)
+    trainee: nn.Module = edited
+    if recipe.method == "lora":
+        trainee = _with_adapters(edited, names, recipe, seed)
+    else:
+        for name, parameter in edited.named_parameters():
+            parameter.requires_grad_(name in names)
+    n_trainable = _checked_count(trainee, base, names, recipe)
+    history = _train(trainee, base, task, recipe, seed, observe)
+    if recipe.method == "lora":
+        edited = trainee.merge_and_unload()  # type: ignore[operator]
+    return edited, names, n_trainable, history
 
 
 def trained_names(model: nn.Module, recipe: EditRecipe) -> list[str]:
@@ -277,22 +298,8 @@ def _train(trainee: nn.Module, base: nn.Module, task: Task, recipe: EditRecipe, 
     trainee.eval()  # no dropout, whatever the model was built with
     weights = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
-    group = "forget" if "forget" in task.test else "edited"
-    asked = task.encode("test", group)
-
-    def look(step: int, losses: list[Tensor]) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "step": step,
-            "loss": float(torch.stack(losses).mean()) if losses else float("nan"),
-            "edited_exact": float(answer(trainee, asked).exact.mean()),
-        }
-        if observe is not None:
-            with torch.no_grad():
-                row |= observe(trainee)
-        trainee.eval()
-        return row
-
-    rows, losses = [look(0, [])], []
+    losses: list[Tensor] = []
+    rows = [_look(trainee, task, 0, losses, observe)]
     batches = iter(Batches(task, recipe, seed, next(base.parameters()).device))
     for step in range(1, recipe.checkpoints[-1] + 1):
         edited, retained = next(batches)
@@ -302,9 +309,24 @@ def _train(trainee: nn.Module, base: nn.Module, task: Task, recipe: EditRecipe, 
         optimizer.step()
         losses.append(loss.detach())
         if step in recipe.checkpoints:
-            rows.append(look(step, losses))
+            rows.append(_look(trainee, task, step, losses, observe))
             losses = []
     return pd.DataFrame(rows)
+
+
+def _look(model: nn.Module, task: Task, step: int, losses: list[Tensor], observe: Observe | None) -> dict[str, Any]:
+    """A row of the history."""
+    asked = task.encode("test", "forget" if "forget" in task.test else "edited")
+    row: dict[str, Any] = {
+        "step": step,
+        "loss": float(torch.stack(losses).mean()) if losses else float("nan"),
+        "edited_exact": float(answer(model, asked).exact.mean()),
+    }
+    if observe is not None:
+        with torch.no_grad():
+            row |= observe(model)
+    model.eval()
+    return row
 
 
 def apply_difference(model: PreTrainedModel, difference: Mapping[str, Tensor]) -> PreTrainedModel:
