@@ -15,6 +15,7 @@ from scipy import stats
 from effnotes.datasets import DataError
 from effnotes.datasets.worlds import FORMS, Facts, World, load_world, plot_world, save_world
 from effnotes.datasets.worlds.corpus import Permutation
+from effnotes.datasets.worlds.draws import subset_size
 from effnotes.datasets.worlds.sentences import STATEMENTS, prompts_of, text_of
 from effnotes.datasets.worlds.words import EOS, OO, PAD
 
@@ -222,6 +223,37 @@ def test_an_unknown_form_names_the_nearest_one() -> None:
         IID.facts("os")
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (Facts.of(0, np.array([0, 60]), 0, 3), r"fact 1 has subject=60; in this world it must be from 0 to 59"),
+        (Facts.of(0, np.array([-1]), 0, 3), r"fact 0 has subject=-1"),
+        (Facts.of(0, np.array([1]), 2, 3), r"fact 0 has relation=2; in this world it must be from 0 to 1"),
+        (Facts.of(0, np.array([1]), 0, -1), r"fact 0 has object=-1; in this world it must be from 0 to 7"),
+        (Facts.of(1, np.array([1]), 0, 4), r"fact 0 has object=4; in this world it must be from 0 to 3"),
+        (Facts.of(2, np.array([8]), 0, 3), r"fact 0 has subject=8; in this world it must be from 0 to 7"),
+        (Facts.of(3, np.array([1]), 0, 3), r"fact 0 has kind=3; in this world it must be from 0 to 2"),
+    ],
+)
+def test_facts_that_a_world_does_not_have_are_refused(facts: Facts, message: str) -> None:
+    for use in (lambda: NESTED.encode(facts, "sro"), lambda: NESTED.sample_sentences(1, left_out=facts)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_graph_must_fit_the_settings() -> None:
+    for options, message in (
+        ({"n_objects": 4}, r"given_graph has an object 7, but n_objects=4 numbers them 0 to 3"),
+        ({"n_nested": 4}, r"given_graph has nested objects of shape \(3, 0\) .* n_nested=4 their shape must be \(3, 8\)"),
+        ({"qa_frac": 0.5}, r"qa_frac=0.5 asks for questions, but given_graph names no subject to ask about"),
+        ({"n_subjects": 9}, r"given_graph has facts of shape \(60, 3\), but n_subjects and n_relations are \(9, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(IID, given_graph=IID.graph, **options)
+    with pytest.raises(ValueError, match=r"up to 3, but with n_objects=8 and n_nested=2"):
+        replace(NESTED, given_graph=NESTED.graph, n_nested=2)
+
+
 # --- the training text ----------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +292,26 @@ def test_each_fact_is_written_as_often_as_it_should(name: str) -> None:
     asked = np.unique(facts.subject[is_question])
     assert np.array_equal(asked, np.flatnonzero(world.graph.asked))
     assert is_question.sum() == world.qa_frac * world.n_subjects * world.n_relations * world.repeats
+
+
+@pytest.mark.parametrize(("repeats", "qa_frac", "share"), [(1, 0.2, 0.5), (117, 0.25, 0.5), (5, 0.3, 0.29), (3, 1.5, 0.31)])
+def test_no_question_is_lost_in_rounding(repeats: int, qa_frac: float, share: float) -> None:
+    world = World(100, 4, 8, repeats=repeats, qa_frac=qa_frac, qa_subject_frac=share)
+    assert world.graph.asked.sum() == world.n_asked == round(100 * share)
+    blocks = list(world.sentences())
+    form, facts = np.concatenate([block.form for block in blocks]), Facts.join(*(block.facts for block in blocks))
+    questions = np.bincount(world.fact_ids(facts)[form == FORMS.index("question")], minlength=400)
+    assert questions.sum() == round(400 * repeats * qa_frac)
+    asked = questions.reshape(100, 4)[world.graph.asked]
+    assert asked.max() - asked.min() <= 1
+
+
+def test_shares_are_of_decimal_numbers() -> None:
+    # 0.29 of 100 is 28.999... and 0.07 of 100 is 7.000...1 in binary fractions.
+    assert (World(100, 1, 8, minority_frac=0.29).graph.minority >= 0).sum() == 29
+    assert (World(100, 1, 8, withheld_frac=0.29).withheld >= 0).sum() == 29
+    assert subset_size(World(100, 1, 8), 0.07) == 7
+    assert subset_size(World(100, 1, 8), 0.071) == 8
 
 
 def test_forms_are_as_frequent_as_asked() -> None:
@@ -503,7 +555,11 @@ def test_the_tokeniser_agrees_with_hugging_face() -> None:
     pytest.importorskip("transformers")
     sample = MIXED.sample_sentences(50)
     written = text_of(sample, MIXED.words)
-    assert MIXED.hf_tokenizer()(written)["input_ids"] == MIXED.words.tokens(written)
+    tokenizer = MIXED.hf_tokenizer()
+    assert tokenizer(written)["input_ids"] == MIXED.words.tokens(written)
+    assert len(tokenizer) == MIXED.vocab_size
+    with pytest.raises(Exception, match="WordLevel error"):
+        tokenizer(" SS 9999")
 
 
 def lines_of(ax: plt.Axes, style: str) -> list:

@@ -112,6 +112,31 @@ def test_the_originals_own_files_are_enough(name: str, tmp_path: Path) -> None:
     assert same_facts(again, world)
     assert same_words(again, world)
     assert (again.repeats, again.minority_p, again.correlation) == (world.repeats, world.minority_p, world.correlation)
+    if name in ("nonsense", "repeats"):
+        assert dict(again.templates) == pytest.approx(dict(world.templates))
+    else:  # Behemoth has no share for one inverted form alone.
+        assert again.templates["sro"] == pytest.approx(0.75)
+
+
+def test_an_export_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    export_world(WORLDS["repeats"], tmp_path, shards=3)
+    export_world(WORLDS["iid"], tmp_path, shards=2)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"full_text_0.txt", "full_text_1.txt"}
+    assert {path.name for path in (tmp_path / "validations").iterdir()} == {"sro.txt", "rso.txt"}
+    to_litgpt_jsonl(make_task(WORLDS["iid"], "remap"), tmp_path / "ft")
+    task = make_task(WORLDS["iid"], "suppress")
+    to_litgpt_jsonl(task, tmp_path / "ft")
+    assert {path.stem for path in (tmp_path / "ft" / "finetuning_data").iterdir()} == {*task.train, "train", "val", "test"}
+    assert {path.stem for path in (tmp_path / "ft" / "ft_validations").iterdir()} == set(task.test)
+
+
+def test_asked_subjects_are_read_as_numbers_and_as_tokens(tmp_path: Path) -> None:
+    arguments = ORIGINAL["args.json"] | {"questions_frac": 0.5}
+    for number, text in enumerate(("0\n3\n", "[60]\n[63]\n")):
+        world = import_world(
+            write_original(tmp_path / str(number), **{"args.json": arguments, "subjects_with_questions.txt": text})
+        )
+        assert world.graph.asked.tolist() == [True, False, False, True]
 
 
 def test_the_graph_file_has_the_originals_columns(tmp_path: Path) -> None:
@@ -181,6 +206,9 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"relationship_graph.txt": GRAPH[: GRAPH.rindex("3 1")]}, r"subject 3 has no object of relation 1"),
         ({"relationship_graph.txt": GRAPH.replace("None\n", "0\n")}, r"line 1: nested object 0 is out of range"),
         ({"args.json": "{"}, r"args.json: this is no JSON"),
+        ({"subjects_with_questions.txt": "0\n4\n"}, r"subjects_with_questions.txt, line 2: '4' is no subject; it must be a number"),
+        ({"subjects_with_questions.txt": "[64]\n"}, r"line 1: '\[64\]' is no subject; .* or the tokens of a subject in brackets"),
+        ({"args.json": ORIGINAL["args.json"] | {"questions_frac": 0.5}}, r"metadata: qa_frac=0.5 asks for questions, but"),
         ({"args.json": {"phrase_creator": "rhymes"}}, r"args.json: phrase_creator='rhymes': allowed are"),
         ({"args.json": {"subjects": "4"}}, r"n_subjects='4' is text"),
         (
@@ -281,6 +309,10 @@ def test_edited_rows_are_repeated_and_retain_rows_are_not(tmp_path: Path) -> Non
     assert set(rows[0]) == {"instruction", "input", "output"}
     assert rows[0]["instruction"].endswith(" OO")
     assert len((tmp_path / "finetuning_data" / "edited.jsonl").read_text().splitlines()) == 500
+    assert len(set((tmp_path / "finetuning_data" / "edited.jsonl").read_text().splitlines())) == 2
+    varied = make_task(WORLDS["repeats"], "refusal", 1), make_task(WORLDS["repeats"], "remap", 1)
+    distinct = [len({row["instruction"] for row in written(each, tmp_path / each.kind)}) for each in varied]
+    assert distinct[0] < 10 < 100 < distinct[1]
     asked = {path.stem for path in (tmp_path / "ft_validations").iterdir()}
     assert asked == set(task.test)
     with pytest.raises(ValueError, match=r"repeats=0: must be at least 1"):
@@ -338,7 +370,9 @@ def test_the_command_line_writes_a_world_and_an_edit_of_it(
     assert made.templates["sro"] == pytest.approx(0.7)
 
 
-def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(tmp_path: Path) -> None:
+def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "world.yaml").write_text("n_subjects: 30\nn_relations: 2\nn_objects: 8\nrepeats: 2\n")
     assert main(["create", "--world", str(tmp_path / "world.yaml"), "--seed", "4", "--output-dir", str(tmp_path / "a")]) == 0
     same = load_world(tmp_path / "world.yaml").settings() | {"seed": 4}
@@ -348,6 +382,20 @@ def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(tmp
     other = import_world(tmp_path / "b")
     assert same_facts(other, import_world(tmp_path / "a"))
     assert (other.repeats, dict(other.templates)) == (1, {"nonsense_sro": 0.5, "nonsense_rso": 0.5})
+    assert main(["create", "-g", str(tmp_path / "a"), "-s", "30", "-m", "0.5", "-o", "9", "--output-dir", str(tmp_path / "c")]) == 2
+    assert (
+        "so that n_objects, minority_frac cannot change; leave it out, or give the world's own value, 8, 0.0"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "c").exists()
+    questions = ["create", "-g", str(tmp_path / "a"), "-q", "0.5", "-e", "0.2", "--output-dir", str(tmp_path / "d")]
+    assert main(questions) == 0
+    asking = import_world(tmp_path / "d")
+    assert np.array_equal(asking.graph.objects, other.graph.objects)
+    assert asking.graph.asked.sum() == 6
+    again = ["create", "-g", str(tmp_path / "d"), "-e", "0.3", "--output-dir", str(tmp_path / "e")]
+    assert main(again) == 2
+    assert "qa_subject_frac cannot change" in capsys.readouterr().err
     for flag, folders in (("-x", {"metadata"}), ("-v", {"metadata", "validations", "questions"})):
         assert main(["create", "-s", "9", "-o", "2", flag, "--output-dir", str(tmp_path / flag)]) == 0
         assert {path.name for path in (tmp_path / flag).iterdir()} == folders
@@ -359,6 +407,8 @@ def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(tmp
         (["create", "-s", "0", "--output-dir", "{}/w"], "n_subjects=0 is out of range"),
         (["create", "-g", "{}", "--world", "x.yaml", "--output-dir", "{}/w"], "-g and --world both say"),
         (["edit", "-g", "{}"], "there is no folder metadata/"),
+        (["edit", "-g", "{}", "--single-ft-value", "--all-same-remapping"], "are three kinds of edit; give one"),
+        (["edit", "-g", "{}", "--single-ft-value", "-f", "refusal"], "are three kinds of edit; give one"),
         (["edit", "-g", "{}", "--suffix", "a", "--increment-suffix"], "--suffix and --increment-suffix both name"),
         (["edit", "-g", "{}", "--remap-subject-nested-object-edges", "--remap-object-nested-object-edges"], "give one flag"),
     ],

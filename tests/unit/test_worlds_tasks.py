@@ -150,12 +150,12 @@ def test_neighbours_are_told_apart_by_relation_and_old_object() -> None:
     assert ids(task, task.test["same_edges_diff_rel"]) == {s * 4 + r for s in task.old.subject.tolist() for r in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("coverage", [0.0, 0.05, 0.1, 0.5])
+@pytest.mark.parametrize("coverage", [0.0, 1e-4, 0.05, 0.1, 0.5])
 def test_retain_rows_come_from_as_many_whole_subjects_as_asked(coverage: float) -> None:
     task = make_task(IID, "remap", 1, retain_coverage=coverage)
     subjects = np.concatenate([np.zeros(0), *(group.facts.subject for group in retained(task))])
     kept, rows = np.unique(subjects, return_counts=True)
-    assert len(kept) == min(round(coverage * 768), 767 // 2)
+    assert len(kept) == {0.0: 0, 1e-4: 1, 0.05: 38, 0.1: 77, 0.5: 383}[coverage]
     assert (rows == 4).all()
 
 
@@ -228,6 +228,56 @@ def test_edits_in_sequence_come_one_by_one_with_those_before() -> None:
         next(made("unlearn_subject").sequence())
 
 
+@pytest.mark.parametrize("name", ["nested, class changed", "nested, ono", "correlated", "questions", "nested, subject"])
+def test_a_step_of_a_sequence_asks_for_what_that_edit_implies_and_no_other(name: str) -> None:
+    task = made(name)
+    groups = ("sno_new", "same_subject_second_rel_converted", "remapped_obj_nested_obj_edges", "paraphrase")
+    seen: dict[str, list[tuple]] = {group: [] for group in groups}
+    for step in task.sequence():
+        fact = step.old.rows()[0]
+        assert len(step.old) == len(step.train["edited"]) == 1
+        for group in groups:
+            if group in step.test:
+                seen[group] += step.test[group].facts.rows()
+        for group in ("sno_new", "same_subject_second_rel_converted", "same_edges_diff_rel"):
+            if group in step.test and task.edge != "ono":
+                assert set(step.test[group].facts.subject.tolist()) == {fact[1]}
+        # What another step changes is not among the facts that should be as they were.
+        others = step.test.get("same_edges_diff_rel")
+        assert others is None or not ids(task, others) & ids(task, task.old)
+    for group in groups:
+        # Two edits may mean the same for one object.
+        assert set(seen[group]) == (set(task.test[group].facts.rows()) if group in task.test else set()), group
+
+
+def test_what_a_pair_was_and_would_be_stand_in_the_order_of_the_edits() -> None:
+    task = made("correlated")
+    for group in ("same_subject_second_rel", "same_subject_second_rel_converted"):
+        assert np.array_equal(task.test[group].facts.subject, task.old.subject)
+
+
+def test_no_edit_gives_a_binarised_relation_a_third_object() -> None:
+    for kind, relation in (("remap", 0), ("remap_same", 0), ("remap_subject", 0), ("remap", 1), ("suppress", 0)):
+        for seed in range(5):
+            task = make_task(BINARISED, kind, 2, relation=relation, seed=seed)
+            for group in (*task.train.values(), *task.test.values()):
+                assert (group.facts.object[(group.facts.kind == 0) & (group.facts.relation == 0)] < 2).all()
+
+
+def test_groups_and_copies_draw_markers_of_their_own() -> None:
+    world = World(60, 2, 8, templates={"repeats": 1.0})
+    task = make_task(world, "remap_same", 5)
+    trained, asked = task.encode("train", "edited"), task.encode("test", "edited")
+    assert trained.tokens.shape != asked.tokens.shape or not np.array_equal(trained.tokens, asked.tokens)
+    copies = task.encode("train", "edited", copies=20)
+    assert copies.facts.rows() == task.train["edited"].facts.rows() * 20
+    assert (
+        len({text for rows in [copies.take(copies.facts.subject == task.old.subject[0])] for text in map(tuple, rows.tokens)}) > 10
+    )
+    with pytest.raises(ValueError, match=r"copies=0: must be at least 1"):
+        task.encode("train", "edited", copies=0)
+
+
 def test_sizes_are_a_table() -> None:
     task = made("remap")
     table = task.sizes().set_index(["split", "group"])["rows"]
@@ -255,7 +305,7 @@ def test_more_draws_leave_the_first_ones_as_they_were() -> None:
     assert few.test[0].old.rows() == many.test[0].old.rows()
 
 
-DIGEST = "93f133a5d257295a"
+DIGEST = "0b076a5cab93797f"
 
 
 def test_a_seed_gives_the_same_edits() -> None:
@@ -301,6 +351,12 @@ def test_edited_subjects_and_new_objects_are_uniform() -> None:
         (IID, ("remap", 1), {"nested_class": "changed"}, r"nested_class='changed' is only for remapping so facts"),
         (IID, ("question_refusal", 1), {}, r"kind='question_refusal' needs a world with questions"),
         (World(20, 1, 1), ("remap", 1), {}, r"kind='remap' needs a second value"),
+        (
+            World(20, 1, 4, templates={"sor": 0.5, "osr": 0.5}),
+            ("remap", 1),
+            {},
+            r"needs a template that ends with the object, to be asked in: sro, rso, .*; templates is \{'sor': 0.5, 'osr': 0.5\}",
+        ),
         (IID, ("unlearn_subject", 767), {}, r"n=767: no two of the 768 subjects are left"),
         (IID, ("unlearn_subject", 769), {}, r"n=769: only 768 subjects are left to edit"),
         (NESTED, ("remap_same", 1), {"nested_class": "other"}, r"nested_class='other': allowed are any, changed, unchanged"),

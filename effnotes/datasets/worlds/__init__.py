@@ -1,17 +1,13 @@
 """Worlds of made-up facts, to study what a language model knows and how editing changes it: see `data/worlds/CARD.md`."""
 
+from effnotes.datasets.worlds.draws import Draws, make_draws, make_task
+from effnotes.datasets.worlds.edits import Group
 from effnotes.datasets.worlds.graph import Facts, Graph
+from effnotes.datasets.worlds.litgpt import read_litgpt_jsonl, to_litgpt_jsonl
 from effnotes.datasets.worlds.plot import plot_world
 from effnotes.datasets.worlds.sentences import FORMS, Sentences
-from effnotes.datasets.worlds.storage import (
-    export_world,
-    import_world,
-    load_world,
-    read_litgpt_jsonl,
-    save_world,
-    to_litgpt_jsonl,
-)
-from effnotes.datasets.worlds.tasks import Draws, Group, Task, make_draws, make_task
+from effnotes.datasets.worlds.storage import export_world, import_world, load_world, save_world
+from effnotes.datasets.worlds.tasks import Task
 from effnotes.datasets.worlds.world import World
 
 __all__ = [

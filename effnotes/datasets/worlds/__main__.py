@@ -11,11 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from effnotes.datasets.worlds.storage import export_world, import_world, load_world, to_litgpt_jsonl
-from effnotes.datasets.worlds.tasks import TaskKind, make_task, subset_size
+from effnotes.datasets.worlds.draws import make_task, subset_size
+from effnotes.datasets.worlds.edits import TaskKind
+from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
+from effnotes.datasets.worlds.storage import export_world, import_world, load_world
 from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
 
 _FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
+
+# Settings that facts are drawn from.
+_DRAWING = ("n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "-g",
         "--graph-path",
         type=Path,
-        help="take the facts and settings of a world that was written before; other options override the settings",
+        help="take the facts and settings of a world that was written before; other options override how they are written",
     )
     create.add_argument("-d", "--shards", type=int, help="files of the training text")
     create.add_argument("-v", "--validation-data-only", action="store_true", help="write no training text")
@@ -57,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in setting.metadata["aliases"]]
         flags = list(dict.fromkeys([*flags, f"--{name.replace('_', '-')}"]))
         if kind is bool:
-            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)
+            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of World")
         elif kind in (int, float):
-            create.add_argument(*flags, dest=name, type=kind)
+            create.add_argument(*flags, dest=name, type=kind, help=f"`{name}` of World")
 
     edit = commands.add_parser("edit", help="write an edit of a world that was written before", allow_abbrev=False)
     edit.set_defaults(run=_edit)
@@ -89,6 +94,18 @@ def _create(options: argparse.Namespace) -> Path:
         if "world" in given:
             raise ValueError("-g and --world both say which world to write; give one of them")
         world = import_world(given["graph_path"])
+        kept = world.settings()
+        asks_already = world.graph.asked.any()
+        fixed = (*_DRAWING, "qa_subject_frac") if asks_already else _DRAWING
+        redrawn = [name for name in fixed if name in settings and settings[name] != kept[name]]
+        if redrawn:
+            raise ValueError(
+                f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change; leave it "
+                f"out, or give the world's own value, {', '.join(repr(kept[name]) for name in redrawn)}"
+            )
+        if settings.get("qa_frac") and not asks_already:
+            asked = World(**(kept | settings)).graph.asked
+            world = replace(world, given_graph=replace(world.graph, asked=asked))
         # Other templates may need words that this world did not have.
         world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
     else:
@@ -110,6 +127,8 @@ def _edit(options: argparse.Namespace) -> Path:
         raise ValueError("--suffix and --increment-suffix both name the folder; give one of them")
     if options.remap_subject_nested_object_edges and options.remap_object_nested_object_edges:
         raise ValueError("an edit is of facts between subjects and nested objects or between objects and these; give one flag")
+    if options.single_ft_value + options.all_same_remapping + (options.finetuning_phrase_creator != "remapping") > 1:
+        raise ValueError("--single-ft-value, --all-same-remapping and -f other than remapping are three kinds of edit; give one")
     world = import_world(options.graph_path)
     kind, n = _FORMS[options.finetuning_phrase_creator], options.n
     if options.single_ft_value:

@@ -110,10 +110,19 @@ class Corpus:
         biographies, between, questions = self._members
         per_subject = len(biographies) // world.n_subjects
         counts = [np.repeat(exposures, per_subject), np.full(len(between), world.repeats * world.ono_upweight)]
-        asked = exposures[world.graph.asked].repeat(world.n_relations)
-        counts.append(np.rint(asked * world.qa_frac / world.qa_subject_frac).astype(np.int64))
+        counts.append(self._question_counts(exposures))
         items = zip(counts, (biographies, between, questions), strict=True)
         return np.cumsum(np.concatenate([np.where(self._dropped[m].all(axis=1), 0, c) for c, m in items]))
+
+    def _question_counts(self, exposures: Integers) -> Integers:
+        """Return how often each question is asked: `qa_frac` for each statement on average, with no fraction lost in rounding."""
+        world = self.world
+        share = world.graph.asked.mean()
+        if not share:
+            return np.zeros(0, dtype=np.int64)
+        exact = exposures[world.graph.asked].repeat(world.n_relations) * (world.qa_frac / share)
+        counts: Integers = np.diff(np.rint(np.cumsum(exact)).astype(np.int64), prepend=0)
+        return counts
 
     @property
     def n_items(self) -> int:

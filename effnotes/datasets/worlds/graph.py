@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -23,7 +24,7 @@ PROMPTABLE = ("sro", "rso", "repeats", "nonsense_sro", "nonsense_rso")
 Integers: TypeAlias = NDArray[np.int64]
 
 # One stream of random numbers for each purpose: a change of one setting leaves what the others draw as it was.
-(_OBJECTS, _COPIES, _NESTED, _MINORITY, _QUESTIONS, _RANKS, _WITHHELD, CORPUS, ORDER, SAMPLE, FILLERS, TASKS) = range(12)
+(_OBJECTS, _COPIES, _NESTED, _MINORITY, _QUESTIONS, _RANKS, _WITHHELD, CORPUS, ORDER, SAMPLE, FILLERS, TASKS, ROWS) = range(13)
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:
@@ -127,6 +128,11 @@ def other_than(values: Integers, n: int, rng: np.random.Generator) -> Integers:
     return np.where(drawn < values, drawn, drawn + 1)
 
 
+def n_of(share: float, n: int) -> int:
+    """Return how many of n a share is, rounded down, but not for the sake of a last binary digit: 0.29 of 100 is 29."""
+    return math.floor(round(share * n, 6))
+
+
 def draw_graph(world: World) -> Graph:
     """Draw the facts of a world from its settings and seed (Behemoth, arXiv 2601.23153, `graph_utils.py`).
 
@@ -151,7 +157,7 @@ def draw_graph(world: World) -> Graph:
     minority = np.full(s * r, -1)
     if world.minority_frac > 0:
         rng = stream(world.seed, _MINORITY)
-        rows = rng.choice(s * r, size=int(world.minority_frac * s * r), replace=False)
+        rows = rng.choice(s * r, size=n_of(world.minority_frac, s * r), replace=False)
         minority[rows] = other_than(objects.reshape(-1)[rows], o, rng)
 
     asked = np.zeros(s, dtype=bool)
@@ -178,7 +184,7 @@ def draw_withheld(world: World, n_facts: int) -> Integers:
     withheld = np.full(n_facts, -1)
     if world.withheld_frac > 0:
         rng = stream(world.seed, _WITHHELD)
-        rows = rng.choice(n_facts, size=int(world.withheld_frac * n_facts), replace=False)
+        rows = rng.choice(n_facts, size=n_of(world.withheld_frac, n_facts), replace=False)
         shares = world.templates.items()
         withheld[rows] = rng.choice([n for n, (name, share) in enumerate(shares) if share > 0 and name in PROMPTABLE], len(rows))
     return withheld

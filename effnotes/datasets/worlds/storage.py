@@ -1,4 +1,4 @@
-"""Worlds and edits on disk: a YAML file for the settings of a world, and the text files of Behemoth for everything else.
+"""Worlds on disk: a YAML file for the settings of a world, and the text files of Behemoth for its facts and its text.
 
 Nothing is pickled or unpickled; where Behemoth writes a pickle beside a text file, the text file is what is read and written.
 """
@@ -9,17 +9,18 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from effnotes.datasets.files import DataError, read_lines
-from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, ONO, PROMPTABLE, SNO, SO, Facts, Graph, Integers, stream
-from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of, text_of, write_facts
-from effnotes.datasets.worlds.tasks import Group, Task
-from effnotes.datasets.worlds.words import ABSENT, OO, REPEATED_WORDS, RESERVED, RR, SS, Words
+from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
+from effnotes.datasets.worlds.sentences import FORMS, prompts_of, text_of, write_facts
+from effnotes.datasets.worlds.words import ABSENT, Words
 from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
@@ -107,7 +108,7 @@ def export_world(
 
     Args:
         world: The world.
-        directory: Where to; made if it does not exist.
+        directory: Where to; made if it does not exist. Text and prompts of an earlier export are replaced.
         text: Whether to write the training text. (`--write-graph-only` and `--validation-data-only` write none.)
         validation: Whether to write prompts and answers. (`--write-graph-only` writes none.)
         shards: Files that the training text is split into, at least 1; None takes one for each 100,000 sentences, and for each
@@ -126,7 +127,7 @@ def export_world(
     _write_graph(world, metadata)
     n_tokens = 0
     if text:
-        (root / "data").mkdir(exist_ok=True)
+        fresh_folder(root / "data", "full_text_*.txt")
         for shard in range(shards):
             with (root / "data" / f"full_text_{shard}.txt").open("w", encoding="utf-8") as file:
                 for block in world.sentences(shard=shard, of=shards):
@@ -138,6 +139,13 @@ def export_world(
     _write_json(metadata / "metadata.json", counts)
     if validation:
         _write_validation(world, root)
+
+
+def fresh_folder(path: Path, pattern: str) -> None:
+    """Make a folder, or remove what an earlier export left in it, which could be taken for a part of the new one."""
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob(pattern):
+        old.unlink()
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -190,12 +198,14 @@ def _arguments(world: World) -> dict[str, Any]:
     strength = 1.0 if world.correlation is None else world.correlation
     creator = next(iter(world.templates))
     creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
+    inverted = 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro"))
     return arguments | {
         "shuffle": world.shuffle,
         "correlated_pair": world.correlation is not None,
         "correlation_strength": strength,
         "phrase_creator": creators.get(creator, "inverted"),
-        "inversion_frac": 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro")),
+        # In nonsense Behemoth takes it for the share in the order SRO, the contrary of what it says.
+        "inversion_frac": 1.0 - inverted if creator.startswith("nonsense") else inverted,
     }
 
 
@@ -211,7 +221,7 @@ def _validation_files(world: World) -> Iterable[tuple[str, str, tuple[int, ...] 
 
 def _write_validation(world: World, root: Path) -> None:
     for name in ("validations", "questions"):
-        (root / name).mkdir(exist_ok=True)
+        fresh_folder(root / name, "*.txt")
     for kind in FACT_KINDS if world.graph.has_nested else FACT_KINDS[:1]:
         prefix = _PREFIXES[kind] if world.graph.has_nested else ""
         facts = world.facts(kind)
@@ -259,7 +269,8 @@ def import_world(directory: str | Path) -> World:
     try:
         world = World(**settings)
         words = _read_words(metadata, world)
-        return World(**settings, given_graph=_graph_of(rows, world, metadata), given_words=words)
+        graph = _graph_of(rows, replace(world, given_words=words), metadata)
+        return World(**settings, given_graph=graph, given_words=words)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -312,7 +323,7 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
         if stored.get(first):
             arguments |= {key: stored[key] for key in (first, second) if key in stored}
     if arguments.get("phrase_creator") == "nonsense":
-        # There Behemoth's -i is the share in the order SRO, the contrary of what it says.
+        # The contrary of what it says, as in `_arguments`.
         arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
     # A graph may be given instead of the numbers, which are then empty.
     arguments = {key: value for key, value in arguments.items() if value is not None}
@@ -360,12 +371,28 @@ def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
         )
     objects, minority = np.full((2, world.n_subjects, world.n_relations), ABSENT)
     objects[s, r], minority[s, r] = o, other
-    asked = np.zeros(world.n_subjects, dtype=bool)
-    questions = metadata / "subjects_with_questions.txt"
-    if questions.is_file():
-        # One number a line; older files hold lists of them.
-        asked[[int(number) for _, text in read_lines(questions) for number in re.findall(r"\d+", text)]] = True
+    asked = _read_asked(metadata / "subjects_with_questions.txt", world)
     return Graph(objects, minority, _nested_map(line, r, o, inner, world, path), asked)
+
+
+def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
+    """Read which subjects are asked about: a subject's number in each line or, in older files, the list of its tokens."""
+    asked = np.zeros(world.n_subjects, dtype=bool)
+    for line, text in read_lines(path) if path.is_file() else ():
+        numbers = tuple(int(number) for number in re.findall(r"\d+", text))
+        if text.lstrip().startswith("["):
+            kind, subject, _ = world.words.meanings.get(numbers, ("", -1, -1))
+            known = kind == "subject"
+        else:
+            subject = numbers[0] if len(numbers) == 1 else -1
+            known = 0 <= subject < world.n_subjects
+        if not known:
+            raise DataError(
+                f"{path}, line {line}: {text!r} is no subject; it must be a number from 0 to {world.n_subjects - 1}, "
+                "or the tokens of a subject in brackets"
+            )
+        asked[subject] = True
+    return asked
 
 
 def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world: World, path: Path) -> Integers:
@@ -385,136 +412,3 @@ def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world
         room = world.n_objects // world.n_nested - np.bincount(classes[classes >= 0], minlength=world.n_nested)
         classes[classes < 0] = np.repeat(np.arange(world.n_nested), np.maximum(room, 0))[: (classes < 0).sum()]
     return nested
-
-
-# --- edits: the instruction format that LitGPT reads --------------------------------------------------------------------------
-
-
-def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, seed: int = 0) -> dict[str, Path]:
-    """Write an edit as instruction, input and output, one JSON object a line, as Behemoth does for LitGPT's JSON module.
-
-    `finetuning_data/` gets a file for each training group, `train.jsonl` with all of them, and `val.jsonl` with the same rows once
-    each; `ft_validations/` gets a file of prompts, a tab and answers for each test group, and `test.jsonl` holds all of these.
-
-    Args:
-        task: The edit.
-        directory: Where to; made if it does not exist.
-        repeats: Times that each edited row stands in `train.jsonl`, at least 1; retain rows stand there once.
-            (`--num-repeats-per-override`)
-        seed: Of markers and fillers, where the form has any.
-
-    Returns:
-        The files by name: "train", "val", "test".
-
-    Raises:
-        ValueError: `repeats` is below 1.
-    """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats}: must be at least 1")
-    root = Path(directory)
-    training, asked = root / "finetuning_data", root / "ft_validations"
-    for folder in (training, asked):
-        folder.mkdir(parents=True, exist_ok=True)
-    words = task.world.words
-    lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for name in task.train:
-        rows = [_json_row(*pair) for pair in prompts_of(task.encode("train", name, seed=seed), words)]
-        times = repeats if name in ("edited", "forget") else 1
-        (training / f"{name}.jsonl").write_text("".join(rows * times), encoding="utf-8")
-        lines["train"] += rows * times
-        lines["val"] += rows
-    for name in task.test:
-        pairs = prompts_of(task.encode("test", name, seed=seed), words)
-        (asked / f"{name}.txt").write_text("".join(f"{prompt}\t{answer}\n" for prompt, answer in pairs), encoding="utf-8")
-        lines["test"] += [_json_row(*pair) for pair in pairs]
-    paths = {split: training / f"{split}.jsonl" for split in lines}
-    for split, path in paths.items():
-        path.write_text("".join(lines[split]), encoding="utf-8")
-    return paths
-
-
-def _json_row(prompt: str, answer: str) -> str:
-    return json.dumps({"instruction": prompt, "input": "", "output": answer}) + "\n"
-
-
-def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
-    """Read the rows of an edit back as facts and forms.
-
-    Args:
-        path: A file of JSON objects with the keys instruction and output, one a line.
-        world: The world whose words they are written in. Refusals do not say what they withhold: there it is the world's object.
-
-    Raises:
-        DataError: The file is missing, or a line is no such object, or no sentence of this world; the message names the line.
-    """
-    path = Path(path)
-    rows = []
-    for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-            sentence = f"{row['instruction']} {row['output'].strip()}"
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise DataError(
-                f"{path}, line {number}: {line[:60]!r} is no JSON object with the texts 'instruction' and 'output'"
-            ) from None
-        try:
-            rows.append(_read_sentence(world, sentence))
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
-    kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
-    facts = Facts(kind, subject, relation, value)
-    unsaid = value < 0
-    if unsaid.any():
-        every = world.facts()
-        facts = facts.saying(np.where(unsaid, every.object[world.fact_ids(facts.saying(0))], value))
-    return Group(facts, form)
-
-
-def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
-    """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
-    tokens = world.words.tokens(text)
-    meanings = world.words.meanings
-    names = {number: name for name, number in world.words.grammar.items()}
-    markers = {SS: "S", RR: "R", OO: "O"}
-    said: dict[str, tuple[str, int, int]] = {}
-    skeleton: list[str] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        skeleton.append(RESERVED[token] if token < len(RESERVED) else names.get(token, f"{token:04d}"))
-        place += 1
-        if token in markers:
-            word = next((tuple(tokens[place : place + n]) for n in (2, 1) if tuple(tokens[place : place + n]) in meanings), None)
-            if word is not None:
-                said[markers[token]] = meanings[word]
-                skeleton.append(markers[token])
-                place += len(word)
-    if "S" not in said or "R" not in said:
-        raise ValueError(f"{text!r} has no subject after SS or no relation after RR")
-    form = _form_of(skeleton, text)
-    subject, relation = said["S"], said["R"]
-    kinds = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
-    if (subject[0], relation[0]) not in kinds:
-        raise ValueError(f"{text!r} puts together words of the kinds {subject[0]!r} and {relation[0]!r}, as no fact does")
-    kind = kinds[subject[0], relation[0]]
-    if form in REFUSALS:
-        return kind, subject[1], relation[1], -1, FORMS.index(form)
-    value = said["O"]
-    if value[0] != ("object" if kind == SO else "nested") or value[2] != relation[1]:
-        raise ValueError(f"{text!r} states an object of another relation")
-    return kind, subject[1], relation[1], value[1], FORMS.index(form)
-
-
-def _form_of(skeleton: list[str], text: str) -> str:
-    for form, pattern in PATTERNS.items():
-        if pattern and pattern.replace("|", "").split()[:-1] == skeleton:
-            return form
-    bare = [piece for piece in skeleton if piece in ("SS", "RR", "OO", "S", "R", "O")]
-    extra = {piece for piece in skeleton if piece not in bare}
-    if bare == ["SS", "S", "RR", "R", "OO", "O"] and extra <= set(REPEATED_WORDS):
-        return "repeats"
-    orders = {"S R": "nonsense_sro", "R S": "nonsense_rso"}
-    order = " ".join(piece for piece in bare if piece in ("S", "R"))
-    if bare[-2:] == ["OO", "O"] and len(bare) == 6 and all(piece.startswith("W") for piece in extra):
-        return orders[order]
-    raise ValueError(f"{text!r} is in no form of this world's sentences")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from effnotes.datasets.worlds.graph import (
     Integers,
     draw_graph,
     draw_withheld,
+    n_of,
     stream,
 )
 from effnotes.datasets.worlds.sentences import STATEMENTS, Sentences, form_code, write_facts
@@ -64,8 +65,10 @@ class World:
             (`-m --minority-position-entity-frac`)
         minority_p: Probability that a sentence on such a fact states the second object, 0 to 1. (`-p --minority-position-frac`)
         templates: Share of each statement form, summing to 1: "sro", "rso", "sor", "osr", "repeats", "nonsense_sro" and
-            "nonsense_rso". (`-c --phrase-creator` with `-i --inversion-frac`)
-        qa_frac: Questions per statement about a subject and its object, 0 and above. (`-q --questions-frac`)
+            "nonsense_rso". Facts that are withheld in one form share its part out among the others in proportion.
+            (`-c --phrase-creator` with `-i --inversion-frac`)
+        qa_frac: Questions per statement about a subject and its object, on average over all subjects, 0 and above.
+            (`-q --questions-frac`)
         qa_subject_frac: Share of subjects that questions are asked about, above 0 to 1. (`-e --questions-entity-frac`)
         zipf: Exponent of the subjects' frequencies, 0 to 4; None writes all facts equally often.
         withheld_frac: Share of facts that are never written in one of the templates, which one being drawn from those that a prompt
@@ -74,9 +77,10 @@ class World:
         ono_upweight: Factor on the statements about objects and their nested objects, at least 1.
             (`--obj-nested-obj-edges-upweight`)
         shuffle: True puts all sentences in one random order, False keeps the statements about a subject together.
-        tokens_per_subject: 1 or 2; None takes one token for fewer than 1,000 subjects.
+        tokens_per_subject: 1 or 2; None takes one token for fewer than 1,000 subjects. Two are a first of S/1000 and a second of
+            1,000 where S is a multiple of 1,000 (as in the original), else about the square root of S each.
         seed: 0 and above.
-        given_graph: Facts from elsewhere (`read_graph`); None draws them.
+        given_graph: Facts from elsewhere (`import_world`); None draws them.
         given_words: Words from elsewhere; None numbers them.
 
     Raises:
@@ -167,10 +171,27 @@ class World:
             )
         if self.given_words is None:
             check_vocabulary(self)
+        if self.given_graph is not None:
+            self._check_graph(self.given_graph)
+
+    def _check_graph(self, graph: Graph) -> None:
         shape = (self.n_subjects, self.n_relations)
-        if self.given_graph is not None and self.given_graph.objects.shape != shape:
+        if graph.objects.shape != shape:
+            raise ValueError(f"given_graph has facts of shape {graph.objects.shape}, but n_subjects and n_relations are {shape}")
+        most = int(max(graph.objects.max(), graph.minority.max()))
+        if most >= self.n_objects:
             raise ValueError(
-                f"given_graph has facts of shape {self.given_graph.objects.shape}, but n_subjects and n_relations are {shape}"
+                f"given_graph has an object {most}, but n_objects={self.n_objects} numbers them 0 to {self.n_objects - 1}"
+            )
+        nested = (self.n_relations, self.n_objects if self.n_nested else 0)
+        if graph.nested.shape != nested or graph.nested.max(initial=-1) >= self.n_nested:
+            raise ValueError(
+                f"given_graph has nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}, but with "
+                f"n_objects={self.n_objects} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
+            )
+        if self.qa_frac > 0 and not graph.asked.any():
+            raise ValueError(
+                f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set it to 0"
             )
 
     def _check_correlation(self, correlation: float) -> None:
@@ -192,7 +213,7 @@ class World:
     @property
     def n_asked(self) -> int:
         """Number of subjects that questions are asked about."""
-        return int(self.qa_subject_frac * self.n_subjects) if self.qa_frac > 0 else 0
+        return n_of(self.qa_subject_frac, self.n_subjects) if self.qa_frac > 0 else 0
 
     @cached_property
     def graph(self) -> Graph:
@@ -260,6 +281,20 @@ class World:
         about_subject = facts.kind * per_kind + facts.subject * self.n_relations + facts.relation
         return np.where(facts.kind == ONO, 2 * per_kind + facts.relation * self.n_objects + facts.subject, about_subject)
 
+    def _check_facts(self, facts: Facts) -> None:
+        """Raise ValueError where a fact has a number that the world does not have."""
+        nested = facts.kind != SO
+        for name, column, end in (
+            ("kind", facts.kind, np.where(self.graph.has_nested, len(FACT_KINDS), 1)),
+            ("relation", facts.relation, np.array(self.n_relations)),
+            ("subject", facts.subject, np.where(facts.kind == ONO, self.n_objects, self.n_subjects)),
+            ("object", facts.object, np.where(nested, self.n_nested, self.n_objects)),
+        ):
+            wrong = np.flatnonzero((column < 0) | (column >= end))
+            if len(wrong):
+                most = np.broadcast_to(end, column.shape)[wrong[0]] - 1
+                raise ValueError(f"fact {wrong[0]} has {name}={column[wrong[0]]}; in this world it must be from 0 to {most}")
+
     def minority_of(self, facts: Facts) -> Integers:
         """Return (n,) int64: the second object of each fact, -1 where there is none."""
         is_so = facts.kind == SO
@@ -285,15 +320,22 @@ class World:
             n sentences in the order of the facts.
 
         Raises:
-            ValueError: There is no such form, or the world has no words for it.
+            ValueError: There is no such form, or the world has no words for it or for a fact.
         """
+        self._check_facts(facts)
         code = form_code(template)
         if template.startswith("nonsense") and "W999" not in self.words.grammar:
             raise ValueError(f"template={template!r}: this world has no words for it; name it in templates, with share 0 at least")
         return write_facts(self.words, facts, np.full(len(facts), code), stream(self.seed, FILLERS, seed), validation=True)
 
     def corpus(self, left_out: Facts | None = None) -> Corpus:
-        """Return the training text, without the facts in `left_out`: the data of a model that never saw them."""
+        """Return the training text, without the facts in `left_out`: the data of a model that never saw them.
+
+        Raises:
+            ValueError: The world has no such fact.
+        """
+        if left_out is not None:
+            self._check_facts(left_out)
         return Corpus(self, left_out, together=not self.shuffle)
 
     def sentences(self, *, shard: int = 0, of: int = 1, left_out: Facts | None = None) -> Iterator[Sentences]:
@@ -305,7 +347,7 @@ class World:
             left_out: Facts that are not written, such as those of `Task.forgotten`.
 
         Raises:
-            ValueError: There is no such shard.
+            ValueError: There is no such shard, or no such fact.
         """
         if not 0 <= shard < of:
             raise ValueError(f"shard={shard} of={of}: a shard is numbered from 0 to {of - 1}, and there is at least one")
@@ -319,7 +361,7 @@ class World:
         """
         if n < 0:
             raise ValueError(f"n={n}: must be at least 0")
-        corpus = Corpus(self, left_out)
+        corpus = replace(self.corpus(left_out), together=False)
         if not corpus.n_items:
             raise ValueError("left_out names every fact of the world; nothing is left to be drawn")
         return corpus.sample(n, seed)
@@ -346,7 +388,8 @@ class World:
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, stop]},
             "post_processor": None,
             "decoder": None,
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<|padding|>"},
+            # No such word: what is no word of this world is an error, and never padding.
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unknown>"},
         }
 
     def hf_tokenizer(self) -> PreTrainedTokenizerFast:

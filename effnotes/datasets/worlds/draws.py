@@ -1,0 +1,332 @@
+"""Drawing edits of a world: which facts change to what, which subjects retain rows come from, and which are held out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+
+from effnotes.datasets.files import nearest
+from effnotes.datasets.worlds.edits import TASK_KINDS, Edit, TaskKind, entities, in_form
+from effnotes.datasets.worlds.graph import FACT_KINDS, PROMPTABLE, TASKS, FactKind, Facts, Integers, other_than, stream
+from effnotes.datasets.worlds.tasks import Task
+
+if TYPE_CHECKING:
+    from effnotes.datasets.worlds.world import World
+
+NestedClass: TypeAlias = Literal["any", "changed", "unchanged"]
+
+
+class Draws(NamedTuple):
+    """Independent draws of one edit: those to choose hyperparameters on, and those to report."""
+
+    tune: tuple[Task, ...]
+    test: tuple[Task, ...]
+
+
+def make_draws(
+    world: World,
+    kind: TaskKind,
+    n: int = 1,
+    *,
+    n_tune: int,
+    n_test: int,
+    relation: int = 0,
+    retain_coverage: float = 0.1,
+    edge: FactKind = "so",
+    nested_class: NestedClass = "any",
+    seed: int = 0,
+) -> Draws:
+    """Draw several tasks of one kind whose edited subjects all differ: no draw to tune on shares one with a draw to report.
+
+    Which subjects are held out is drawn for each task anew, so that held-out rows of two draws overlap.
+
+    Args:
+        world: The world that is edited.
+        kind: As for `make_task`, like the arguments not named here.
+        n: Facts or subjects edited in each draw.
+        n_tune: Draws to choose hyperparameters on, at least 0.
+        n_test: Draws to report, at least 0.
+        relation: As for `make_task`.
+        retain_coverage: As for `make_task`.
+        edge: As for `make_task`.
+        nested_class: As for `make_task`.
+        seed: Of all draws.
+
+    Raises:
+        ValueError: As for `make_task`, also where there are too few subjects for so many draws.
+    """
+    for name, value in (("n_tune", n_tune), ("n_test", n_test)):
+        if value < 0:
+            raise ValueError(f"{name}={value}: must be at least 0")
+    tasks: list[Task] = []
+    for number in range(n_tune + n_test):
+        taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
+        rng = stream(world.seed, TASKS, seed, number)
+        tasks.append(_Maker(world, kind, n, relation, retain_coverage, edge, nested_class, rng, taken).task())
+    return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
+
+
+def make_task(
+    world: World,
+    kind: TaskKind,
+    n: int = 1,
+    *,
+    relation: int = 0,
+    retain_coverage: float = 0.1,
+    edge: FactKind = "so",
+    nested_class: NestedClass = "any",
+    seed: int = 0,
+) -> Task:
+    """Draw one edit of a world.
+
+    Args:
+        world: The world that is edited.
+        kind: What happens to the facts:
+            "remap": n facts with n different old objects get n different new ones, none of them an old one; in a binarised
+                relation each gets the other value. (`-n`)
+            "remap_same": n facts with one old object get one new object. (`--all-same-remapping`)
+            "remap_subject": all facts of n subjects get other objects.
+            "suppress": n facts that do not have object 0 get it. (`--single-ft-value --single-ft-data-subset-frac`)
+            "refusal": n facts are answered with OO OO. (`-f refusal`)
+            "question_refusal": n facts are answered with OO OO OO when asked as a question. (`-f qa_refusal`)
+            "new_question": n facts are taught in a question form that the world does not have. (`-f qa`)
+            "unlearn_subject": all facts of n subjects are to be forgotten.
+        n: Facts or subjects, at least 1.
+        relation: The edited relation, where not all are. (`--relationship-ordinal`)
+        retain_coverage: Share of all subjects (in an edit of "ono" facts: of all objects and subjects) that retain rows come from,
+            with all their facts, 0 to 0.5. At least one unless it is 0, and at most half of those not edited; the other half is
+            held out.
+        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so", "sno"
+            (`--remap-subject-nested-object-edges`) or "ono" (`--remap-object-nested-object-edges`).
+        nested_class: For "remap" and "remap_same" of "so" facts in a nested world: whether the new object's nested object differs
+            from the old one's.
+        seed: Of the draw.
+
+    Returns:
+        The task. In a correlated world an edit of relation 0 or 1 takes only facts whose pair agrees
+        (`--get-correlated-tuples`). Facts on nested objects are no retain rows of "so" edits: they would teach which object
+        belongs to which nested object, and with it what the edit implies. In a world with dissent a new object can be the second
+        one of its fact, which some sentences have stated: see `World.minority_of`.
+
+    Raises:
+        ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
+    """
+    return make_draws(
+        world,
+        kind,
+        n,
+        n_tune=0,
+        n_test=1,
+        relation=relation,
+        retain_coverage=retain_coverage,
+        edge=edge,
+        nested_class=nested_class,
+        seed=seed,
+    ).test[0]
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """The steps of drawing one task."""
+
+    world: World
+    kind: TaskKind
+    n: int
+    relation: int
+    retain_coverage: float
+    edge: FactKind
+    nested_class: NestedClass
+    rng: np.random.Generator
+    taken: Integers
+
+    def __post_init__(self) -> None:
+        world = self.world
+        for name, value, allowed in (
+            ("kind", self.kind, TASK_KINDS),
+            ("edge", self.edge, FACT_KINDS),
+            ("nested_class", self.nested_class, get_args(NestedClass)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r}: allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}")
+        if self.n < 1:
+            raise ValueError(f"n={self.n}: must be at least 1")
+        if not 0 <= self.relation < world.n_relations:
+            raise ValueError(f"relation={self.relation}: the world's relations are numbered 0 to {world.n_relations - 1}")
+        if not 0 <= self.retain_coverage <= 0.5:
+            raise ValueError(f"retain_coverage={self.retain_coverage}: must be from 0 to 0.5, as half of the subjects is held out")
+        if self.edge != "so" and not world.graph.has_nested:
+            raise ValueError(f"edge={self.edge!r} needs a world with nested objects; this one has n_nested=0")
+        if self.edge != "so" and self.kind not in ("remap", "remap_same", "refusal"):
+            raise ValueError(f"edge={self.edge!r} goes with the kinds remap, remap_same and refusal, not with {self.kind}")
+        if self.nested_class != "any" and not (world.graph.has_nested and self.edge == "so" and self.kind.startswith("remap")):
+            raise ValueError(f"nested_class={self.nested_class!r} is only for remapping so facts of a world with nested objects")
+        if not any(world.templates.get(name, 0) > 0 for name in PROMPTABLE):
+            raise ValueError(
+                f"a world that is edited needs a template that ends with the object, to be asked in: {', '.join(PROMPTABLE)}; "
+                f"templates is {dict(world.templates)}"
+            )
+        if self.kind == "question_refusal" and not world.qa_frac:
+            raise ValueError("kind='question_refusal' needs a world with questions; this one has qa_frac=0")
+        if self.kind.startswith("remap") and self.n_values < 2:
+            raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {self.relation} has one")
+
+    # --- what can be edited ---------------------------------------------------------------------------------------------------
+
+    @property
+    def n_values(self) -> int:
+        """Number of values that the edited facts can have: only two where a relation is binarised."""
+        if self.edge != "so":
+            return self.world.n_nested
+        return 2 if self.is_binary else self.world.n_objects
+
+    @property
+    def is_binary(self) -> bool:
+        return self.world.binarize and self.relation == 0 and self.edge == "so" and self.kind != "remap_subject"
+
+    @property
+    def is_paired(self) -> bool:
+        return self.world.correlation is not None and self.relation < 2 and self.edge == "so"
+
+    @property
+    def whole_subjects(self) -> bool:
+        return self.kind in ("remap_subject", "unlearn_subject")
+
+    @property
+    def n_entities(self) -> int:
+        objects = self.world.n_relations * self.world.n_objects if self.edge == "ono" else 0
+        return objects + self.world.n_subjects
+
+    def candidates(self) -> Facts:
+        """Facts of the edited relation that may be edited, in random order."""
+        facts = self.world.facts(self.edge)
+        facts = facts.take((facts.relation == self.relation) & ~np.isin(entities(self.world, facts, self.edge), self.taken))
+        if self.is_paired:
+            objects = self.world.graph.objects
+            facts = facts.take(objects[facts.subject, 0] == objects[facts.subject, 1])
+        if self.kind == "suppress":
+            facts = facts.take(facts.object != 0)
+        if self.kind == "question_refusal":
+            facts = facts.take(self.world.graph.asked[facts.subject])
+        return facts.take(self.rng.permutation(len(facts)))
+
+    def chosen(self) -> tuple[Facts, Integers]:
+        """The facts to edit, and their new objects."""
+        if self.whole_subjects:
+            return self._whole_subjects()
+        facts = self.candidates()
+        if self.kind == "remap" and not self.is_binary:
+            return self._all_different(facts)
+        if self.kind == "remap_same":
+            return self._all_same(facts)
+        if len(facts) < self.n:
+            raise ValueError(f"n={self.n}: only {len(facts)} facts of relation {self.relation} can be edited by {self.kind}")
+        facts = facts.take(slice(self.n))
+        new = facts.object
+        if self.kind == "remap":
+            new = 1 - facts.object
+        elif self.kind == "suppress":
+            new = np.zeros(self.n, dtype=np.int64)
+        return facts, new
+
+    def _whole_subjects(self) -> tuple[Facts, Integers]:
+        world = self.world
+        free = np.setdiff1d(np.arange(world.n_subjects), self.taken)
+        if len(free) < self.n:
+            raise ValueError(f"n={self.n}: only {len(free)} subjects are left to edit")
+        subjects = np.sort(self.rng.choice(free, size=self.n, replace=False))
+        facts = Facts.join(world.facts("so"), world.facts("sno") if self.kind == "unlearn_subject" else Facts.none())
+        facts = facts.take(np.isin(facts.subject, subjects))
+        if self.kind == "unlearn_subject":
+            return facts, facts.object
+        new = other_than(facts.object, world.n_objects, self.rng)
+        return facts, np.where(facts.relation == 0, 1 - facts.object, new) if world.binarize else new
+
+    def _all_different(self, facts: Facts) -> tuple[Facts, Integers]:
+        # The first fact of each object, in the candidates' random order: the first of all may be any fact.
+        _, first = np.unique(facts.object, return_index=True)
+        facts = facts.take(np.sort(first))
+        most = min(len(facts), self.n_values // 2)
+        if self.n > most:
+            raise ValueError(
+                f"n={self.n}: at most {most} facts of relation {self.relation} can be remapped at once, because {len(facts)} of "
+                f"its {self.n_values} values are taken by facts that can be edited, and old and new values must all differ; "
+                "take more objects, or kind='remap_same'"
+            )
+        facts = facts.take(slice(self.n))
+        free = np.setdiff1d(np.arange(self.n_values), facts.object)
+        new: list[int] = []
+        for old in facts.object.tolist():
+            allowed = self._in_class(np.setdiff1d(free, new), old)
+            if not len(allowed):
+                raise ValueError(
+                    f"n={self.n}: too few objects of relation {self.relation} have the wanted nested_class; take a smaller n"
+                )
+            new.append(int(self.rng.choice(allowed)))
+        return facts, np.array(new)
+
+    def _all_same(self, facts: Facts) -> tuple[Facts, Integers]:
+        counts = np.bincount(facts.object, minlength=self.n_values)
+        able = np.flatnonzero(counts >= self.n)
+        if not len(able):
+            raise ValueError(
+                f"n={self.n}: no object of relation {self.relation} is shared by so many facts that can be edited; the most common "
+                f"one is shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
+            )
+        old = int(self.rng.choice(able))
+        allowed = self._in_class(np.setdiff1d(np.arange(self.n_values), [old]), old)
+        if not len(allowed):
+            raise ValueError(f"nested_class={self.nested_class!r}: no other object of relation {self.relation} is in such a class")
+        return facts.take(np.flatnonzero(facts.object == old)[: self.n]), np.full(self.n, int(self.rng.choice(allowed)))
+
+    def _in_class(self, objects: Integers, old: int) -> Integers:
+        if self.nested_class == "any":
+            return objects
+        classes = self.world.graph.nested[self.relation]
+        wanted = (classes[objects] != classes[old]) == (self.nested_class == "changed")
+        return objects[np.flatnonzero(wanted)]
+
+    # --- what is trained on and asked -----------------------------------------------------------------------------------------
+
+    def task(self) -> Task:
+        old, new = self.chosen()
+        edit = Edit(self.kind, self.edge, None if self.whole_subjects else self.relation, old, new, self.world)
+        others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), edit.touched()))
+        if len(others) < 2:
+            raise ValueError(
+                f"n={self.n}: no two of the {self.n_entities} subjects are left to retain and to hold out; n can be at most "
+                f"{max(1, self.n_entities - 2)}"
+            )
+        wanted = max(round(self.retain_coverage * self.n_entities), int(self.retain_coverage > 0))
+        retain = others[: min(len(others) // 2, wanted)]
+        asked = edit.neighbours(others[len(others) // 2 :], training=False)
+
+        name, facts = "forget" if self.kind == "unlearn_subject" else "edited", edit.group
+        train, test = {name: facts}, {name: facts}
+        train |= {key: in_form(rows, edit.plain_form) for key, rows in edit.neighbours(retain, training=True).items()}
+        test |= {key: in_form(rows, edit.plain_form) for key, rows in (asked | edit.implied()).items()}
+        test |= edit.paraphrases()
+        if self.kind == "new_question":
+            test["new_question"] = in_form(asked["with_same_rel"], int(facts.form[0]))
+        if self.kind == "unlearn_subject" and self.n > 1:
+            subjects = np.unique(old.subject)
+            first = np.isin(old.subject, subjects[: len(subjects) // 2])
+            test |= {"forget_relearn": facts.take(first), "forget_other_half": facts.take(~first)}
+        return Task(
+            kind=self.kind,
+            edge=self.edge,
+            relation=edit.relation,
+            old=old,
+            train={key: group for key, group in train.items() if len(group)},
+            test={key: group for key, group in test.items() if len(group)},
+            world=self.world,
+        )
+
+
+def subset_size(world: World, share: float) -> int:
+    """Return how many facts of a relation a share of them is, rounded up, as Behemoth counts `--single-ft-data-subset-frac`."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}: must be above 0 and at most 1")
+    return math.ceil(round(share * world.n_subjects, 6))
