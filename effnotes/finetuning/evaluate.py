@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -175,6 +175,24 @@ def _encode(world: World, group: Group) -> Sentences:
     """Write a group's facts, all in one form."""
     (form,) = np.unique(group.form).tolist()
     return world.encode(group.facts, FORMS[form])
+
+
+def relearning_task(task: Task) -> Task:
+    """Return the task of teaching half of the forgotten subjects again: what comes back of the other half was not gone.
+
+    Edit the unlearned model (without adapters, or another space would be trained) for a fixed number of steps. The other half is
+    the test group "forget", so that `edited_exact` in the history is how much of it is answered.
+
+    Args:
+        task: A task of the kind "unlearn_subject" with at least two subjects.
+
+    Raises:
+        ValueError: The task has no halves.
+    """
+    if "forget_relearn" not in task.test:
+        raise ValueError(f"kind={task.kind!r}, {len(task.subjects)} subject(s): only unlearning two or more has two halves")
+    again, other = task.test["forget_relearn"], task.test["forget_other_half"]
+    return replace(task, old=again.facts, train={"forget": again}, test={"forget": other})
 
 
 @dataclass(frozen=True)

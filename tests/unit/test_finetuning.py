@@ -24,6 +24,7 @@ from effnotes.finetuning import (
     edit,
     evaluate_edit,
     evaluate_unlearning,
+    relearning_task,
     truncate_difference,
 )
 from effnotes.finetuning.edit import Batches
@@ -342,6 +343,43 @@ def test_doing_nothing_keeps_everything(knowing) -> None:
     assert scores["old_probability"] > 0.9
 
 
+def next_distributions(model: nn.Module, sentences) -> torch.Tensor:
+    """After each prompt, one at a time."""
+    rows = zip(sentences.tokens.astype(np.int64), sentences.answer.tolist(), strict=True)
+    with torch.no_grad():
+        return torch.stack([model(input_ids=torch.from_numpy(row[None, :start])).logits[0, -1].softmax(0) for row, start in rows])
+
+
+def test_drift_and_probabilities_are_those_of_a_loop(knowing) -> None:
+    edited = edit(knowing, TASK, replace(SHORT, checkpoints=(10,))).model
+    scores = evaluate_edit(knowing, edited, TASK, batch_size=7).scores
+    divergences = []
+    for group in ("with_same_value", "with_same_rel", "reg_data", "same_edges_diff_rel"):
+        if group in TASK.test:
+            p, q = (next_distributions(model, TASK.encode("test", group)).double() for model in (knowing, edited))
+            divergences += (p * (p / q).log()).sum(dim=1).tolist()
+    assert scores["drift"] == pytest.approx(np.mean(divergences), rel=1e-3)
+    (p,) = next_distributions(edited, TASK.encode("test", "edited"))
+    new, old = (p[WORLD.words.objects[0, facts.object[0], 0]].item() for facts in (TASK.test["edited"].facts, TASK.old))
+    assert scores["old_probability"] == pytest.approx(old, rel=1e-4)
+    assert scores["probability_gain"] == pytest.approx(new - old, rel=1e-4)
+    (p,) = next_distributions(edited, TASK.encode("test", "paraphrase"))
+    assert scores["paraphrase_success"] == (int(p.argmax()) == WORLD.words.objects[0, TASK.test["edited"].facts.object[0], 0])
+
+
+def test_a_correlated_pair_is_asked_for_its_old_and_its_moved_object() -> None:
+    world = World(24, 2, 4, correlation=1.0, repeats=40)
+    smoke = preset("smoke")
+    base = pretrain(world, smoke.model, smoke.recipe).model
+    task = make_task(world, "remap", 1, retain_coverage=0.25)
+    before = evaluate_edit(base, base, task).scores
+    assert (before["pair_kept"], before["pair_moved"]) == (1, 0)
+    # A second edit, of the paired relation to the same index, moves the pair along.
+    moved = replace(task, train={"edited": task.test["same_subject_second_rel_converted"]})
+    after = evaluate_edit(base, edit(base, moved).model, task).scores
+    assert (after["pair_kept"], after["pair_moved"]) == (0, 1)
+
+
 def test_retention_counts_only_what_the_base_knew() -> None:
     base = fresh()
     found = evaluate_edit(base, base, TASK)
@@ -401,6 +439,22 @@ def test_unlearning_is_held_against_a_model_that_never_knew(knowing) -> None:
     assert untouched.utility > 0.9
     with pytest.raises(ValueError, match="unlearn_subject"):
         evaluate_unlearning(knowing, gold, TASK)
+
+
+def test_relearning_trains_one_half_and_asks_for_the_other(knowing) -> None:
+    again = relearning_task(UNLEARN)
+    taught, asked = again.train["forget"].facts, again.test["forget"].facts
+    assert len(taught) == len(asked) == 4
+    assert not set(taught.subject) & set(asked.subject)
+    assert set(taught.subject) | set(asked.subject) == set(UNLEARN.old.subject)
+    unlearned = edit(knowing, UNLEARN, EditRecipe(objective=GradDiff(), learning_rate=1e-3, checkpoints=(40,))).model
+    back = edit(unlearned, again, EditRecipe(learning_rate=1e-3, checkpoints=(20,)))
+    relearnt = answer(back.model, WORLD.encode(taught, "sro"))
+    assert relearnt.exact.mean() > answer(unlearned, WORLD.encode(taught, "sro")).exact.mean()
+    other = answer(back.model, WORLD.encode(asked, "sro"))
+    assert back.history["edited_exact"].iloc[-1] == other.exact.mean()
+    with pytest.raises(ValueError, match="two halves"):
+        relearning_task(TASK)
 
 
 def test_edits_follow_one_another(knowing) -> None:
