@@ -37,7 +37,7 @@ def harmonic_mean(*values: float) -> float:
         raise ValueError(f"values={values}: a harmonic mean needs values of at least 0")
     if not values or any(math.isnan(value) for value in values):
         return math.nan
-    return 0.0 if min(values) == 0 else len(values) / sum(1 / value for value in values)
+    return 0.0 if min(values) == 0 else float(len(values) / sum(1 / value for value in values))
 
 
 def kl_divergence(log_p: ArrayLike, log_q: ArrayLike) -> NDArray[np.float64]:

@@ -127,6 +127,11 @@ def test_seeds_decide_and_nothing_else() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_gradients_are_clipped() -> None:
+    loose, tight = (weights_digest(quietly(WORLD, "neox-32x1", replace(SHORT, clip=clip)).model) for clip in (1e6, 1e-3))
+    assert loose != tight
+
+
 class _Interrupted(Exception):
     pass
 
