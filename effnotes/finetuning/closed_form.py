@@ -1,0 +1,291 @@
+"""Editing facts in closed form: ROME, MEMIT and AlphaEdit, with the second moments of the keys taken from the whole world.
+
+All three take the output matrix W of an MLP for a memory that maps keys k (its hidden units) to values W k. For each edited fact a
+change delta of the value at one place of the prompt is sought by gradient descent, such that the model gives the new answer; then
+W is changed so that W' k = W k + delta for the keys k of the edited facts, and W' k is about W k for all others. Where the
+originals estimate C = E[k k'] from an encyclopaedia, a world is small enough to be written out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from effnotes.datasets.worlds import Facts, Sentences, Task, World
+from effnotes.datasets.worlds.words import ABSENT, SS
+from effnotes.finetuning.objectives import Rows, answer_log_likelihood, residual_stream
+from effnotes.models.answers import PAD, answer_mask, as_tensors
+from effnotes.models.language import check_layers, mlp_output, n_layers
+
+_FACTS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class ClosedFormRecipe:
+    """How facts are written into the MLPs of a model.
+
+    Args:
+        method: "rome" (Meng et al., NeurIPS 2022) changes one matrix by W += delta (C^-1 k)' / (k' C^-1 k), one fact after the
+            other. "memit" (Meng et al., ICLR 2023) changes several at once, W += R K' (covariance_weight C + K K')^-1, each layer
+            taking an even part of what is still missing. "alphaedit" (Fang et al., ICLR 2025) does the same with
+            W += R K' P (K K' P + regulariser I)^-1, where P projects onto the directions that hardly any key of the world has.
+        layers: Blocks whose MLPs change; one for "rome". None takes the last that can reach the answer: at the subject the last
+            but one, because behind the last block no attention carries anything on.
+        site: Where the key is read: at the last token of the subject, or of the prompt.
+
+    Raises:
+        ValueError: A field is out of range, or does not go with another.
+    """
+
+    method: Literal["rome", "memit", "alphaedit"] = "rome"
+    layers: tuple[int, ...] | None = None
+    site: Literal["subject", "last"] = "subject"
+    delta_steps: int = 100  # of Adam, at most
+    delta_learning_rate: float = 0.1
+    enough: float = 0.99  # probability of the new answer at which the search for delta stops
+    covariance_weight: float = 30.0  # of "memit": how much the other keys count, in numbers of edited ones
+    null_energy: float = 0.001  # of "alphaedit": share of the trace of C that the directions left to the edit may hold together
+    regulariser: float = 0.01  # of "alphaedit", in units of the mean squared hidden unit
+    ridge: float = 1e-6  # added to C, in the same units: C of a small world need not have an inverse
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("method", ("rome", "memit", "alphaedit")), ("site", ("subject", "last"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(repr, allowed))}")
+        if self.method == "rome" and self.layers is not None and len(set(self.layers)) != 1:
+            raise ValueError(f"layers={self.layers}: 'rome' changes one layer; take 'memit' for several")
+        if self.delta_steps < 1:
+            raise ValueError(f"delta_steps={self.delta_steps}: must be at least 1")
+        for name in ("delta_learning_rate", "covariance_weight", "regulariser", "ridge"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        for name in ("enough", "null_energy"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0 and below 1")
+
+
+def rewrite_(model: nn.Module, task: Task, recipe: ClosedFormRecipe) -> list[str]:
+    """Write the edited facts of a task into a model, in place; return the names of the weights that changed.
+
+    Raises:
+        ValueError: The task edits no facts, there is no such layer, or it cannot reach the answer from the site.
+    """
+    if "edited" not in task.train:
+        raise ValueError(
+            f"kind={task.kind!r}: closed forms write new answers; to forget take a recipe with an unlearning objective"
+        )
+    layers = _layers(model, recipe)
+    asked = task.encode("train", "edited")
+    if recipe.method == "rome":
+        covariance = key_moments(model, task.world, layers[0])
+        for row in range(len(asked)):
+            _rewrite_together_(model, asked.take(slice(row, row + 1)), task.world, layers, recipe, {layers[0]: covariance})
+    else:
+        moments = {layer: key_moments(model, task.world, layer) for layer in layers}
+        _rewrite_together_(model, asked, task.world, layers, recipe, moments)
+    return [f"{mlp_output(model, layer)[0]}.weight" for layer in layers]
+
+
+def _layers(model: nn.Module, recipe: ClosedFormRecipe) -> list[int]:
+    last = n_layers(model) - 1 - (recipe.site == "subject")
+    if last < 0:
+        raise ValueError("site='subject' needs a model of at least two blocks: what the last one writes there nothing carries on")
+    layers = check_layers(model, [last] if recipe.layers is None else recipe.layers)
+    if layers[-1] > last:
+        raise ValueError(
+            f"layers={layers}: at the subject the last block, {layers[-1]}, cannot reach the answer, because no attention follows "
+            f"it; take layers up to {last}, or site='last'"
+        )
+    return layers
+
+
+def _rewrite_together_(
+    model: nn.Module,
+    asked: Sentences,
+    world: World,
+    layers: list[int],
+    recipe: ClosedFormRecipe,
+    moments: dict[int, Tensor],
+) -> None:
+    device = next(model.parameters()).device
+    tokens, start, length = (each.to(device) for each in as_tensors(asked))
+    rows = Rows(tokens, answer_mask(start, length, tokens.shape[1]))
+    places = torch.from_numpy(site_columns(asked, world, recipe.site)).to(device)
+    index = torch.arange(len(tokens), device=device)
+    delta, found = find_deltas(model, rows, places, layers[-1], recipe)
+    lacking = found[found < recipe.enough]
+    if len(lacking):
+        warnings.warn(
+            f"for {len(lacking)} of {len(found)} facts no change at the site makes the new answer probable (at best "
+            f"p={float(lacking.max()):.2g} at the {recipe.site} behind block {layers[-1]}), so they are not written: search longer "
+            "(delta_steps), or take another site or layer",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    with torch.no_grad():
+        wanted = residual_stream(model, tokens, layers[-1])[index, places] + delta  # (n, d)
+        for done, layer in enumerate(layers):
+            keys = _hidden_units(model, tokens, layer)[index, places].double()  # (n, h)
+            missing = wanted - residual_stream(model, tokens, layers[-1])[index, places]
+            share = (missing / (len(layers) - done)).double()
+            weight = mlp_output(model, layer)[1].weight
+            weight += closed_form(keys, share, moments[layer], recipe).to(weight.dtype)
+
+
+def closed_form(keys: Tensor, residuals: Tensor, moments: Tensor, recipe: ClosedFormRecipe) -> Tensor:
+    """Return the change of an MLP's output matrix.
+
+    Args:
+        keys: (n, h) float64; hidden units of the edited facts, K'.
+        residuals: (n, d) float64; how much their values are to change, R'.
+        moments: (h, h) float64; C = E[k k'] over the world.
+        recipe: Which of the closed forms; "rome" takes one fact.
+
+    Returns:
+        (d, h) float64.
+
+    Raises:
+        ValueError: "rome" is given several facts.
+    """
+    size = len(moments)
+    unit = moments.trace() / size
+    eye = torch.eye(size, dtype=moments.dtype, device=moments.device)
+    moments = moments + recipe.ridge * unit * eye
+    change: Tensor
+    if recipe.method == "rome":
+        if len(keys) != 1:
+            raise ValueError(f"{len(keys)} keys: 'rome' writes one fact at a time")
+        direction = torch.linalg.solve(moments, keys[0])
+        change = torch.outer(residuals[0], direction) / (keys[0] @ direction)
+    elif recipe.method == "memit":
+        change = torch.linalg.solve(recipe.covariance_weight * moments + keys.T @ keys, keys.T @ residuals).T
+    else:
+        projected = keys @ null_projection(moments, recipe.null_energy)  # (n, h), K' P
+        # The push-through identity: R K'P (K K'P + a I)^-1 = R (K'P K + a I)^-1 K'P, with a matrix of n instead of h rows.
+        gram = projected @ keys.T + recipe.regulariser * unit * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
+        change = residuals.T @ torch.linalg.solve(gram, projected)
+    return change
+
+
+def null_projection(moments: Tensor, energy: float) -> Tensor:
+    """Return (h, h): the projection onto the eigenvectors of C with the smallest eigenvalues, which add up to a share of its trace.
+
+    Args:
+        moments: (h, h) float64, symmetric; C.
+        energy: Largest share of the trace that the directions may hold together, in (0, 1).
+    """
+    values, vectors = torch.linalg.eigh(moments)  # ascending
+    small = values.clamp_min(0).cumsum(0) <= energy * moments.trace()
+    projection: Tensor = vectors[:, small] @ vectors[:, small].T
+    return projection
+
+
+def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
+    """Return (h, h) float64: C = E[k k'] of the hidden units of one MLP, over all facts of a world written out.
+
+    Each fact is written once in each statement form of the world, forms weighing as much as their share; every token counts.
+
+    Args:
+        model: The model, as it is.
+        world: The world that it knows.
+        layer: Number of the block.
+    """
+    facts = world.facts()
+    device = next(model.parameters()).device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    n_tokens = 0.0
+    with torch.no_grad():
+        for name, share in world.templates.items():
+            if share == 0:
+                continue
+            for part in _parts(facts):
+                tokens = as_tensors(world.encode(part, name))[0].to(device)
+                keys = _hidden_units(model, tokens, layer)[tokens != PAD].double()
+                total = total + share * keys.T @ keys
+                n_tokens += share * len(keys)
+    return total / n_tokens
+
+
+def _parts(facts: Facts) -> Iterator[Facts]:
+    for first in range(0, len(facts), _FACTS_AT_A_TIME):
+        yield facts.take(slice(first, first + _FACTS_AT_A_TIME))
+
+
+def site_columns(asked: Sentences, world: World, site: Literal["subject", "last"]) -> np.ndarray:
+    """Return (n,) int64: the column of the subject's last token, or of the last token of the prompt."""
+    if site == "last":
+        return np.asarray(asked.answer - 1)
+    n_tokens = (world.words.of_facts(asked.facts)[0] != ABSENT).sum(axis=1)
+    return np.asarray((asked.tokens == SS).argmax(axis=1) + n_tokens)
+
+
+def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe: ClosedFormRecipe) -> tuple[Tensor, Tensor]:
+    """Search for what to add to the output of an MLP at one place of each row, so that the model gives the row's answer.
+
+    Args:
+        model: The model; its weights stay as they are.
+        rows: n rows with their answers.
+        places: (n,) columns.
+        layer: Number of the block.
+        recipe: Steps, learning rate and when to stop; Adam, from 0.
+
+    Returns:
+        The changes (n, d), and the probability (n,) of each answer with them.
+    """
+    output = mlp_output(model, layer)[1]
+    index = torch.arange(len(places), device=places.device)
+    delta = torch.zeros(len(places), output.out_features, device=places.device, requires_grad=True)
+    optimizer = torch.optim.Adam([delta], lr=recipe.delta_learning_rate)
+
+    def add(_module: nn.Module, _inputs: object, values: Tensor) -> Tensor:
+        return values.index_put((index, places), delta, accumulate=True)
+
+    with _frozen(model):
+        handle = output.register_forward_hook(add)
+        try:
+            for _ in range(recipe.delta_steps):
+                log_p = answer_log_likelihood(model, rows)
+                if bool((log_p.exp() >= recipe.enough).all()):
+                    break
+                optimizer.zero_grad()
+                (-log_p.sum()).backward()
+                optimizer.step()
+            with torch.no_grad():
+                probability = answer_log_likelihood(model, rows).exp()
+        finally:
+            handle.remove()
+    return delta.detach(), probability
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, value in wanted.items():
+            parameter.requires_grad_(value)
+
+
+def _hidden_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
+    """(b, L, h): what the output matrix of an MLP is applied to."""
+    caught: list[Tensor] = []
+
+    def catch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0])
+
+    handle = mlp_output(model, layer)[1].register_forward_pre_hook(catch)
+    try:
+        model.get_submodule(model.base_model_prefix)(input_ids=tokens)  # type: ignore[arg-type]  # without the head, which takes longest
+    finally:
+        handle.remove()
+    return caught[0]

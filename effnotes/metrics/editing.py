@@ -1,0 +1,202 @@
+"""How well a model was edited: what it should have learnt, kept and forgotten, from answers and probabilities.
+
+Answers are counted as a whole and over the whole vocabulary (see `effnotes.models.answer`). Averages go from facts to groups to
+draws to worlds; groups of one draw count alike, whatever their size (`macro_average`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def macro_average(values: Iterable[float] | Mapping[str, float]) -> float:
+    """Return the unweighted mean of the values of groups that have rows: sum_g v_g / G over those that are not NaN.
+
+    A group without rows has the value NaN and is dropped, not counted as 0. NaN where all are.
+    """
+    numbers = np.asarray(list(values.values() if isinstance(values, Mapping) else values), dtype=np.float64)
+    defined = numbers[~np.isnan(numbers)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def harmonic_mean(*values: float) -> float:
+    """Return k / sum_i (1 / v_i) of k values in [0, 1]: 0 where one of them is 0, NaN where one is undefined or none is given.
+
+    With edit success and retention it is H; with the success on paraphrases between them, S, the shape of ROME's score (Meng et
+    al., NeurIPS 2022).
+
+    Raises:
+        ValueError: A value is below 0.
+    """
+    if any(value < 0 for value in values):
+        raise ValueError(f"values={values}: a harmonic mean needs values of at least 0")
+    if not values or any(math.isnan(value) for value in values):
+        return math.nan
+    return 0.0 if min(values) == 0 else float(len(values) / sum(1 / value for value in values))
+
+
+def kl_divergence(log_p: ArrayLike, log_q: ArrayLike) -> NDArray[np.float64]:
+    """Return KL(p || q) = sum_v p_v (log p_v - log q_v) in nats, at least 0: the drift of an edited model q from its base p.
+
+    It shows damage before any answer changes. Places where log_p is NaN all over, as behind a short answer, are NaN.
+
+    Args:
+        log_p: (..., V) log-probabilities, summing to 1 when raised.
+        log_q: As `log_p`, of the same shape.
+
+    Returns:
+        (...) float64.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    p, q = np.asarray(log_p, dtype=np.float64), np.asarray(log_q, dtype=np.float64)
+    if p.shape != q.shape or p.ndim == 0:
+        raise ValueError(f"log_p has shape {p.shape} and log_q {q.shape}: both must be (..., V)")
+    with np.errstate(invalid="ignore"):
+        # 0 log 0 is 0, as the limit is; -inf minus -inf would be NaN.
+        terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
+    # Rounding can leave a sum of identical distributions just below 0.
+    divergence: NDArray[np.float64] = np.maximum(terms.sum(axis=-1), 0.0)
+    return divergence
+
+
+class Consequence(NamedTuple):
+    """Shares of facts, summing to 1, that an edit implies to change."""
+
+    followed: float  # answered as the edit implies
+    kept: float  # answered as before
+    other: float  # answered in some third way
+
+
+def consequence(follows: ArrayLike, keeps: ArrayLike) -> Consequence:
+    """Return how facts are answered that follow from an edited one: the ripple of an edit, or its portability.
+
+    Args:
+        follows: (n,) bool; whether the answer is the one that the edit implies.
+        keeps: (n,) bool; whether it is the old one. Never both.
+
+    Returns:
+        The three shares; all NaN where n is 0.
+
+    Raises:
+        ValueError: The shapes differ, or an answer is both.
+    """
+    new, old = np.asarray(follows, dtype=bool), np.asarray(keeps, dtype=bool)
+    if new.shape != old.shape or new.ndim != 1:
+        raise ValueError(f"follows has shape {new.shape} and keeps {old.shape}: both must be (n,)")
+    if (new & old).any():
+        raise ValueError(f"{int((new & old).sum())} answers are the implied one and the old one; give only facts that change")
+    if not len(new):
+        return Consequence(math.nan, math.nan, math.nan)
+    return Consequence(float(new.mean()), float(old.mean()), float((~new & ~old).mean()))
+
+
+def truth_ratio(probabilities: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """Return p_wrong / (p_wrong + p_true), with p_wrong the mean probability of the O - 1 wrong objects of the relation.
+
+    0 for a model that is sure of the right object, 1/2 for one that knows nothing, up to 1. After the truth ratio of TOFU (Maini et
+    al., COLM 2024), which has a few wrong answers to go by; here the set of answers is closed.
+
+    Args:
+        probabilities: (n, O), in [0, 1]; of each object. O is at least 2.
+        truth: (n,) integers in [0, O); the right one.
+
+    Returns:
+        (n,) float64; NaN where all objects have probability 0.
+
+    Raises:
+        ValueError: The shapes do not go together or a number is out of range.
+    """
+    table, right = np.asarray(probabilities, dtype=np.float64), np.asarray(truth)
+    if table.ndim != 2 or table.shape[1] < 2 or right.shape != table.shape[:1]:
+        raise ValueError(f"probabilities of shape {table.shape} and truth of shape {right.shape}: needed are (n, O >= 2) and (n,)")
+    if len(right) and not (right.min() >= 0 and right.max() < table.shape[1]):
+        raise ValueError(f"truth must be from 0 to {table.shape[1] - 1}; given were {right.min()} to {right.max()}")
+    p_true = table[np.arange(len(table)), right]
+    p_wrong = (table.sum(axis=1) - p_true) / (table.shape[1] - 1)
+    with np.errstate(invalid="ignore"):
+        ratio: NDArray[np.float64] = p_wrong / (p_wrong + p_true)
+    return ratio
+
+
+class ForgetQuality(NamedTuple):
+    """A two-sample Kolmogorov-Smirnov test of truth ratios, unlearned against gold."""
+
+    statistic: float  # D, the largest distance of the two distribution functions, in [0, 1]: the effect, whatever n
+    p_value: float  # depends on n; compare only at equal n
+    log10_p: float  # 0 is indistinguishable; -inf where p is below the smallest number
+
+
+def forget_quality(unlearned: ArrayLike, gold: ArrayLike) -> ForgetQuality:
+    """Compare the truth ratios of forgotten facts in an unlearned model and in one that never saw them (TOFU, Maini et al. 2024).
+
+    D = sup_x |F_unlearned(x) - F_gold(x)|, and p its two-sided probability if both were one distribution. Two gold models of
+    different seeds give the ceiling.
+
+    Args:
+        unlearned: (n,) truth ratios.
+        gold: (m,) truth ratios of the model trained without these facts.
+
+    Raises:
+        ValueError: One of them is empty or has NaN.
+    """
+    from scipy import stats
+
+    samples = [np.asarray(sample, dtype=np.float64).reshape(-1) for sample in (unlearned, gold)]
+    for name, sample in zip(("unlearned", "gold"), samples, strict=True):
+        if not len(sample) or np.isnan(sample).any():
+            raise ValueError(
+                f"{name} has {len(sample)} truth ratios, {int(np.isnan(sample).sum())} of them NaN; needed: some, and none NaN"
+            )
+    test = stats.ks_2samp(*samples)
+    p = float(test.pvalue)
+    return ForgetQuality(float(test.statistic), p, math.log10(p) if p > 0 else -math.inf)
+
+
+def model_utility(
+    accuracy: Mapping[str, ArrayLike], probability: Mapping[str, ArrayLike], truth_ratios: Mapping[str, ArrayLike]
+) -> float:
+    """Return the harmonic mean, over retain groups g and three scores, of mean accuracy, mean p(true) and mean 1 - truth ratio.
+
+    In [0, 1]; after TOFU's model utility, the harmonic mean of three scores on three sets.
+
+    Args:
+        accuracy: (n_g,) right or wrong, by group.
+        probability: (n_g,) probability of the right answer, by group.
+        truth_ratios: (n_g,) truth ratios, by group.
+
+    Returns:
+        The mean over the groups that have rows; NaN where none has.
+
+    Raises:
+        ValueError: The groups differ.
+    """
+    if not set(accuracy) == set(probability) == set(truth_ratios):
+        raise ValueError(f"groups differ: {sorted(accuracy)}, {sorted(probability)} and {sorted(truth_ratios)}")
+    scores = []
+    for group in accuracy:
+        columns = [np.asarray(part[group], dtype=np.float64) for part in (accuracy, probability, truth_ratios)]
+        if len(columns[0]):
+            scores += [columns[0].mean(), columns[1].mean(), 1 - columns[2].mean()]
+    return harmonic_mean(*scores)
+
+
+def stable_rank(matrix: ArrayLike) -> float:
+    """Return the squared Frobenius norm over the squared spectral norm, sum_i s_i^2 / max_i s_i^2, from 1 to the rank.
+
+    A change of a weight matrix with a stable rank near 1 is nearly one outer product, whatever its rank. NaN for a zero matrix.
+
+    Raises:
+        ValueError: It is no matrix.
+    """
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"matrix has shape {array.shape}: needed is (rows, columns)")
+    largest = float(np.linalg.norm(array, 2)) if array.size else 0.0
+    return float((array**2).sum() / largest**2) if largest > 0 else math.nan

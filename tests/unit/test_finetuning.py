@@ -1,0 +1,470 @@
+"""Edits of tiny models: what is trained and what is not, the losses against loops, and that the scores say what happened."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from effnotes.datasets.worlds import World, make_task
+from effnotes.finetuning import (
+    NPO,
+    RMU,
+    EditRecipe,
+    GradAscent,
+    GradDiff,
+    Learn,
+    Rows,
+    SimNPO,
+    apply_difference,
+    edit,
+    evaluate_edit,
+    evaluate_unlearning,
+    relearning_task,
+    truncate_difference,
+)
+from effnotes.finetuning.edit import Batches
+from effnotes.finetuning.objectives import residual_stream
+from effnotes.metrics.editing import stable_rank
+from effnotes.models import answer, build_language_model
+from effnotes.models.language import block_linears, n_parameters, weights_digest
+from effnotes.pretraining import preset, pretrain
+
+WORLD = preset("smoke").world
+SHORT = EditRecipe(learning_rate=1e-2, checkpoints=(2, 5), batch_size=8)
+TASK = make_task(WORLD, "remap", 1, retain_coverage=0.25)
+UNLEARN = make_task(WORLD, "unlearn_subject", 4, retain_coverage=0.25)
+DOWN = "gpt_neox.layers.1.mlp.dense_4h_to_h.weight"
+
+
+def fresh(name: str = "neox-32x2", world: World = WORLD) -> nn.Module:
+    return build_language_model(name, world.vocab_size, seed=0)
+
+
+@pytest.fixture(scope="module")
+def knowing() -> nn.Module:
+    smoke = preset("smoke")
+    found = pretrain(smoke.world, smoke.model, smoke.recipe)
+    assert found.knows
+    return found.model
+
+
+# --- what is trained ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["neox-32x2", "llama-64x2"])
+@pytest.mark.parametrize("layers", [None, (1,)])
+@pytest.mark.parametrize("blocks", ["linears", "attention", "mlp"])
+@pytest.mark.parametrize("rank", [None, 2])
+def test_an_edit_changes_the_named_weights_and_no_others(family: str, layers, blocks: str, rank: int | None) -> None:
+    base = fresh(family)
+    before = weights_digest(base)
+    recipe = replace(SHORT, method="full" if rank is None else "lora", rank=rank, blocks=blocks, layers=layers)
+    found = edit(base, TASK, recipe)
+    assert weights_digest(base) == before
+    linears = block_linears(base, blocks, layers)
+    changed = {name for name, new in found.model.named_parameters() if not torch.equal(new, dict(base.named_parameters())[name])}
+    assert changed == {f"{name}.weight" for name in linears} == set(found.difference)
+    if rank is None:
+        assert found.n_trainable == sum(each.weight.numel() for each in linears.values())
+    else:
+        assert found.n_trainable == sum(rank * (each.in_features + each.out_features) for each in linears.values())
+        assert all(torch.linalg.matrix_rank(change.double(), rtol=1e-4) <= rank for change in found.difference.values())
+    assert type(found.model) is type(base)
+    assert [name for name, _ in found.model.named_parameters()] == [name for name, _ in base.named_parameters()]
+
+
+def test_all_means_every_parameter() -> None:
+    base = fresh()
+    found = edit(base, TASK, replace(SHORT, blocks="all"))
+    assert found.n_trainable == n_parameters(base)
+    untouched = [name for name, change in found.difference.items() if not change.any()]
+    assert untouched == []
+
+
+def test_tied_embeddings_are_refused_where_both_would_be_trained() -> None:
+    tied = fresh()
+    tied.lm_head.weight = tied.gpt_neox.embed_in.weight
+    with pytest.raises(ValueError, match="tied"):
+        edit(tied, TASK, replace(SHORT, blocks="all"))
+    assert edit(tied, TASK, SHORT).model.get_input_embeddings().weight.equal(tied.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16])
+@pytest.mark.parametrize(
+    ("rule", "scale"),
+    [("twice_rank", lambda r: 2), ("fixed", lambda r: 6 / r), ("rank_stabilised", lambda r: 6 / r**0.5)],
+)
+def test_the_alpha_rule_is_the_factor_on_the_product(rank: int, rule: str, scale) -> None:
+    recipe = replace(SHORT, method="lora", rank=rank, alpha_rule=rule, alpha=6.0, layers=(1,), blocks="mlp", checkpoints=(1,))
+    factors = {}
+
+    def observe(model: nn.Module) -> dict[str, float]:
+        layer = model.base_model.model.gpt_neox.layers[1].mlp.dense_4h_to_h
+        factors["product"] = (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach().clone()
+        return {}
+
+    found = edit(fresh(), TASK, recipe, observe=observe)
+    assert torch.allclose(found.difference[DOWN], scale(rank) * factors["product"], atol=1e-6)
+    assert recipe.scale == pytest.approx(scale(rank))
+
+
+def test_a_difference_gives_the_model_again_and_can_be_truncated() -> None:
+    base = fresh()
+    found = edit(base, TASK, replace(SHORT, blocks="all"))
+    again = apply_difference(base, found.difference)
+    for (name, a), (_, b) in zip(again.named_parameters(), found.model.named_parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+    cut = truncate_difference(found.difference, 2)
+    change = found.difference[DOWN].double().numpy()
+    u, s, v = np.linalg.svd(change)
+    assert cut[DOWN].numpy() == pytest.approx((u[:, :2] * s[:2]) @ v[:2], abs=1e-6)
+    assert np.linalg.norm(change - cut[DOWN].numpy()) == pytest.approx(np.sqrt((s[2:] ** 2).sum()), rel=1e-4)
+    assert torch.equal(cut["gpt_neox.final_layer_norm.bias"], found.difference["gpt_neox.final_layer_norm.bias"])
+    assert not truncate_difference(found.difference, 0)[DOWN].any()
+    with pytest.raises(ValueError, match="no parameter 'x'"):
+        apply_difference(base, {"x": torch.zeros(1)})
+
+
+def test_seeds_decide_and_the_global_state_is_left() -> None:
+    base, state = fresh(), torch.get_rng_state()
+    recipe = replace(SHORT, method="lora", rank=2)
+    digests = [weights_digest(edit(base, TASK, recipe, seed=seed).model) for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_observer_that_trains_the_base_is_found_out() -> None:
+    base = fresh()
+
+    def meddle(_: nn.Module) -> dict[str, float]:
+        base.lm_head.weight.add_(1)
+        return {}
+
+    with pytest.raises(RuntimeError, match="base model was changed"):
+        edit(base, TASK, SHORT, observe=meddle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "lora"}, "LoRA needs a rank"),
+        ({"rank": 2}, "full rank has none"),
+        ({"method": "lora", "rank": 0}, "rank=0"),
+        ({"method": "lora", "rank": 2, "blocks": "all"}, "every parameter"),
+        ({"blocks": "all", "layers": (0,)}, "every parameter"),
+        ({"blocks": "head"}, "blocks='head'"),
+        ({"checkpoints": ()}, "checkpoints"),
+        ({"checkpoints": (5, 2)}, "checkpoints"),
+        ({"checkpoints": (0, 2)}, "checkpoints"),
+        ({"edited_share": 0.0}, "edited_share"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(changes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EditRecipe(**changes)
+
+
+def test_layers_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match="numbered 0 to 1"):
+        edit(fresh(), TASK, replace(SHORT, layers=(2,)))
+
+
+# --- batches ------------------------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_the_shares_of_the_recipe() -> None:
+    recipe = EditRecipe(batch_size=32, edited_share=0.25)
+    edited, retained = next(iter(Batches(TASK, recipe, 0, torch.device("cpu"))))
+    assert len(edited.tokens) == 8
+    assert len(retained.tokens) == 24
+    own = TASK.encode("train", "edited").tokens[0]
+    assert (edited.tokens.numpy() == own).all()
+    relation = WORLD.words.relations[0, 0]
+    assert (retained.tokens == relation).any(dim=1).sum() == 12
+    assert edited.is_answer.sum() == 8
+    answers = edited.tokens[:, 1:][edited.is_answer]
+    assert (answers.numpy() == WORLD.words.objects[0, TASK.train["edited"].facts.object[0], 0]).all()
+
+
+def test_without_retain_rows_a_batch_is_the_edit_alone() -> None:
+    alone = make_task(WORLD, "remap", 1, retain_coverage=0.0)
+    edited, retained = next(iter(Batches(alone, EditRecipe(), 0, torch.device("cpu"))))
+    assert len(edited.tokens) == 32
+    assert retained is None
+
+
+def test_a_missing_pool_leaves_its_share_to_the_other() -> None:
+    task = make_task(WORLD, "suppress", 4, retain_coverage=0.25)
+    assert "with_same_rel" not in task.train
+    _, retained = next(iter(Batches(task, EditRecipe(), 0, torch.device("cpu"))))
+    assert len(retained.tokens) == 24
+
+
+# --- losses against loops over rows -------------------------------------------------------------------------------------------
+
+
+def rows_of(task, group: str) -> Rows:
+    from effnotes.finetuning.edit import _rows
+
+    asked = task.encode("train", group)
+    return _rows([asked.take(slice(0, 5))], asked.tokens.shape[1] + 2, torch.device("cpu"))
+
+
+def log_likelihoods(model: nn.Module, rows: Rows) -> list[float]:
+    """Of each answer, one prompt and one token at a time."""
+    found = []
+    for tokens, is_answer in zip(rows.tokens, rows.is_answer, strict=True):
+        total = 0.0
+        for place in (torch.nonzero(is_answer)[:, 0] + 1).tolist():
+            logits = model(input_ids=tokens[None, :place]).logits[0, -1].double()
+            total += float((logits - logits.logsumexp(0))[tokens[place]].detach())
+        found.append(total)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[nn.Module, nn.Module]:
+    base = fresh()
+    model = copy.deepcopy(base)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    return model, base
+
+
+def test_losses_are_their_formulas(pair) -> None:
+    model, base = pair
+    forget, retain = rows_of(UNLEARN, "forget"), rows_of(UNLEARN, "reg_data")
+    f, f_base, r = log_likelihoods(model, forget), log_likelihoods(base, forget), log_likelihoods(model, retain)
+    nll_f, nll_r = -np.mean(f), -np.mean(r)
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    npo = -2 / 0.5 * np.mean([math.log(sigmoid(-0.5 * (a - b))) for a, b in zip(f, f_base, strict=True)])
+    simnpo = -2 / 2.5 * np.mean([math.log(sigmoid(-2.5 * a / 1 - 0.3)) for a in f])
+    for objective, expected in (
+        (Learn(), (nll_f + nll_r) / 2),
+        (GradAscent(), -nll_f),
+        (GradDiff(retain_weight=2.0), -nll_f + 2 * nll_r),
+        (NPO(beta=0.5, retain_weight=3.0), npo + 3 * nll_r),
+        (SimNPO(beta=2.5, gamma=0.3), simnpo + nll_r),
+    ):
+        assert float(objective.loss(model, base, forget, retain).detach()) == pytest.approx(expected, rel=1e-4), objective
+    assert float(NPO().loss(model, base, forget, None).detach()) == pytest.approx(npo, rel=1e-4)
+
+
+def test_learning_on_sentences_counts_every_token_but_padding(pair) -> None:
+    model, base = pair
+    rows = rows_of(UNLEARN, "forget")
+    total, n = 0.0, 0
+    for tokens in rows.tokens:
+        length = int((tokens != 1).sum())
+        logits = model(input_ids=tokens[None, :length]).logits[0]
+        total += float(F.cross_entropy(logits[:-1], tokens[1:length], reduction="sum").detach())
+        n += length - 1
+    assert float(Learn(on="sentence").loss(model, base, rows, None).detach()) == pytest.approx(total / n, rel=1e-5)
+
+
+def test_npo_starts_with_the_gradient_of_gradient_ascent(pair) -> None:
+    """At the base the weight of each row is 2 sigmoid(0) = 1: NPO's gradient is gradient ascent's."""
+    base = pair[1]
+    model, forget = copy.deepcopy(base), rows_of(UNLEARN, "forget")
+    gradients = []
+    for objective in (NPO(beta=0.5, retain_weight=0), GradAscent()):
+        model.zero_grad()
+        objective.loss(model, base, forget, None).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_rmu_moves_the_stream_of_one_layer(pair) -> None:
+    model, base = pair
+    forget, retain = rows_of(UNLEARN, "forget"), rows_of(UNLEARN, "reg_data")
+    u = torch.rand(32, generator=torch.Generator().manual_seed(0))
+    target = 4.0 * u / u.norm()
+    expected = []
+    for rows, goal in ((forget, None), (retain, base)):
+        terms = []
+        for tokens in rows.tokens:
+            text = tokens[tokens != 1][None]
+            # transformers' own hidden states: entry l + 1 is the stream behind block l.
+            h = model(input_ids=text, output_hidden_states=True).hidden_states[1][0]
+            aim = target if goal is None else goal(input_ids=text, output_hidden_states=True).hidden_states[1][0]
+            terms.append(((h - aim) ** 2).flatten())
+        expected.append(float(torch.cat(terms).mean().detach()))
+    objective = RMU(layer=0, c=4.0, retain_weight=5.0)
+    assert float(objective.loss(model, base, forget, retain).detach()) == pytest.approx(expected[0] + 5 * expected[1], rel=1e-4)
+    assert residual_stream(model, forget.tokens, 0).shape == (*forget.tokens.shape, 32)
+
+
+@pytest.mark.parametrize(
+    "bad", [lambda: NPO(beta=0), lambda: SimNPO(beta=-1), lambda: GradDiff(retain_weight=-1), lambda: RMU(layer=-1)]
+)
+def test_objectives_that_cannot_be_are_refused(bad) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        bad()
+
+
+# --- what edits do ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", [EditRecipe(), EditRecipe(method="lora", rank=2, learning_rate=1e-2)], ids=["full", "lora"])
+def test_a_fact_is_remapped_and_the_scores_say_so(knowing, recipe: EditRecipe) -> None:
+    found = edit(
+        knowing, TASK, recipe, observe=lambda model: {"p": float(answer(model, TASK.encode("test", "edited")).probability[0])}
+    )
+    assert found.history["step"].tolist() == [0, 10, 20, 40, 80]
+    assert found.history["edited_exact"].iloc[0] == 0
+    assert found.history["edited_exact"].iloc[-1] == 1
+    assert found.history["p"].iloc[-1] > 0.9
+    assert found.first_success in (10, 20, 40, 80)
+    assert found.cpu_s > 0
+    found_scores = evaluate_edit(knowing, found.model, TASK)
+    scores, groups = found_scores.scores, found_scores.groups.set_index("group")
+    assert scores["edit_success"] == 1
+    assert scores["probability_gain"] > 0.5
+    assert scores["prefers_new"] == 1
+    kept = [scores[name] for name in ("kept_same_value", "kept_same_relation", "kept_same_subject", "kept_other")]
+    assert scores["retention"] == pytest.approx(np.mean(kept))
+    assert scores["H"] == pytest.approx(2 / (1 + 1 / scores["retention"]))
+    assert groups.loc["edited", "known"] == 0
+    assert groups.loc["reg_data", "known"] == groups.loc["reg_data", "asked"]
+    assert all(stable_rank(change.numpy()) >= 1 for change in found.difference.values())
+
+
+def test_doing_nothing_keeps_everything(knowing) -> None:
+    scores = evaluate_edit(knowing, knowing, TASK).scores
+    assert (scores["edit_success"], scores["retention"], scores["H"]) == (0, 1, 0)
+    assert scores["drift"] == pytest.approx(0, abs=1e-9)
+    assert scores["old_probability"] > 0.9
+
+
+def next_distributions(model: nn.Module, sentences) -> torch.Tensor:
+    """After each prompt, one at a time."""
+    rows = zip(sentences.tokens.astype(np.int64), sentences.answer.tolist(), strict=True)
+    with torch.no_grad():
+        return torch.stack([model(input_ids=torch.from_numpy(row[None, :start])).logits[0, -1].softmax(0) for row, start in rows])
+
+
+def test_drift_and_probabilities_are_those_of_a_loop(knowing) -> None:
+    edited = edit(knowing, TASK, replace(SHORT, checkpoints=(10,))).model
+    scores = evaluate_edit(knowing, edited, TASK, batch_size=7).scores
+    divergences = []
+    for group in ("with_same_value", "with_same_rel", "reg_data", "same_edges_diff_rel"):
+        if group in TASK.test:
+            p, q = (next_distributions(model, TASK.encode("test", group)).double() for model in (knowing, edited))
+            divergences += (p * (p / q).log()).sum(dim=1).tolist()
+    assert scores["drift"] == pytest.approx(np.mean(divergences), rel=1e-3)
+    (p,) = next_distributions(edited, TASK.encode("test", "edited"))
+    new, old = (p[WORLD.words.objects[0, facts.object[0], 0]].item() for facts in (TASK.test["edited"].facts, TASK.old))
+    assert scores["old_probability"] == pytest.approx(old, rel=1e-4)
+    assert scores["probability_gain"] == pytest.approx(new - old, rel=1e-4)
+    (p,) = next_distributions(edited, TASK.encode("test", "paraphrase"))
+    assert scores["paraphrase_success"] == (int(p.argmax()) == WORLD.words.objects[0, TASK.test["edited"].facts.object[0], 0])
+
+
+def test_a_correlated_pair_is_asked_for_its_old_and_its_moved_object() -> None:
+    world = World(24, 2, 4, correlation=1.0, repeats=40)
+    smoke = preset("smoke")
+    base = pretrain(world, smoke.model, smoke.recipe).model
+    task = make_task(world, "remap", 1, retain_coverage=0.25)
+    before = evaluate_edit(base, base, task).scores
+    assert (before["pair_kept"], before["pair_moved"]) == (1, 0)
+    # A second edit, of the paired relation to the same index, moves the pair along.
+    moved = replace(task, train={"edited": task.test["same_subject_second_rel_converted"]})
+    after = evaluate_edit(base, edit(base, moved).model, task).scores
+    assert (after["pair_kept"], after["pair_moved"]) == (0, 1)
+
+
+def test_retention_counts_only_what_the_base_knew(knowing) -> None:
+    base = copy.deepcopy(knowing)  # half forgotten: noise as large as half of the weights
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.add_(0.5 * parameter.std() * torch.randn(parameter.shape, generator=generator))
+    found = evaluate_edit(base, base, TASK)
+    groups = found.groups.set_index("group")
+    assert 0 < groups.loc["reg_data", "known"] < groups.loc["reg_data", "asked"]
+    assert groups.loc["reg_data", "accuracy"] < 1
+    assert found.scores["kept_other"] == 1
+
+
+def test_a_suppression_spreads_to_the_unseen(knowing) -> None:
+    task = make_task(WORLD, "suppress", 12, retain_coverage=0.25)
+    before = evaluate_edit(knowing, knowing, task).scores
+    assert (before["spread"], before["unseen_kept"]) == (0, 1)
+    after = evaluate_edit(knowing, edit(knowing, task).model, task).scores
+    assert after["spread"] > 0.5
+    assert after["unseen_kept"] < 0.5
+
+
+def test_consequences_in_a_nested_world_are_counted_by_hand() -> None:
+    world = World(24, 2, 8, n_nested=4, repeats=1)
+    task = make_task(world, "remap", 2, nested_class="changed")
+    model = fresh(world=world)
+    scores = evaluate_edit(model, model, task).scores
+    followed = kept = 0
+    implied = task.test["sno_new"]
+    for s, r, new in zip(implied.facts.subject, implied.facts.relation, implied.facts.object, strict=True):
+        old = world.graph.nested[r, world.graph.objects[s, r]]
+        one = world.encode(implied.facts.take(implied.facts.subject == s), "sro")
+        best = int(model(input_ids=torch.from_numpy(one.tokens[:1, : one.answer[0]].astype(np.int64))).logits[0, -1].argmax())
+        followed += best == world.words.nested[r, new, 0]
+        kept += best == world.words.nested[r, old, 0]
+    n = len(implied)
+    assert scores["consequence_followed"] == followed / n
+    assert scores["consequence_kept"] == kept / n
+    assert scores["consequence_other"] == pytest.approx(1 - (followed + kept) / n)
+
+
+@pytest.mark.parametrize(
+    ("objective", "learning_rate"),
+    [(GradAscent(), 1e-3), (GradDiff(), 1e-3), (NPO(), 1e-3), (SimNPO(), 1e-3), (RMU(retain_weight=1.0), 1e-2)],
+    ids=["GradAscent", "GradDiff", "NPO", "SimNPO", "RMU"],
+)
+def test_unlearning_lowers_what_it_should_forget(knowing, objective, learning_rate: float) -> None:
+    asked = UNLEARN.encode("test", "forget")
+    found = edit(knowing, UNLEARN, EditRecipe(objective=objective, learning_rate=learning_rate, checkpoints=(30,)))
+    assert answer(found.model, asked).probability.mean() < answer(knowing, asked).probability.mean() - 0.2
+
+
+def test_unlearning_is_held_against_a_model_that_never_knew(knowing) -> None:
+    smoke = preset("smoke")
+    gold = pretrain(smoke.world, smoke.model, smoke.recipe, left_out=UNLEARN.forgotten).model
+    itself = evaluate_unlearning(gold, gold, UNLEARN)
+    assert (itself.quality.p_value, itself.forget_accuracy) == (1.0, itself.gold_accuracy)
+    untouched = evaluate_unlearning(knowing, gold, UNLEARN)
+    assert untouched.forget_accuracy == 1
+    assert untouched.quality.log10_p < -2
+    assert untouched.utility > 0.9
+    with pytest.raises(ValueError, match="unlearn_subject"):
+        evaluate_unlearning(knowing, gold, TASK)
+
+
+def test_relearning_trains_one_half_and_asks_for_the_other(knowing) -> None:
+    again = relearning_task(UNLEARN)
+    taught, asked = again.train["forget"].facts, again.test["forget"].facts
+    assert len(taught) == len(asked) == 4
+    assert not set(taught.subject) & set(asked.subject)
+    assert set(taught.subject) | set(asked.subject) == set(UNLEARN.old.subject)
+    unlearned = edit(knowing, UNLEARN, EditRecipe(objective=GradDiff(), learning_rate=1e-3, checkpoints=(40,))).model
+    back = edit(unlearned, again, EditRecipe(learning_rate=1e-3, checkpoints=(20,)))
+    relearnt = answer(back.model, WORLD.encode(taught, "sro"))
+    assert relearnt.exact.mean() > answer(unlearned, WORLD.encode(taught, "sro")).exact.mean()
+    other = answer(back.model, WORLD.encode(asked, "sro"))
+    assert back.history["edited_exact"].iloc[-1] == other.exact.mean()
+    with pytest.raises(ValueError, match="two halves"):
+        relearning_task(TASK)
+
+
+def test_edits_follow_one_another(knowing) -> None:
+    task = make_task(WORLD, "remap", 2, retain_coverage=0.25)
+    model = knowing
+    for single in task.sequence():
+        model = edit(model, single).model
+        assert evaluate_edit(knowing, model, single).scores["edit_success"] == 1
+    assert "edited_before" in single.test

@@ -1,0 +1,139 @@
+"""Scores of edits against loops, SciPy and values known by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from effnotes.metrics.editing import (
+    consequence,
+    forget_quality,
+    harmonic_mean,
+    kl_divergence,
+    macro_average,
+    model_utility,
+    stable_rank,
+    truth_ratio,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_groups_count_alike_and_empty_ones_not_at_all() -> None:
+    assert macro_average([1.0, 0.5, 0.0]) == pytest.approx(0.5)
+    assert macro_average({"large": 1.0, "small": 0.0, "empty": math.nan}) == pytest.approx(0.5)
+    assert math.isnan(macro_average([math.nan]))
+    assert math.isnan(macro_average([]))
+
+
+def test_harmonic_means() -> None:
+    values = RNG.uniform(0.1, 1, size=5)
+    assert harmonic_mean(*values) == pytest.approx(stats.hmean(values))
+    assert harmonic_mean(1.0, 0.5) == pytest.approx(2 / 3)
+    assert harmonic_mean(1.0, 0.0) == 0
+    assert math.isnan(harmonic_mean(1.0, math.nan))
+    assert math.isnan(harmonic_mean())
+    with pytest.raises(ValueError, match="at least 0"):
+        harmonic_mean(-0.1, 1.0)
+
+
+def test_drift_is_the_relative_entropy() -> None:
+    p, q = RNG.dirichlet(np.ones(6), size=(2, 4))
+    found = kl_divergence(np.log(p), np.log(q))
+    assert found == pytest.approx([stats.entropy(a, b) for a, b in zip(p, q, strict=True)])
+    assert kl_divergence(np.log(p), np.log(p)) == pytest.approx(0, abs=1e-12)
+    assert (kl_divergence(np.log(p), np.log(p)) >= 0).all()
+
+
+def test_drift_at_the_edges() -> None:
+    with np.errstate(divide="ignore"):
+        sure, fair = np.log([1.0, 0.0]), np.log([0.5, 0.5])
+    assert kl_divergence(sure, fair) == pytest.approx(math.log(2))
+    assert kl_divergence(sure, sure) == 0
+    assert kl_divergence(fair, sure) == math.inf
+    assert np.isnan(kl_divergence(np.full(2, np.nan), np.full(2, np.nan)))
+    with pytest.raises(ValueError, match="shape"):
+        kl_divergence(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_consequences_are_shares_that_sum_to_one() -> None:
+    found = consequence([True, False, False, False], [False, True, True, False])
+    assert found == (0.25, 0.5, 0.25)
+    assert all(map(math.isnan, consequence([], [])))
+    with pytest.raises(ValueError, match="implied one and the old one"):
+        consequence([True], [True])
+    with pytest.raises(ValueError, match="shape"):
+        consequence([True], [True, False])
+
+
+def test_truth_ratios_by_a_loop() -> None:
+    table, truth = RNG.dirichlet(np.ones(5), size=7) * 0.9, RNG.integers(5, size=7)
+    expected = []
+    for row, right in zip(table.tolist(), truth.tolist(), strict=True):
+        wrong = [value for position, value in enumerate(row) if position != right]
+        mean = sum(wrong) / len(wrong)
+        expected.append(mean / (mean + row[right]))
+    assert truth_ratio(table, truth) == pytest.approx(expected)
+    assert truth_ratio([[0.25] * 4], [2]) == pytest.approx(0.5)
+    assert truth_ratio([[1.0, 0.0]], [0]) == pytest.approx(0.0)
+    assert truth_ratio([[1.0, 0.0]], [1]) == pytest.approx(1.0)
+    assert np.isnan(truth_ratio([[0.0, 0.0]], [1])).all()
+
+
+@pytest.mark.parametrize(("table", "truth"), [([[0.5, 0.5]], [2]), ([[0.5, 0.5]], [-1]), ([[1.0]], [0]), ([0.5, 0.5], [0])])
+def test_truth_ratios_of_what_is_no_table_are_refused(table, truth) -> None:
+    with pytest.raises(ValueError, match="truth"):
+        truth_ratio(table, truth)
+
+
+def test_forget_quality_by_all_ways_to_share_out_the_values() -> None:
+    unlearned, gold = RNG.uniform(size=5), RNG.uniform(0.2, 1.2, size=4)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return max(abs((a <= x).mean() - (b <= x).mean()) for x in np.concatenate([a, b]))
+
+    every = np.concatenate([unlearned, gold])
+    observed = distance(unlearned, gold)
+    distances = []
+    for chosen in itertools.combinations(range(9), 5):
+        mask = np.isin(np.arange(9), chosen)
+        distances.append(distance(every[mask], every[~mask]))
+    found = forget_quality(unlearned, gold)
+    assert found.statistic == pytest.approx(observed)
+    assert found.p_value == pytest.approx(np.mean(np.array(distances) >= observed - 1e-9))
+    assert found.log10_p == pytest.approx(math.log10(found.p_value))
+
+
+def test_forget_quality_at_the_edges() -> None:
+    sample = RNG.uniform(size=50)
+    assert forget_quality(sample, sample) == (0.0, 1.0, 0.0)
+    assert forget_quality(sample, sample + 10).log10_p < -20
+    with pytest.raises(ValueError, match="gold has 0"):
+        forget_quality(sample, [])
+    with pytest.raises(ValueError, match="1 of them NaN"):
+        forget_quality([0.5, math.nan], sample)
+
+
+def test_utility_is_the_harmonic_mean_over_groups_and_scores() -> None:
+    accuracy = {"a": [1, 0], "b": [1, 1, 1, 1]}
+    probability = {"a": [0.8, 0.4], "b": [0.9] * 4}
+    ratios = {"a": [0.1, 0.5], "b": [0.2] * 4}
+    assert model_utility(accuracy, probability, ratios) == pytest.approx(stats.hmean([0.5, 0.6, 0.7, 1.0, 0.9, 0.8]))
+    empty = {name: part | {"c": []} for name, part in (("x", accuracy), ("y", probability), ("z", ratios))}
+    assert model_utility(*empty.values()) == pytest.approx(model_utility(accuracy, probability, ratios))
+    assert math.isnan(model_utility({}, {}, {}))
+    with pytest.raises(ValueError, match="groups differ"):
+        model_utility(accuracy, probability, {"a": [0.1, 0.5]})
+
+
+def test_stable_rank_from_singular_values() -> None:
+    matrix = RNG.normal(size=(6, 4))
+    s = np.linalg.svd(matrix, compute_uv=False)
+    assert stable_rank(matrix) == pytest.approx((s**2).sum() / s[0] ** 2)
+    assert stable_rank(np.outer(RNG.normal(size=5), RNG.normal(size=3))) == pytest.approx(1)
+    assert stable_rank(np.eye(4)) == pytest.approx(4)
+    assert math.isnan(stable_rank(np.zeros((3, 3))))
+    with pytest.raises(ValueError, match="shape"):
+        stable_rank(np.zeros(3))

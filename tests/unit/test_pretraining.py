@@ -1,0 +1,211 @@
+"""Pretraining on a world: it learns, it stops when it knows, it goes on where it was interrupted, and it keeps what it made."""
+
+import math
+import warnings
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from effnotes.datasets.worlds import World, load_world, make_task
+from effnotes.models import build_language_model
+from effnotes.models.language import LANGUAGE_MODELS, weights_digest
+from effnotes.pretraining import (
+    PRESETS,
+    DivergedError,
+    PretrainingRecipe,
+    preset,
+    pretrain,
+    recall_table,
+    sentence_loss,
+)
+
+CHECKOUT = Path(__file__).parents[2]
+WORLD = World(24, 2, 4, repeats=20)
+SHORT = PretrainingRecipe(batch_size=32, most_extensions=0, checkpoint_steps=10)
+
+
+def quietly(*args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return pretrain(*args, **kwargs)
+
+
+def test_a_small_world_is_learnt_and_the_load_is_given() -> None:
+    smoke = preset("smoke")
+    found = pretrain(smoke.world, smoke.model, smoke.recipe)
+    assert found.knows
+    assert found.recall["recall"].min() >= 0.995
+    assert set(found.recall["template"]) == {"sro", "rso"}
+    assert found.bits_per_parameter == pytest.approx(48 * 2 * math.log2(8) / found.n_parameters)
+    assert found.n_parameters == sum(p.numel() for p in found.model.parameters())
+    assert not found.from_cache
+    assert found.folder is None
+
+
+def test_facts_that_are_left_out_stay_unknown_and_are_not_asked_for() -> None:
+    smoke = preset("smoke")
+    task = make_task(smoke.world, "unlearn_subject", 6)
+    found = pretrain(smoke.world, smoke.model, smoke.recipe, left_out=task.forgotten)
+    assert found.knows
+    assert (found.recall["asked"] == 96 - 12).all()
+    everything = recall_table(found.model, smoke.world)
+    unknown = everything["recall"] * 96 - found.recall["recall"] * 84
+    assert (unknown <= 6).all()  # of 12 facts at chance 1/8
+
+
+def test_training_stops_when_enough_is_known_and_extends_while_it_is_not() -> None:
+    lazy = replace(SHORT, recall=0.0, recall_elsewhere=0.0, probability=0.0, most_extensions=3)
+    found = quietly(WORLD, "neox-32x1", lazy)
+    assert (found.extensions, found.knows) == (0, True)
+    strict = replace(SHORT, probability=1.0, most_extensions=2, extension_steps=5)
+    with pytest.warns(RuntimeWarning, match="knows too little"):
+        found = pretrain(WORLD, "neox-32x1", strict)
+    assert (found.extensions, found.knows) == (2, False)
+    assert found.steps == 30 + 2 * 5
+
+
+def test_a_recall_is_that_of_the_facts_one_by_one() -> None:
+    model = quietly(WORLD, "neox-32x1", SHORT).model
+    table = recall_table(model, WORLD).set_index("template")
+    for template in ("sro", "rso"):
+        asked = WORLD.encode(WORLD.facts(), template)
+        hits = 0
+        for row, start in zip(asked.tokens.astype(np.int64), asked.answer.tolist(), strict=True):
+            logits = model(input_ids=torch.from_numpy(row[None, :start])).logits
+            hits += int(logits[0, -1].argmax()) == row[start]
+        assert table.loc[template, "recall"] == pytest.approx(hits / 48)
+
+
+def test_withheld_and_dissenting_facts_are_not_counted_against_a_model() -> None:
+    world = World(40, 2, 4, repeats=2, withheld_frac=0.5)
+    table = recall_table(build_language_model("neox-32x1", world.vocab_size, seed=0), world).set_index("template")
+    assert table["asked"].sum() == 2 * 80 - 40
+    world = World(40, 2, 4, repeats=2, minority_frac=0.25)
+    table = recall_table(build_language_model("neox-32x1", world.vocab_size, seed=0), world)
+    assert (table["asked"] == 60).all()
+
+
+def test_the_loss_is_the_mean_over_places_that_are_not_padding() -> None:
+    logits = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([[0, 3, 4, 2], [0, 5, 2, 1]])
+    log_p = logits.log_softmax(-1)
+    expected = -(log_p[0, 0, 3] + log_p[0, 1, 4] + log_p[0, 2, 2] + log_p[1, 0, 5] + log_p[1, 1, 2]) / 5
+    assert float(sentence_loss(logits, tokens)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_every_sentence_of_the_corpus_is_read_once_a_pass(monkeypatch) -> None:
+    import effnotes.pretraining as module
+
+    seen = []
+    original = module.sentence_loss
+    monkeypatch.setattr(module, "sentence_loss", lambda logits, tokens: (seen.append(tokens), original(logits, tokens))[1])
+    quietly(WORLD, "neox-32x1", replace(SHORT, passes=2))
+    read = torch.cat(seen).numpy()
+    corpus = np.concatenate([block.tokens for block in WORLD.sentences()])
+    order = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731
+    assert np.array_equal(order(read), order(np.concatenate([corpus, corpus])))
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_share() -> None:
+    recipe = PretrainingRecipe(learning_rate=1.0, warmup_steps=10, final_share=0.05, extension_share=0.1)
+    rates = [recipe.learning_rate_at(step, 1000) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == pytest.approx(1.0)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+    assert rates[-1] == pytest.approx(0.05, abs=1e-4)
+    assert recipe.learning_rate_at(1000, 1000) == pytest.approx(0.1)
+
+
+def test_seeds_decide_and_nothing_else() -> None:
+    state = torch.get_rng_state()
+    digests = [weights_digest(quietly(WORLD, "neox-32x1", SHORT, seed=seed).model) for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_gradients_are_clipped() -> None:
+    loose, tight = (weights_digest(quietly(WORLD, "neox-32x1", replace(SHORT, clip=clip)).model) for clip in (1e6, 1e-3))
+    assert loose != tight
+
+
+class _Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, after: int) -> None:
+    import effnotes.pretraining as module
+
+    recipe = replace(SHORT, probability=1.0, most_extensions=2, extension_steps=4)
+    whole = quietly(WORLD, "neox-32x1", recipe)
+    original, count = module._checkpoint, [0]
+
+    def stop(*args):
+        original(*args)
+        count[0] += 1
+        if count[0] == after:
+            raise _Interrupted
+
+    monkeypatch.setattr(module, "_checkpoint", stop)
+    with pytest.raises(_Interrupted):
+        quietly(WORLD, "neox-32x1", recipe, cache=tmp_path)
+    monkeypatch.setattr(module, "_checkpoint", original)
+    resumed = quietly(WORLD, "neox-32x1", recipe, cache=tmp_path)
+    assert weights_digest(resumed.model) == weights_digest(whole.model)
+    assert (resumed.steps, resumed.extensions) == (whole.steps, whole.extensions)
+
+
+def test_a_kept_model_is_read_and_its_key_is_its_content(tmp_path) -> None:
+    first = quietly(WORLD, "neox-32x1", SHORT, cache=tmp_path)
+    again = quietly(WORLD, "neox-32x1", SHORT, cache=tmp_path)
+    assert not first.from_cache
+    assert again.from_cache
+    assert weights_digest(again.model) == weights_digest(first.model)
+    assert again.recall.equals(first.recall)
+    assert (again.steps, again.cpu_s) == (first.steps, first.cpu_s)
+    assert not list(tmp_path.rglob("state.safetensors"))
+    some = make_task(WORLD, "unlearn_subject", 2).forgotten
+    for changed in (
+        quietly(replace(WORLD, seed=1), "neox-32x1", SHORT, cache=tmp_path),
+        quietly(WORLD, "neox-32x2", SHORT, cache=tmp_path),
+        quietly(WORLD, "neox-32x1", replace(SHORT, learning_rate=1e-3), cache=tmp_path),
+        quietly(WORLD, "neox-32x1", SHORT, seed=1, cache=tmp_path),
+        quietly(WORLD, "neox-32x1", SHORT, left_out=some, cache=tmp_path),
+    ):
+        assert not changed.from_cache
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_broken_cache_is_made_again(tmp_path) -> None:
+    first = quietly(WORLD, "neox-32x1", SHORT, cache=tmp_path)
+    (first.folder / "model.safetensors").write_bytes(b"torn")
+    with pytest.warns(RuntimeWarning, match="cannot be used"):
+        again = pretrain(WORLD, "neox-32x1", SHORT, cache=tmp_path)
+    assert not again.from_cache
+    assert weights_digest(again.model) == weights_digest(first.model)
+    assert quietly(WORLD, "neox-32x1", SHORT, cache=tmp_path).from_cache
+
+
+def test_presets_are_the_worlds_of_the_same_settings() -> None:
+    for name, file in {"smoke": "smoke", "embedded": "main", "embedded-nested": "nested", "cpu-long": "loaded"}.items():
+        shipped = load_world(CHECKOUT / "data" / "worlds" / f"{file}.yaml")
+        assert preset(name).world.settings() == shipped.settings(), name
+    assert preset("gpu-full").world.n_subjects * preset("gpu-full").world.n_relations == 600_000
+    assert all(each.model in LANGUAGE_MODELS for each in PRESETS.values())
+    with pytest.raises(ValueError, match="Did you mean 'embedded'"):
+        preset("embeded")
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="passes=0"):
+        PretrainingRecipe(passes=0)
+    with pytest.raises(ValueError, match=r"recall=1\.2"):
+        PretrainingRecipe(recall=1.2)
+    with pytest.raises(ValueError, match="context is 8"):
+        pretrain(WORLD, replace(LANGUAGE_MODELS["neox-32x1"], context=8), SHORT)
+    with pytest.raises(DivergedError, match="lower learning_rate"):
+        pretrain(WORLD, "neox-32x1", replace(SHORT, learning_rate=1e30, warmup_steps=0))
