@@ -68,7 +68,7 @@ def run_plans(
         project: the checkout.
         plans: one plan a chapter.
         reporter: is told how far each chapter is.
-        slots: chapters run at once; default: at most one a core.
+        slots: chapters run at once; default: as many as measure claims, at most one a core.
         scheduler: address of a `dask.distributed` scheduler to run on.
         force: run again what is recorded, from the start.
 
@@ -96,7 +96,9 @@ def run_plans(
                 reporter.say(f"{name}: recorded already ({plan.profile.name}, run in {_seconds(stored)})")
             else:
                 to_run.append(plan)
-        slots = slots or default_slots(len(to_run))
+        # A page that is drawn from a record takes seconds; a chapter beside it shall not wait for half of the cores all the time.
+        measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
+        slots = slots or default_slots(measuring or len(to_run))
         commit = _commit(project.root)
         jobs = [Job(plan.chapter.source, _task(project, plan, commit, slots, force)) for plan in to_run]
         for plan in to_run:

@@ -393,3 +393,9 @@ def test_a_slot_gets_its_share_of_threads(book):
     assert book.effnotes("build", "--workers", "2", env=environment).returncode == 0
     assert only_record(book, "addition")["environment"]["threads"] == 2
     assert "threads 2" in (book.records("addition")[0].parent / "notebook.ipynb").read_text()
+
+
+def test_a_page_without_claims_takes_no_cores_from_a_chapter(book):
+    book.register()
+    book.effnotes("build", "--profile", "smoke", env={**os.environ, "OMP_NUM_THREADS": "4"})
+    assert only_record(book, "addition")["environment"]["threads"] == 4
