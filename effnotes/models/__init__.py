@@ -1,27 +1,10 @@
-"""Models of the book: image classifiers from one constructor, small language models from another, and what the latter answer."""
+"""Image classifiers of the book: one constructor for the narrow ResNet and torchvision's reference models.
 
-from effnotes.models.answers import Answers, answer, answer_log_probabilities, object_probabilities
-from effnotes.models.language import (
-    LANGUAGE_MODELS,
-    LanguageModelShape,
-    build_language_model,
-    load_language_model,
-    save_language_model,
-)
+Language models are in `effnotes.models.language` and what they answer in `effnotes.models.answers`; they are imported from there,
+so that work on images does not hang on them.
+"""
+
 from effnotes.models.resnet import NarrowResNet
 from effnotes.models.zoo import MODEL_NAMES, build_model
 
-__all__ = [
-    "LANGUAGE_MODELS",
-    "MODEL_NAMES",
-    "Answers",
-    "LanguageModelShape",
-    "NarrowResNet",
-    "answer",
-    "answer_log_probabilities",
-    "build_language_model",
-    "build_model",
-    "load_language_model",
-    "object_probabilities",
-    "save_language_model",
-]
+__all__ = ["MODEL_NAMES", "NarrowResNet", "build_model"]

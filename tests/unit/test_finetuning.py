@@ -30,8 +30,8 @@ from effnotes.finetuning import (
 from effnotes.finetuning.edit import Batches
 from effnotes.finetuning.objectives import residual_stream
 from effnotes.metrics.editing import stable_rank
-from effnotes.models import answer, build_language_model
-from effnotes.models.language import block_linears, n_parameters, weights_digest
+from effnotes.models.answers import answer
+from effnotes.models.language import block_linears, build_language_model, n_parameters, weights_digest
 from effnotes.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world

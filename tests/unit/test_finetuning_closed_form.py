@@ -12,9 +12,8 @@ from effnotes.datasets.worlds import World, make_task
 from effnotes.finetuning import ClosedFormRecipe, edit, evaluate_edit
 from effnotes.finetuning.closed_form import closed_form, find_deltas, key_moments, null_projection, site_columns
 from effnotes.finetuning.edit import _rows
-from effnotes.models import answer, build_language_model
-from effnotes.models.answers import as_tensors
-from effnotes.models.language import mlp_output, weights_digest
+from effnotes.models.answers import answer, as_tensors
+from effnotes.models.language import build_language_model, mlp_output, weights_digest
 from effnotes.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world

@@ -12,17 +12,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from effnotes.datasets import DataError
 from effnotes.datasets.worlds import World
-from effnotes.models import (
+from effnotes.models.answers import answer, answer_log_probabilities, object_probabilities
+from effnotes.models.language import (
     LANGUAGE_MODELS,
     LanguageModelShape,
-    answer,
-    answer_log_probabilities,
+    block,
+    block_linears,
     build_language_model,
     load_language_model,
-    object_probabilities,
+    mlp_output,
+    n_parameters,
     save_language_model,
+    weights_digest,
 )
-from effnotes.models.language import block, block_linears, mlp_output, n_parameters, weights_digest
 
 WORLD = World(48, 2, 8, seed=3)
 TWO_TOKENS = World(20, 1, 1200, tokens_per_subject=2, seed=3)

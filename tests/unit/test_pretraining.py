@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from effnotes.datasets.worlds import World, load_world, make_task
-from effnotes.models import build_language_model
-from effnotes.models.language import LANGUAGE_MODELS, weights_digest
+from effnotes.models.language import LANGUAGE_MODELS, build_language_model, weights_digest
 from effnotes.pretraining import (
     PRESETS,
     DivergedError,
