@@ -47,15 +47,17 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from effnotes import claims, figures, tables
+from effnotes.core.jobs import WorkerPool
 from effnotes.datasets.worlds import load_world, make_draws, plot_world, read_facts
-from effnotes.finetuning import ClosedFormRecipe, EditRecipe, apply_difference, causal_trace, edit, evaluate_edit, report
-from effnotes.finetuning.forgetting import compare_unlearning, golds_of, unlearning_objective
-from effnotes.finetuning.protocol import Comparison, run_protocol
-from effnotes.finetuning.selection import at_edges, at_rates, by_world, compare, count_outcomes, paired_differences, stopped
-from effnotes.finetuning.study import REFERENCE, Base, Draws, EditRun, Method, Setting, load_base, pretrain_bases, run_edits
-from effnotes.parallel import WorkerPool
-from effnotes.pretraining import PretrainingRecipe
+from effnotes.finetuning import ClosedFormRecipe, EditRecipe, apply_difference, edit, evaluate_edit
+from effnotes.interpretation import causal_trace
+from effnotes.reporting import claims, figures, tables
+from effnotes.studies.editing import figures as report
+from effnotes.studies.editing.choice import at_edges, at_rates, by_world, compare, count_outcomes, paired_differences, stopped
+from effnotes.studies.editing.comparison import Comparison, run_protocol
+from effnotes.studies.editing.edits import REFERENCE, Base, DrawPlan, EditRun, Method, Setting, load_base, pretrain_bases, run_edits
+from effnotes.studies.editing.unlearning import compare_unlearning, golds_of, unlearning_objective
+from effnotes.training.pretraining import PretrainingRecipe
 
 # %% [markdown]
 # ## Parameters
@@ -70,7 +72,7 @@ checkpoint: str = ""  # folder of a model that knows the world (config.json, mod
 structured_worlds: list[int] = [1, 2]  # seeds of the worlds whose facts hang together
 structured: str = "data/worlds/structured.yaml"  # what those are like; with correlated and nested facts
 model: Literal["neox-32x1", "neox-32x2", "neox-64x2", "neox-128x4", "pythia-31m", "llama-64x2"] = "neox-64x2"  # width x blocks
-pretraining: dict[str, Any] = {}  # fields of effnotes.pretraining.PretrainingRecipe that differ from its defaults
+pretraining: dict[str, Any] = {}  # fields of effnotes.training.PretrainingRecipe that differ from its defaults
 device: Literal["cpu", "cuda"] = "cpu"  # where models are trained and edited
 ranks: list[int] = [4]  # of LoRA
 blocks: list[Literal["all", "linears", "attention", "mlp"]] = ["linears", "attention", "mlp"]  # all: full rank only, every weight
@@ -91,7 +93,7 @@ suppress_steps: list[int] = [20, 40, 80]  # steps of that
 structured_draws: int = 2  # edits to report in each structured world
 closed_forms: list[Literal["rome", "memit", "alphaedit"]] = ["rome"]  # edits without training rows
 truncations: list[int] = [1, 2, 4]  # ranks that changes of full rank are cut down to afterwards
-unlearn: list[str] = ["npo"]  # losses of unlearning; see effnotes.finetuning.forgetting.UNLEARNING
+unlearn: list[str] = ["npo"]  # losses of unlearning; see effnotes.studies.editing.unlearning.UNLEARNING
 unlearn_full_rates: list[float] = [3e-4, 1e-3, 3e-3]  # learning rates to choose from, of unlearning at full rank
 unlearn_lora_rates: list[float] = [3e-3, 1e-2, 3e-2]  # learning rates to choose from, of unlearning by LoRA
 unlearn_share: float = 0.05  # share of the subjects that is forgotten
@@ -141,14 +143,14 @@ suppressions = [
     for n in suppressed
 ]
 ripple = Setting("structured", nested_class="changed", retain_coverage=coverage, checkpoints=tuple(steps))
-draws = Draws(tune_draws, test_draws, draw_seed)
+draws = DrawPlan(tune_draws, test_draws, draw_seed)
 side_bases = tuple(bases[:side_worlds])
 comparisons = [
     Comparison(
         main, tuple(bases), draws, grids, ("budget", "first_success"), at_reference_rate=True, truncations=tuple(truncations)
     ),
     *(Comparison(setting, side_bases, draws, side_grids) for setting in [*further, *suppressions]),
-    Comparison(ripple, tuple(structured_bases), Draws(tune_draws, structured_draws, draw_seed), side_grids),
+    Comparison(ripple, tuple(structured_bases), DrawPlan(tune_draws, structured_draws, draw_seed), side_grids),
 ]
 for comparison in comparisons:
     comparison.check()
@@ -784,7 +786,7 @@ display(
 # ```python
 # from effnotes.datasets.worlds import make_draws, read_facts
 # from effnotes.finetuning import EditRecipe, edit, evaluate_edit
-# from effnotes.pretraining import pretrain
+# from effnotes.training.pretraining import pretrain
 #
 # mine = read_facts("my_facts.csv", repeats=150)
 # base = pretrain(mine.world, "neox-64x2").model

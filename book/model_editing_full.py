@@ -26,11 +26,11 @@
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from effnotes import figures
-from effnotes.claims import card_html
-from effnotes.finetuning import report
-from effnotes.finetuning.selection import at_edges, count_outcomes
-from effnotes.kept import read_record
+from effnotes.reporting import figures
+from effnotes.reporting.claims import card_html
+from effnotes.reporting.kept import read_record
+from effnotes.studies.editing import figures as report
+from effnotes.studies.editing.choice import at_edges, count_outcomes
 
 # %% tags=["parameters"]
 record: str = "data/records/model_editing/full.json"  # the kept record that the page is drawn from

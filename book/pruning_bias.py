@@ -48,13 +48,14 @@ from IPython.display import display
 from scipy.special import expit
 from scipy.stats import ttest_1samp
 
-from effnotes import claims, figures, metrics, tables
 from effnotes.datasets import ATTRIBUTES, Nuisances, make_faces, render_faces
+from effnotes.metrics import bias as metrics
 from effnotes.models import build_model
 from effnotes.pruning import prunable_parameters
-from effnotes.pruning.experiment import Experiment, trainings
-from effnotes.pruning.sweep import run_trainings, sweep_sparsities
-from effnotes.training import resolve_precision
+from effnotes.reporting import claims, figures, tables
+from effnotes.studies.bias.experiment import Experiment, trainings
+from effnotes.studies.bias.sweep import run_trainings, sweep_sparsities
+from effnotes.training.images import resolve_precision
 
 # %% [markdown]
 # ## Parameters
@@ -1172,7 +1173,7 @@ print(
 # One call compares it with its dense parent, group by group, and shows a table and a figure; `loader` yields images and labels, and `protected` names one of the attributes:
 #
 # ```python
-# from effnotes.metrics import bias_audit
+# from effnotes.metrics.bias import bias_audit
 #
 # audit = bias_audit(dense, pruned, loader, protected="Male", train_labels=train_labels, names=names)
 # audit.figure()

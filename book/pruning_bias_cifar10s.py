@@ -30,9 +30,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from effnotes import figures
-from effnotes.claims import card_html
-from effnotes.kept import read_record
+from effnotes.reporting import figures
+from effnotes.reporting.claims import card_html
+from effnotes.reporting.kept import read_record
 
 # %% tags=["parameters"]
 record: str = "data/records/pruning_bias/cifar10s.json"  # the kept record that the page is drawn from

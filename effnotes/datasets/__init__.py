@@ -1,5 +1,6 @@
 """Data for the chapters: drawn on the fly from a seed, or read from a folder that the user names."""
 
+from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit, face_data, face_split
 from effnotes.datasets.awa2 import load_awa2
 from effnotes.datasets.backdoor import backdoor_data, plant_backdoor
@@ -16,7 +17,7 @@ from effnotes.datasets.faces import (
     render_faces,
     skewed_attributes,
 )
-from effnotes.datasets.files import DataError, Limit
+from effnotes.datasets.files import Limit
 from effnotes.datasets.iwildcam import frequency_groups, load_iwildcam
 from effnotes.datasets.load import DATASETS, load_data
 from effnotes.datasets.waterbirds import load_waterbirds

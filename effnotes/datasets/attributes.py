@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from effnotes.core.errors import nearest
 from effnotes.datasets.faces import Faces, FaceSplits
-from effnotes.datasets.files import nearest
 
 __all__ = ["AttributeData", "AttributeSplit", "ClassData", "ClassSplit", "face_data", "face_split"]
 

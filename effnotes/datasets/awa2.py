@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, column_of, select_attributes
 from effnotes.datasets.files import (
-    DataError,
     Limit,
     check_image_size,
     check_limit,

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, select_attributes
 from effnotes.datasets.files import (
-    DataError,
     Limit,
     check_image_size,
     check_images_exist,

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit
-from effnotes.datasets.files import DataError, Limit, check_limit, decode_images, find_root, limited, list_images
+from effnotes.datasets.files import Limit, check_limit, decode_images, find_root, limited, list_images
 
 __all__ = ["CIFAR10S_GREY_CLASSES", "CIFAR10_CLASSES", "load_cifar10", "make_cifar10s", "to_greyscale"]
 

@@ -1,10 +1,9 @@
 """Reading data sets that somebody else laid out on disk: tables, images, and errors that name the file and the line."""
 
 import csv
-import difflib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
@@ -15,22 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["DataError", "Limit"]
+from effnotes.core.errors import DataError, nearest
+
+__all__ = ["Limit"]
 
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
-
-
-class DataError(ValueError):
-    """Data on disk are not what a loader needs; the message names the file, and the line where there is one."""
-
-
-def nearest(given: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest name in `known`, or an empty string."""
-    # Case must not hide a match: "male" is meant to be "Male".
-    folded = {name.casefold(): name for name in known}
-    matches = difflib.get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
-    return f" Did you mean {folded[matches[0]]!r}?" if matches else ""
 
 
 def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path], bool], layout: str) -> Path:
@@ -66,7 +55,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Read a CSV file with a header row: the line number and the named columns of every row that is not blank.
 
     Raises:

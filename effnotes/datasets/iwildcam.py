@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import ClassData, ClassSplit
 from effnotes.datasets.files import (
-    DataError,
     Limit,
     check_image_size,
     check_images_exist,
@@ -22,7 +22,7 @@ from effnotes.datasets.files import (
     find_root,
     limited,
     parse_choice,
-    read_table,
+    read_csv,
 )
 
 __all__ = ["frequency_groups", "load_iwildcam"]
@@ -58,7 +58,7 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None) -> 
     table = base / "metadata.csv"
     names: list[str] = []
     rows: list[tuple[int, int]] = []  # split, label
-    for line, row in read_table(table, ["split", "filename", "y"]):
+    for line, row in read_csv(table, ["split", "filename", "y"]):
         if not row["y"].isdecimal():
             raise DataError(f"{table}, line {line}: y is {row['y']!r}, but must be a class index from 0")
         rows.append((parse_choice(row["split"], _SPLITS, table, line, "split"), int(row["y"])))
@@ -112,7 +112,7 @@ def _refuse_version_1(root: Path) -> None:
 def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     names = [f"class {number}" for number in range(classes)]
     if path.is_file():
-        for line, row in read_table(path, ["y", "name"]):
+        for line, row in read_csv(path, ["y", "name"]):
             if not row["y"].isdecimal():
                 raise DataError(f"{path}, line {line}: y is {row['y']!r}, but must be a class index from 0")
             if int(row["y"]) < classes:

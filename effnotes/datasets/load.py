@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from effnotes.core.errors import nearest
 from effnotes.datasets.attributes import AttributeData, face_data
 from effnotes.datasets.awa2 import load_awa2
 from effnotes.datasets.celeba import load_celeba
 from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
 from effnotes.datasets.faces import make_face_splits
-from effnotes.datasets.files import nearest
 from effnotes.datasets.waterbirds import load_waterbirds
 
 __all__ = ["DATASETS", "load_data"]

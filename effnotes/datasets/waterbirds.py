@@ -16,7 +16,7 @@ from effnotes.datasets.files import (
     find_root,
     limited,
     parse_choice,
-    read_table,
+    read_csv,
 )
 
 __all__ = ["load_waterbirds"]
@@ -52,7 +52,7 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
     table = base / "metadata.csv"
     rows: list[tuple[int, int, int]] = []  # split, label, place
     names: list[str] = []
-    for line, row in read_table(table, ["img_filename", "y", "place", "split"]):
+    for line, row in read_csv(table, ["img_filename", "y", "place", "split"]):
         label, place = (parse_choice(row[name], ("0", "1"), table, line, name) for name in ("y", "place"))
         rows.append((parse_choice(row["split"], ("0", "1", "2"), table, line, "split"), label, place))
         names.append(row["img_filename"])

@@ -4,9 +4,9 @@
 forgets is the recipe's objective; what is edited, retained and asked is the task (`effnotes.datasets.worlds.make_task`).
 """
 
-from effnotes.finetuning.closed_form import ClosedFormRecipe
-from effnotes.finetuning.edit import Edit, EditRecipe, apply_difference, edit, trained_names, truncate_difference
-from effnotes.finetuning.evaluate import (
+from effnotes.finetuning.editing.closed_form import ClosedFormRecipe
+from effnotes.finetuning.editing.edit import Edit, EditRecipe, apply_difference, edit, trained_names, truncate_difference
+from effnotes.finetuning.editing.scores import (
     EditScores,
     Evaluator,
     UnlearningScores,
@@ -15,7 +15,6 @@ from effnotes.finetuning.evaluate import (
     relearning_task,
 )
 from effnotes.finetuning.objectives import NPO, RMU, GradAscent, GradDiff, Learn, Objective, Rows, SimNPO
-from effnotes.finetuning.tracing import causal_trace
 
 __all__ = [
     "NPO",
@@ -33,7 +32,6 @@ __all__ = [
     "SimNPO",
     "UnlearningScores",
     "apply_difference",
-    "causal_trace",
     "edit",
     "evaluate_edit",
     "evaluate_unlearning",

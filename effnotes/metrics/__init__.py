@@ -1,100 +1,12 @@
-"""What a model does well, how sure it is of it, and whom it treats how.
+"""What a model does well, how sure it is of it, and whom it treats how: functions on arrays, a room for each question."""
 
-Every metric is one function on arrays of shape (n, K), samples by attributes: logits, probabilities in [0,
-1], labels and predictions in {0, 1}. It returns a `PerAttribute`: K numbers, NaN with a `Reason` where there
-is none. `attribute_metrics` computes all of them in one table, and `summarise` averages it over a fixed set
-of attributes.
+from effnotes.core.lazy import exports
 
-`bias_audit` compares a pruned model with its dense parent in one call, and `audit_logits` does so from stored
-logits. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense
-model alone can tell, and `override_study` at what calibration and overrides mend.
-"""
+_HOMES = {
+    "audit_logits": "effnotes.metrics.bias",
+    "bias_audit": "effnotes.metrics.bias",
+    "find_runs": "effnotes.metrics.bias",
+    "read_outputs": "effnotes.metrics.bias",
+}
 
-from effnotes.metrics.audit import BiasAudit, audit_logits, bias_audit
-from effnotes.metrics.bias import (
-    bias_amplification,
-    conditional_rates,
-    fixed_attribute_set,
-    planted_bias_amplification,
-)
-from effnotes.metrics.calibration import expected_calibration_error, uncertain, uncertainty
-from effnotes.metrics.classification import (
-    accuracy,
-    average_precision,
-    balanced_accuracy,
-    by_group,
-    false_negative_rate,
-    false_positive_rate,
-    group_gap,
-    majority_accuracy,
-    positive_rate,
-    rare_value_ratio,
-    roc_auc,
-)
-from effnotes.metrics.criteria import (
-    attribute_criteria,
-    evaluate_criteria,
-    phi_coefficient,
-    rank_association,
-    rank_products,
-)
-from effnotes.metrics.definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares
-from effnotes.metrics.exemplars import exemplar_table, modal_exemplars, modal_predictions, split_rate, taxicab_distance
-from effnotes.metrics.inputs import hard_predictions, probabilities
-from effnotes.metrics.interdependence import interdependence
-from effnotes.metrics.overrides import override, override_study, select_least_certain, select_randomly
-from effnotes.metrics.results import PerAttribute, Reason
-from effnotes.metrics.stored import find_runs, read_outputs
-from effnotes.metrics.table import attribute_metrics, summarise
-from effnotes.metrics.thresholds import calibrated_thresholds
-
-__all__ = [
-    "BiasAudit",
-    "PerAttribute",
-    "Reason",
-    "accuracy",
-    "attribute_criteria",
-    "attribute_metrics",
-    "audit_logits",
-    "average_precision",
-    "balanced_accuracy",
-    "bias_amplification",
-    "bias_audit",
-    "by_group",
-    "calibrated_thresholds",
-    "conditional_rates",
-    "corpus_bias_amplification",
-    "directional_bias_amplification",
-    "evaluate_criteria",
-    "exemplar_table",
-    "expected_calibration_error",
-    "false_negative_rate",
-    "false_positive_rate",
-    "find_runs",
-    "fixed_attribute_set",
-    "group_gap",
-    "hard_predictions",
-    "interdependence",
-    "majority_accuracy",
-    "modal_exemplars",
-    "modal_predictions",
-    "override",
-    "override_study",
-    "phi_coefficient",
-    "planted_bias_amplification",
-    "positive_rate",
-    "positive_shares",
-    "probabilities",
-    "rank_association",
-    "rank_products",
-    "rare_value_ratio",
-    "read_outputs",
-    "roc_auc",
-    "select_least_certain",
-    "select_randomly",
-    "split_rate",
-    "summarise",
-    "taxicab_distance",
-    "uncertain",
-    "uncertainty",
-]
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from effnotes.datasets.files import DataError, nearest
-from effnotes.digests import tensors_digest
+from effnotes.core.digests import tensors_digest
+from effnotes.core.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -42,8 +42,8 @@ def alternating_magnitude(target: float, *, epochs: int) -> PruningPlan:
     """Plan AC/DC for a run from random weights: dense warm-up, compressed and dense phases in turn, compressed to the end.
 
     Peste, Iofinova, Vladu & Alistarh (NeurIPS 2021). At each restoration the mask becomes all ones and the pruned weights
-    start again from 0, without the momentum that they gathered while they were out (`effnotes.training.train` sees to it; the
-    official scripts reset the momentum there as well). Each compressed phase chooses its weights anew.
+    start again from 0, without the momentum that they gathered while they were out (see `effnotes.training.train`; the official
+    scripts reset the momentum there as well). Each compressed phase chooses its weights anew.
 
     Args:
         target: Sparsity of every compressed phase over the prunable weights, in (0, 1).

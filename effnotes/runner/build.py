@@ -1,4 +1,4 @@
-"""Plan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
+"""ChapterPlan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
 
 import errno
 import shutil
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effnotes.processes import available_cores
+from effnotes.core.processes import available_cores
 from effnotes.runner import keys
 from effnotes.runner.errors import BuildError, UsageError
-from effnotes.runner.execute import Task
+from effnotes.runner.execute import RunRequest
 from effnotes.runner.kept import load_kept
 from effnotes.runner.parameters import resolve
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Chapter, Profile, Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
-from effnotes.runner.schedule import Job, default_slots, describe_failure, run_jobs
+from effnotes.runner.schedule import Job, default_slots, describe_failure, run_chapters
 from effnotes.runner.site import build_site
 from effnotes.runner.stage import stage_book
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChapterPlan:
     """A chapter with the values that it will be run with, and the key that follows from them."""
 
     chapter: Chapter
@@ -34,7 +34,7 @@ class Plan:
     key_parts: Mapping[str, str]
 
 
-def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mapping[str, Any]) -> Plan:
+def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mapping[str, Any]) -> ChapterPlan:
     """Resolve the parameters of a chapter and compute its key; nothing is run.
 
     Args:
@@ -50,12 +50,12 @@ def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mappi
     layers = [(f"profile '{profile.name}'", profile.values.get(name, {})), ("given with -p", overrides)]
     values = resolve(chapter.parameters, layers, name)
     key, parts = keys.record_key(chapter, values, project.register(name), project.root)
-    return Plan(chapter, profile, values, key, parts)
+    return ChapterPlan(chapter, profile, values, key, parts)
 
 
 def run_plans(
     project: Project,
-    plans: Iterable[Plan],
+    plans: Iterable[ChapterPlan],
     reporter: Reporter,
     *,
     slots: int | None = None,
@@ -82,7 +82,7 @@ def run_plans(
     failures: list[str] = []
     refusals: list[str] = []
     with ExitStack() as locks:
-        to_run: list[Plan] = []
+        to_run: list[ChapterPlan] = []
         for plan in sorted(plans, key=lambda plan: plan.chapter.name):
             name = plan.chapter.name
             locks.enter_context(
@@ -105,7 +105,7 @@ def run_plans(
         jobs = [Job(plan.chapter.source, _task(project, plan, commit, slots, force)) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
-        for job, outcome in run_jobs(jobs, slots=slots, scheduler=scheduler, on_cell=reporter.cell):
+        for job, outcome in run_chapters(jobs, slots=slots, scheduler=scheduler, on_cell=reporter.cell):
             name = job.task["chapter"]
             try:
                 if isinstance(outcome, Exception):
@@ -135,7 +135,7 @@ def run_plans(
 
 def build_book(
     project: Project,
-    plans: list[Plan],
+    plans: list[ChapterPlan],
     reporter: Reporter,
     profile: str,
     *,
@@ -163,7 +163,7 @@ def build_book(
         return build_site(stage, project.build_dir, reporter.say)
 
 
-def _task(project: Project, plan: Plan, commit: dict[str, Any] | None, slots: int, force: bool) -> Task:
+def _task(project: Project, plan: ChapterPlan, commit: dict[str, Any] | None, slots: int, force: bool) -> RunRequest:
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
         shutil.rmtree(cache, ignore_errors=True)

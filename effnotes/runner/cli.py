@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from effnotes.runner.errors import BuildError, UsageError, nearest
+from effnotes.core.errors import nearest
+from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.parameters import parse_value, split_assignment
 from effnotes.runner.project import Project
 
@@ -127,7 +128,7 @@ def claims(
     build_dir: BuildDirOption = None,
 ) -> None:
     """List every registered claim with what each chapter's latest finished run measured."""
-    from effnotes.claims import join
+    from effnotes.reporting.claims import join
     from effnotes.runner.kept import load_kept
     from effnotes.runner.records import RecordStore
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from effnotes.processes import granted_cores
+from effnotes.core.processes import granted_cores
 
 MIME_TYPE = "application/vnd.effnotes.environment+json"
 

@@ -21,9 +21,9 @@ from typing import Any, TypedDict
 
 import psutil
 
-from effnotes.claims import CLAIM_MIME
+from effnotes.reporting.claims import CLAIM_MIME
+from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import environment, keys, refusal
-from effnotes.tables import TABLE_MIME
 
 ProgressCallback = Callable[[int, int], None]  # number of cells done, number of cells
 
@@ -33,7 +33,7 @@ _MEMORY_SAMPLING_INTERVAL_S = 0.5
 _LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
-class Task(TypedDict):
+class RunRequest(TypedDict):
     """All that a run needs beside the chapter's source; plain data."""
 
     chapter: str
@@ -57,7 +57,7 @@ class LibraryMismatchError(RuntimeError):
 
 def execute_chapter(
     source: str,
-    task: Task,
+    task: RunRequest,
     progress: ProgressCallback | None = None,
     gpu: str | None = None,
     abandoned: Callable[[], bool] | None = None,
@@ -146,7 +146,7 @@ def overridden(parameters: list[dict[str, Any]]) -> dict[str, Any]:
 def _run_notebook(
     notebook: Any,
     source: str,
-    task: Task,
+    task: RunRequest,
     private: Path,
     progress: ProgressCallback | None,
     gpu: str | None,
@@ -463,7 +463,7 @@ def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
     return seeds
 
 
-def _private_paths(task: Task) -> list[tuple[str, str]]:
+def _private_paths(task: RunRequest) -> list[tuple[str, str]]:
     """Return the paths of this machine that must not be shown, longest first, each with what is shown instead."""
     paths = {
         os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers

@@ -2,7 +2,7 @@
 
 ``data/records/<chapter>/full.json`` is the record of the full profile as it stands, for the scoreboard. Beside it lie named records
 of runs with other parameters, ``<name>.json``, for pages that are drawn from them: such a run may need data or a machine that
-readers lack. `effnotes.kept` reads both, without the runner.
+readers lack. `effnotes.reporting.kept` reads both, without the runner.
 """
 
 import hashlib

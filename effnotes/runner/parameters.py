@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from effnotes.runner.errors import UsageError, nearest
+from effnotes.core.errors import nearest
+from effnotes.runner.errors import UsageError
 
 _SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from effnotes.claims import Claim, ClaimError, load_register
-from effnotes.runner.errors import UsageError, nearest
+from effnotes.core.errors import nearest
+from effnotes.reporting.claims import Claim, ClaimError, load_register
+from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
 ProfileName = Literal["smoke", "quick", "full", "paper"]

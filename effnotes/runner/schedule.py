@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from effnotes.processes import available_cores, exit_with_parent
+from effnotes.core.processes import available_cores, exit_with_parent
 from effnotes.runner.errors import BuildError, UsageError
-from effnotes.runner.execute import Task, execute_chapter
+from effnotes.runner.execute import RunRequest, execute_chapter
 
 CellCallback = Callable[[str, int, int], None]  # chapter, cells done, cells in all
 Outcome = tuple[bytes, dict[str, Any]] | Exception
@@ -36,10 +36,10 @@ class Job:
     """A chapter to run: its source and its plan."""
 
     source: str
-    task: Task
+    task: RunRequest
 
 
-def run_jobs(jobs: list[Job], *, slots: int, scheduler: str | None, on_cell: CellCallback) -> Iterator[tuple[Job, Outcome]]:
+def run_chapters(jobs: list[Job], *, slots: int, scheduler: str | None, on_cell: CellCallback) -> Iterator[tuple[Job, Outcome]]:
     """Run `jobs` and yield each with what it returned, or with the exception that kept it from returning, as they end.
 
     Args:
@@ -112,7 +112,7 @@ def _run_on_cluster(jobs: list[Job], address: str, on_cell: CellCallback) -> Ite
 
 
 def _outcomes(
-    executor: Executor, jobs: list[Job], function: Callable[[str, Task], tuple[bytes, dict[str, Any]]]
+    executor: Executor, jobs: list[Job], function: Callable[[str, RunRequest], tuple[bytes, dict[str, Any]]]
 ) -> Iterator[tuple[Job, Outcome]]:
     futures: dict[Future[tuple[bytes, dict[str, Any]]], Job] = {
         executor.submit(function, job.source, job.task): job for job in jobs
@@ -127,11 +127,11 @@ def _outcomes(
             raise error
 
 
-def _run_in_slot(source: str, task: Task) -> tuple[bytes, dict[str, Any]]:
+def _run_in_slot(source: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
     return execute_chapter(source, task, lambda done, total: _slot_queue.put((task["chapter"], done, total)), gpu=_slot_gpu)
 
 
-def _run_on_worker(topic: str, source: str, task: Task) -> tuple[bytes, dict[str, Any]]:
+def _run_on_worker(topic: str, source: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
     from distributed import get_worker
 
     worker = get_worker()
@@ -144,7 +144,7 @@ def _run_on_worker(topic: str, source: str, task: Task) -> tuple[bytes, dict[str
 
     # Nothing of the machine that planned the build exists here: not its directories, not its count of cores.
     threads = max(1, available_cores() // worker.state.nthreads)
-    local: Task = {**task, "directory": None, "cache_dir": None, "threads": threads}
+    local: RunRequest = {**task, "directory": None, "cache_dir": None, "threads": threads}
     return execute_chapter(
         source, local, lambda done, total: worker.log_event(topic, (task["chapter"], done, total)), abandoned=abandoned
     )

@@ -24,8 +24,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
-from effnotes.claims import Claim, Source, format_number, join, units_text
-from effnotes.kept import format_duration, format_memory
+from effnotes.reporting.claims import Claim, Source, format_number, join, units_text
+from effnotes.reporting.kept import format_duration, format_memory
 
 _BUILD_FORMAT = 1
 _VERDICTS = ("shown", "contradicted", "not settled")

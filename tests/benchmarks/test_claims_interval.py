@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from effnotes.claims import measure
+from effnotes.reporting.claims import measure
 
 
 @pytest.mark.parametrize(("interval", "shape"), [("t", (5,)), ("bootstrap", (5, 50)), ("bootstrap", (10, 5000))])

@@ -19,10 +19,10 @@ from torch import nn
 
 from effnotes.datasets.worlds import World, make_task
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, Rows, edit, evaluate_edit
-from effnotes.finetuning.edit import Batches
+from effnotes.finetuning.editing.edit import Batches
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model
-from effnotes.pretraining import PretrainingRecipe, preset, pretrain
+from effnotes.training.pretraining import PretrainingRecipe, preset, pretrain
 
 EMBEDDED = preset("embedded")
 STEPS = 60  # of pretraining a round

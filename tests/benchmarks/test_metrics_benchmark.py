@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effnotes import metrics
+from effnotes.metrics import bias as metrics
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from effnotes.pruning import (
     reviving_magnitude,
     uniform_magnitude,
 )
-from effnotes.training import Recipe, train
+from effnotes.training.images import Recipe, train
 
 METHODS = {
     "global": (global_magnitude, 0.9),

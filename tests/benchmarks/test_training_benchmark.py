@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 from effnotes.datasets import make_faces
 from effnotes.models import build_model
 from effnotes.pruning import global_magnitude
-from effnotes.training import Recipe, normalize, resolve_precision, train
+from effnotes.training.images import Recipe, normalize, resolve_precision, train
 
 IMAGES = 1280
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from effnotes.claims import load_register
-from effnotes.kept import format_duration, format_memory
+from effnotes.reporting.claims import load_register
+from effnotes.reporting.kept import format_duration, format_memory
 from effnotes.runner.project import Project
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effnotes.claims import Claim, Measurement, Source
 from effnotes.datasets import CIFAR10_CLASSES
-from effnotes.tables import keep_table
+from effnotes.reporting.claims import Claim, Measurement, Source
+from effnotes.reporting.tables import keep_table
 
 CLAIMS = (
     *("accuracy-flat", "ba-flat", "uncertainty-grows", "interdependence-grows", "ba-grows", "ba-follows-uncertainty"),

@@ -15,12 +15,12 @@ import nbformat
 import pytest
 import yaml
 
-from effnotes.claims import CLAIM_MIME, load_register
-from effnotes.pruning.experiment import Experiment
+from effnotes.reporting.claims import CLAIM_MIME, load_register
+from effnotes.reporting.tables import read_table
 from effnotes.runner.parameters import resolve
 from effnotes.runner.project import PROFILES, Chapter, Project
-from effnotes.tables import read_table
-from effnotes.training import PUBLISHED_GMP_RI
+from effnotes.studies.bias.experiment import Experiment
+from effnotes.training.images import PUBLISHED_GMP_RI
 
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from scipy import stats
 
-from effnotes import claims
-from effnotes.claims import CLAIM_MIME, ClaimError, card_html, join, load_register, measure
+from effnotes.reporting import claims
+from effnotes.reporting.claims import CLAIM_MIME, ClaimError, card_html, join, load_register, measure
 
 ENTRY = {
     "id": "bias.ba-grows",
@@ -663,6 +663,6 @@ def test_join_refuses_strangers_and_repetitions(register):
 
 
 def test_import_brings_in_nothing_heavy():
-    code = "import sys, effnotes.claims; print([m for m in ('torch', 'scipy', 'pandas', 'numpy') if m in sys.modules])"
+    code = "import sys, effnotes.reporting.claims; print([m for m in ('torch', 'scipy', 'pandas', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

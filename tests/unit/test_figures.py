@@ -8,7 +8,7 @@ import pytest
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from effnotes import figures
+from effnotes.reporting import figures
 
 
 @pytest.fixture(autouse=True)

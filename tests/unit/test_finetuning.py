@@ -30,13 +30,13 @@ from effnotes.finetuning import (
     relearning_task,
     truncate_difference,
 )
-from effnotes.finetuning.edit import Batches, _rows
-from effnotes.finetuning.evaluate import _drawn, control_facts
+from effnotes.finetuning.editing.edit import Batches, _rows
+from effnotes.finetuning.editing.scores import _drawn, control_facts
 from effnotes.finetuning.objectives import residual_stream
 from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model, n_parameters, weights_digest
-from effnotes.pretraining import preset, pretrain
+from effnotes.training.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world
 SHORT = EditRecipe(learning_rate=1e-2, checkpoints=(2, 5), batch_size=8)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from effnotes.datasets.worlds import World, make_task
 from effnotes.finetuning import ClosedFormRecipe, Rows, edit, evaluate_edit
-from effnotes.finetuning.closed_form import closed_form, find_deltas, key_moments, null_projection, site_columns
-from effnotes.finetuning.edit import _rows
+from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, key_moments, null_projection, site_columns
+from effnotes.finetuning.editing.edit import _rows
 from effnotes.models.answers import answer, as_tensors
 from effnotes.models.language import build_language_model, mlp_output, weights_digest
-from effnotes.pretraining import preset, pretrain
+from effnotes.training.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world
 TASK = make_task(WORLD, "remap", 1, retain_coverage=0.25)

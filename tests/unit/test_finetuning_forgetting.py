@@ -12,8 +12,12 @@ from scipy import stats
 
 from effnotes.datasets.worlds import FORMS, World
 from effnotes.finetuning import Evaluator, Learn, edit
-from effnotes.finetuning import forgetting as module
-from effnotes.finetuning.forgetting import (
+from effnotes.metrics.editing import truth_ratio
+from effnotes.models.answers import answer, object_probabilities
+from effnotes.models.language import weights_digest
+from effnotes.studies.editing import unlearning as module
+from effnotes.studies.editing.edits import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting, loaded, models_folder
+from effnotes.studies.editing.unlearning import (
     RELEARNING,
     UNLEARNING,
     UnlearningRun,
@@ -27,15 +31,11 @@ from effnotes.finetuning.forgetting import (
     unlearn,
     unlearning_objective,
 )
-from effnotes.finetuning.study import MOST_ASKED, REFERENCE, Base, Draws, Method, Setting, loaded, models_folder
-from effnotes.metrics.editing import truth_ratio
-from effnotes.models.answers import answer, object_probabilities
-from effnotes.models.language import weights_digest
-from effnotes.pretraining import PretrainingRecipe
+from effnotes.training.pretraining import PretrainingRecipe
 
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 SETTING = Setting("gone", "unlearn_subject", 4, retain_coverage=0.25, checkpoints=(5, 15))
-DRAWS = Draws(tune=1, test=2, seed=0)  # the second draw to report is never used
+DRAWS = DrawPlan(tune=1, test=2, seed=0)  # the second draw to report is never used
 BASE = Base(SETTINGS, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1))
 GOLD = dataclasses.replace(BASE, forgets=(SETTING, DRAWS))
 

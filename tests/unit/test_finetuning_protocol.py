@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
-from effnotes.finetuning import protocol as module
-from effnotes.finetuning import study
-from effnotes.finetuning.protocol import Comparison, Outcome, run_protocol
-from effnotes.finetuning.selection import at_rates, choose_rates, compare, paired_differences
-from effnotes.finetuning.study import REFERENCE, Base, Draws, EditRun, Method, Setting
-from effnotes.pretraining import PretrainingRecipe
+from effnotes.studies.editing import comparison as module
+from effnotes.studies.editing import edits as study
+from effnotes.studies.editing.choice import at_rates, choose_rates, compare, paired_differences
+from effnotes.studies.editing.comparison import Comparison, Outcome, run_protocol
+from effnotes.studies.editing.edits import REFERENCE, Base, DrawPlan, EditRun, Method, Setting
+from effnotes.training.pretraining import PretrainingRecipe
 
 LORA, ATTENTION, ALL = Method("mlp", 4), Method("attention"), Method("all")
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 BASES = tuple(Base(SETTINGS | {"seed": seed}, "neox-32x2", PretrainingRecipe(batch_size=16, most_extensions=0)) for seed in (0, 1))
-DRAWS = Draws(tune=2, test=3, seed=0)
+DRAWS = DrawPlan(tune=2, test=3, seed=0)
 GRIDS = {REFERENCE: (1e-4, 3e-4, 1e-3), LORA: (1e-3, 3e-3, 1e-2)}
 
 
@@ -183,7 +183,7 @@ def test_comparisons_that_cannot_work_are_refused(other: dict, message: str) -> 
 def test_a_world_that_is_too_small_for_the_draws_is_refused_before_training() -> None:
     comparison().check()
     with pytest.raises(ValueError, match="n=3"):
-        comparison(setting=Setting("many", "remap_same", 3), draws=Draws(30, 30, 0)).check()
+        comparison(setting=Setting("many", "remap_same", 3), draws=DrawPlan(30, 30, 0)).check()
 
 
 def test_settings_of_one_name_are_refused(monkeypatch) -> None:
@@ -202,7 +202,7 @@ def test_the_whole_protocol_in_this_process(monkeypatch, tmp_path) -> None:
     torch.set_num_threads(1)
     grids = {REFERENCE: (3e-4, 3e-3), LORA: (1e-2,)}
     for bases in (BASES, BASES[:1]):
-        given = comparison(bases=bases, grids=grids, draws=Draws(1, 2, 0), rules=("budget", "first_success"), truncations=(1,))
+        given = comparison(bases=bases, grids=grids, draws=DrawPlan(1, 2, 0), rules=("budget", "first_success"), truncations=(1,))
         found = run_protocol([given], extensions=1)
         for rule in given.rules:
             edits = at_rates(found.rows, found.chosen(rule))

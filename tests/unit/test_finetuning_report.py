@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effnotes.finetuning import report
-from effnotes.finetuning.selection import at_edges, by_world, compare
-from effnotes.finetuning.study import REFERENCE, Method
+from effnotes.studies.editing import figures as report
+from effnotes.studies.editing.choice import at_edges, by_world, compare
+from effnotes.studies.editing.edits import REFERENCE, Method
 
 METHODS = [Method(blocks, rank) for rank in (None, 1, 4) for blocks in ("linears", "attention", "mlp")]
 ORDER = [method.name for method in METHODS]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effnotes import claims
-from effnotes.claims import Claim, Source, measure
-from effnotes.finetuning.selection import (
+from effnotes.reporting import claims
+from effnotes.reporting.claims import Claim, Source, measure
+from effnotes.studies.editing.choice import (
     RUN,
     TIE,
     at_rates,

@@ -13,16 +13,19 @@ import pandas as pd
 import pytest
 import torch
 
-from effnotes import parallel
-from effnotes.datasets.files import DataError
+from effnotes.core import jobs as parallel
+from effnotes.core.errors import DataError
+from effnotes.core.jobs import JobError, WorkerPool
 from effnotes.datasets.worlds import World, read_facts
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, edit
-from effnotes.finetuning import study as module
-from effnotes.finetuning.study import (
+from effnotes.models.answers import answer
+from effnotes.models.language import build_language_model, save_language_model, weights_digest
+from effnotes.studies.editing import edits as module
+from effnotes.studies.editing.edits import (
     MOST_ASKED,
     REFERENCE,
     Base,
-    Draws,
+    DrawPlan,
     EditRun,
     Method,
     Setting,
@@ -35,16 +38,13 @@ from effnotes.finetuning.study import (
     pretrain_bases,
     run_edits,
 )
-from effnotes.models.answers import answer
-from effnotes.models.language import build_language_model, save_language_model, weights_digest
-from effnotes.parallel import JobError, WorkerPool
-from effnotes.pretraining import PretrainingRecipe, preset
+from effnotes.training.pretraining import PretrainingRecipe, preset
 
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 RECIPE = PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)
 BASE = Base(SETTINGS, "neox-32x2", RECIPE)
 ONE = Setting("one", checkpoints=(3, 6))
-DRAWS = Draws(tune=1, test=2, seed=0)
+DRAWS = DrawPlan(tune=1, test=2, seed=0)
 LORA = Method("mlp", 2)
 
 
@@ -65,7 +65,7 @@ def prepared(cache) -> dict:
     return prepare_base(base=BASE.to_json(), models=models_folder())
 
 
-def job(base: Base = BASE, setting: Setting = ONE, draws: Draws = DRAWS, split: str = "test", draw: int = 0, **other) -> dict:
+def job(base: Base = BASE, setting: Setting = ONE, draws: DrawPlan = DRAWS, split: str = "test", draw: int = 0, **other) -> dict:
     """Keyword arguments of `make_edits`."""
     rest = {"method": {"blocks": "linears", "rank": None}, "learning_rates": [1e-3], "truncations": []} | other
     named = {"base": base.to_json(), "setting": setting.to_json(), "draws": dataclasses.asdict(draws)}
@@ -103,7 +103,7 @@ def test_the_tiny_world_is_the_smoke_preset() -> None:
 @pytest.mark.parametrize("field", ["tune", "test", "seed"])
 def test_draws_refuse_numbers_out_of_range(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}=-1: must be at least"):
-        Draws(**{"tune": 1, "test": 1, "seed": 0} | {field: -1})
+        DrawPlan(**{"tune": 1, "test": 1, "seed": 0} | {field: -1})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_draws_refuse_numbers_out_of_range(field: str) -> None:
 )
 @pytest.mark.parametrize("relation", [0, 1])
 def test_no_edited_subject_is_in_two_draws(kind: str, n: int, relation: int) -> None:
-    draws, setting = Draws(tune=2, test=3, seed=5), Setting("some", kind, n, relation)
+    draws, setting = DrawPlan(tune=2, test=3, seed=5), Setting("some", kind, n, relation)
     tasks = {split: draws.tasks(BASE.world, setting, split) for split in ("tune", "test")}
     assert {split: len(tasks[split]) for split in tasks} == {"tune": draws.count("tune"), "test": draws.count("test")}
     subjects = [set(task.old.subject.tolist()) for split in tasks for task in tasks[split]]

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import World
-from effnotes.finetuning import causal_trace
-from effnotes.finetuning.tracing import PLACES
+from effnotes.interpretation.causal import PLACES, causal_trace
 from effnotes.models.answers import answer
 from effnotes.models.language import block, build_language_model, weights_digest
 
@@ -108,7 +107,7 @@ def test_facts_are_traced_one_by_one_and_the_seed_decides(monkeypatch) -> None:
     table = causal_trace(model, WORLD, FACTS, draws=2)
     assert table.equals(causal_trace(model, WORLD, FACTS, draws=2))
     assert not table["corrupted"].equals(causal_trace(model, WORLD, FACTS, draws=2, seed=1)["corrupted"])
-    monkeypatch.setattr("effnotes.finetuning.tracing._FACTS_AT_A_TIME", 3)
+    monkeypatch.setattr("effnotes.interpretation.causal._FACTS_AT_A_TIME", 3)
     in_parts = causal_trace(model, WORLD, FACTS, draws=2)
     assert sorted(in_parts["fact"].unique()) == list(range(len(FACTS)))
     order = ["place", "layer", "fact"]

@@ -8,8 +8,8 @@ from scipy.special import log_softmax
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 NAMES = ["group", "easy", "hard", "rare"]
 

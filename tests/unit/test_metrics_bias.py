@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 TOWARDS_1 = [[0.2], [0.4]]
 TOWARDS_0 = [[0.4], [0.2]]

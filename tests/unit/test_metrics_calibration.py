@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 
 def column(*values):

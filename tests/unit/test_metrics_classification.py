@@ -11,8 +11,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from effnotes import metrics
-from effnotes.metrics import PerAttribute, Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import PerAttribute, Reason
 
 
 def column(*values):

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 
 def draw(seed=0, n=600, attributes=8):

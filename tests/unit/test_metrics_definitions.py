@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 
 def draw(seed, n=300, attributes=5):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 
 def populations(seed, dense_models=3, sparse_models=3, n=400, attributes=3):

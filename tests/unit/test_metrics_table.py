@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from effnotes import metrics
-from effnotes.metrics import Reason
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias import Reason
 
 NAMES = ["round", "hat", "beard", "smile"]
 

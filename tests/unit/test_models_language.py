@@ -220,7 +220,7 @@ def test_nothing_asked_is_nothing_answered() -> None:
 
 
 def test_names_and_shapes_do_not_wait_for_transformers() -> None:
-    imports = "import sys, effnotes.models, effnotes.pretraining, effnotes.finetuning"
+    imports = "import sys, effnotes.models, effnotes.training.pretraining, effnotes.finetuning"
     code = f"{imports}; print(*{{'transformers', 'peft'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from effnotes import parallel
-from effnotes.parallel import JobError, WorkerPool, run_jobs
+from effnotes.core import jobs as parallel
+from effnotes.core.jobs import JobError, WorkerPool, run_jobs
 
 JOBS = textwrap.dedent(
     """
@@ -149,7 +149,7 @@ def test_a_pool_that_nobody_closes_does_not_keep_the_interpreter_from_ending(job
     code = (
         # Somebody who finalizes something before multiprocessing is imported has his exit functions run after its own.
         f"{before}import sys; sys.path.insert(0, {str(Path(jobs.__file__).parent)!r}); import parallel_jobs\n"
-        "from effnotes.parallel import WorkerPool, run_jobs; pool = WorkerPool(1)\n"
+        "from effnotes.core.jobs import WorkerPool, run_jobs; pool = WorkerPool(1)\n"
         "print(run_jobs(parallel_jobs.square, [{'x': 1}], workers=pool)[0]['pid'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -250,7 +250,7 @@ def test_only_what_is_missing_torn_or_changed_is_run(jobs, tmp_path, monkeypatch
 
 def test_a_kept_result_needs_no_process(jobs, tmp_path, monkeypatch):
     run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("effnotes.parallel._start_worker", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr("effnotes.core.jobs._start_worker", lambda: pytest.fail("a process was started"))
     assert run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")[0]["square"] == 9
 
 
@@ -271,8 +271,8 @@ def test_a_change_in_what_the_job_imports_runs_it_again_and_no_other(tmp_path, e
         """
         import sys
         from pathlib import Path
-        from effnotes import parallel
-        from effnotes.pruning.sweep import train_classifiers as job
+        from effnotes.core import jobs as parallel
+        from effnotes.studies.bias.sweep import train_classifiers as job
         (path,) = parallel._cache_paths("name", job, ["{}"], Path(sys.argv[1]))
         print(path.name)
         """
@@ -298,7 +298,7 @@ def test_workers_end_with_a_killed_parent_and_finished_jobs_are_kept(jobs, tmp_p
         f"""
         import sys
         from pathlib import Path
-        from effnotes.parallel import run_jobs
+        from effnotes.core.jobs import run_jobs
         import parallel_jobs
         todo = [dict(folder={str(tmp_path)!r}, number=n, seconds=0.0 if n == 0 else 120.0) for n in range(3)]
         run_jobs(parallel_jobs.leave_mark, todo, workers=2, cache_dir=Path({str(tmp_path / "cache")!r}),
@@ -331,7 +331,7 @@ def test_works_in_a_notebook(jobs, tmp_path):
 import sys
 sys.path.insert(0, {str(tmp_path / "modules")!r})
 import parallel_jobs
-from effnotes.parallel import run_jobs
+from effnotes.core.jobs import run_jobs
 def here():
     return {{}}
 print([result["square"] for result in run_jobs(parallel_jobs.square, [{{"x": 2}}, {{"x": 3}}], workers=2)])

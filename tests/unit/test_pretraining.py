@@ -12,7 +12,7 @@ import torch
 
 from effnotes.datasets.worlds import World, load_world, make_task
 from effnotes.models.language import LANGUAGE_MODELS, build_language_model, weights_digest
-from effnotes.pretraining import (
+from effnotes.training.pretraining import (
     PRESETS,
     DivergedError,
     PretrainingRecipe,
@@ -103,7 +103,7 @@ def test_the_loss_is_the_mean_over_places_that_are_not_padding() -> None:
 
 
 def test_every_sentence_of_the_corpus_is_read_once_a_pass(monkeypatch) -> None:
-    import effnotes.pretraining as module
+    import effnotes.training.pretraining as module
 
     seen = []
     original = module.sentence_loss
@@ -139,7 +139,7 @@ def test_gradients_are_clipped() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"qa_frac": 0.1, "minority_frac": 0.3}, {"shuffle": False}])
 def test_sentences_made_on_the_device_give_the_same_weights(monkeypatch, tmp_path, settings) -> None:
-    import effnotes.pretraining as module
+    import effnotes.training.pretraining as module
 
     world = World(48, 2, 8, repeats=10, **settings)
     left_out = make_task(world, "unlearn_subject", 2).forgotten
@@ -166,7 +166,7 @@ def test_sentences_made_on_the_device_give_the_same_weights(monkeypatch, tmp_pat
 
 
 def test_sentences_are_made_on_the_device_where_it_can() -> None:
-    import effnotes.pretraining as module
+    import effnotes.training.pretraining as module
 
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     assert module._makes_sentences(gpu, WORLD)
@@ -181,7 +181,7 @@ class _Interrupted(Exception):
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, after: int) -> None:
-    import effnotes.pretraining as module
+    import effnotes.training.pretraining as module
 
     recipe = replace(SHORT, probability=1.0, most_extensions=2, extension_steps=4)
     whole = quietly(WORLD, "neox-32x1", recipe)

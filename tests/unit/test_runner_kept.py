@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from effnotes.kept import RecordError, read_record
+from effnotes.reporting.kept import RecordError, read_record
 
 CHAPTER = """\
 # %% [markdown]
@@ -17,7 +17,7 @@ from typing import Literal
 import pandas as pd
 from IPython.display import display
 
-from effnotes import claims, tables
+from effnotes.reporting import claims, tables
 
 # %% tags=["parameters"]
 seeds: list[int] = [1, 2]  # seeds
@@ -40,8 +40,8 @@ REPORT = """\
 # %%
 from IPython.display import HTML
 
-from effnotes import claims
-from effnotes.kept import read_record
+from effnotes.reporting import claims
+from effnotes.reporting.kept import read_record
 
 # %% tags=["parameters"]
 record: str = "data/records/measuring/mine.json"  # the kept record

@@ -8,9 +8,9 @@ import torch
 from effnotes.datasets import load_celeba, load_cifar10, make_face_splits
 from effnotes.models import build_model
 from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
-from effnotes.pruning.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
-from effnotes.pruning.sweep import run_trainings, sweep_sparsities, train_classifiers
-from effnotes.training import Recipe, predict_logits, train
+from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
+from effnotes.studies.bias.sweep import run_trainings, sweep_sparsities, train_classifiers
+from effnotes.training.images import Recipe, predict_logits, train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = Experiment(

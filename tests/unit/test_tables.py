@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effnotes.tables import MAX_CELLS, TABLE_MIME, TableError, keep_table, read_table
+from effnotes.reporting.tables import MAX_CELLS, TABLE_MIME, TableError, keep_table, read_table
 
 FRAME = pd.DataFrame(
     {

@@ -27,7 +27,7 @@ from effnotes.pruning import (
     prunable_parameters,
     sparsity,
 )
-from effnotes.training import (
+from effnotes.training.images import (
     PUBLISHED_GMP_PT,
     PUBLISHED_GMP_RI,
     DivergedError,
@@ -501,7 +501,7 @@ RUN = textwrap.dedent(
     torch.set_num_threads(1)
     from effnotes.models import build_model
     from effnotes.pruning import gradual_magnitude
-    from effnotes.training import Recipe, train
+    from effnotes.training.images import Recipe, train
 
     labels = torch.randint(0, 2, (600, 3), generator=torch.Generator().manual_seed(0))
     images = (100 * labels[:, :, None, None] + torch.arange(32)).to(torch.uint8).expand(600, 3, 32, 32)

@@ -22,14 +22,14 @@ from effnotes.datasets.worlds import (
     read_facts,
     save_world,
 )
-from effnotes.datasets.worlds.edits import TASK_KINDS
+from effnotes.datasets.worlds.changes import TASK_KINDS
 from effnotes.datasets.worlds.sentences import text_of
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
-from effnotes.finetuning.evaluate import _truth_ratios
+from effnotes.finetuning.editing.scores import _truth_ratios
 from effnotes.metrics.editing import truth_ratio
 from effnotes.models.answers import object_probabilities
 from effnotes.models.language import build_language_model
-from effnotes.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import PretrainingRecipe, pretrain
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLE = FIXTURES / "facts.csv"
@@ -339,7 +339,7 @@ def test_a_model_learns_the_table_and_one_of_its_facts_is_edited(tmp_path: Path)
 
 def test_other_facts_of_the_same_shape_have_another_key() -> None:
     from effnotes.models.language import language_model_shape
-    from effnotes.pretraining import _Run
+    from effnotes.training.pretraining import _Run
 
     world = NAMED.world
     objects = world.graph.objects.copy()

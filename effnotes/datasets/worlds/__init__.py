@@ -1,7 +1,7 @@
 """Worlds of made-up facts, to study what a language model knows and how editing changes it: see `data/worlds/CARD.md`."""
 
+from effnotes.datasets.worlds.changes import Group
 from effnotes.datasets.worlds.draws import Draws, make_draws, make_task
-from effnotes.datasets.worlds.edits import Group
 from effnotes.datasets.worlds.graph import Facts, Graph
 from effnotes.datasets.worlds.litgpt import read_litgpt_jsonl, to_litgpt_jsonl
 from effnotes.datasets.worlds.named import NamedWorld, read_facts

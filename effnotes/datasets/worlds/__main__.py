@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from effnotes.datasets.worlds.changes import TaskKind
 from effnotes.datasets.worlds.draws import make_task, subset_size
-from effnotes.datasets.worlds.edits import TaskKind
 from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
 from effnotes.datasets.worlds.storage import export_world, import_world, load_world
 from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings

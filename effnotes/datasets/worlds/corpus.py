@@ -3,7 +3,7 @@
 A corpus is never held. Position i in it is sent through a keyed permutation of all positions (a Feistel network over the next
 power of two, walked until it lands inside; Black & Rogaway, CT-RSA 2002), and the image says which item stands there. So each
 item stands in the corpus exactly as often as its count says, any part can be written without what comes before it, and parts
-can be written by different processes. What a part says is also given without writing it, as integers (`Corpus.plan`).
+can be written by different processes. What a part says is also given without writing it, as integers (`Corpus.statements`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Permutation:
         return (left << np.uint64(low)) | right
 
 
-class Plan(NamedTuple):
+class Statements(NamedTuple):
     """What the sentences of a block say, before they are written."""
 
     facts: Facts  # n facts, one for each sentence, as the sentence states it
@@ -188,11 +188,11 @@ class Corpus:
 
         Together the shards are the corpus: none is left out and none comes twice.
         """
-        for facts, form, inside, rng in self.plan(shard, of):
+        for facts, form, inside, rng in self.statements(shard, of):
             sentences = write_facts(self.world.words, facts, form, rng)
             yield sentences if inside.all() else sentences.take(inside)
 
-    def plan(self, shard: int = 0, of: int = 1) -> Iterator[Plan]:
+    def statements(self, shard: int = 0, of: int = 1) -> Iterator[Statements]:
         """Yield what the sentences of `blocks` say, without writing them.
 
         Blocks are whole: what is random in a sentence, and how far it is padded, depends on the others of its block.
@@ -204,7 +204,7 @@ class Corpus:
             rng = stream(self.world.seed, CORPUS, block)
             facts, form, position = self._told(items, rng)
             inside = (position + block * size >= start) & (position + block * size < stop)
-            yield Plan(facts, form, inside, rng)
+            yield Statements(facts, form, inside, rng)
 
     def bounds(self, shard: int, of: int) -> tuple[int, int, int]:
         """Return the first position of a shard, the one behind its last, and the positions in a block."""

@@ -179,7 +179,7 @@ class DeviceCorpus:
         """Return the sentences of a shard, as all blocks of `World.sentences` together hold them, rows as wide as the widest."""
         corpus = self._corpus
         if corpus.width > 1:
-            plans = list(corpus.plan(shard, of))
+            plans = list(corpus.statements(shard, of))
             facts = Facts.join(*(plan.facts for plan in plans))
             told = Told.of(facts, np.concatenate([plan.form for plan in plans]), self._device)
             inside = _moved(np.concatenate([plan.inside for plan in plans]), self._device)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from effnotes.datasets.files import nearest
-from effnotes.datasets.worlds.edits import TASK_KINDS, Edit, TaskKind, entities, in_form
+from effnotes.core.errors import nearest
+from effnotes.datasets.worlds.changes import TASK_KINDS, FactChange, TaskKind, entities, in_form
 from effnotes.datasets.worlds.graph import FACT_KINDS, PROMPTABLE, TASKS, FactKind, Facts, Integers, other_than, stream
 from effnotes.datasets.worlds.tasks import Task
 
@@ -308,7 +308,7 @@ class _Maker:
 
     def task(self) -> Task:
         old, new = self.chosen()
-        edit = Edit(self.kind, self.edge, None if self.whole_subjects else self.relation, old, new, self.world)
+        edit = FactChange(self.kind, self.edge, None if self.whole_subjects else self.relation, old, new, self.world)
         others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), edit.touched()))
         if len(others) < 2:
             raise ValueError(

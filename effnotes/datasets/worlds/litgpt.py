@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from effnotes.datasets.files import DataError, read_lines
-from effnotes.datasets.worlds.edits import Group
+from effnotes.core.errors import DataError
+from effnotes.datasets.files import read_lines
+from effnotes.datasets.worlds.changes import Group
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from effnotes.datasets.files import DataError, nearest, read_table
+from effnotes.core.errors import DataError, nearest
+from effnotes.datasets.files import read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.world import SETTINGS, World
 
@@ -110,7 +111,7 @@ def _read_stated(path: Path) -> tuple[dict[tuple[str, str], int], dict[tuple[str
     """Read the line and the object of each (subject, relation), in the order of the file."""
     lines: dict[tuple[str, str], int] = {}
     stated: dict[tuple[str, str], str] = {}
-    for line, row in read_table(path, _COLUMNS):
+    for line, row in read_csv(path, _COLUMNS):
         empty = [name for name in _COLUMNS if not row[name]]
         if empty:
             raise DataError(f"{path}, line {line}: {' and '.join(empty)} is empty; a fact needs all of {', '.join(_COLUMNS)}")

@@ -40,7 +40,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyArrowPatch
 
-    from effnotes.figures import PALETTE
+    from effnotes.reporting.figures import PALETTE
 
     if ax is None:
         _, ax = plt.subplots()

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effnotes.datasets.files import nearest
+from effnotes.core.errors import nearest
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED, Words
 

@@ -17,7 +17,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from effnotes.datasets.files import DataError, read_lines
+from effnotes.core.errors import DataError
+from effnotes.datasets.files import read_lines
 from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
 from effnotes.datasets.worlds.sentences import FORMS, prompts_of, text_of, write_facts
 from effnotes.datasets.worlds.words import ABSENT, Words

@@ -10,8 +10,8 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from effnotes.datasets.files import nearest
-from effnotes.datasets.worlds.edits import Edit, Group, TaskKind, entities, in_form
+from effnotes.core.errors import nearest
+from effnotes.datasets.worlds.changes import FactChange, Group, TaskKind, entities, in_form
 from effnotes.datasets.worlds.graph import ROWS, FactKind, Facts, Integers, stream
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
 
@@ -147,7 +147,7 @@ class Task:
         if "edited" not in self.train:
             raise ValueError(f"kind={self.kind!r}: only tasks that edit single facts can be taken one by one")
         edited, asked = self.train["edited"], self.test["edited"]
-        every = Edit(self.kind, self.edge, self.relation, self.old, edited.facts.object, self.world)
+        every = FactChange(self.kind, self.edge, self.relation, self.old, edited.facts.object, self.world)
         of_all = {*every.implied(), *every.paraphrases(), "edited"}
         unchanging = {name: group for name, group in self.test.items() if name not in of_all}
         for step in range(len(edited)):

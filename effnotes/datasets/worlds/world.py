@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effnotes.datasets.files import nearest
+from effnotes.core.errors import nearest
 from effnotes.datasets.worlds.corpus import Corpus
 from effnotes.datasets.worlds.graph import (
     FACT_KINDS,

@@ -1,0 +1,408 @@
+"""Independent jobs side by side, each in a single-threaded process of its own.
+
+Two PyTorch processes with two threads each on two cores run many times slower than two single-threaded ones, so a chapter's
+trainings run here. No worker outlives the process that started it, however that one ends.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import json
+import multiprocessing
+import multiprocessing.util
+import os
+import platform
+import signal
+import sys
+import traceback
+import types
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effnotes.core.processes import available_cores, exit_with_parent
+
+JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
+
+# One thread each; and freed tensors stay with the process, or every step faults the same megabytes in again (glibc only).
+_WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+}
+_SCALARS = "__scalars__"
+
+
+class JobError(RuntimeError):
+    """A job failed, or its process died; the message holds the job's parameters and the error."""
+
+
+class WorkerPool:
+    """Processes that wait for jobs between several calls of `run_jobs`, where starting them anew would take longer than the jobs.
+
+    What a worker has imported and keeps in memory stays there. The processes end with `close`, at the end of a `with` block, or
+    with the process that made the pool.
+
+    Args:
+        workers: Processes at a time, at least 1; default as for `run_jobs`.
+
+    Raises:
+        ValueError: `workers` is below 1.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers}: at least one process is needed")
+        self.workers = workers or _default_workers()
+        self._idle: list[tuple[SpawnProcess, connection.Connection]] = []
+        # Also before the interpreter exits, where multiprocessing would wait for them: so by its own finalizers, which run before
+        # that. Those of `weakref` run after it where somebody used one before multiprocessing was imported.
+        multiprocessing.util.Finalize(self, _end_idle, args=(self._idle,), exitpriority=10)
+
+    def take(self) -> tuple[SpawnProcess, connection.Connection]:
+        """Return a waiting worker, or a new one."""
+        while self._idle:
+            process, link = self._idle.pop()
+            if process.is_alive():
+                return process, link
+        return _start_worker()
+
+    def give_back(self, process: SpawnProcess, link: connection.Connection) -> None:
+        """Let a worker that has nothing to do wait for the next call."""
+        self._idle.append((process, link))
+
+    def close(self) -> None:
+        """End all waiting workers; the pool starts new ones when it is used again."""
+        _end_idle(self._idle)
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run_jobs(
+    function: Callable[..., JobResult],
+    jobs: Sequence[Mapping[str, Any]],
+    *,
+    workers: int | WorkerPool | None = None,
+    cache_dir: Path | None = None,
+    on_done: Callable[[Mapping[str, Any], JobResult], None] | None = None,
+) -> list[JobResult]:
+    """Call `function(**job)` for every job, in single-threaded processes side by side.
+
+    With a cache each result is kept as soon as its job is done, under a key over the function's name and module, the job's
+    parameters, the source of its module and of every module of this package that it imports, directly or through others, and the
+    versions of Python, NumPy and PyTorch. A call that was interrupted, or is repeated, computes only what is missing, and a change
+    to a metric or a figure trains nothing again. A torn entry counts as missing.
+
+    Args:
+        function: A function at the top level of an importable module (not of a notebook or script). It returns a dictionary with
+            text keys whose values are NumPy arrays (no object arrays), float, int, str, or lists of what JSON can hold.
+        jobs: Keyword arguments of each call: scalars, text, and lists or dictionaries of them.
+        workers: Processes at a time, at least 1, or a pool that keeps them. Default: 1 where there is a GPU, else
+            `OMP_NUM_THREADS` if set, else the cores that this process may use.
+        cache_dir: Folder of kept results. Default: the environment variable `EFFNOTES_CACHE_DIR`; unset, nothing is kept.
+        on_done: Called in this process after each job with the job and its result, in the order in which they finish.
+
+    Returns:
+        The results in the order of the jobs.
+
+    Raises:
+        ValueError: The function cannot be imported by a worker, `workers` is below 1, or a job holds what JSON cannot.
+        JobError: A job failed; the others have been stopped. What was finished before is in the cache.
+    """
+    name = _importable_name(function)
+    pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
+    texts = [_canonical(job) for job in jobs]
+    cache = cache_dir if cache_dir is not None else _cache_from_environment()
+    paths = _cache_paths(name, function, texts, cache) if cache is not None else [None] * len(jobs)
+
+    results: dict[int, JobResult] = {}
+    for index, path in enumerate(paths):
+        kept = _read_result(path) if path is not None else None
+        if kept is not None:
+            results[index] = kept
+            if on_done is not None:
+                on_done(jobs[index], kept)
+    waiting = [index for index in range(len(jobs)) if index not in results]
+    # Closed at once when on_done raises or the user interrupts, so that no worker goes on meanwhile.
+    try:
+        with contextlib.closing(_run(name, jobs, paths, waiting, pool)) as finished:
+            for index, result in finished:
+                results[index] = result
+                if on_done is not None:
+                    on_done(jobs[index], result)
+    finally:
+        if pool is not workers:
+            pool.close()
+    return [results[index] for index in range(len(jobs))]
+
+
+def _run(
+    name: str, jobs: Sequence[Mapping[str, Any]], paths: Sequence[Path | None], waiting: list[int], pool: WorkerPool
+) -> Generator[tuple[int, JobResult]]:
+    """Run the waiting jobs and give (index, result) as they finish; whatever happens, leave no process behind that has a job."""
+    queue = list(reversed(waiting))
+    running: dict[connection.Connection, tuple[SpawnProcess, int]] = {}
+    busy: list[SpawnProcess] = []
+
+    def hand_out(link: connection.Connection, process: SpawnProcess) -> None:
+        index = queue.pop()
+        running[link] = (process, index)
+        # A worker that died already is noticed when its link is read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            link.send((name, dict(jobs[index]), paths[index]))
+
+    try:
+        for _ in range(min(pool.workers, len(waiting))):
+            process, link = pool.take()
+            busy.append(process)
+            hand_out(link, process)
+        while running:
+            for ready in connection.wait(list(running)):
+                assert isinstance(ready, connection.Connection)
+                link = ready
+                process, index = running.pop(link)
+                try:
+                    error, result = link.recv()
+                except (EOFError, OSError):
+                    process.join()
+                    error, result = f"its process died with exit code {process.exitcode}", None
+                if error is not None:
+                    raise JobError(f"{name}({_canonical(jobs[index])}) failed: {error}")
+                if queue:
+                    hand_out(link, process)
+                else:
+                    busy.remove(process)
+                    pool.give_back(process, link)
+                yield index, result
+    finally:
+        _end(busy)
+
+
+def _end_idle(idle: list[tuple[SpawnProcess, connection.Connection]]) -> None:
+    _end([process for process, _ in idle])
+    idle.clear()
+
+
+def _end(processes: Sequence[SpawnProcess]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
+def _start_worker() -> tuple[SpawnProcess, connection.Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by `_run`, and exit
+    # by themselves where their parent is gone.
+    process = context.Process(target=_work, args=(theirs,), daemon=False, name="effnotes-job")
+    with _worker_environment(), _no_main_module():
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+@contextlib.contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Set what a worker must find before its first import; thread pools and malloc read it once, at start."""
+    before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
+    os.environ.update(_WORKER_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep workers from importing the caller's main module, which would run an unguarded script a second time."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _work(link: connection.Connection) -> None:
+    """Run jobs from the link until it closes (in the worker)."""
+    exit_with_parent()
+    # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    # Momentum of weights that get no gradient decays into denormal numbers, which are slow.
+    torch.set_flush_denormal(True)
+    while True:
+        try:
+            name, job, path = link.recv()
+        except EOFError:
+            return
+        try:
+            module, _, attribute = name.rpartition(":")
+            result = getattr(importlib.import_module(module), attribute)(**job)
+            _check_result(result)
+            if path is not None:
+                _write_result(path, result)
+        except Exception as error:
+            link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None))
+        else:
+            link.send((None, result))
+
+
+def _default_workers() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else available_cores()
+
+
+def _importable_name(function: Callable[..., Any]) -> str:
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not name or module == "__main__" or "." in name or "<" in name:
+        raise ValueError(
+            f"{function!r} cannot be called in another process; define it with `def` at the top level of a module that can be "
+            "imported (not of a notebook or of the script that is run)"
+        )
+    return f"{module}:{name}"
+
+
+def _canonical(job: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(dict(job), sort_keys=True, ensure_ascii=False)
+        same = json.loads(text) == dict(job)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"job {dict(job)!r}: {error}; use numbers, text, lists and dictionaries") from error
+    if not same:
+        raise ValueError(f"job {dict(job)!r}: tuples, NaN and keys that are no text change on the way; use lists and text keys")
+    return text
+
+
+def _cache_from_environment() -> Path | None:
+    folder = os.environ.get("EFFNOTES_CACHE_DIR")
+    return Path(folder) if folder else None
+
+
+def _cache_paths(name: str, function: Callable[..., Any], texts: Sequence[str], folder: Path) -> list[Path | None]:
+    common = hashlib.sha256()
+    for label, path in sorted(_sources(function).items()):
+        common.update(f"{label}\0".encode())
+        common.update(hashlib.sha256(path.read_bytes()).digest())
+    versions = [importlib.metadata.version(package) for package in ("numpy", "torch")]
+    common.update(json.dumps([name, platform.python_version(), *versions]).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [hashlib.sha256(common.digest() + text.encode()).hexdigest() for text in texts]
+    return [folder / f"{key}.npz" for key in keys]
+
+
+def _sources(function: Callable[..., Any]) -> dict[str, Path]:
+    """Map to their files the function's module and all modules of this package that it imports, directly or through others."""
+    package = Path(__file__).parents[1]
+    own = inspect.getsourcefile(function)
+    found: dict[str, Path] = {}
+    waiting = [(function.__module__, Path(own))] if own is not None else []
+    while waiting:
+        label, path = waiting.pop()
+        if label in found:
+            continue
+        found[label] = path
+        for module in _imports(path.read_text(encoding="utf-8")):
+            parts = module.split(".")
+            # Importing a module runs the packages that it lies in, too.
+            for depth in range(1, len(parts) + 1):
+                base = package.parent.joinpath(*parts[:depth])
+                file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+                if parts[0] == package.name and file is not None:
+                    waiting.append((".".join(parts[:depth]), file))
+    return found
+
+
+def _imports(source: str) -> set[str]:
+    """Return the names of modules that a source may import absolutely; `from a import b` may mean `a` or `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return names
+
+
+def _check_result(result: Any) -> None:
+    """Raise TypeError unless the result comes back from the cache as it went in."""
+    if not isinstance(result, dict):
+        raise TypeError(f"the job returned {type(result).__name__}; needed: a dictionary")
+    for key, value in result.items():
+        if not isinstance(key, str) or key == _SCALARS:
+            raise TypeError(f"the job returned the key {key!r}; needed: text other than {_SCALARS!r}")
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            continue
+        if isinstance(value, dict) or value is None or not _is_json(value):
+            raise TypeError(
+                f"the job returned {key!r} as {type(value).__name__}; needed: a NumPy array without objects, float, int, str or a "
+                "list of what JSON can hold (a NumPy number is converted by its .item())"
+            )
+
+
+def _is_json(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_json, value))
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _write_result(path: Path, result: JobResult) -> None:
+    arrays = {key: value for key, value in result.items() if isinstance(value, np.ndarray)}
+    scalars = {key: value for key, value in result.items() if key not in arrays}
+    order = list(result)
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache meanwhile
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(_SCALARS, json.dumps({"order": order, "values": scalars}))
+            for number, key in enumerate(key for key in order if key in arrays):
+                with archive.open(f"{number}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, arrays[key], allow_pickle=False)
+            archive.close()
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_result(path: Path) -> JobResult | None:
+    """Read a kept result; None where there is none or it is torn."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = json.loads(archive.read(_SCALARS))
+            names = [key for key in stored["order"] if key not in stored["values"]]
+            result: JobResult = dict(stored["values"])
+            for number, key in enumerate(names):
+                with archive.open(f"{number}.npy") as member:
+                    result[key] = np.lib.format.read_array(member, allow_pickle=False)
+                    # The checksum of a member is compared when its end is read.
+                    member.read()
+        return {key: result[key] for key in stored["order"]}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None

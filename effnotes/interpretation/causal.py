@@ -1,0 +1,145 @@
+"""Causal tracing: which hidden states of a model carry a fact from its prompt to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from effnotes.datasets.worlds import Facts, Sentences, World
+from effnotes.datasets.worlds.words import ABSENT, RR, SS
+from effnotes.finetuning.editing.closed_form import site_columns
+from effnotes.finetuning.objectives import Rows, answer_log_likelihood, residual_stream
+from effnotes.models.answers import answer_mask, as_tensors
+from effnotes.models.language import block, n_layers
+
+PLACES: tuple[Literal["subject", "relation", "last"], ...] = ("subject", "relation", "last")
+"""Where states are restored: at the last token of the subject, of the relation, and of the prompt."""
+
+_FACTS_AT_A_TIME = 512
+
+
+def causal_trace(
+    model: nn.Module, world: World, facts: Facts, form: str = "sro", *, noise: float = 3.0, draws: int = 10, seed: int = 0
+) -> pd.DataFrame:
+    """Spoil the subject of each prompt, put one hidden state back as it was, and measure how much of the answer comes back.
+
+    Three runs of the model (Meng et al., NeurIPS 2022, section 2): a clean one; a corrupted one, with Gaussian noise on the
+    embeddings of all tokens of the subject; and, for each block and place, the corrupted one with the residual stream behind that
+    block, at that place alone, as in the clean run. A state that brings the answer back has all of the subject that the answer
+    needs; one that does not may still be needed together with others. Nothing comes back from a state that no attention carries to
+    the answer, such as the subject's behind the last block, nor from one that the noise has not reached, such as that of a relation
+    before the subject.
+
+    Args:
+        model: GPT-NeoX or Llama; it stays as it is.
+        world: The world that it knows.
+        facts: n facts. Take those that the model knows: others have nothing to bring back.
+        form: The form in which they are asked, with subject and relation before the answer.
+        noise: Standard deviation of the noise, above 0, in units of that of the entries of the subjects' embeddings.
+        draws: Times that noise is drawn for each fact, at least 1; probabilities are means over these.
+        seed: Of the noise.
+
+    Returns:
+        A row for each fact, place and layer: fact (position in `facts`), place (one of `PLACES`), layer (the block, from 0), clean,
+        corrupted and restored (probability of the whole answer in the three runs), recovered (restored - corrupted, Meng et al.'s
+        indirect effect, -1 to 1).
+
+    Raises:
+        ValueError: There are no facts, a number is out of range, or the answer does not come last in the form.
+    """
+    if not len(facts):
+        raise ValueError("there are no facts to trace; give at least one, such as world.facts().take(slice(0, 100))")
+    if not noise > 0:
+        raise ValueError(f"noise={noise}: must be above 0")
+    if draws < 1:
+        raise ValueError(f"draws={draws}: must be at least 1")
+    asked = world.encode(facts, form)
+    is_prompt = np.arange(asked.tokens.shape[1]) < asked.answer[:, None]
+    if not all(((asked.tokens == marker) & is_prompt).any(axis=1).all() for marker in (SS, RR)):
+        raise ValueError(f"form={form!r}: subject and relation must stand before the answer; take one such as 'sro' or 'rso'")
+    deviation = noise * _subject_deviation(model, world, facts)
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    try:
+        parts = []
+        for first in range(0, len(facts), _FACTS_AT_A_TIME):
+            traced = _traced(model, world, asked.take(slice(first, first + _FACTS_AT_A_TIME)), deviation, draws, generator)
+            parts.append(traced.assign(fact=traced["fact"] + first))
+    finally:
+        model.train(was_training)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _subject_deviation(model: nn.Module, world: World, facts: Facts) -> float:
+    """Standard deviation over all entries of the embeddings of what facts of these kinds can be about."""
+    every = world.facts()
+    words = world.words.of_facts(every.take(np.isin(every.kind, facts.kind)))[0]
+    weight: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    return float(weight[torch.from_numpy(np.unique(words[words != ABSENT])).to(weight.device)].float().std())
+
+
+@torch.no_grad()
+def _traced(
+    model: nn.Module, world: World, asked: Sentences, deviation: float, draws: int, generator: torch.Generator
+) -> pd.DataFrame:
+    device = next(model.parameters()).device
+    tokens, start, length = (each.to(device) for each in as_tensors(asked))
+    rows = Rows(tokens, answer_mask(start, length, tokens.shape[1]))
+    columns = {place: torch.from_numpy(site_columns(asked, world, place)).to(device) for place in PLACES}
+    index = torch.arange(len(tokens), device=device)
+    # The noise of each token of a subject, last token first, and nothing where it has but one.
+    is_token = torch.from_numpy(world.words.of_facts(asked.facts)[0] != ABSENT).to(device)
+    spoilt = columns["subject"][:, None] - torch.arange(is_token.shape[1], device=device)
+    embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
+
+    def probability() -> Tensor:
+        return answer_log_likelihood(model, rows).double().exp().cpu()
+
+    clean = probability()
+    states = [residual_stream(model, tokens, layer) for layer in range(n_layers(model))]
+    corrupted = torch.zeros(len(tokens), dtype=torch.float64)
+    restored = {(place, layer): corrupted.clone() for place in PLACES for layer in range(len(states))}
+    for _ in range(draws):
+        drawn = deviation * torch.randn(*is_token.shape, embedding.embedding_dim, generator=generator)
+        noise = drawn.to(device) * is_token[..., None]
+
+        def spoil(embedded: Tensor, noise: Tensor = noise) -> Tensor:
+            return embedded.index_put((index[:, None], spoilt), noise.to(embedded.dtype), accumulate=True)
+
+        with _changed(embedding, spoil):
+            corrupted += probability() / draws
+            for (place, layer), mean in restored.items():
+                there = (index, columns[place])
+
+                def restore(stream: Tensor, there: tuple[Tensor, Tensor] = there, layer: int = layer) -> Tensor:
+                    return stream.index_put(there, states[layer][there])
+
+                with _changed(block(model, layer), restore):
+                    mean += probability() / draws
+    parts = []
+    for (place, layer), mean in restored.items():
+        columns_of = {"fact": np.arange(len(tokens)), "place": place, "layer": layer, "clean": clean.numpy()}
+        part = pd.DataFrame(columns_of | {"corrupted": corrupted.numpy(), "restored": mean.numpy()})
+        parts.append(part.assign(recovered=part["restored"] - part["corrupted"]))
+    return pd.concat(parts)
+
+
+@contextmanager
+def _changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Pass what a module puts out through a function."""
+
+    def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        return change(output) if isinstance(output, Tensor) else (change(output[0]), *output[1:])
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

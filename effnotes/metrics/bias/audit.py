@@ -1,0 +1,526 @@
+"""One call for the question of chapter 1: does this pruned model treat a group worse than the dense one does?"""
+
+# Keeps the signatures that help() prints readable.
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.amplification import conditional_rates
+from effnotes.metrics.bias.attribute_table import decision_metrics, rows, score_metrics, summarise
+from effnotes.metrics.bias.criteria import criteria_of, phi_of_rates
+from effnotes.metrics.bias.exemplars import table_of_exemplars
+from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification
+from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
+from effnotes.metrics.bias.thresholds import calibrated_thresholds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
+
+MODELS = ("dense", "pruned")
+
+_NO_DIRECTION = (
+    "the audit needs the training labels to know which value of an attribute is rare and in which group it is more frequent: "
+    "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups). Without any, the audited labels can stand in "
+    "for them, at the price of noise where an attribute is nearly as frequent in both groups"
+)
+_PANELS = (
+    ("bias_amplification", "bias amplification"),
+    ("uncertainty", "uncertain predictions\n(share of samples)"),
+    ("false_negative_rate_gap", "gap between groups in\nfalse negative rate"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BiasAudit:
+    """What `bias_audit` and `audit_logits` found; it shows itself as a page in a notebook.
+
+    Attributes:
+        table: tidy, one row per model, decision, attribute and metric. Columns: `model` ("dense", "pruned" or
+            "difference", pruned minus dense), `decision` ("raw", at the thresholds given, or "calibrated"),
+            `attribute`, `metric`, `value` (NaN where undefined) and `reason` (empty where defined; of a
+            difference, that of the pruned model before that of the dense one). Metrics that no threshold
+            enters stand under "raw" only.
+        exemplars: of `exemplar_table`: the decisions that pruning changed, per attribute.
+        criteria: of `attribute_criteria`: what the dense model alone says on each attribute.
+        samples: how many were audited.
+    """
+
+    table: pd.DataFrame
+    exemplars: pd.DataFrame
+    criteria: pd.DataFrame
+    samples: int
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Each metric averaged over the attributes for which it is defined in both models.
+
+        Columns: `decision`, `metric`, `dense`, `pruned`, `difference`, `attributes` (how many are averaged)
+        and, of the rest, `undefined_dense`, `undefined_pruned` and `no_predicted_positives` (in the pruned
+        model: there the average is blind to an attribute that pruning lost). NaN where nothing is defined.
+        """
+        averages = summarise(self.table[self.table["model"] != "difference"]).set_index(["decision", "metric"])
+        dense, pruned = (averages[averages["model"] == model] for model in MODELS)
+        # Over attributes that are defined in these two models, under this decision: `mean_common` would also ask for the others.
+        values = self.table.pivot(index=["decision", "metric", "attribute"], columns="model", values="value")
+        both = values.dropna(subset=list(MODELS)).groupby(level=["decision", "metric"])
+        means = both[[*MODELS]].mean().reindex(dense.index)
+        return pd.DataFrame(
+            {
+                "dense": means["dense"],
+                "pruned": means["pruned"],
+                "difference": means["pruned"] - means["dense"],
+                "attributes": both.size().reindex(dense.index, fill_value=0),
+                "undefined_dense": dense["undefined"],
+                "undefined_pruned": pruned["undefined"],
+                "no_predicted_positives": pruned["no_predicted_positives"],
+            }
+        ).reset_index()
+
+    def by_attribute(self, metric: str, *, decision: str = "raw") -> pd.DataFrame:
+        """One metric side by side: index `attribute`, columns `dense`, `pruned`, `difference`.
+
+        Args:
+            metric: its name in `table`.
+            decision: "raw" or "calibrated".
+
+        Raises:
+            ValueError: the table has no such metric or decision.
+        """
+        chosen = self.table[(self.table["metric"] == metric) & (self.table["decision"] == decision)]
+        if chosen.empty:
+            known = self.table[["metric", "decision"]].drop_duplicates()
+            raise ValueError(
+                f"the audit has no {metric!r} under {decision!r}; decisions: {sorted(known['decision'].unique())}, "
+                f"metrics: {sorted(known['metric'].unique())}"
+            )
+        order = list(chosen["attribute"].unique())
+        wide = chosen.pivot(index="attribute", columns="model", values="value").loc[order, [*MODELS, "difference"]]
+        wide.columns.name = None
+        return wide
+
+    def figure(self) -> Figure:
+        """Draw dense against pruned per attribute: bias amplification, uncertainty, gap in false negative rates.
+
+        Attributes stand in the order of the growth of their bias, the largest on top, those without a defined
+        bias at the bottom; a missing dot is undefined, and `table` says why.
+        """
+        from matplotlib.figure import Figure
+
+        from effnotes.reporting.figures import PALETTE
+
+        order = self.by_attribute("bias_amplification")["difference"].sort_values(na_position="first").index
+        heights = np.arange(len(order))
+        figure = Figure(figsize=(9.0, 1.4 + 0.24 * len(order)), layout="constrained")
+        axes = figure.subplots(1, len(_PANELS), sharey=True)
+        for ax, (metric, title) in zip(axes, _PANELS, strict=True):
+            wide = self.by_attribute(metric).loc[order]
+            ax.hlines(heights, wide["dense"], wide["pruned"], color="#bbbbbb", linewidth=1.5, zorder=1)
+            ax.plot(wide["dense"], heights, "o", color=PALETTE[0], markersize=5, label="dense")
+            ax.plot(wide["pruned"], heights, "D", color=PALETTE[1], markersize=5, label="pruned")
+            ax.axvline(0, color="#444444", linewidth=0.8, zorder=0)
+            ax.set_xlabel(title)
+        axes[0].set_yticks(heights, [str(name) for name in order])
+        axes[0].set_ylim(-0.7, len(order) - 0.3)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        return figure
+
+    def _repr_html_(self) -> str:
+        flagged = [str(name) for name in self.criteria.loc[self.criteria["flagged"], "attribute"]]
+        changed = int(self.exemplars["exemplars"].sum())
+        total = self.samples * len(self.exemplars)
+        facts = pd.DataFrame(
+            {
+                "fact": [
+                    "samples",
+                    "attributes",
+                    "decisions that pruning changed",
+                    "attributes to watch, by the dense model alone",
+                ],
+                "value": [
+                    f"{self.samples:,}",
+                    f"{len(self.exemplars):,}",
+                    f"{changed:,} ({changed / total:.1%})",
+                    ", ".join(flagged) or "none",
+                ],
+            }
+        )
+        return (
+            "<div><p><strong>Bias audit</strong></p>"
+            + facts.to_html(index=False, header=False)
+            + "<p>Averages over the attributes that are defined in both models:</p>"
+            + self.summary.to_html(index=False, float_format="{:.4f}".format, na_rep="undefined")
+            + "</div>"
+        )
+
+
+def bias_audit(
+    dense: nn.Module,
+    pruned: nn.Module,
+    loader: Iterable[Any],
+    *,
+    protected: int | str | ArrayLike | None = None,
+    train_labels: ArrayLike | None = None,
+    train_groups: ArrayLike | None = None,
+    rates: ArrayLike | None = None,
+    thresholds: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    validation: Iterable[Any] | None = None,
+    names: Sequence[str] | None = None,
+) -> BiasAudit:
+    """Compare a pruned classifier with its dense parent: accuracy, confidence, and whom the errors fall on.
+
+    Both models see each batch once, in evaluation and inference mode, on the device and in the floating-point
+    type of their own parameters; afterwards their training flags are as before. The central measure is bias
+    amplification,
+
+        BA_k = Σ_{i∈G} ŷ_ik / Σ_i ŷ_ik - Σ_{i∈G} y_ik / Σ_i y_ik   (a share, in [-1, 1]),
+
+    the share of predicted positives of attribute k in the group G where it is more frequent in training,
+    minus the share of true positives there (`bias_amplification`).
+
+    Multi-label classifiers give logits (n, K) for labels (n, K) in {0, 1}: p = σ(logit), and a decision is
+    positive above the threshold. Multi-class classifiers give logits (n, C) for integer labels (n,): each
+    class counts as one attribute, class against rest, with the log-odds log(p / (1 - p)) of its softmax
+    probability as its logit. The decision is then the argmax (the first of tied classes), unless thresholds
+    are given or calibrated: those are put on the log-odds class by class, so that a sample can be given
+    several classes or none.
+
+    Args:
+        dense: maps images to logits, shape (n, K) or (n, C).
+        pruned: likewise, for the same outputs.
+        loader: yields (images, labels) or (images, labels, group), group in {0, 1} of shape (n,). It may
+            shuffle.
+        protected: the protected attribute of a multi-label task, a column's index or name; or the group of
+            each sample in {0, 1}, shape (n,), in the order of a loader that does not shuffle; None where the
+            loader yields the groups.
+        train_labels: training labels, shape (m, K) in {0, 1} or, multi-class, (m,) integers. They say which
+            value is rare, what the majority is, and with the training groups where an attribute is more
+            frequent.
+        train_groups: group of each training sample in {0, 1}, shape (m,), where `protected` is no column.
+        rates: rates of positives by training group, shape (2, K), in [0, 1], in place of those of the
+            training labels: a generator's true rates, or `conditional_rates(...)` where the labels themselves
+            are not at hand. The size of the training groups is then taken to be that among these samples.
+        thresholds: on the logits, one number or shape (K,), for both models; or a mapping with the keys
+            "dense" and "pruned". None stands for 0, multi-class for the argmax.
+        validation: a second loader, whose labels calibrate thresholds for each model
+            (`calibrated_thresholds`); the audit then reports all decisions twice, raw and calibrated.
+        names: of the K attributes or C classes; None numbers them from 0.
+
+    Returns:
+        A `BiasAudit` with `table`, `summary`, `exemplars`, `criteria`, `by_attribute(metric)` and `figure()`.
+        Metrics per attribute, all shares in [0, 1] unless said: roc_auc, average_precision, uncertainty (0.1
+        < p < 0.9), expected_calibration_error, positive_rate, label_interdependence; and for the decisions
+        accuracy, majority_accuracy, balanced_accuracy, predicted_positive_rate, rare_value_ratio (1 is
+        right), false_positive_rate, false_negative_rate, interdependence (adjusted R², at most 1),
+        bias_amplification, directional_bias_amplification and corpus_bias_amplification (in [-1, 1]), and
+        accuracy and both error rates again with _group_0, _group_1 and _gap. The function of each name
+        documents it; undefined values are NaN with their reason.
+
+    Raises:
+        TypeError: a model returns no tensor, a batch is no tuple of two or three.
+        ValueError: nothing says which group is protected or how training labels are distributed; shapes that
+            differ; labels, groups or rates out of range; logits that are not finite; an empty loader; an array
+            as `protected` beside a loader that shuffles.
+
+    Source:
+        Iofinova, Peste & Alistarh, "Bias in Pruned Vision Models" (CVPR 2023, arXiv 2304.12622). Directional:
+        Wang & Russakovsky (ICML 2021). Corpus: Zhao et al. (EMNLP 2017). Exemplars: Hooker et al. (2020,
+        arXiv 2010.03058).
+    """
+    from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
+
+    settings = _Settings(protected, train_labels, train_groups, rates, thresholds, names)
+    if protected is not None and not isinstance(protected, str) and np.ndim(protected) > 0 and shuffles(loader):
+        raise ValueError(
+            "protected is an array in the order of the samples, but the loader shuffles; "
+            "let it yield (images, labels, group), or pass shuffle=False"
+        )
+
+    def check(attributes: int, multi_class: bool, grouped: bool) -> None:
+        if protected is None and not grouped:
+            raise ValueError(
+                "nothing says which samples belong to which group: pass protected=..., "
+                "or a loader that yields (images, labels, group)"
+            )
+        settings.check(attributes, multi_class)
+
+    first, second, labels, groups = paired_logits(dense, pruned, loader, check=check)
+    calibration = None
+    if validation is not None:
+        # The groups of the validation samples play no part in the thresholds.
+        calibration = paired_logits(dense, pruned, validation, check=None)[:3]
+    if protected is None:
+        settings = settings._replace(protected=groups)
+    return _audit(first, second, labels, settings, calibration)
+
+
+def audit_logits(
+    dense_logits: ArrayLike,
+    pruned_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    protected: int | str | ArrayLike,
+    train_labels: ArrayLike | None = None,
+    train_groups: ArrayLike | None = None,
+    rates: ArrayLike | None = None,
+    thresholds: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    validation: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    names: Sequence[str] | None = None,
+) -> BiasAudit:
+    """Audit stored logits, of models that need not run any more: as `bias_audit`, which documents the measures.
+
+    Args:
+        dense_logits: finite, shape (n, K), or (n, C) for a multi-class task.
+        pruned_logits: of the same samples in the same order.
+        labels: in {0, 1}, shape (n, K), or integers from 0 to C - 1, shape (n,).
+        protected: a column's index or name (multi-label), or the group of each sample in {0, 1}, shape (n,).
+        train_labels: as in `bias_audit`.
+        train_groups: as in `bias_audit`.
+        rates: as in `bias_audit`.
+        thresholds: as in `bias_audit`.
+        validation: dense logits, pruned logits and labels of validation samples, to calibrate thresholds on.
+        names: of the K attributes or C classes; None numbers them from 0.
+
+    Returns:
+        A `BiasAudit`.
+
+    Raises:
+        ValueError: as in `bias_audit`.
+
+    Source:
+        As in `bias_audit`.
+    """
+    settings = _Settings(protected, train_labels, train_groups, rates, thresholds, names)
+    dense = arrays.as_logits(dense_logits, "dense_logits")
+    settings.check(dense.shape[1], np.ndim(labels) == 1)
+    return _audit(dense, arrays.as_logits(pruned_logits, "pruned_logits"), np.asarray(labels), settings, validation)
+
+
+class _Reference(NamedTuple):
+    """What the training set says: rates by group (2, K), rate (K,), share of group 1."""
+
+    rates: FloatArray
+    train_rate: FloatArray
+    share: float
+
+    def shares(self) -> FloatArray:
+        """Share of the positives in group 1, (K,)."""
+        in_group = self.share * self.rates[1]
+        return ratio(in_group, in_group + (1 - self.share) * self.rates[0])
+
+
+class _Settings(NamedTuple):
+    protected: int | str | ArrayLike | None
+    train_labels: ArrayLike | None
+    train_groups: ArrayLike | None
+    rates: ArrayLike | None
+    thresholds: ArrayLike | Mapping[str, ArrayLike] | None
+    names: Sequence[str] | None
+
+    def check(self, attributes: int, multi_class: bool) -> None:
+        """Refuse what cannot work, as soon as the number of outputs is known."""
+        if self.train_labels is None and self.rates is None:
+            raise ValueError(_NO_DIRECTION)
+        names = arrays.as_names(self.names, attributes)
+        self.cuts(attributes)
+        if self.rates is not None:
+            arrays.as_rates(self.rates, attributes)
+        is_column = isinstance(self.protected, str) or (self.protected is not None and np.ndim(self.protected) == 0)
+        if is_column and multi_class:
+            raise ValueError(
+                f"protected={self.protected!r} names a column, but labels of shape (n,) are those of a multi-class task, whose "
+                "classes are no groups; pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
+            )
+        if is_column:
+            if isinstance(self.protected, str):
+                arrays.position(self.protected, names)
+            else:
+                arrays.resolve_protected(self.protected, np.zeros((0, attributes), dtype=bool))  # type: ignore[arg-type]
+        train = None if self.train_labels is None else self.training(attributes)
+        if not is_column and self.rates is None:
+            if self.train_groups is None:
+                raise ValueError(
+                    "with groups beside the labels, train_groups=... are needed as well: the group of each training sample, "
+                    "shape (m,); or rates=conditional_rates(train_labels, train_groups)"
+                )
+            assert train is not None
+            arrays.resolve_protected(self.train_groups, train)
+
+    def training(self, attributes: int) -> BoolArray:
+        """Give the training labels as attributes, shape (m, K)."""
+        train = _as_attributes(self.train_labels, attributes, "train_labels")
+        if train.shape[1] != attributes:
+            raise ValueError(f"train_labels must have {attributes} attributes as the logits do, not {train.shape[1]}")
+        return train
+
+    def cuts(self, attributes: int) -> dict[str, FloatArray | None]:
+        """Give the thresholds of each model, (K,); None for none given."""
+        if self.thresholds is None:
+            return dict.fromkeys(MODELS)
+        given = self.thresholds if isinstance(self.thresholds, Mapping) else dict.fromkeys(MODELS, self.thresholds)
+        if set(given) != set(MODELS):
+            raise ValueError(f"thresholds by model need the keys 'dense' and 'pruned', not {sorted(given)}")
+        return {model: arrays.as_thresholds(given[model], attributes) for model in MODELS}
+
+    def reference(self, member: BoolArray, column: int | None, attributes: int) -> _Reference:
+        """Describe the training set; what is unknown of it is taken from the audited samples' groups."""
+        share = float(member.mean()) if len(member) else np.nan
+        if self.train_labels is None:
+            q = arrays.as_rates(self.rates, attributes)  # type: ignore[arg-type]
+            return _Reference(q, share * q[1] + (1 - share) * q[0], share)
+        train = self.training(attributes)
+        train_member = None
+        if self.train_groups is not None:
+            train_member = arrays.as_groups(self.train_groups, len(train))
+        elif column is not None:
+            train_member = train[:, column]
+        if train_member is not None and len(train_member):
+            share = float(train_member.mean())
+        if self.rates is not None:
+            q = arrays.as_rates(self.rates, attributes)
+        else:
+            assert train_member is not None  # `check` has seen to it
+            q = conditional_rates(train, train_member)
+        return _Reference(q, ratio(train.sum(0), len(train)), share)
+
+
+def _audit(
+    dense_logits: FloatArray,
+    pruned_logits: FloatArray,
+    labels: NDArray[Any],
+    settings: _Settings,
+    validation: tuple[ArrayLike, ArrayLike, ArrayLike] | None,
+) -> BiasAudit:
+    multi_class = labels.ndim == 1
+    logits = dict(zip(MODELS, (dense_logits, pruned_logits), strict=True))
+    attributes = dense_logits.shape[1]
+    true = _as_attributes(labels, attributes, "labels")
+    if len(true) == 0:
+        raise ValueError("an audit needs at least one sample, but labels has none")
+    for model in MODELS:
+        arrays.check_same_shape(logits[model], true, f"{model}_logits")
+    names = arrays.as_names(settings.names, attributes)
+    protected = settings.protected
+    if isinstance(protected, str):
+        protected = arrays.position(protected, names)
+    member, column = arrays.resolve_protected(protected, true)  # type: ignore[arg-type]
+    group: int | ArrayLike = member if column is None else column
+    reference = settings.reference(member, column, attributes)
+
+    scores = {model: _log_odds(logits[model]) if multi_class else arrays.as_logits(logits[model]) for model in MODELS}
+    cuts = settings.cuts(attributes)
+    decisions = {"raw": {model: _decide(logits[model], scores[model], cuts[model], multi_class) for model in MODELS}}
+    if validation is not None:
+        decisions["calibrated"] = _calibrated(scores, validation, multi_class)
+
+    measured = {("raw", model): score_metrics(scores[model], true) for model in MODELS}
+    for decision, predictions in decisions.items():
+        for model in MODELS:
+            predicted = predictions[model]
+            of_model = decision_metrics(
+                predicted,
+                true,
+                group,
+                groups=member,
+                rates=reference.rates,
+                train_rate=reference.train_rate,
+            )
+            of_model["directional_bias_amplification"] = directional_bias_amplification(
+                predicted, true, group, rates=reference.rates
+            )
+            of_model["corpus_bias_amplification"] = corpus_bias_amplification(predicted, group, train_shares=reference.shares())
+            measured[decision, model] = measured.get((decision, model), {}) | of_model
+    return BiasAudit(
+        table=_tidy(measured, names),
+        exemplars=table_of_exemplars(
+            decisions["raw"]["dense"], decisions["raw"]["pruned"], arrays.probabilities(scores["dense"]), names
+        ),
+        criteria=criteria_of(
+            measured["raw", "dense"],
+            phi_of_rates(reference.rates, reference.share, column),
+            reference.train_rate,
+            names,
+            column,
+        ),
+        samples=len(true),
+    )
+
+
+def _tidy(measured: dict[tuple[str, str], dict[str, PerAttribute]], names: list[Hashable]) -> pd.DataFrame:
+    tables = []
+    for decision in dict.fromkeys(decision for decision, _ in measured):
+        dense, pruned = (measured[decision, model] for model in MODELS)
+        change = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
+        for model, results in (("dense", dense), ("pruned", pruned), ("difference", change)):
+            part = pd.concat([rows(metric, result, names) for metric, result in results.items()])
+            part.insert(0, "model", model)
+            part.insert(1, "decision", decision)
+            tables.append(part)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:
+    reasons = tuple(after or before for before, after in zip(dense.reasons, pruned.reasons, strict=True))
+    return PerAttribute(pruned.values - dense.values, reasons)
+
+
+def _as_attributes(labels: ArrayLike | None, attributes: int, name: str) -> BoolArray:
+    """Read labels as attributes (n, K): integer classes (n,) become one column per class."""
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        return arrays.as_binary(array, name)
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} of shape (n,) must be the integer classes of a multi-class task, not {array.dtype}; "
+            f"for a single binary attribute pass {name}[:, None]"
+        )
+    if len(array) and (array.min() < 0 or array.max() >= attributes):
+        raise ValueError(
+            f"{name} must be classes from 0 to {attributes - 1}, as there are {attributes} logits a sample, "
+            f"but range from {array.min()} to {array.max()}; for a single binary attribute pass {name}[:, None]"
+        )
+    if attributes < 2:
+        raise ValueError(f"{name} of shape (n,) beside one logit a sample: for a single binary attribute pass {name}[:, None]")
+    classes: BoolArray = array[:, None] == np.arange(attributes)
+    return classes
+
+
+def _log_odds(logits: FloatArray) -> FloatArray:
+    """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j."""
+    z = arrays.as_logits(logits)
+    # Leaving the class out of the sum keeps the digits that 1 - p would lose where p is near 1.
+    rest = [logsumexp(np.delete(z, c, axis=1), axis=1) for c in range(z.shape[1])]
+    odds: FloatArray = z - np.stack(rest, axis=1)
+    return odds
+
+
+def _decide(logits: FloatArray, scores: FloatArray, cut: FloatArray | None, multi_class: bool) -> BoolArray:
+    if not multi_class or cut is not None:
+        return arrays.hard_predictions(scores, cut)
+    winner: BoolArray = logits.argmax(1)[:, None] == np.arange(logits.shape[1])
+    return winner
+
+
+def _calibrated(
+    scores: dict[str, FloatArray], validation: tuple[ArrayLike, ArrayLike, ArrayLike], multi_class: bool
+) -> dict[str, BoolArray]:
+    *of_models, labels = validation
+    if (np.ndim(labels) == 1) != multi_class:
+        raise ValueError("the labels of the validation samples must be of the same kind as those that are audited: (n, K) or (n,)")
+    decisions = {}
+    for model, given in zip(MODELS, of_models, strict=True):
+        logits = arrays.as_logits(given, f"the {model} logits of validation")
+        if logits.shape[1] != scores[model].shape[1]:
+            raise ValueError(f"the {model} logits of validation must have {scores[model].shape[1]} columns, not {logits.shape[1]}")
+        own = _log_odds(logits) if multi_class else logits
+        true = _as_attributes(labels, logits.shape[1], "validation labels")
+        decisions[model] = arrays.hard_predictions(scores[model], calibrated_thresholds(own, true))
+    return decisions

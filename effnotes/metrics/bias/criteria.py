@@ -1,0 +1,302 @@
+"""Which attributes will suffer from pruning, told from the dense model alone, and how well that works."""
+
+from collections.abc import Sequence
+from itertools import permutations as all_orders
+from math import factorial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.amplification import bias_amplification, conditional_rates
+from effnotes.metrics.bias.calibration import uncertainty
+from effnotes.metrics.bias.classification import positive_rate, roc_auc
+from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason
+
+CRITERIA = ("uncertainty", "abs_phi", "rarity", "auc_gap", "bias_amplification", "uncertainty_times_phi", "flagged")
+
+_FLAG_UNCERTAINTY = 1.25  # times the median of the attributes
+_FLAG_PHI = 0.1
+_MIN_ATTRIBUTES = 4
+_ROUNDING = 1e-12
+
+
+def phi_coefficient(labels: ArrayLike, protected: int | ArrayLike) -> PerAttribute:
+    """Correlation of each attribute with the protected one, Pearson's r of two binary variables, in [-1, 1].
+
+    With the rates q_0 and q_1 of positives in either group, the share s of group 1 and π = s q_1 + (1 - s) q_0,
+
+        φ = (q_1 - q_0) √(s (1 - s) / (π (1 - π))).
+
+    Args:
+        labels: in {0, 1}, shape (n, K); those of training, for a criterion.
+        protected: the index of the protected column, or the group of each sample in {0, 1}, shape (n,).
+
+    Returns:
+        K values; undefined for the protected attribute itself, with an empty group, and for a constant label.
+
+    Raises:
+        ValueError: labels or groups other than 0 and 1, a wrong shape, an index out of range.
+    """
+    true = arrays.as_binary(labels, "labels")
+    member, column = arrays.resolve_protected(protected, true)
+    share = float(member.mean()) if len(member) else np.nan
+    return phi_of_rates(conditional_rates(true, protected), share, column)
+
+
+def phi_of_rates(rates: FloatArray, share: float, column: int | None) -> PerAttribute:
+    """Correlation from the rates (2, K) of positives by group and the share of group 1; `column` is protected."""
+    rate = share * rates[1] + (1 - share) * rates[0]
+    variance = rate * (1 - rate)
+    constant = variance <= _ROUNDING
+    spread = share * (1 - share) / np.where(constant, 1.0, variance)
+    return PerAttribute.masked(
+        np.clip((rates[1] - rates[0]) * np.sqrt(spread), -1, 1),
+        (Reason.PROTECTED_ITSELF, np.arange(rates.shape[1]) == (-1 if column is None else column)),
+        (Reason.EMPTY_TRAINING_GROUP, np.isnan(rate)),
+        (Reason.CONSTANT_TRAINING_LABEL, constant),
+    )
+
+
+def attribute_criteria(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    train_labels: ArrayLike,
+    protected: int | str | ArrayLike,
+    train_groups: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Score each attribute by the dense model alone: where is bias likely to grow when the model is pruned?
+
+    Args:
+        logits: of the dense model, finite, shape (n, K), at threshold 0.
+        labels: of the same samples in {0, 1}, shape (n, K).
+        train_labels: in {0, 1}, shape (m, K).
+        protected: the protected attribute: a column's index or name, or the group of each sample in {0, 1},
+            shape (n,).
+        train_groups: the group of each training sample, shape (m,); needed where `protected` is an array.
+        names: of the K attributes; None numbers them from 0.
+
+    Returns:
+        One row per attribute; each criterion is larger where more growth is expected. Columns:
+
+        - `attribute`;
+        - `uncertainty`: u, share of samples with 0.1 < p < 0.9, in [0, 1];
+        - `abs_phi`: |φ|, `phi_coefficient` on the training labels, in [0, 1];
+        - `rarity`: share of the more frequent value in training, max(π, 1 - π), in [1/2, 1];
+        - `auc_gap`: 1 - ROC AUC, in [0, 1];
+        - `bias_amplification`: of the dense model, in [-1, 1];
+        - `uncertainty_times_phi`: u |φ|, in [0, 1];
+        - `flagged`: u > 1.25 times the median u and |φ| > 0.1. The median is over all attributes but the
+          protected one. This rule and its two numbers are this book's own, not a published result;
+        - `reason`: why a criterion is NaN, empty where all are defined. The protected attribute itself has
+          no criteria but is listed.
+
+    Raises:
+        ValueError: shapes that differ, values out of range, an unknown name, an array as `protected` without
+            `train_groups`.
+
+    Source:
+        That criteria on the dense model tell which attributes to distrust: Iofinova, Peste & Alistarh (CVPR
+        2023, arXiv 2304.12622). The product u |φ| is this book's reading of it.
+    """
+    scores, true = arrays.as_logits(logits), arrays.as_binary(labels, "labels")
+    arrays.check_same_shape(scores, true, "logits")
+    train = arrays.as_binary(train_labels, "train_labels")
+    attribute_names = arrays.as_names(names, true.shape[1])
+    if train.shape[1] != true.shape[1]:
+        raise ValueError(f"train_labels must have {true.shape[1]} attributes as labels do, not {train.shape[1]}")
+    if isinstance(protected, str):
+        protected = arrays.position(protected, attribute_names)
+    _, column = arrays.resolve_protected(protected, true)
+    if column is None and train_groups is None:
+        raise ValueError("with an array as protected, train_groups are needed: the group of each training sample, shape (m,)")
+    train_protected: int | ArrayLike = column if train_groups is None else train_groups  # type: ignore[assignment]
+    measured = {
+        "uncertainty": uncertainty(arrays.probabilities(scores)),
+        "roc_auc": roc_auc(scores, true),
+        "bias_amplification": bias_amplification(
+            arrays.hard_predictions(scores), true, protected, rates=conditional_rates(train, train_protected)
+        ),
+    }
+    return criteria_of(measured, phi_coefficient(train, train_protected), positive_rate(train).values, attribute_names, column)
+
+
+def criteria_of(
+    measured: dict[str, PerAttribute],
+    phi: PerAttribute,
+    train_rate: FloatArray,
+    names: Sequence[object],
+    column: int | None,
+) -> pd.DataFrame:
+    """Assemble the table of criteria from the metrics of the dense model."""
+    itself = np.arange(len(names)) == (-1 if column is None else column)
+    unsure = np.where(itself, np.nan, measured["uncertainty"].values)
+    association = np.abs(phi.values)
+    gap = np.where(itself, np.nan, 1 - measured["roc_auc"].values)
+    others = unsure[~np.isnan(unsure)]
+    middle = np.median(others) if len(others) else np.nan
+    parts = [phi.reasons, measured["roc_auc"].reasons, measured["uncertainty"].reasons, measured["bias_amplification"].reasons]
+    return pd.DataFrame(
+        {
+            "attribute": list(names),
+            "uncertainty": unsure,
+            "abs_phi": association,
+            "rarity": np.where(itself, np.nan, np.maximum(train_rate, 1 - train_rate)),
+            "auc_gap": gap,
+            "bias_amplification": measured["bias_amplification"].values,
+            "uncertainty_times_phi": unsure * association,
+            "flagged": (unsure > _FLAG_UNCERTAINTY * middle) & (association > _FLAG_PHI),
+            "reason": [next((reason.value for reason in given if reason), "") for given in zip(*parts, strict=True)],
+        }
+    )
+
+
+def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """How well each criterion ranks the attributes by the growth of their bias.
+
+    Spearman's ρ, the correlation of the ranks (ties share their mean rank), over the attributes for which the
+    criterion and the growth are both defined. Its p-value is one-sided, since larger criteria claim larger
+    growth: the share of reorderings of the growth with a ρ at least as large, over all reorderings where
+    there are no more than `permutations`, else over that many random ones,
+
+        p = (1 + number of random reorderings with ρ' >= ρ) / (1 + permutations).
+
+    A bias at its bound (only one group is predicted positive) cannot grow further, which weakens ρ.
+
+    Args:
+        criteria: of `attribute_criteria`.
+        growth: bias amplification of the sparse minus that of the dense model, shape (K,), in the order of
+            `criteria`; NaN where undefined. A `PerAttribute` is fine.
+        permutations: random reorderings, >= 99.
+        seed: of the random reorderings.
+
+    Returns:
+        One row per criterion: `criterion`, `spearman`, `p_value`, `leave_one_out_low` and
+        `leave_one_out_high` (smallest and largest ρ when one attribute is left out), `attributes` (number
+        used) and `reason`. NaN with fewer than four attributes and where criterion or growth is constant.
+
+    Raises:
+        ValueError: a missing column, a growth of another length, too few permutations.
+    """
+    missing = [name for name in CRITERIA if name not in criteria.columns]
+    if missing:
+        raise ValueError(f"criteria must come from attribute_criteria, but lack {missing}")
+    target = np.asarray(growth, dtype=np.float64)
+    if target.shape != (len(criteria),):
+        raise ValueError(f"growth must have shape ({len(criteria)},), one entry per attribute of criteria, not {target.shape}")
+    if permutations < 99:
+        raise ValueError(f"permutations must be at least 99, not {permutations}")
+    evaluated = []
+    for name in CRITERIA:
+        score = criteria[name].to_numpy(dtype=np.float64)
+        # "Not flagged" where a criterion is undefined is no judgement on that attribute.
+        used = ~np.isnan(score) & ~np.isnan(target) & criteria["uncertainty_times_phi"].notna().to_numpy()
+        evaluated.append({"criterion": name, **_association(score[used], target[used], permutations, seed)})
+    return pd.DataFrame(evaluated)
+
+
+def rank_association(
+    score: ArrayLike, target: ArrayLike, *, permutations: int = 9999, seed: int = 0
+) -> dict[str, float | int | str]:
+    """Rank correlation over attributes of a score with what it should foretell, and whether chance explains it.
+
+    Args:
+        score: shape (K,), finite.
+        target: shape (K,), finite.
+        permutations: random reorderings, >= 99; all K! of them are taken where they are no more.
+        seed: of the random reorderings.
+
+    Returns:
+        `spearman` (ρ in [-1, 1]), `p_value` (one-sided, for ρ > 0, by permutation of the attributes),
+        `leave_one_out_low` and `leave_one_out_high` (smallest and largest ρ when one attribute is left out),
+        `attributes` (K) and `reason`. NaN with fewer than four attributes and where either is constant.
+
+    Raises:
+        ValueError: other shapes, numbers that are not finite, too few permutations.
+    """
+    first, second = _as_pair_of_vectors(score, target)
+    if permutations < 99:
+        raise ValueError(f"permutations must be at least 99, not {permutations}")
+    return _association(first, second, permutations, seed)
+
+
+def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
+    """Each attribute's part in the rank correlation of two scores: numbers whose mean is Spearman's ρ.
+
+    With r and s the ranks of attribute k in either score, standardised to mean 0 and mean square 1 over the attributes, the part
+    is r_k s_k. An interval of their mean is an interval of ρ over *attributes*, which repeats of the same attributes with other
+    seeds cannot give: a chance alignment of nine attributes comes back with every seed. To first order it is right where there is
+    no link; a Student t interval of independent normal scores then lies above 0 in 3% (K = 9) to 4% (K = 10) of repetitions in
+    place of 2.5%, and covers more than it promises where there is a link.
+
+    Args:
+        score: shape (K,), finite.
+        target: shape (K,), finite.
+
+    Returns:
+        Shape (K,); empty with fewer than four attributes and where either is constant, as there is no correlation then.
+
+    Raises:
+        ValueError: other shapes, numbers that are not finite.
+    """
+    first, second = _as_pair_of_vectors(score, target)
+    if len(first) < _MIN_ATTRIBUTES or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.empty(0)
+    products: FloatArray = len(first) * _standard_ranks(first) * _standard_ranks(second)
+    return products
+
+
+def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    first, second = np.asarray(score, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"score and target must have one shape (K,), not {first.shape} and {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("score and target must be finite; leave out attributes for which either is not defined")
+    return first, second
+
+
+def _association(score: FloatArray, target: FloatArray, permutations: int, seed: int) -> dict[str, float | int | str]:
+    n = len(score)
+    names = ("spearman", "p_value", "leave_one_out_low", "leave_one_out_high")
+    result: dict[str, float | int | str] = dict.fromkeys(names, np.nan)
+    result["attributes"] = n
+    reason = ""
+    if n < _MIN_ATTRIBUTES:
+        reason = Reason.TOO_FEW_ATTRIBUTES.value
+    elif np.ptp(score) == 0:
+        reason = Reason.CONSTANT_CRITERION.value
+    elif np.ptp(target) == 0:
+        reason = Reason.CONSTANT_GROWTH.value
+    else:
+        left, right = _standard_ranks(score), _standard_ranks(target)
+        rho = float(left @ right)
+        if factorial(n) <= permutations:
+            orders = np.array(list(all_orders(range(n))))
+            p_value = float(np.mean(right[orders] @ left >= rho - _ROUNDING))
+        else:
+            orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+            p_value = (1 + int(np.sum(right[orders] @ left >= rho - _ROUNDING))) / (1 + permutations)
+        without = [_spearman(np.delete(score, k), np.delete(target, k)) for k in range(n)]
+        result |= {
+            "spearman": rho,
+            "p_value": p_value,
+            "leave_one_out_low": float(np.min(without)),
+            "leave_one_out_high": float(np.max(without)),
+        }
+    return {**result, "reason": reason}
+
+
+def _spearman(score: FloatArray, target: FloatArray) -> float:
+    if np.ptp(score) == 0 or np.ptp(target) == 0:
+        return float("nan")
+    return float(_standard_ranks(score) @ _standard_ranks(target))
+
+
+def _standard_ranks(values: FloatArray) -> FloatArray:
+    ranks = rankdata(values) - (len(values) + 1) / 2
+    standard: FloatArray = ranks / np.linalg.norm(ranks)
+    return standard

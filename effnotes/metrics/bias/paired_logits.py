@@ -1,0 +1,93 @@
+"""Run two PyTorch classifiers over the same batches, and leave both as they were."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from effnotes.metrics.bias.per_attribute import FloatArray
+
+
+def shuffles(loader: Iterable[Any]) -> bool:
+    """Tell whether a loader draws its samples in random order."""
+    return isinstance(loader, DataLoader) and isinstance(getattr(loader, "sampler", None), RandomSampler)
+
+
+def paired_logits(
+    dense: nn.Module, pruned: nn.Module, loader: Iterable[Any], *, check: Callable[[int, bool, bool], None] | None
+) -> tuple[FloatArray, FloatArray, NDArray[Any], NDArray[Any] | None]:
+    """Collect the logits of both models, the labels and the groups, batch by batch.
+
+    Each batch goes through both models, so a loader that shuffles keeps them aligned. `check` is called with
+    the number of outputs, whether the task is multi-class and whether there are groups, after the first batch.
+
+    Returns:
+        Dense logits (n, K), pruned logits (n, K), labels (n, K) or (n,), and groups (n,) or None.
+
+    Raises:
+        TypeError: a batch is no tuple of two or three, a model returns no tensor.
+        ValueError: the loader is empty, the models' outputs differ in shape, labels fit no task.
+    """
+    collected: list[list[NDArray[Any]]] = []
+    with _evaluating(dense), _evaluating(pruned), torch.inference_mode():
+        for batch in loader:
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                shape = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
+                raise TypeError(f"the loader must yield (images, labels) or (images, labels, group), not a {shape}")
+            images, *others = batch
+            first, second = _logits(dense, images, "dense"), _logits(pruned, images, "pruned")
+            labels, *group = [_to_numpy(other) for other in others]
+            _check_batch(first, second, labels)
+            if not collected and check is not None:
+                check(first.shape[1], labels.ndim == 1, bool(group))
+            if collected and len(collected[0]) != 3 + len(group):
+                raise ValueError("the loader yields groups in some batches only")
+            collected.append([first, second, labels, *group])
+    if not collected:
+        raise ValueError("the loader yielded no batch; an audit needs at least one sample")
+    dense_logits, pruned_logits, all_labels, *groups = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
+    return dense_logits, pruned_logits, all_labels, groups[0].reshape(-1) if groups else None
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode, and back to the flag that each submodule had of its own."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None:
+        # Integer input, such as token numbers, keeps its type.
+        images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
+    output = model(images)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns its logits, shape (n, K)"
+        )
+    return output.float().cpu().numpy()
+
+
+def _to_numpy(values: Any) -> NDArray[Any]:
+    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _check_batch(dense: NDArray[Any], pruned: NDArray[Any], labels: NDArray[Any]) -> None:
+    if dense.ndim != 2 or dense.shape != pruned.shape:
+        raise ValueError(f"both models must give logits of one shape (n, K), not {dense.shape} (dense) and {pruned.shape} (pruned)")
+    if labels.shape not in (dense.shape, dense.shape[:1]):
+        raise ValueError(
+            f"labels of shape {labels.shape} fit no logits of shape {dense.shape}: a multi-label task has labels "
+            f"{dense.shape} in {{0, 1}}, a multi-class one integers of shape {dense.shape[:1]}"
+        )

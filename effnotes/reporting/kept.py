@@ -1,0 +1,151 @@
+"""Records that are kept with the book: read one, draw a page from it, say what made it.
+
+A chapter that needs data, a machine or a time that readers lack is run once, and the numbers of that run are kept as a small JSON
+file under `data/records/<chapter>/`. `read_record` reads it without the runner, so that a page can show its tables and claims.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effnotes.reporting.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "read_record"]
+
+_FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
+
+
+class RecordError(ValueError):
+    """A file that is missing or is no kept record."""
+
+
+@dataclass(frozen=True)
+class KeptRecord:
+    """The numbers of one run, as the file has them."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def chapter(self) -> str:
+        """Name of the chapter that was run."""
+        return str(self.content["chapter"])
+
+    @property
+    def command(self) -> str:
+        """The command that makes the record again, with a name in capitals where a path belongs."""
+        return str(self.content["command"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter's value in the run, by name."""
+        return {item["name"]: item["value"] for item in self.content["parameters"]}
+
+    @property
+    def claims(self) -> dict[str, Mapping[str, Any]]:
+        """What was measured for each claim, by id, as `effnotes.reporting.claims.card_html` takes it."""
+        return {payload["id"]: payload for payload in self.content["claims"]}
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of the tables that the chapter kept; see `effnotes.reporting.tables.read_table`.
+
+        Raises:
+            TableError: the record has no such table.
+        """
+        return read_table(self.content, name)
+
+    def verdicts_html(self, *ids: str) -> str:
+        """Say in one line how claims came out, each with a link to its card, which the page shows elsewhere.
+
+        Args:
+            ids: Of claims; those that the run did not measure are left out.
+        """
+        found = [self.claims[name] for name in ids if name in self.claims]
+        verdicts = [
+            f'<a href="#claim-{html.escape(claim["id"].replace(".", "-"))}"><code>{html.escape(claim["id"])}</code></a> '
+            f'<span class="effnotes-verdict effnotes-verdict--{claim["verdict"].replace(" ", "-")}">{claim["verdict"]}</span>'
+            for claim in found
+        ]
+        return f'<p class="effnotes-note">In this run: {", ".join(verdicts) or "not measured"}.</p>'
+
+    def provenance_html(self) -> str:
+        """Say in an HTML table what made the record: command, machine, versions, commit, time and data. All text is escaped."""
+        content, surroundings, commit = self.content, self.content["environment"] or {}, self.content.get("commit")
+        cores = f", {surroundings['cores']} cores" if surroundings.get("cores") else ""
+        memory = f", {format_memory(surroundings['memory_bytes'])} of memory" if surroundings.get("memory_bytes") else ""
+        state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
+        packages = surroundings.get("packages", {})
+        facts = [
+            ("Command", f"<code>{html.escape(self.command)}</code>"),
+            ("Run on", html.escape(content["started"].replace("T", " ").replace("+00:00", " UTC"))),
+            ("Time", format_duration(content["duration_s"])),
+            ("Peak memory", format_memory(content.get("peak_memory_bytes"))),
+            ("Machine", html.escape(f"{surroundings.get('device', 'not known')}{cores}{memory}")),
+            ("Platform", html.escape(f"Python {surroundings.get('python')}, {surroundings.get('platform')}")),
+            ("Packages", html.escape(", ".join(f"{name} {version}" for name, version in packages.items()))),
+            (
+                "Parameters",
+                ", ".join(f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items())
+                or "none",
+            ),
+            ("Commit", "not known" if commit is None else f"<code>{html.escape(commit['revision'][:12])}</code>{state}"),
+        ]
+        facts += [
+            (f"Data in {name.upper()}", f"SHA-256 <code>{html.escape(digest[:16])}…</code>")
+            for name, digest in content.get("data", {}).items()
+        ]
+        rows = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in facts)
+        return f'<table class="effnotes-provenance"><caption>What made the kept record</caption><tbody>{rows}</tbody></table>'
+
+
+def read_record(path: str | os.PathLike[str]) -> KeptRecord:
+    """Read a kept record.
+
+    Args:
+        path: The file, for instance "data/records/CHAPTER/NAME.json". A relative path starts from the working directory or, where
+            nothing is there, from the checkout that holds this package.
+
+    Raises:
+        RecordError: There is no such file, or it is no kept record; the message says how one is made.
+    """
+    given = Path(path)
+    found = next((place for place in (given, Path(__file__).parents[2] / given) if place.is_file()), None)
+    chapter, name = given.parent.name or "CHAPTER", given.stem
+    option = "--keep" if name == "full" else f"--keep-as {name}"
+    remedy = f"A record is made by 'effnotes run {chapter} --profile full {option}', with the values (-p) that it is to have."
+    if found is None:
+        raise RecordError(f"{given}: there is no kept record here. {remedy}")
+    try:
+        content = json.loads(found.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{given} cannot be read as JSON ({error}). {remedy}") from None
+    missing = [field for field in _FIELDS if not isinstance(content, dict) or field not in content]
+    if missing:
+        raise RecordError(f"{given} is no kept record: it lacks {', '.join(missing)}. {remedy}")
+    return KeptRecord(content)
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in the two largest units that matter: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_memory(size: int | None) -> str:
+    """Write a size in bytes as MiB or GiB; a dash where it is not known."""
+    if size is None:
+        return "–"
+    mebibytes = size / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"

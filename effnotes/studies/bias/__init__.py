@@ -1,0 +1,1 @@
+"""The experiments of the chapter on bias in pruned vision models."""

@@ -1,0 +1,479 @@
+"""What is trained in the experiments of the chapter on bias: on which data, by which recipe, how far pruned, from which seed.
+
+A seed stands for everything that varies between replicates. For drawn faces these are the faces, the initial weights and the order
+of the batches; for CIFAR-10S the split and which images are grey, weights and order; for other real data, which are what they
+are, weights and order. Within a seed all sparsities share them, so a sparse model is compared with the dense one of its own seed,
+and the differences of different seeds are independent but for the images that real data share.
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
+
+from effnotes.datasets import (
+    DATASETS,
+    AttributeData,
+    CelebADataset,
+    ClassData,
+    Faces,
+    FaceSplits,
+    backdoor_data,
+    face_data,
+    load_cifar10,
+    load_data,
+    make_cifar10s,
+    make_face_splits,
+    make_faces,
+)
+from effnotes.datasets.attributes import column_of
+from effnotes.datasets.files import limited
+from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan
+from effnotes.pruning.schedules import PruningPlan
+from effnotes.training.images import Recipe
+
+BACKDOORS = ("yellow_square", "greyscale")
+"""Kinds of spurious features that can be planted."""
+
+_NUM_FACES = {"num_train": 6000, "num_val": 3000, "num_test": 4000}
+_NUM_VAL_CIFAR10S = 5000
+_SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Labels(NamedTuple):
+    """Labels of the training, validation and test images of a seed, without the images.
+
+    Labels are int64 of shape (n, K) in {0, 1}; groups are those of the protected attribute, int64 of shape (n,) in {0, 1}.
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    train_groups: Tensor
+    val_groups: Tensor
+    test_groups: Tensor
+    attribute_names: tuple[str, ...]
+    protected: int | None  # column of the protected attribute; None where it is no label
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What all models of a sweep share: data, architecture, recipe and pruning method.
+
+    A method that starts from random weights trains for `epochs`. One that starts from a trained model (`gmp_post`, `one_shot`,
+    `n_of_4`) divides the same number: `parent_epochs` dense by the recipe, one parent for each seed, and the rest with masks by
+    Adam at the constant rate `tuning_rate` without weight decay, the optimizer of GMP-PT in Iofinova, Peste & Alistarh (CVPR 2023,
+    official code), who give post-training runs 80 epochs on top of the dense model's 100. Equal totals are needed to compare. A
+    third of the epochs for the parent and a rate of 3e-3 were chosen by accuracy, on a seed of faces that the chapter does not use.
+
+    Raises:
+        ValueError: a field is out of range; the message says which and what is allowed.
+    """
+
+    dataset: str = "faces"  # one of effnotes.datasets.DATASETS
+    data_root: str = ""  # folder with the data; empty for faces, which are drawn
+    # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
+    # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    num_shared: int = 0  # faces: so many more for testing, the same for all seeds; real test images are the same anyway
+    label_noise: float = 0.0  # faces: share of labels flipped in training, validation and test alike, in [0, 0.5)
+    image_size: int = 32  # height and width in pixels
+    stream: bool = False  # celeba: decode images when they are needed and prepare them as published (`celeba_transforms`)
+    model: str = "resnet8"  # one of effnotes.models.MODEL_NAMES
+    width: int | None = None  # channels of the first block, for resnet8 only; None for its default, 16
+    epochs: int = 12  # passes over the training images, dense and sparse alike
+    batch_size: int = 64  # images a step
+    learning_rate: float = 0.2  # peak of the cosine schedule
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 1e-4  # L2 penalty on all parameters
+    warmup_epochs: float = 1.0  # linear rise of the learning rate
+    flip: bool = False  # mirror training images at random; `stream` always does
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `effnotes.training.resolve_precision`
+    method: str = "gmp"  # one of effnotes.pruning.PRUNING_METHODS
+    prune_start: int = 1  # epoch of the first mask update, for gradual methods from random weights
+    prune_end: int = 7  # their updates come before this epoch; the rest is left for recovery
+    parent_epochs: int = 4  # dense epochs among `epochs`, for methods that start from a trained model
+    tuning_rate: float = 3e-3  # Adam's learning rate after them
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise ValueError(f"dataset={self.dataset!r}: must be one of {', '.join(DATASETS)}")
+        if (self.dataset == "faces") != (self.data_root == ""):
+            needed = "is drawn and takes no folder" if self.dataset == "faces" else "is read from a folder; name it"
+            raise ValueError(f"data_root={self.data_root!r}: {self.dataset} {needed}")
+        if self.stream and self.dataset != "celeba":
+            raise ValueError(f"stream=True: only celeba is decoded as it goes; {self.dataset} is held in memory")
+        if self.label_noise and self.dataset != "faces":
+            raise ValueError(f"label_noise={self.label_noise}: labels are flipped in drawn faces only, not in {self.dataset}")
+        for name in ("num_train", "num_val", "num_test"):
+            if getattr(self, name) is not None and getattr(self, name) < 2:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 2")
+        if self.num_shared < 0:
+            raise ValueError(f"num_shared={self.num_shared}: must be 0 or more")
+        if not 0 <= self.prune_start < self.prune_end <= self.epochs:
+            raise ValueError(
+                f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs 0 <= prune_start < prune_end <= epochs"
+                f" ({self.epochs})"
+            )
+        if self.method not in PRUNING_METHODS:
+            raise ValueError(f"method={self.method!r}: must be one of {', '.join(PRUNING_METHODS)}")
+        if self.starts_trained and not 1 <= self.parent_epochs < self.epochs:
+            raise ValueError(
+                f"parent_epochs={self.parent_epochs}: {self.method} starts from a trained model, which needs at least 1 epoch and "
+                f"must leave some of the {self.epochs} epochs for training with masks"
+            )
+        self.recipe  # noqa: B018 - refuses wrong values of its own fields
+        if self.starts_trained:
+            self.parent_recipe, self.tuning_recipe  # noqa: B018 - as above
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the method prunes a trained model, with training after it."""
+        method = PRUNING_METHODS[self.method]
+        return method.starts_trained and method.trains
+
+    @property
+    def recipe(self) -> Recipe:
+        """How dense models, and those pruned from random weights, are trained."""
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            warmup_epochs=self.warmup_epochs,
+            max_shift=0 if self.stream else Recipe.max_shift,
+            flip=self.flip and not self.stream,
+            precision=self.precision,
+        )
+
+    @property
+    def parent_recipe(self) -> Recipe:
+        """How the dense parent of models that are pruned after training is trained: for all epochs where none follow."""
+        return dataclasses.replace(self.recipe, epochs=self.parent_epochs) if self.starts_trained else self.recipe
+
+    @property
+    def tuning_recipe(self) -> Recipe:
+        """How a trained model is trained on with masks."""
+        return dataclasses.replace(
+            self.recipe,
+            epochs=self.epochs - self.parent_epochs,
+            optimizer="adam",
+            learning_rate=self.tuning_rate,
+            weight_decay=0.0,
+            warmup_epochs=0.0,
+            decay="constant",
+        )
+
+    def plan(self, sparsity: float, seed: int) -> PruningPlan | None:
+        """Give the pruning plan for a sparsity; None for 0, the dense model.
+
+        Raises:
+            ValueError: the method cannot reach the sparsity.
+        """
+        if self.starts_trained:
+            return pruning_plan(self.method, sparsity, epochs=self.tuning_recipe.epochs, seed=seed)
+        return pruning_plan(self.method, sparsity, epochs=self.epochs, seed=seed, start=self.prune_start, end=self.prune_end)
+
+    def data(self, seed: int) -> AttributeData:
+        """Draw or load the training, validation and test images of a seed, in memory.
+
+        The last ones are kept, so asking again costs nothing.
+
+        Raises:
+            DataError: something on disk is missing or malformed.
+            ValueError: the folder does not exist, or a number does not suit the data.
+        """
+        drawn = self.dataset in ("faces", "cifar10s")
+        return _data(self._selection, seed if drawn else 0, fingerprint(self.data_root))
+
+    def faces(self, seed: int) -> FaceSplits:
+        """Draw the training, validation and test faces of a seed with all that is known of them.
+
+        Raises:
+            ValueError: the data are no faces.
+        """
+        if self.dataset != "faces":
+            raise ValueError(f"dataset={self.dataset!r}: only drawn faces have known evidence; use data(seed)")
+        return _faces(self._selection, seed)
+
+    def shared_faces(self) -> Faces:
+        """Draw the test faces that are the same for all seeds, on which models of different seeds can be compared.
+
+        Raises:
+            ValueError: the data are no faces, or `num_shared` is 0.
+        """
+        if self.dataset != "faces" or not self.num_shared:
+            raise ValueError(
+                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if asked for"
+            )
+        return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
+
+    def labels(self, seed: int, protected: str | None = None) -> Labels:
+        """Give the labels of a seed's images and their groups; images that are decoded as they are needed are not read.
+
+        Args:
+            seed: of the data.
+            protected: name of the protected attribute, one of the label columns; None for the data's own: "Round" of faces, grey
+                of cifar10s (which is no label), "Male" of celeba, "water" of awa2, the place of waterbirds (no label either).
+
+        Raises:
+            DataError: something on disk is missing or malformed.
+            ValueError: there is no such attribute; the message names those that exist.
+        """
+        if self.stream:
+            datasets = [self._streamed(split) for split in ("train", "val", "test")]
+            names = datasets[0][0].attribute_names
+            train, val, test = (dataset.labels[rows] for dataset, rows in datasets)
+            protected = protected or "Male"
+        else:
+            data = self.data(seed)
+            names = data.attribute_names
+            train, val, test = data.train.labels, data.val.labels, data.test.labels
+            if protected is None:
+                groups = [data.groups_of(split) for split in (data.train, data.val, data.test)]
+                of_train, of_val, of_test = (of_split for of_split in groups if of_split is not None)
+                return Labels(train, val, test, of_train, of_val, of_test, names, data.protected)
+        column = column_of(protected, names, "attribute to protect")
+        return Labels(train, val, test, train[:, column], val[:, column], test[:, column], names, column)
+
+    def images(self, split: SplitName | Literal["shared"], rows: Sequence[int], seed: int) -> Tensor:
+        """Give some images to look at.
+
+        Args:
+            split: "train", "val" or "test" of the seed, or "shared": those that are the same for all seeds.
+            rows: which ones, from 0.
+            seed: of the data.
+
+        Returns:
+            uint8, RGB, shape (len(rows), 3, S, S), with S = `image_size`; for `stream` the middle square at 96 pixels.
+        """
+        if self.dataset == "faces" and split == "shared":
+            return self.shared_faces().images[list(rows)]
+        name: SplitName = "test" if split == "shared" else split
+        if not self.stream:
+            return getattr(self.data(seed), name).images[list(rows)]  # type: ignore[no-any-return]
+        dataset, chosen = self._streamed(name)
+        square = v2.Compose([v2.Resize(96), v2.CenterCrop(96)])
+        pictures = Subset(dataset, [int(chosen[row]) for row in rows])
+        return torch.stack([transforms.pil_to_tensor(square(pictures[place][0])) for place in range(len(rows))])
+
+    def _streamed(self, split: SplitName) -> tuple[CelebADataset, Tensor]:
+        dataset = CelebADataset(self.data_root, split, lambda image: image)
+        return dataset, torch.from_numpy(limited(len(dataset), getattr(self, f"num_{split}"), split))
+
+    @property
+    def _selection(self) -> "_Selection":
+        return _Selection(*(getattr(self, name) for name in _Selection._fields))
+
+
+class _Selection(NamedTuple):
+    """What decides which images an experiment has, but for the seed."""
+
+    dataset: str
+    data_root: str
+    num_train: int | None
+    num_val: int | None
+    num_test: int | None
+    label_noise: float
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model to train.
+
+    Raises:
+        ValueError: the sparsity cannot be reached, or the fields do not go together.
+    """
+
+    experiment: Experiment
+    seed: int
+    sparsity: float  # share of the prunable weights that are removed, 0 for a dense model
+    attribute: str | None = None  # name of the one label that the model learns; None for all together
+    backdoor: str | None = None  # spurious feature planted on that label, one of BACKDOORS; None for none
+    # Shares of the training images with label 0 and with label 1 that are stamped. In validation and test it is half of each.
+    backdoor_rates: tuple[float, float] = (0.05, 0.95)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must be 0 or more")
+        if not (math.isfinite(self.sparsity) and 0 <= self.sparsity < 1):
+            raise ValueError(f"sparsity={self.sparsity}: must be at least 0 (dense) and below 1")
+        self.experiment.plan(self.sparsity, self.seed)  # refuses what the method cannot reach
+        if self.backdoor is None:
+            return
+        if self.backdoor not in BACKDOORS:
+            raise ValueError(f"backdoor={self.backdoor!r}: must be one of {', '.join(BACKDOORS)}")
+        if self.attribute is None:
+            raise ValueError(f"backdoor={self.backdoor!r}: name the attribute that it is planted on")
+        if self.experiment.stream:
+            raise ValueError(f"backdoor={self.backdoor!r}: needs images in memory; use an experiment with stream=False")
+        if self.experiment.flip and self.backdoor == "yellow_square":
+            raise ValueError("backdoor='yellow_square': mirroring would move the square to the other corner; use flip=False")
+        if len(self.backdoor_rates) != 2 or not all(0 <= rate <= 1 for rate in self.backdoor_rates):
+            raise ValueError(f"backdoor_rates={self.backdoor_rates}: must be two shares from 0 to 1, for label 0 and for label 1")
+
+
+def trainings(
+    experiment: Experiment,
+    *,
+    sparsities: Sequence[float],
+    seeds: Sequence[int],
+    attributes: Sequence[str] | None = None,
+    backdoor: str | None = None,
+    backdoor_rates: tuple[float, float] = (0.05, 0.95),
+) -> list[Training]:
+    """List one training for each seed, attribute and sparsity.
+
+    Args:
+        experiment: what all models share.
+        sparsities: each once, in [0, 1); 0 is the dense model. For a method that starts from a trained model, 0 trains that model
+            on without masks.
+        seeds: at least one, each once, 0 or more.
+        attributes: names of the labels that get a model of their own each; None for one model of all labels.
+        backdoor: spurious feature to plant on each of `attributes`, "yellow_square" or "greyscale"; see
+            `effnotes.datasets.backdoor_data`.
+        backdoor_rates: shares of the training images with label 0 and with label 1 that are stamped. Iofinova, Peste &
+            Alistarh (CVPR 2023, official code) use (.05, .95) for labels that are easy to see and (.35, .65) for subtle ones.
+
+    Returns:
+        Trainings, seed by seed, attribute by attribute, sparsities rising.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    chosen: Sequence[str | None] = [None] if attributes is None else attributes
+    for name, values in (("sparsities", sparsities), ("seeds", seeds), ("attributes", chosen)):
+        if isinstance(values, str) or len(values) == 0 or len(set(values)) != len(values):
+            raise ValueError(f"{name}={values!r}: give a list of at least one, and each only once")
+    return [
+        Training(experiment, seed, float(level), attribute, backdoor, backdoor_rates)
+        for seed in seeds
+        for attribute in chosen
+        for level in sorted(sparsities)
+    ]
+
+
+def training_data(training: Training) -> AttributeData:
+    """Give the images and labels that one model is trained and judged on, in memory.
+
+    Returns:
+        The data of the experiment; with the one label column of `attribute` where that is named; and with a backdoor stamped, its
+        `groups` being 1 for the stamped images of each split.
+
+    Raises:
+        ValueError: the data have no such attribute.
+    """
+    data = training.experiment.data(training.seed)
+    if training.attribute is None:
+        return data
+    if training.backdoor is not None:
+        return backdoor_data(
+            data,
+            training.attribute,
+            kind=training.backdoor,  # type: ignore[arg-type]  # checked on creation
+            rates=training.backdoor_rates,
+            seed=training.seed,
+        )
+    column = data.column(training.attribute)
+    train, val, test = (
+        dataclasses.replace(split, labels=split.labels[:, [column]], groups=data.groups_of(split))
+        for split in (data.train, data.val, data.test)
+    )
+    return AttributeData(train, val, test, (training.attribute,), None, data.source)
+
+
+def check_attribute(training: Training) -> None:
+    """Raise ValueError unless the data of a training have the attribute that it names."""
+    experiment = training.experiment
+    if training.attribute is None:
+        return
+    if experiment.stream:
+        names: Sequence[str] = CelebADataset(experiment.data_root, "test", lambda image: image).attribute_names
+    else:
+        names = experiment.data(training.seed).attribute_names
+    if training.attribute not in names:
+        raise ValueError(f"attribute={training.attribute!r}: the data have {', '.join(names)}")
+
+
+def fingerprint(root: str) -> str:
+    """Give a digest of the names, sizes and times of the files under a folder; empty for no folder.
+
+    Kept results are known by it, so that they are not taken for those of other data that lie in the same place.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not root:
+        return ""
+    if not Path(root).is_dir():
+        raise ValueError(f"data_root={root!r}: there is no such folder")
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)  # noqa: PTH118 - a path object for each of 200,000 files takes seconds
+            status = os.stat(path)  # noqa: PTH116
+            digest.update(f"{os.path.relpath(path, root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _data(settings: _Selection, seed: int, _fingerprint: str) -> AttributeData:
+    if settings.dataset == "faces":
+        return face_data(_faces(settings, seed))
+    if settings.dataset == "cifar10s" and settings.image_size == 32 and (settings.num_test or 0) % 2 == 0:
+        # The images are decoded once for all seeds, which differ in the split and in which of them are grey.
+        num_val = settings.num_val or _NUM_VAL_CIFAR10S
+        num_train = None if settings.num_train is None else settings.num_train + num_val
+        images = _cifar10(
+            settings.data_root, num_train, None if settings.num_test is None else settings.num_test // 2, _fingerprint
+        )
+        return make_cifar10s(images, seed=seed, num_val=num_val)
+    return load_data(
+        settings.dataset,
+        settings.data_root,
+        image_size=settings.image_size,
+        num_train=settings.num_train,
+        num_val=settings.num_val,
+        num_test=settings.num_test,
+        seed=seed,
+    )
+
+
+@lru_cache(maxsize=1)
+def _cifar10(root: str, num_train: int | None, num_test: int | None, _fingerprint: str) -> ClassData:
+    limit = {"train": num_train, "test": num_test}
+    return load_cifar10(root, limit={split: most for split, most in limit.items() if most is not None})
+
+
+@lru_cache(maxsize=2)
+def _faces(settings: _Selection, seed: int) -> FaceSplits:
+    return make_face_splits(
+        *(getattr(settings, name) or default for name, default in _NUM_FACES.items()),
+        seed=seed,
+        image_size=settings.image_size,
+        label_noise=settings.label_noise,
+    )
+
+
+def child_seed(seed: int) -> int:
+    """Give the seed by which a model is trained on: other than its parent's, or it would see the same batches again."""
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

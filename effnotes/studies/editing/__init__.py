@@ -1,0 +1,1 @@
+"""The experiments of the chapter on editing what a language model knows."""

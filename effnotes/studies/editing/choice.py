@@ -1,0 +1,260 @@
+"""Choosing learning rates on draws of their own, and comparing methods edit by edit, from tables of edits.
+
+The protocol: learning rates are chosen for each method and setting by the mean score of the tuning draws and then frozen; methods
+are compared on other draws, as differences on the same edit; worlds are the independent units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from effnotes.reporting.claims import cluster_interval
+
+StopRule: TypeAlias = Literal["budget", "first_success"]
+STOP_RULES: tuple[StopRule, ...] = ("budget", "first_success")
+
+RUN = ["setting", "split", "world", "draw", "method", "blocks", "rank", "learning_rate"]
+"""Columns that tell edits apart."""
+
+TIE = 0.01
+"""An interval of differences of H that holds 0 and lies within this distance of it is a tie."""
+
+_DECIMALS = 12
+"""Sums of the same scores in another order differ in their last bits; rounded to so many decimals, equal means are equal."""
+
+
+def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
+    """Return the row of each edit at which a stop rule ends it.
+
+    Args:
+        rows: As `run_edits` returns them.
+        rule: "budget" ends at the last checkpoint, "first_success" at the first where every edited fact is answered as trained
+            (`edited_exact` is 1), or at the last where none is.
+
+    Raises:
+        ValueError: There is no such rule.
+    """
+    if rule not in STOP_RULES:
+        raise ValueError(f"rule={rule!r}: must be one of {', '.join(map(repr, STOP_RULES))}")
+    ordered = rows.sort_values("step", kind="stable")
+    last = ordered.groupby(RUN, dropna=False, sort=False).tail(1)
+    if rule == "first_success":
+        reached = ordered[ordered["edited_exact"] == 1].groupby(RUN, dropna=False, sort=False).head(1)
+        late = last.merge(reached[RUN], on=RUN, how="left", indicator=True)["_merge"].eq("left_only").to_numpy()
+        last = pd.concat([reached, last[late]])
+    return last.sort_index()
+
+
+def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.DataFrame:
+    """Choose the learning rate of each method and setting: that with the highest mean score over the tuning draws of all worlds.
+
+    Args:
+        rows: As `run_edits` returns them; only the split "tune" is looked at.
+        rule: When an edit ends.
+        score: Column to maximise; ties go to the lower rate.
+
+    Returns:
+        A row for each setting and method: setting, method, rule, learning_rate, score (mean at that rate), tried (how many rates),
+        edge ("low" or "high" where it is the lowest or highest of several, so that the grid is to be extended there, else "").
+
+    Raises:
+        ValueError: There are no tuning draws, or the score of a method is NaN at all rates.
+    """
+    tuning = rows[(rows["split"] == "tune") & rows["learning_rate"].notna()]
+    if tuning.empty:
+        raise ValueError("there are no edits of the split 'tune'; learning rates are not chosen on the draws that are reported")
+    by = ["setting", "method", "learning_rate"]
+    means = stopped(tuning, rule).groupby(by, sort=False)[score].mean().round(_DECIMALS).reset_index()
+    chosen = []
+    for (setting, method), group in means.groupby(["setting", "method"], sort=False):
+        grid = group.sort_values("learning_rate")
+        best = grid.sort_values(score, ascending=False, kind="stable").iloc[0]  # NaN last
+        if math.isnan(best[score]):
+            raise ValueError(f"{score} of {method} in {setting} is NaN at all learning rates; take tasks that have this score")
+        rate = float(best["learning_rate"])
+        edge = "low" if rate == grid["learning_rate"].min() else "high" if rate == grid["learning_rate"].max() else ""
+        chosen.append((setting, method, rule, rate, float(best[score]), len(grid), edge if len(grid) > 1 else ""))
+    return pd.DataFrame(chosen, columns=["setting", "method", "rule", "learning_rate", "score", "tried", "edge"])
+
+
+def next_rate(rates: Sequence[float], edge: Literal["low", "high"]) -> float:
+    """Return the rate beyond an end of a logarithmic grid of ones and threes: ..., 1e-4, 3e-4, 1e-3, 3e-3, ...
+
+    Args:
+        rates: The grid; at least one rate above 0.
+        edge: Which end.
+    """
+    end = min(rates) if edge == "low" else max(rates)
+    exponent = math.floor(math.log10(end) + 1e-9)
+    grid = [float(f"{digit}e{power}") for power in range(exponent - 1, exponent + 2) for digit in (1, 3)]
+    if edge == "low":
+        return max(rate for rate in grid if rate < end * (1 - 1e-6))
+    return min(rate for rate in grid if rate > end * (1 + 1e-6))
+
+
+def at_edges(rates: pd.DataFrame) -> str:
+    """Say in a sentence which chosen rates are still the lowest or highest of those tried.
+
+    Args:
+        rates: As `choose_rates` returns them.
+    """
+    edges = rates[rates["edge"] != ""]
+    if edges.empty:
+        return "All chosen learning rates lie inside the lists that were tried."
+    named = "; ".join(f"{row.method} in {row.setting} ({row.rule}, {row.edge})" for row in edges.itertuples())
+    return f"Of {len(rates)} chosen learning rates, {len(edges)} are still an end of the list that was tried: {named}."
+
+
+def at_rates(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Return the edits of the split "test" that have the chosen learning rates, each at the end that its rule sets.
+
+    Args:
+        rows: As `run_edits` returns them.
+        rates: As `choose_rates` returns them, for one rule.
+
+    Raises:
+        ValueError: Several rules are mixed, or a chosen rate has not been run on the draws to report.
+    """
+    rules = rates["rule"].unique()
+    if len(rules) != 1:
+        raise ValueError(f"rates of the rules {', '.join(map(repr, rules)) or '(none)'}: give those of a single one")
+    (rule,) = rules
+    test = stopped(rows[rows["split"] == "test"], rule)
+    found = test.merge(rates[["setting", "method", "learning_rate"]], on=["setting", "method", "learning_rate"])
+    missing = rates.merge(found[["setting", "method"]].drop_duplicates(), on=["setting", "method"], how="left", indicator=True)
+    missing = missing[missing["_merge"] == "left_only"]
+    if len(missing):
+        first = missing.iloc[0]
+        raise ValueError(
+            f"{len(missing)} chosen learning rates have no edits of the split 'test', such as {first['learning_rate']:g} for "
+            f"{first['method']} in {first['setting']}; run them"
+        )
+    return found
+
+
+def paired_differences(edits: pd.DataFrame, reference: str, *, score: str = "H") -> pd.DataFrame:
+    """Return each method's score minus the reference's, on the same edit.
+
+    Args:
+        edits: One row for each setting, world, draw and method.
+        reference: Name of the method to compare with.
+        score: Column to compare.
+
+    Returns:
+        Columns setting, world, draw, method, difference; a row for each edit that both made with a defined score.
+
+    Raises:
+        ValueError: The reference is not among the methods, or an edit has several rows of a method.
+    """
+    unit = ["setting", "world", "draw"]
+    if reference not in set(edits["method"]):
+        raise ValueError(f"reference={reference!r} is none of the methods: {', '.join(map(str, edits['method'].unique()))}")
+    if edits.duplicated([*unit, "method"]).any():
+        raise ValueError("an edit has several rows of the same method; choose one learning rate and one checkpoint first")
+    of_reference = edits.loc[edits["method"] == reference, [*unit, score]].rename(columns={score: "of_reference"})
+    both = edits[edits["method"] != reference].merge(of_reference, on=unit)
+    both["difference"] = (both[score] - both["of_reference"]).round(_DECIMALS)
+    return both.loc[both["difference"].notna(), [*unit, "method", "difference"]].reset_index(drop=True)
+
+
+def by_world(differences: pd.DataFrame, value: str = "difference") -> list[list[float]]:
+    """Return values as one list a world, as `effnotes.reporting.claims.measure` takes them for whole seeds."""
+    return [group[value].tolist() for _, group in differences.groupby("world")]
+
+
+def compare(differences: pd.DataFrame) -> pd.DataFrame:
+    """Compare methods with the reference, in each setting.
+
+    Args:
+        differences: As `paired_differences` returns them.
+
+    Returns:
+        A row for each setting and method: setting, method, worlds, edits, mean (over worlds, of their means), low and high (95%
+        interval over worlds, see `effnotes.reporting.claims.cluster_interval`; NaN for a single world), wins (share of edits with a
+        difference above 0), sign_p (exact two-sided sign test on the worlds' means), holm_p (corrected over the methods of a
+        setting), outcome: "win" (low > 0), "loss" (high < 0), "tie" (all of the interval within `TIE`), else "open".
+    """
+    rows = []
+    for (setting, method), group in differences.groupby(["setting", "method"], sort=False):
+        worlds = by_world(group)
+        means = [round(float(np.mean(world)), _DECIMALS) for world in worlds]
+        interval = cluster_interval(worlds) if len(worlds) > 1 else (means[0], math.nan, math.nan)
+        mean, low, high = (round(bound, _DECIMALS) for bound in interval)
+        outcome = "win" if low > 0 else "loss" if high < 0 else "tie" if low > -TIE and high < TIE else "open"
+        wins = float((group["difference"] > 0).mean())
+        rows.append((setting, method, len(worlds), len(group), mean, low, high, wins, sign_test(means), outcome))
+    columns = ["setting", "method", "worlds", "edits", "mean", "low", "high", "wins", "sign_p", "outcome"]
+    table = pd.DataFrame(rows, columns=columns)
+    corrected = table.groupby("setting", sort=False)["sign_p"].transform(lambda p: holm(p.to_numpy()))
+    table.insert(columns.index("sign_p") + 1, "holm_p", corrected)
+    return table
+
+
+def sign_test(values: ArrayLike) -> float:
+    """Return the exact two-sided p-value of the sign test: are values above and below 0 equally likely? Zeros are left out.
+
+    Args:
+        values: (n,) independent values; 1 where none differs from 0.
+    """
+    from scipy import stats
+
+    array = np.asarray(values, dtype=np.float64)
+    above, n = int((array > 0).sum()), int((array != 0).sum())
+    return float(stats.binomtest(above, n).pvalue) if n else 1.0
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return p-values corrected for their number, step by step from the smallest (Holm, Scand. J. Statist. 6, 1979).
+
+    p_(i) becomes the largest of min(1, (m - j + 1) p_(j)) over j <= i, of m in ascending order.
+
+    Args:
+        p_values: (m,) in [0, 1].
+
+    Raises:
+        ValueError: A value is no probability.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p_values={p.tolist()}: needed is a row of numbers from 0 to 1")
+    order = np.argsort(p, kind="stable")
+    stepwise = np.maximum.accumulate(np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order]))
+    corrected = np.empty_like(p)
+    corrected[order] = stepwise
+    return corrected
+
+
+def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "retention") -> pd.DataFrame:
+    """Return, for each method, the points that no other of its points equals or beats in both scores, from low to high `along`.
+
+    A point is the mean over all worlds and draws of one learning rate and step. Of points that are the same one is kept.
+
+    Args:
+        rows: As `run_edits` returns them, of one setting and split.
+        along: First score.
+        up: Second score.
+    """
+    by = ["method", "learning_rate", "step"]
+    points = (
+        rows.groupby(by, sort=False, dropna=False)[[along, up]].mean().round(_DECIMALS).reset_index()
+    )  # closed forms have no learning rate
+    kept = []
+    for _, group in points.groupby("method", sort=False):
+        best = -math.inf
+        for _, point in group.sort_values([along, up], ascending=False).iterrows():
+            if point[up] > best:
+                best = point[up]
+                kept.append(point)
+    return pd.DataFrame(kept).sort_values(["method", along]).reset_index(drop=True)
+
+
+def count_outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """Count what `compare` found over the settings: columns method, win, tie, loss, open."""
+    counts = pd.crosstab(table["method"], table["outcome"])
+    return counts.reindex(columns=["win", "tie", "loss", "open"], fill_value=0).reset_index().rename_axis(columns=None)

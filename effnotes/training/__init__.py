@@ -1,0 +1,18 @@
+"""Training of networks: one loop, and what images and worlds of facts need on top of it."""
+
+from effnotes.core.lazy import exports
+
+_HOMES = {
+    "PUBLISHED_GMP_PT": "effnotes.training.images",
+    "PUBLISHED_GMP_RI": "effnotes.training.images",
+    "Recipe": "effnotes.training.images",
+    "celeba_transforms": "effnotes.training.images",
+    "normalize": "effnotes.training.images",
+    "predict_logits": "effnotes.training.images",
+    "resolve_precision": "effnotes.training.images",
+    "train": "effnotes.training.images",
+    "PretrainingRecipe": "effnotes.training.pretraining",
+    "pretrain": "effnotes.training.pretraining",
+}
+
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,0 +1,570 @@
+"""Pretraining of a small language model on a world until it knows the world's facts, kept under a key of all that decides it.
+
+On a CUDA device the sentences are made there from tables of integers (`effnotes.datasets.worlds.device`), so that training does
+not wait for text from the host, unless the world is written in a form with something random in it: "repeats" or "nonsense". The
+batches are the same to the bit either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from effnotes.core.digests import tensors_digest
+from effnotes.core.errors import nearest
+from effnotes.datasets.worlds import Facts, Sentences, World
+from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
+from effnotes.datasets.worlds.graph import PROMPTABLE
+from effnotes.models.answers import PAD, answer
+from effnotes.models.language import (
+    LanguageModelShape,
+    build_language_model,
+    language_model_shape,
+    load_language_model,
+    n_parameters,
+    save_language_model,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_FORMAT = "effnotes-world-model-1"
+_STATE = "state.safetensors"
+_REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class PretrainingRecipe:
+    """How a model learns a world, and when it knows it.
+
+    The corpus is read in its own order, whole `passes` times. Then the model is asked for its facts; while it knows too few, it is
+    trained on further sentences, at most `most_extensions` times. The defaults are for worlds of a few thousand facts.
+
+    Raises:
+        ValueError: A field is out of range.
+    """
+
+    passes: int = 1  # times that the corpus is read; how often each fact stands in it is the world's `repeats`
+    batch_size: int = 256  # sentences a step
+    learning_rate: float = 4e-3  # peak, reached at the end of the warm-up
+    final_share: float = 0.05  # of the peak, where the cosine ends
+    warmup_steps: int = 100  # linear; at most a tenth of all steps
+    betas: tuple[float, float] = (0.9, 0.95)  # of AdamW
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient
+    precision: Literal["float32", "bfloat16"] = "float32"  # of activations
+    extension_steps: int = 200
+    extension_share: float = 0.1  # of the peak, the learning rate of an extension
+    most_extensions: int = 4
+    recall: float = 0.999  # share of facts to be known in the world's commonest template
+    recall_elsewhere: float = 0.995  # share of facts to be known in each other template
+    probability: float = 0.97  # mean probability of the right answers, in each template
+    most_asked: int = 20_000  # facts asked for in each template; of more, this many are drawn
+    checkpoint_steps: int = 200  # steps between two checkpoints, roughly
+
+    def __post_init__(self) -> None:
+        for name, lowest in (
+            ("passes", 1),
+            ("batch_size", 1),
+            ("warmup_steps", 0),
+            ("weight_decay", 0),
+            ("extension_steps", 1),
+            ("most_extensions", 0),
+            ("most_asked", 1),
+            ("checkpoint_steps", 1),
+        ):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {lowest}")
+        for name in ("learning_rate", "clip"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name}={getattr(self, name)}: must be positive and finite")
+        for name in ("final_share", "extension_share", "recall", "recall_elsewhere", "probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision={self.precision!r}: must be 'float32' or 'bfloat16'")
+
+    def learning_rate_at(self, step: int, total: int) -> float:
+        """Give the learning rate of a step, counted from 0, of `total` steps; behind them that of an extension."""
+        warmup = min(self.warmup_steps, total // 10)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        if step >= total:
+            return self.learning_rate * self.extension_share
+        progress = (step - warmup) / max(1, total - warmup)
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A world, a model and a recipe that go together.
+
+    On a CUDA device its sentences are made there, where none of the world's templates has something random in it.
+    """
+
+    world: World
+    model: str  # a name in `LANGUAGE_MODELS`
+    recipe: PretrainingRecipe
+
+
+_GPU = PretrainingRecipe(batch_size=2048, precision="bfloat16", learning_rate=1e-3, warmup_steps=2000)
+PRESETS: Mapping[str, Preset] = {
+    "smoke": Preset(World(48, 2, 8, repeats=40), "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)),
+    "embedded": Preset(World(768, 4, 32, repeats=117), "neox-64x2", PretrainingRecipe()),
+    "embedded-nested": Preset(World(192, 2, 16, n_nested=4, repeats=200), "neox-64x2", PretrainingRecipe()),
+    "cpu-long": Preset(World(2500, 4, 32, repeats=117), "neox-64x2", PretrainingRecipe()),
+    "cpu-long-deep": Preset(World(500, 4, 40, repeats=77), "neox-128x4", PretrainingRecipe()),
+    "gpu-mid": Preset(World(20_000, 4, 200, repeats=200), "pythia-31m", _GPU),
+    "gpu-full": Preset(World(100_000, 6, 400, templates={"sro": 1.0}, repeats=500), "pythia-31m", _GPU),
+}
+"""By name, from seconds on one processor core ("smoke") to the original world on a large GPU ("gpu-full").
+
+None has a template with something random in it, so that on a CUDA device no training waits for sentences from the host.
+"""
+
+
+def preset(name: str) -> Preset:
+    """Return one of `PRESETS`.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}.{nearest(name, PRESETS)} The presets are: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A model that has learnt a world, and how well.
+
+    Attributes:
+        model: In evaluation mode.
+        recall: A row for each kind of fact and template that it is asked in: kind, template, asked (facts), recall (share answered
+            exactly right), probability (mean of the right answers), enough (whether the recipe's thresholds are met).
+        knows: Whether all of these are, and there are any: facts that no prompt can be made of are not asked for. If not, count
+            only what the model knew when an edit is judged.
+        steps: Steps of training, those of extensions included.
+        extensions: How many there were.
+        n_parameters: Parameters of the model.
+        bits_per_parameter: Load: S R log2 O bits of the world over the number of parameters. Models of language can store about
+            two bits in a parameter (Allen-Zhu & Li, Physics of Language Models 3.3).
+        cpu_s: Processor time of this process in training, in seconds, over all the sittings.
+        wall_s: Time by the clock, likewise.
+        from_cache: Whether the model was read and not trained.
+        folder: Where it is kept, in Hugging Face's format; None for nowhere.
+    """
+
+    model: PreTrainedModel
+    recall: pd.DataFrame
+    knows: bool
+    steps: int
+    extensions: int
+    n_parameters: int
+    bits_per_parameter: float
+    cpu_s: float
+    wall_s: float
+    from_cache: bool
+    folder: Path | None
+
+
+class DivergedError(RuntimeError):
+    """The loss of a training run became infinite or NaN."""
+
+
+def pretrain(
+    world: World,
+    shape: LanguageModelShape | str,
+    recipe: PretrainingRecipe | None = None,
+    *,
+    seed: int = 0,
+    left_out: Facts | None = None,
+    device: str | torch.device = "cpu",
+    cache: str | Path | None = None,
+) -> Pretrained:
+    """Train a model on a world until it knows its facts, or read it from the cache.
+
+    The loss is that of the next token at every place of a sentence, its first excepted.
+
+    Args:
+        world: What is to be learnt.
+        shape: The model, or a name in `LANGUAGE_MODELS`.
+        recipe: How it is trained; None for `PretrainingRecipe()`.
+        seed: Of the initial weights and the order within the corpus. Those of the world are its own.
+        left_out: Facts that the training text leaves out, such as `Task.forgotten`: gives the gold standard of unlearning them.
+        device: Where it is trained; the result is on the same.
+        cache: Folder for models by key. A finished model is read, and asked again for what it knows; an interrupted run goes on
+            from its last checkpoint, with the same result as if it had not been (to the bit on a CPU). None keeps nothing.
+
+    Returns:
+        The model and how well it knows the world. One that knows too little after the last extension is returned as well, with a
+        warning.
+
+    Raises:
+        ValueError: A name is unknown, or a sentence is longer than the model's context.
+        DivergedError: The loss became infinite or NaN.
+    """
+    shape = language_model_shape(shape) if isinstance(shape, str) else shape
+    recipe = PretrainingRecipe() if recipe is None else recipe
+    run = _Run(world, shape, recipe, seed, left_out, torch.device(device))
+    folder = None if cache is None else Path(cache) / run.key
+    if folder is not None and (folder / "model" / _REPORT).is_file():
+        found = _read(run, folder)
+        if found is not None:
+            return found
+    return run.train(folder)
+
+
+def recall_table(
+    model: PreTrainedModel, world: World, recipe: PretrainingRecipe | None = None, *, left_out: Facts | None = None
+) -> pd.DataFrame:
+    """Ask a model for the facts of a world in each template that a prompt can be made of; columns as in `Pretrained.recall`.
+
+    Facts are not asked for in a template that the world withheld from them, nor those that some sentences dissent from, nor those
+    in `left_out`.
+    """
+    recipe = PretrainingRecipe() if recipe is None else recipe
+    facts = world.facts()
+    ids = np.arange(len(facts))
+    usable = world.minority_of(facts) < 0
+    if left_out is not None:
+        usable[world.fact_ids(left_out)] = False
+    rng = np.random.default_rng(0)
+    templates = {name: share for name, share in world.templates.items() if share > 0 and name in PROMPTABLE}
+    rows = []
+    for position, name in enumerate(world.templates):
+        if name not in templates:
+            continue
+        for kind, label in enumerate(("so", "sno", "ono")):
+            asked = ids[usable & (facts.kind == kind) & (world.withheld != position)]
+            if not len(asked):
+                continue
+            if len(asked) > recipe.most_asked:
+                asked = np.sort(rng.choice(asked, size=recipe.most_asked, replace=False))
+            answers = answer(model, world.encode(facts.take(asked), name))
+            recall, probability = float(answers.exact.mean()), float(answers.probability.mean())
+            needed = recipe.recall if templates[name] == max(templates.values()) else recipe.recall_elsewhere
+            enough = recall >= needed and probability >= recipe.probability
+            rows.append((label, name, len(asked), recall, probability, enough))
+    return pd.DataFrame(rows, columns=["kind", "template", "asked", "recall", "probability", "enough"])
+
+
+def sentence_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean loss of the next token over all places of sentences but padding: a scalar, in nats.
+
+    Args:
+        logits: (b, L, V) from tokens (b, L).
+        tokens: (b, L) int64, padded behind.
+    """
+    return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]).float(), tokens[:, 1:].reshape(-1), ignore_index=PAD)
+
+
+@dataclass
+class _Progress:
+    """How far a run has come; a checkpoint lies between two parts of the corpus or two extensions."""
+
+    parts: int = 0  # parts of the corpus that have been read, over all passes
+    steps: int = 0
+    extensions: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+class _Run:
+    def __init__(
+        self,
+        world: World,
+        shape: LanguageModelShape,
+        recipe: PretrainingRecipe,
+        seed: int,
+        left_out: Facts | None,
+        device: torch.device,
+    ) -> None:
+        self.world, self.shape, self.recipe, self.seed, self.left_out, self.device = world, shape, recipe, seed, left_out, device
+        self.n_sentences = world.corpus(left_out).n_sentences
+        per_checkpoint = recipe.batch_size * recipe.checkpoint_steps
+        self.parts = max(1, round(self.n_sentences / per_checkpoint))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all that decides the result; not over versions, because what a kept model knows is measured when read."""
+        words = self.world.words
+        graph = self.world.graph
+        tables: dict[str, NDArray[Any]] = {
+            "objects": graph.objects,
+            "minority": graph.minority,
+            "nested": graph.nested,
+            "asked": graph.asked,
+            "subject words": words.subjects,
+            "relation words": words.relations,
+            "object words": words.objects,
+            "nested words": words.nested,
+        }
+        content = hashlib.sha256()
+        for name, table in tables.items():
+            content.update(f"{name} {table.dtype} {table.shape} ".encode() + np.ascontiguousarray(table).tobytes())
+        left_out = [] if self.left_out is None else np.unique(self.world.fact_ids(self.left_out)).tolist()
+        parts = {
+            "format": _FORMAT,
+            "world": self.world.settings(),
+            "template order": list(self.world.templates),  # which the drawing of forms goes by
+            "facts and words": content.hexdigest(),
+            "grammar": words.grammar,
+            "left out": left_out,
+            "shape": dataclasses.asdict(self.shape),
+            "recipe": dataclasses.asdict(self.recipe),
+            "seed": self.seed,
+            "device": self.device.type,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all passes, roughly: the parts of a corpus differ by a sentence or a biography."""
+        return self.recipe.passes * self.parts * max(1, math.ceil(self.n_sentences / self.parts / self.recipe.batch_size))
+
+    def train(self, folder: Path | None) -> Pretrained:
+        model = build_language_model(self.shape, self.world.vocab_size, seed=self.seed)
+        nn.Module.to(model, self.device)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=0.0, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay, fused=True
+        )
+        progress = _Progress()
+        if folder is not None:
+            progress = _restore_(folder / _STATE, model, optimizer) or progress
+        while progress.parts < self.recipe.passes * self.parts:
+            self._sitting(model, optimizer, progress, self._part(progress.parts))
+            progress.parts += 1
+            _checkpoint(folder, model, optimizer, progress)
+        recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
+        while not recall["enough"].all() and progress.extensions < self.recipe.most_extensions:
+            self._sitting(model, optimizer, progress, self._extension(progress.extensions), extends=True)
+            progress.extensions += 1
+            _checkpoint(folder, model, optimizer, progress)
+            recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
+        if not recall["enough"].all():
+            known = "; ".join(f"{row.kind} in {row.template} {row.recall:.2%}" for row in recall.itertuples())
+            warnings.warn(
+                f"after {progress.steps} steps the model knows too little of its world ({known}): judge edits by what it knew, "
+                "or train longer (passes, most_extensions) or a larger model",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        model.eval()
+        found = self.result(model, recall, progress, folder=None if folder is None else folder / "model", from_cache=False)
+        if folder is not None:
+            self._keep(found, progress, folder)
+        return found
+
+    def result(
+        self, model: PreTrainedModel, recall: pd.DataFrame, progress: _Progress, *, folder: Path | None, from_cache: bool
+    ) -> Pretrained:
+        parameters = n_parameters(model)
+        return Pretrained(
+            model=model,
+            recall=recall,
+            knows=bool(len(recall)) and bool(recall["enough"].all()),
+            steps=progress.steps,
+            extensions=progress.extensions,
+            n_parameters=parameters,
+            bits_per_parameter=self.world.n_bits / parameters,
+            cpu_s=progress.cpu_s,
+            wall_s=progress.wall_s,
+            from_cache=from_cache,
+            folder=folder,
+        )
+
+    def _keep(self, found: Pretrained, progress: _Progress, folder: Path) -> None:
+        import shutil
+
+        import transformers
+
+        target = folder / "model"
+        shutil.rmtree(target, ignore_errors=True)
+        temporary = folder / f"model.{os.getpid()}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_language_model(found.model, temporary, self.world.hf_tokenizer())
+        report = {
+            "format": _FORMAT,
+            "progress": dataclasses.asdict(progress),
+            "recall": found.recall.to_dict("records"),
+            "digest": tensors_digest(found.model.state_dict()),
+            "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__},
+        }
+        (temporary / _REPORT).write_text(json.dumps(report, indent=1) + "\n")
+        temporary.rename(target)
+        (folder / _STATE).unlink(missing_ok=True)
+
+    @cached_property
+    def _on_device(self) -> DeviceCorpus | None:
+        """The corpus as the device makes it; None where the host has to write it."""
+        if not _makes_sentences(self.device, self.world):
+            return None
+        return DeviceCorpus(self.world.corpus(self.left_out), self.device)
+
+    def _part(self, part: int) -> Sentences | DeviceSentences:
+        shard = part % self.parts
+        if self._on_device is not None:
+            return self._on_device.shard(shard, self.parts)
+        return _join(list(self.world.sentences(shard=shard, of=self.parts, left_out=self.left_out)))
+
+    def _extension(self, number: int) -> Sentences | DeviceSentences:
+        n = self.recipe.extension_steps * self.recipe.batch_size
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        if self._on_device is not None:
+            return self._on_device.sample(n, seed)
+        return self.world.sample_sentences(n, seed=seed, left_out=self.left_out)
+
+    def _batches(self, sentences: Sentences | DeviceSentences, number: int) -> Iterator[Tensor]:
+        order = torch.from_numpy(np.random.default_rng([self.seed, number]).permutation(len(sentences))).to(self.device)
+        parts = order.tensor_split(math.ceil(len(order) / self.recipe.batch_size))
+        if isinstance(sentences, DeviceSentences):
+            yield from map(sentences.tokens, parts)
+            return
+        tokens = torch.from_numpy(sentences.tokens).to(self.device)
+        for rows in parts:
+            yield tokens[rows].long()
+
+    def _sitting(
+        self,
+        model: PreTrainedModel,
+        optimizer: torch.optim.Optimizer,
+        progress: _Progress,
+        sentences: Sentences | DeviceSentences,
+        *,
+        extends: bool = False,
+    ) -> None:
+        """Train on some sentences, in place: model, optimizer and progress move on."""
+        width = sentences.width if isinstance(sentences, DeviceSentences) else sentences.tokens.shape[1]
+        if width > self.shape.context:
+            raise ValueError(f"a sentence has {width} tokens, but the model's context is {self.shape.context}; enlarge it")
+        cpu, wall = time.process_time(), time.perf_counter()
+        model.train()
+        is_half = self.recipe.precision == "bfloat16"
+        worst = torch.zeros((), device=self.device)
+        for batch in self._batches(sentences, progress.parts + progress.extensions):
+            step = self.total_steps if extends else min(progress.steps, self.total_steps - 1)
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate_at(step, self.total_steps)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+                logits = model(input_ids=batch).logits
+            loss = sentence_loss(logits, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip)
+            optimizer.step()
+            worst = worst + loss.detach()  # stays infinite or NaN once it is
+            progress.steps += 1
+        model.eval()
+        if not math.isfinite(float(worst)):
+            raise DivergedError(
+                f"the loss became {float(worst)} before step {progress.steps} (seed {self.seed}); lower learning_rate="
+                f"{self.recipe.learning_rate:g} or warm up longer"
+            )
+        progress.cpu_s += time.process_time() - cpu
+        progress.wall_s += time.perf_counter() - wall
+
+
+def _makes_sentences(device: torch.device, world: World) -> bool:
+    # Other devices than these may lack 64-bit floats, which decide the templates.
+    return device.type == "cuda" and can_be_written(world)
+
+
+def _join(blocks: list[Sentences]) -> Sentences:
+    width = max(block.tokens.shape[1] for block in blocks)
+    tokens = np.full((sum(map(len, blocks)), width), PAD, dtype=np.int32)
+    done = 0
+    for block in blocks:
+        tokens[done : done + len(block), : block.tokens.shape[1]] = block.tokens
+        done += len(block)
+    return Sentences(
+        tokens,
+        np.concatenate([block.length for block in blocks]),
+        np.concatenate([block.answer for block in blocks]),
+        np.concatenate([block.answer_length for block in blocks]),
+        Facts.join(*(block.facts for block in blocks)),
+        np.concatenate([block.form for block in blocks]),
+    )
+
+
+def _checkpoint(folder: Path | None, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
+    """Write all that the run needs to go on, under another name first: a checkpoint is never half there."""
+    if folder is None:
+        return
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    state = {"format": _FORMAT, "progress": dataclasses.asdict(progress), "digest": tensors_digest(tensors)}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{_STATE}.{os.getpid()}.tmp"
+    try:
+        safetensors.torch.save_file(tensors, temporary, {"state": json.dumps(state)})
+        temporary.replace(folder / _STATE)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _restore_(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> _Progress | None:
+    """Load a checkpoint in place; None where there is none, or, with a warning, where it is broken."""
+    if not path.is_file():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if state["format"] != _FORMAT or state["digest"] != tensors_digest(tensors):
+            raise ValueError("its contents do not match its digest")
+        progress = _Progress(**state["progress"])
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{path}: no whole checkpoint ({error}); training starts anew", RuntimeWarning, stacklevel=4)
+        return None
+    for name, parameter in model.state_dict().items():
+        parameter.copy_(tensors[f"model.{name}"])
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        for key in (key for key in tensors if key.startswith(prefix)):
+            # AdamW counts its steps on the device where its fused kernel wants them.
+            optimizer.state[parameter][key.removeprefix(prefix)] = tensors[key].to(parameter.device)
+    return progress
+
+
+def _read(run: _Run, folder: Path) -> Pretrained | None:
+    """Read a finished model and ask it again; None, with a warning, where it does not know what its report says."""
+    from effnotes.core.errors import DataError
+
+    try:
+        report: dict[str, Any] = json.loads((folder / "model" / _REPORT).read_text())
+        model = load_language_model(folder / "model")
+        if report["format"] != _FORMAT or report["digest"] != tensors_digest(model.state_dict()):
+            raise ValueError("the weights are not those of its report")
+        progress = _Progress(**report["progress"])
+        nn.Module.to(model, run.device)
+        recall = recall_table(model, run.world, run.recipe, left_out=run.left_out)
+        before = pd.DataFrame(report["recall"])
+        if list(before["asked"]) != list(recall["asked"]) or (before["recall"] - recall["recall"]).abs().max() > 0.005:
+            raise ValueError("it no longer answers as its report says")
+    except (DataError, ValueError, KeyError, TypeError, OSError) as error:
+        warnings.warn(f"{folder}: the kept model cannot be used ({error}); it is trained anew", RuntimeWarning, stacklevel=4)
+        return None
+    return run.result(model, recall, progress, folder=folder / "model", from_cache=True)
