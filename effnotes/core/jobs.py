@@ -6,6 +6,7 @@ trainings run here. No worker outlives the process that started it, however that
 
 import ast
 import contextlib
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -20,16 +21,17 @@ import sys
 import traceback
 import types
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from effnotes.core.processes import available_cores, exit_with_parent
+from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
 
@@ -95,13 +97,16 @@ class WorkerPool:
 
 def run_jobs(
     function: Callable[..., JobResult],
-    jobs: Sequence[Mapping[str, Any]],
+    jobs: Sequence[Any],
     *,
     workers: int | WorkerPool | None = None,
     cache_dir: Path | None = None,
-    on_done: Callable[[Mapping[str, Any], JobResult], None] | None = None,
+    on_done: Callable[[Any, JobResult], None] | None = None,
 ) -> list[JobResult]:
-    """Call `function(**job)` for every job, in single-threaded processes side by side.
+    """Call `function(job)` for every job, in single-threaded processes side by side.
+
+    A job is an instance of `effnotes.core.settings.settings`, which goes to a worker, and into the key of what is kept, as JSON;
+    the function's parameter is annotated with its class. A mapping does as well: its entries become keyword arguments.
 
     With a cache each result is kept as soon as its job is done, under a key over the function's name and module, the job's
     parameters, the source of its module and of every module of this package that it imports, directly or through others, and the
@@ -111,7 +116,7 @@ def run_jobs(
     Args:
         function: A function at the top level of an importable module (not of a notebook or script). It returns a dictionary with
             text keys whose values are NumPy arrays (no object arrays), float, int, str, or lists of what JSON can hold.
-        jobs: Keyword arguments of each call: scalars, text, and lists or dictionaries of them.
+        jobs: Settings of each call, all of one class; or keyword arguments: scalars, text, and lists or dictionaries of them.
         workers: Processes at a time, at least 1, or a pool that keeps them. Default: 1 where there is a GPU, else
             `OMP_NUM_THREADS` if set, else the cores that this process may use.
         cache_dir: Folder of kept results. Default: the environment variable `EFFNOTES_CACHE_DIR`; unset, nothing is kept.
@@ -140,7 +145,7 @@ def run_jobs(
     waiting = [index for index in range(len(jobs)) if index not in results]
     # Closed at once when on_done raises or the user interrupts, so that no worker goes on meanwhile.
     try:
-        with contextlib.closing(_run(name, jobs, paths, waiting, pool)) as finished:
+        with contextlib.closing(_run(name, texts, paths, waiting, pool)) as finished:
             for index, result in finished:
                 results[index] = result
                 if on_done is not None:
@@ -152,7 +157,7 @@ def run_jobs(
 
 
 def _run(
-    name: str, jobs: Sequence[Mapping[str, Any]], paths: Sequence[Path | None], waiting: list[int], pool: WorkerPool
+    name: str, texts: Sequence[str], paths: Sequence[Path | None], waiting: list[int], pool: WorkerPool
 ) -> Generator[tuple[int, JobResult]]:
     """Run the waiting jobs and give (index, result) as they finish; whatever happens, leave no process behind that has a job."""
     queue = list(reversed(waiting))
@@ -164,7 +169,7 @@ def _run(
         running[link] = (process, index)
         # A worker that died already is noticed when its link is read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            link.send((name, dict(jobs[index]), paths[index]))
+            link.send((name, texts[index], paths[index]))
 
     try:
         for _ in range(min(pool.workers, len(waiting))):
@@ -182,7 +187,7 @@ def _run(
                     process.join()
                     error, result = f"its process died with exit code {process.exitcode}", None
                 if error is not None:
-                    raise JobError(f"{name}({_canonical(jobs[index])}) failed: {error}")
+                    raise JobError(f"{name}({texts[index]}) failed: {error}")
                 if queue:
                     hand_out(link, process)
                 else:
@@ -255,12 +260,12 @@ def _work(link: connection.Connection) -> None:
     torch.set_flush_denormal(True)
     while True:
         try:
-            name, job, path = link.recv()
+            name, text, path = link.recv()
         except EOFError:
             return
         try:
             module, _, attribute = name.rpartition(":")
-            result = getattr(importlib.import_module(module), attribute)(**job)
+            result = _called(getattr(importlib.import_module(module), attribute), text)
             _check_result(result)
             if path is not None:
                 _write_result(path, result)
@@ -268,6 +273,14 @@ def _work(link: connection.Connection) -> None:
             link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None))
         else:
             link.send((None, result))
+
+
+def _called(function: Callable[..., Any], text: str) -> Any:
+    """Call a function with a job that was made text."""
+    kinds = [kind for name, kind in get_type_hints(function).items() if name != "return"]
+    if len(kinds) == 1 and dataclasses.is_dataclass(kinds[0]):
+        return function(from_json(kinds[0], text))
+    return function(**json.loads(text))
 
 
 def _default_workers() -> int:
@@ -286,7 +299,13 @@ def _importable_name(function: Callable[..., Any]) -> str:
     return f"{module}:{name}"
 
 
-def _canonical(job: Mapping[str, Any]) -> str:
+def _canonical(job: Any) -> str:
+    if dataclasses.is_dataclass(job) and not isinstance(job, type):
+        text = to_json(job)
+        kind: type[Any] = type(job)
+        if from_json(kind, text) != job:
+            raise ValueError(f"job {job!r} changes on its way through JSON; its fields must compare equal and be plain values")
+        return text
     try:
         text = json.dumps(dict(job), sort_keys=True, ensure_ascii=False)
         same = json.loads(text) == dict(job)
