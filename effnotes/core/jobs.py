@@ -278,7 +278,7 @@ def _work(link: connection.Connection) -> None:
 def _called(function: Callable[..., Any], text: str) -> Any:
     """Call a function with a job that was made text."""
     kinds = [kind for name, kind in get_type_hints(function).items() if name != "return"]
-    if len(kinds) == 1 and dataclasses.is_dataclass(kinds[0]):
+    if len(kinds) == 1 and isinstance(kinds[0], type) and dataclasses.is_dataclass(kinds[0]):
         return function(from_json(kinds[0], text))
     return function(**json.loads(text))
 
@@ -300,9 +300,9 @@ def _importable_name(function: Callable[..., Any]) -> str:
 
 
 def _canonical(job: Any) -> str:
-    if dataclasses.is_dataclass(job) and not isinstance(job, type):
+    kind: type[Any] = type(job)
+    if dataclasses.is_dataclass(kind):
         text = to_json(job)
-        kind: type[Any] = type(job)
         if from_json(kind, text) != job:
             raise ValueError(f"job {job!r} changes on its way through JSON; its fields must compare equal and be plain values")
         return text
