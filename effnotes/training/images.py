@@ -28,6 +28,7 @@ from torchvision.transforms import v2
 from effnotes.core.digests import tensors_digest
 from effnotes.pruning.masks import Masks, apply_masks_, dense_masks, masks_in_force, prunable_parameters, sparsity
 from effnotes.pruning.schedules import PruningPlan
+from effnotes.training.hardware import memory_format
 
 _FORMAT = "effnotes-checkpoint-1"
 
@@ -211,7 +212,7 @@ def train(
     gathered while they were out is dropped. Normalisation statistics are not recomputed after an update. The order of the images,
     their shifts and flips, and what `transform` draws from torch's generator depend on `seed` and the epoch only: a dense and a
     pruned run of one seed see the same batches, whatever the number of loader workers. On a CPU the result is the same bit for bit
-    for one seed, number of threads and machine.
+    for one seed, number of threads and machine. Images and weights lie in memory as `memory_format` says.
 
     Args:
         model: The network, on the device to train on. Its weights are changed, and it is left in evaluation mode.
@@ -263,7 +264,8 @@ def train(
     dtype = resolve_precision(recipe.precision, device)
     run = _fingerprint(model, source.describe(), recipe, pruning, seed, current, dtype) if checkpoint is not None else {}
 
-    model.to(memory_format=torch.channels_last)
+    layout = memory_format(model, device)
+    model.to(memory_format=layout)
     apply_masks_(model, current)
     optimizer = _optimizer(model, recipe)
     history: list[dict[str, float]] = []
@@ -281,7 +283,7 @@ def train(
                 _rest_revived_(model, optimizer, current, updated)
                 current = updated
                 apply_masks_(model, current)
-            rate, loss = _train_epoch(model, optimizer, source, recipe, current, dtype, seed, epoch)
+            rate, loss = _train_epoch(model, optimizer, source, recipe, current, dtype, layout, seed, epoch)
             history.append(
                 {
                     "epoch": epoch,
@@ -330,12 +332,13 @@ def predict_logits(
     else:
         prepared = _Prepared(images, transform, least=1)
         batches = (batch for batch, _ in _loader(prepared, torch.arange(len(prepared)).split(batch_size), loader_workers, 0))
+    layout = memory_format(model, device)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         logits = []
         for batch in batches:
-            inputs = normalize(batch.to(device)).contiguous(memory_format=torch.channels_last)
+            inputs = normalize(batch.to(device)).contiguous(memory_format=layout)
             logits.append(model(inputs).float().cpu())
         return torch.cat(logits)
     finally:
@@ -503,6 +506,7 @@ def _train_epoch(
     recipe: Recipe,
     masks: Masks,
     dtype: torch.dtype,
+    layout: torch.memory_format,
     seed: int,
     epoch: int,
 ) -> tuple[float, float]:
@@ -525,7 +529,7 @@ def _train_epoch(
         rate = recipe.learning_rate_at(epoch * source.steps + step, source.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        inputs = normalize(images)
+        inputs = normalize(images).contiguous(memory_format=layout)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(inputs)
         loss = F.binary_cross_entropy_with_logits(logits.float(), targets)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -642,3 +643,42 @@ def test_masks_survive_saving(tmp_path):
     before = {name: tensor.clone() for name, tensor in read.state_dict().items()}
     apply_masks_(read, {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")})
     assert all(torch.equal(tensor, before[name]) for name, tensor in read.state_dict().items())
+
+
+# --- processors ---
+
+NARROW = textwrap.dedent(
+    """
+    import json, torch
+    torch.set_num_threads(1)
+    from effnotes.models import build_model
+    from effnotes.training.images import Recipe, predict_logits, train
+
+    labels = torch.randint(0, 2, (64, 3), generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(0, 60, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    images = (noise + 120 * labels[:, :, None, None]).to(torch.uint8)
+    found = []
+    for width, precision in ((4, "float32"), (7, "float32"), (4, "bfloat16"), (8, "float32")):
+        model = build_model("resnet8", 3, image_size=32, seed=0, width=width)
+        recipe = Recipe(epochs=2, batch_size=32, learning_rate=0.01, precision=precision)
+        history = train(model, images, labels, recipe=recipe, seed=0).history
+        numbers = history["loss"].tolist() + predict_logits(model, images).flatten().tolist()
+        found.append([width, precision, model.stem[0].weight.is_contiguous(), numbers])
+    print(json.dumps(found))
+    """
+)
+
+
+def test_narrow_networks_train_and_predict_without_avx512():
+    """oneDNN's kernels for AVX2 corrupt memory at widths 2 to 7, where images lie channels-last."""
+
+    def run(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", NARROW], env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    for (width, precision, is_contiguous, numbers), (*_, expected) in zip(run(ONEDNN_MAX_CPU_ISA="AVX2"), run(), strict=True):
+        assert is_contiguous is (width < 8)
+        np.testing.assert_allclose(numbers, expected, rtol=0, atol=2e-3 if precision == "float32" else 0.1)
