@@ -6,6 +6,23 @@ import torch
 from torch import nn
 
 
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Give the dtype in which activations are computed on a device.
+
+    `"auto"` is bfloat16 where the hardware has instructions for it (AVX512-BF16 or AMX on the CPU, Ampere or later on a GPU) and
+    float32 elsewhere, where bfloat16 would be emulated and slow. Weights, their gradients and the optimizer stay float32.
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    is_fast = False
+    if device.type == "cuda":
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        is_fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return torch.bfloat16 if is_fast else torch.float32
+
+
 def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
     """Give the memory layout of images and weights: channels-last, which convolutions run fastest in, wherever it is safe.
 
