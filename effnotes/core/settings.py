@@ -47,7 +47,7 @@ _ALLOWED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
-    "tuple_type": "a tuple",
+    "tuple_type": "a list or a tuple",
     "list_type": "a list",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
@@ -164,6 +164,7 @@ def _place(fault: Any, given: Any) -> str:
 def _options(fault: Any) -> list[str]:
     """Return what a fault says may stand there."""
     context = fault.get("ctx", {})
+    context = {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in context.items()}
     if fault["type"] == "literal_error":
         return str(context["expected"]).replace(" or ", ", ").split(", ")
     return [_ALLOWED[fault["type"]].format(**context)] if fault["type"] in _ALLOWED else []

@@ -56,7 +56,7 @@ class Derived(Inner):
         ({"shares": 3}, "shares=3: must be a mapping"),
         ({"grid": [[1, 2], [3]]}, "grid.1.1 is missing"),
         ({"grid": ((1, 2, 3),)}, "grid.0=(1, 2, 3): must be at most 2 long"),
-        ({"grid": {(1, 2)}}, "grid={(1, 2)}: must be a tuple"),
+        ({"grid": {(1, 2)}}, "grid={(1, 2)}: must be a list or a tuple"),
         ({"inner": (1, 2)}, "inner=(1, 2): must be Inner(...)"),
         ({"stop": 0.5}, "stop=0.5: must be one of Inner(...), a whole number, 'never'"),
         ({"epoch": 3}, "there is no setting 'epoch'. Did you mean 'epochs'? The settings are: epochs, rate"),
@@ -66,6 +66,7 @@ def test_a_wrong_setting_is_refused_in_plain_words(given, said):
     with pytest.raises(ValueError, match=r"\S") as refused:
         Outer(**given)
     assert str(refused.value).startswith(said)
+    assert not str(refused.value).endswith(".0")
     assert "\n" not in str(refused.value)
 
 
