@@ -140,10 +140,10 @@ def test_bad_entry_is_named(tmp_path, change, words):
         (yaml.safe_dump([ENTRY, ENTRY]), ["entry 2", "already used by entry 1"]),
         (yaml.safe_dump(ENTRY), ["list of entries"]),
         (yaml.safe_dump(["bias.ba-grows"]), ["entry 1", "mapping"]),
-        ("- id: [", ["no valid YAML"]),
+        ("- id: [", ["as YAML"]),
         ("- id: a.b\n  margin: 1\n  margin: 2\n", ["'margin' is given twice", "line 3"]),
-        ("- ? [a, b]\n  : 1\n", ["no valid YAML", "line 1"]),
-        ("- !!python/object/apply:os.getcwd []\n", ["no valid YAML"]),
+        ("- ? [a, b]\n  : 1\n", ["as YAML", "line 1"]),
+        ("- !!python/object/apply:os.getcwd []\n", ["as YAML"]),
     ],
 )
 def test_bad_file_is_named(tmp_path, text, words):

@@ -91,25 +91,21 @@ def as_arrays(
     import numpy as np
 
     try:
-        parts = [given] if group is None else list(given)  # type: ignore[arg-type]
-        arrays = [np.array(part, dtype=np.float64) for part in parts]
+        arrays = [np.array(part, dtype=np.float64) for part in ([given] if group is None else list(given))]  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{wanted}; these are no such numbers ({error}).") from error
     for number, array in enumerate(arrays):
-        where = "" if group is None else f" at position {number}"
+        where, place = ("", name) if group is None else (f" at position {number}", f"{name}[{number}]")
         if array.ndim != 1:
             raise ValueError(f"{wanted}; got an array of shape {array.shape}{where}.")
         if group is not None and array.size == 0:
             raise ValueError(f"{wanted}; got none{where}. Leave out a {group} in which nothing is defined, and say so.")
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
-            place = name if group is None else f"{name}[{number}]"
             shown = ", ".join(f"{place}[{i}] = {array[i]}" for i in bad[:5])
             more = f" and {bad.size - 5} more" if bad.size > 5 else ""
-            raise ValueError(
-                f"{wanted}, all finite; {shown}{more}. Leave out a unit whose value is undefined"
-                f"{'' if group is None else f', in every {group}'}, and say so."
-            )
+            every = f", in every {group}" if group else ""
+            raise ValueError(f"{wanted}, all finite; {shown}{more}. Leave out a unit whose value is undefined{every}, and say so.")
     return arrays
 
 

@@ -35,9 +35,6 @@ class Source:
     key: str  # of the bibliography, for instance "iofinova2023bias"
     where: str  # abstract, section, table or figure
 
-    def __post_init__(self) -> None:
-        _refuse_blanks(self)
-
 
 @settings
 class Claim:
@@ -57,7 +54,9 @@ class Claim:
     interval: Method
 
     def __post_init__(self) -> None:
-        _refuse_blanks(self)
+        for field, value in (vars(self) | vars(self.source)).items():
+            if isinstance(value, str) and not value.strip():
+                raise ValueError(f"{field}={value!r}: must be text that says something")
         if not _ID.fullmatch(self.id):
             raise ValueError(f"id={self.id!r}: must be topic.kebab-name in lower case, such as 'bias.ba-grows'")
         if not _CHAPTER.fullmatch(self.chapter):
@@ -73,12 +72,6 @@ class Claim:
         fields = asdict(self) | {"range": self.range and list(self.range), "method": self.interval}
         del fields["interval"]
         return fields
-
-
-def _refuse_blanks(entry: Any) -> None:
-    for field, value in vars(entry).items():
-        if isinstance(value, str) and not value.strip():
-            raise ValueError(f"{field}={value!r}: must be text that says something")
 
 
 def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
@@ -101,21 +94,17 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
     file = _find_register() if path is None else Path(path)
     try:
         entries = yaml.load(file.read_text(encoding="utf-8"), Loader=_RegisterLoader)
-    except OSError as error:
-        raise ClaimError(f"{file}: the register of claims cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise ClaimError(f"{file}: the register of claims is not UTF-8 text.") from error
-    except yaml.YAMLError as error:
-        raise ClaimError(f"{file}: no valid YAML. {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ClaimError(f"{file}: the register of claims cannot be read as YAML in UTF-8. {error}") from error
     if not isinstance(entries, list | None):
         raise ClaimError(f"{file}: a register is a list of entries ('- id: ...'), not {entries!r}.")
     register: dict[str, Claim] = {}
     for number, entry in enumerate(entries or (), start=1):
         name = f"{file}, entry {number}"
-        if isinstance(entry, dict) and "id" in entry:
-            name += f" ({entry['id']})"
-        if isinstance(entry, dict) and "source" in entry:
-            entry = entry | {"source": _read(Source, entry["source"], f"{name}: source")}
+        if isinstance(entry, dict):
+            name += f" ({entry.get('id', 'without id')})"
+            if "source" in entry:
+                entry = entry | {"source": _read(Source, entry["source"], f"{name}: source")}
         claim = _read(Claim, entry, name)
         if claim.id in register:
             first = list(register).index(claim.id) + 1
