@@ -12,6 +12,13 @@ from effnotes.reporting.claims.intervals import Verdict
 from effnotes.reporting.claims.register import Claim, Direction
 
 _METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds"}
+# Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
+_SIDES: dict[Direction, tuple[str, str]] = {
+    "increase": ("above", "below"),
+    "noninferiority": ("above", "below"),
+    "decrease": ("below", "above"),
+    "equivalence": ("within", "outside"),
+}
 
 
 def card_html(payload: Mapping[str, Any]) -> str:
@@ -24,7 +31,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
         One `<div>` with the classes `effnotes-claim` and `effnotes-claim--<verdict>`, without colours of its own, and the anchor
         `claim-<id>` with the id's dot as a hyphen. All text is escaped.
     """
-    verdict = payload["verdict"]
+    name, verdict = html.escape(payload["id"]), payload["verdict"]
     verdict_class = verdict.replace(" ", "-")
     published = "no figure given" if payload["published"] is None else payload["published"]
     source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
@@ -38,9 +45,8 @@ def card_html(payload: Mapping[str, Any]) -> str:
     figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows)
     return (
         f'<div class="effnotes-claim effnotes-claim--{verdict_class}" role="group"'
-        f' id="claim-{html.escape(payload["id"].replace(".", "-"))}"'
-        f' aria-label="Claim {html.escape(payload["id"])}: {verdict}">'
-        f'<p class="effnotes-claim__verdict">Claim <code>{html.escape(payload["id"])}</code>: '
+        f' id="claim-{name.replace(".", "-")}" aria-label="Claim {name}: {verdict}">'
+        f'<p class="effnotes-claim__verdict">Claim <code>{name}</code>: '
         f'<strong class="effnotes-verdict effnotes-verdict--{verdict_class}">{verdict}</strong></p>'
         f'<p class="effnotes-claim__statement">{html.escape(payload["statement"])}</p>'
         f'<dl class="effnotes-claim__figures">{figures}</dl>'
@@ -51,15 +57,10 @@ def card_html(payload: Mapping[str, Any]) -> str:
 
 def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
     """Say in a sentence why an interval leads to a verdict."""
-    if claim.direction == "equivalence":
-        where = {"shown": "lies wholly within", "contradicted": "lies wholly outside"}
-        otherwise = "lies neither wholly within nor wholly outside"
-    else:
-        sides = ("below", "above") if claim.direction == "decrease" else ("above", "below")
-        where = {"shown": f"lies wholly {sides[0]}", "contradicted": f"lies wholly {sides[1]}"}
-        otherwise = "includes"
-    bar = _bar(claim.direction, claim.margin)
-    return f"The 95% interval {_interval_text(bounds)} {where.get(verdict, otherwise)} the margin, {bar}."
+    shown, contradicted = _SIDES[claim.direction]
+    between = "lies neither wholly within nor wholly outside" if claim.direction == "equivalence" else "includes"
+    where = {"shown": f"lies wholly {shown}", "contradicted": f"lies wholly {contradicted}"}.get(verdict, between)
+    return f"The 95% interval {_interval_text(bounds)} {where} the margin, {_bar(claim.direction, claim.margin)}."
 
 
 def _bar(direction: Direction, margin: float) -> str:
@@ -76,8 +77,7 @@ def _short_citation(key: str) -> str:
 
 
 def _criterion(direction: Direction, margin: float) -> str:
-    side = {"equivalence": "within", "decrease": "below"}.get(direction, "above")
-    return f"{direction}: 95% interval {side} {_bar(direction, margin)}"
+    return f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, margin)}"
 
 
 def measured_text(payload: Mapping[str, Any]) -> str:
