@@ -2,13 +2,12 @@
 
     @settings
     class Recipe:
-        epochs: int = Field(default=12, ge=1)
+        seed: Annotated[int, Field(ge=0)]  # must be given
+        epochs: int = Field(12, ge=1)
         decay: Literal["cosine", "constant"] = "cosine"
 
         def __post_init__(self) -> None:  # what fields must satisfy together
             ...
-
-Write `Field(default=12, ...)` and not `Field(12, ...)`, or type checkers take the field for one that must be given.
 
 Types are taken strictly: True is no number, 1.0 no whole number, and text no list, but 1 is a float. Three things that readers have
 at hand are brought into form first, for they say the same: a list or an array where a tuple is wanted (what is frozen holds no
@@ -27,7 +26,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
 
 import pydantic.dataclasses
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from effnotes.core.errors import nearest
 
@@ -66,7 +65,8 @@ _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _PLAIN = frozenset({tuple, list, dict, Mapping, int, float, bool, str, NoneType})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
+# `Field` is no specifier here: type checkers know no default by position, and would ask for every field that has one.
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose fields are checked when it is made; a wrong one raises a ValueError.
 

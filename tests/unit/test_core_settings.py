@@ -25,11 +25,11 @@ class Inner:
 
 @settings
 class Outer:
-    epochs: int = Field(default=12, ge=1)
-    rate: float = Field(default=0.1, gt=0)
+    epochs: int = Field(12, ge=1)
+    rate: float = Field(0.1, gt=0)
     decay: Literal["cosine", "constant"] = "cosine"
     inner: Inner = dataclasses.field(default_factory=Inner)
-    rank: int | None = Field(default=None, ge=1)
+    rank: int | None = Field(None, ge=1)
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
     grid: tuple[tuple[int, int], ...] = ()
     place: Path | None = None
@@ -38,7 +38,7 @@ class Outer:
 
 @settings
 class Derived(Inner):
-    note: str = Field(default="", max_length=4)
+    note: str = Field("", max_length=4)
 
 
 @pytest.mark.parametrize(
