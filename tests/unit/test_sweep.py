@@ -202,7 +202,7 @@ def start_long(cache):
 
 @pytest.mark.slow
 def test_a_training_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
-    """Killed in the dense parent, then in the tuning after it; the checkpoints are made to say 1000 s, to prove that they are read."""
+    """Killed in the dense parent, then in the tuning; checkpoints are made to say 1000 s, to prove that they are read."""
     whole, errors = start_long(tmp_path / "whole").communicate(timeout=300)
     assert whole, errors
     cache = tmp_path / "killed"
