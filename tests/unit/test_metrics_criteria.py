@@ -35,7 +35,8 @@ def test_phi_is_the_correlation_coefficient():
 def test_criteria_of_each_attribute():
     logits, labels = draw()
     _, train = draw(1)
-    table = metrics.attribute_criteria(logits, labels, train_labels=train, protected="a0", names=[f"a{k}" for k in range(9)])
+    task = metrics.AttributeTask.of(labels, train_labels=train, protected="a0", names=[f"a{k}" for k in range(9)])
+    table = metrics.attribute_criteria(logits, task)
     assert table.loc[0, "reason"] == Reason.PROTECTED_ITSELF
     assert table.loc[0, ["uncertainty", "abs_phi", "rarity", "auc_gap", "uncertainty_times_phi"]].isna().all()
     p = 1 / (1 + np.exp(-logits))
@@ -52,17 +53,16 @@ def test_criteria_of_each_attribute():
     assert not table["flagged"].all()
     amplification = metrics.bias_amplification(logits > 0, labels, 0, rates=metrics.conditional_rates(train, 0))
     np.testing.assert_array_equal(table["bias_amplification"], amplification.values)
-    by_array = metrics.attribute_criteria(
-        logits[:, 1:], labels[:, 1:], train_labels=train[:, 1:], protected=labels[:, 0], train_groups=train[:, 0]
-    )
+    of_groups = metrics.AttributeTask.of(labels[:, 1:], train_labels=train[:, 1:], protected=labels[:, 0], train_groups=train[:, 0])
+    by_array = metrics.attribute_criteria(logits[:, 1:], of_groups)
     columns = ["uncertainty", "abs_phi", "rarity", "flagged"]
     pd.testing.assert_frame_equal(by_array[columns], table.loc[1:, columns].reset_index(drop=True))
 
 
 def test_groups_without_training_groups_are_refused():
-    logits, labels = draw()
-    with pytest.raises(ValueError, match="train_groups are needed"):
-        metrics.attribute_criteria(logits, labels, train_labels=labels, protected=labels[:, 0])
+    _, labels = draw()
+    with pytest.raises(ValueError, match=r"train_groups=\.\.\. are needed"):
+        metrics.AttributeTask.of(labels, train_labels=labels, protected=labels[:, 0])
 
 
 def table_of(scores):

@@ -1,6 +1,4 @@
-"""Exemplars: majorities and distances by loops, the noise floor, and the table against SciPy and known counts."""
-
-from itertools import combinations, permutations
+"""Exemplars: majorities and distances by loops, and the table against SciPy and known counts."""
 
 import numpy as np
 import pytest
@@ -36,36 +34,6 @@ def test_a_tie_is_negative_and_total_contradiction_is_farthest():
     votes = np.array([[[1, 1]], [[0, 1]]])
     assert metrics.modal_predictions(votes).tolist() == [[False, True]]
     assert metrics.taxicab_distance(votes, 1 - votes).tolist() == [[0.0, 2.0]]
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_noise_floor_and_its_counterpart_by_all_orders(size):
-    dense, sparse = (logits > 0 for logits in populations(1, 6, 4, n=40))
-    floor, matched = [], []
-    for left in combinations(range(6), size):
-        majority = 2 * dense[list(left)].sum(0) > size
-        for right in permutations(range(6), size):
-            if not set(left) & set(right):
-                floor.append(majority != (2 * dense[list(right)].sum(0) > size))
-        for right in permutations(range(4), size):
-            matched.append(majority != (2 * sparse[list(right)].sum(0) > size))
-    np.testing.assert_allclose(metrics.split_rate(dense, size=size), np.mean(floor, axis=(0, 1)))
-    np.testing.assert_allclose(metrics.split_rate(dense, sparse, size=size), np.mean(matched, axis=(0, 1)))
-
-
-def test_noise_floor_of_many_models_is_drawn_by_seed():
-    rng = np.random.default_rng(0)
-    dense = rng.random((14, 50, 2)) < 0.6
-    first, again = (metrics.split_rate(dense, size=5, seed=3).values for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, metrics.split_rate(dense, size=5, seed=4).values)
-    assert metrics.split_rate(np.broadcast_to(dense[:1], dense.shape), size=5).values.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("size", "models"), [(2, 6), (3, 5), (0, 4), (1, 1)])
-def test_sizes_that_cannot_be(size, models):
-    with pytest.raises(ValueError, match="size must be odd and at most"):
-        metrics.split_rate(np.zeros((models, 4, 1)), size=size)
 
 
 @pytest.mark.parametrize("seed", range(4))

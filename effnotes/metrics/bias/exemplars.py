@@ -1,25 +1,20 @@
 """Compression-identified exemplars: the samples on which a pruned population decides otherwise than a dense one.
 
 A population is a stack of models that differ in their seed, shape (models, n, K). One model is a population,
-too; then every changed decision is an exemplar, and how much of that is chance shows only in
-`split_rate(dense)`, which needs two.
+too; then every changed decision is an exemplar, and how much of that is chance shows only beside two dense
+models of different seeds: give one of them in place of the sparse population.
 """
 
 from collections.abc import Hashable, Sequence
-from itertools import combinations
-from math import comb
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.calibration import uncertain
-from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
-
-_MAX_SPLITS = 100
+from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, Reason, ratio
 
 
 def modal_predictions(predictions: ArrayLike) -> BoolArray:
@@ -92,40 +87,6 @@ def taxicab_distance(dense: ArrayLike, sparse: ArrayLike) -> FloatArray:
     first, second = _as_populations(dense, sparse)
     distance: FloatArray = 2 * np.abs(first.mean(0) - second.mean(0))
     return distance
-
-
-def split_rate(dense: ArrayLike, sparse: ArrayLike | None = None, *, size: int = 1, seed: int = 0) -> PerAttribute:
-    """Share of modal exemplars between sub-populations of equal size, averaged over the ways to draw them.
-
-    Without `sparse` it is the noise floor: how often two disjoint groups of dense models disagree though
-    nothing was pruned. With it, the rate that this floor belongs to: majorities over few models are noisier
-    than those of the whole populations, so only rates of one size compare.
-
-    Args:
-        dense: predictions in {0, 1}, shape (models, n, K); without `sparse`, 2 `size` models at least.
-        sparse: predictions in {0, 1}, shape (models, n, K), with as many models as `size` at least.
-        size: models in each sub-population; an odd number, so that there are no ties.
-        seed: of the choice of 100 pairs of sub-populations, where there are too many to take all.
-
-    Returns:
-        K values in [0, 1]; undefined without samples.
-
-    Raises:
-        ValueError: as in `modal_exemplars`; `size` even or too large.
-    """
-    first = _as_population(dense, "dense")
-    second = None if sparse is None else _as_populations(first, sparse)[1]
-    available = len(first) // 2 if second is None else min(len(first), len(second))
-    if size % 2 == 0 or not 1 <= size <= available:
-        needed = "two disjoint groups of dense models" if second is None else "as many dense and sparse models"
-        raise ValueError(f"size must be odd and at most {available} ({needed}), not {size}")
-    pairs = _pairs(len(first), None if second is None else len(second), size, seed)
-    differing = np.zeros(first.shape[2])
-    for left, right in pairs:
-        other = first if second is None else second
-        differing += (modal_predictions(first[left]) != modal_predictions(other[right])).sum(0)
-    no_samples = np.full(first.shape[2], first.shape[1] == 0)
-    return PerAttribute.masked(ratio(differing, len(pairs) * first.shape[1]), (Reason.NO_SAMPLES, no_samples))
 
 
 def exemplar_table(
@@ -211,6 +172,8 @@ def table_of_exemplars(before: BoolArray, after: BoolArray, p: FloatArray, names
 
 def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
     """Odds ratio, its interval and Fisher's p-value; NaN where a row or a column is empty."""
+    from scipy import stats  # half a second to import
+
     if (table.sum(0) == 0).any() or (table.sum(1) == 0).any():
         return np.nan, np.nan, np.nan, np.nan
     # SciPy's exact interval would do without the added halves, but takes half a second on counts of 100,000.
@@ -219,25 +182,6 @@ def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
     half_width = stats.norm.ppf(0.975) * np.sqrt((1 / cells).sum())
     low, high = np.exp(log_ratio - half_width), np.exp(log_ratio + half_width)
     return float(np.exp(log_ratio)), float(low), float(high), float(stats.fisher_exact(table)[1])
-
-
-def _pairs(first: int, second: int | None, size: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Pairs of sub-populations: all of them, or 100 drawn at random; disjoint ones if drawn from one population."""
-    number = comb(first, size) * comb(first - size if second is None else second, size)
-    if number <= 2 * _MAX_SPLITS:
-        pairs = []
-        for left in combinations(range(first), size):
-            rest = [k for k in range(first) if k not in left] if second is None else range(second)
-            # Two halves of one population make the same pair in either order.
-            pairs += [(list(left), list(right)) for right in combinations(rest, size) if second is not None or left < right]
-        return pairs
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(_MAX_SPLITS):
-        order = rng.permutation(first)
-        other = order[size:] if second is None else rng.permutation(second)
-        drawn.append((order[:size].tolist(), other[:size].tolist()))
-    return drawn
 
 
 def _as_population(values: ArrayLike, name: str) -> BoolArray:

@@ -13,7 +13,6 @@ with the logits of a run as plain text in `test_outputs.txt` and `valid_outputs.
 Source: code published with Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +21,10 @@ import pandas as pd
 from effnotes.metrics.bias.per_attribute import FloatArray
 
 RUN_COLUMNS = (
-    "kind",
-    "dataset",
-    "architecture",
-    "strategy",
-    "attribute",
-    "planted",
-    "sparsity",
-    "run",
-    "epoch",
-    "test_outputs",
-    "validation_outputs",
-    "path",
+    *("kind", "dataset", "architecture", "strategy", "attribute", "planted", "sparsity", "run", "epoch"),
+    *("test_outputs", "validation_outputs", "path"),
 )
+_KEYS = [*RUN_COLUMNS[:-3]]
 
 _LEVELS = {
     "joint": ("dataset", "architecture", "strategy", "sparsity", "run"),
@@ -108,32 +98,21 @@ def find_runs(root: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{base}: no runs here; expected at least one of the folders {expected}")
     found = []
     for kind in kinds:
-        for path, names in _walk(base / f"{kind}_runs", len(_LEVELS[kind])):
-            description: dict[str, object] = {"kind": kind, "attribute": "", "planted": "", "path": path}
-            description |= dict(zip(_LEVELS[kind], names, strict=True))
-            description["sparsity"] = _fraction(path.parent)
+        top, levels = base / f"{kind}_runs", _LEVELS[kind]
+        for path in top.glob("/".join("*" * len(levels))):
+            names = path.relative_to(top).parts
+            if not path.is_dir() or any(name.startswith(".") for name in names):
+                continue
+            known = {"kind": kind, "attribute": "", "planted": "", "path": path, **dict(zip(levels, names, strict=True))}
             stored = [(epoch, *_outputs(path, epoch)) for epoch in _EPOCHS]
-            stored = [entry for entry in stored if entry[1] is not None] or [("", None, None)]
-            for epoch, test, validation in stored:
-                found.append({**description, "epoch": epoch, "test_outputs": test, "validation_outputs": validation})
+            for epoch, test, validation in [entry for entry in stored if entry[1] is not None] or [("", None, None)]:
+                of_epoch = {"epoch": epoch, "test_outputs": test, "validation_outputs": validation}
+                found.append({**known, "sparsity": _fraction(path.parent), **of_epoch})
     table = pd.DataFrame(found, columns=list(RUN_COLUMNS))
     # Columns of paths and None; a missing file must not turn into NaN.
     for column in ("test_outputs", "validation_outputs"):
         table[column] = table[column].astype(object).where(table[column].notna(), None)
-    keys = ["kind", "dataset", "architecture", "strategy", "attribute", "planted", "sparsity", "run", "epoch"]
-    return table.sort_values(keys, kind="stable", ignore_index=True)
-
-
-def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, list[str]]]:
-    """Folders that many levels down, with the names of the levels."""
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        if depth == 1:
-            yield entry, [entry.name]
-        else:
-            for path, names in _walk(entry, depth - 1):
-                yield path, [entry.name, *names]
+    return table.sort_values(_KEYS, kind="stable", ignore_index=True)
 
 
 def _outputs(run: Path, epoch: str) -> tuple[Path | None, Path | None]:
