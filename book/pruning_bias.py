@@ -639,7 +639,7 @@ print(
 # One call compares it with its dense parent, group by group, and shows a table and a figure; `loader` yields images and labels, and `protected` names one of the attributes:
 #
 # ```python
-# from effnotes.metrics.bias import bias_audit
+# from effnotes.metrics import bias_audit
 #
 # audit = bias_audit(dense, pruned, loader, protected="Male", train_labels=train_labels, names=names)
 # audit.figure()

@@ -1,7 +1,7 @@
 """What pruning does to a classifier's doubt and bias: the experiments of chapter 1, from parameters to claims.
 
 `plan` checks everything before anything is trained, `run` trains and measures, `follow_up` asks how far the findings reach, and
-`measure` judges the claims by effects such as `main_effects`, put together from the steps in `effects`. `figures` draws what they give.
+`measure` judges the claims by effects such as `main_effects`, which the steps in `effects` put together; `figures` draws.
 """
 
 from effnotes.core.lazy import exports

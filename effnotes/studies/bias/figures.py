@@ -116,8 +116,8 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     """Bias amplification against sparsity, of each skewed attribute and their mean; `ceiling` is its greatest possible value."""
     _, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
-    long = by_level.reset_index(drop=True).melt(ignore_index=False)
-    sns.lineplot(long, x=long.index, y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
+    long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
+    sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
     trend(found, _BIAS, ax=ax, label=label)
     ax.axhline(0, linestyle="--", **LINE)
     _floor(ax, floors, _BIAS)
