@@ -66,7 +66,7 @@ def accuracy(found: Findings, floors: Mapping[str, float], *, ax: Axes | None = 
     trend(found, "accuracy", ax=ax, label="trained networks")
     _floor(ax, floors, "accuracy")
     ax.axhline(found.models["majority_accuracy"].mean(), linestyle="--", label="majority answer", **LINE)
-    ax.set_ylabel("accuracy, mean over attributes")
+    ax.set_ylabel("accuracy")
     ax.legend(loc="center left")
     return ax
 
@@ -85,7 +85,7 @@ def accuracy_change(found: Findings, *, ax: Axes | None = None) -> Axes:
 def accuracy_and_change(found: Findings, floors: Mapping[str, float]) -> None:
     """Both side by side."""
     _, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
-    accuracy(found, floors, ax=axes[0]).set_ylabel("accuracy")
+    accuracy(found, floors, ax=axes[0])
     accuracy_change(found, ax=axes[1]).set_ylabel("change (points)")
     for ax in axes:
         ax.tick_params(axis="x", labelsize=8.5)
@@ -125,7 +125,7 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
         ax.axhline(ceiling, linestyle=":", **LINE)
     figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left" if ceiling is None else "best")
 
 
 def excess(result: Result) -> None:
@@ -168,7 +168,7 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
     _, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, (title, points) in zip(axes[0], panels.items(), strict=True):
         figures.name_points(ax, points)
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
 
