@@ -102,7 +102,7 @@ def test_rows_are_those_of_the_table_of_one_model(case):
         np.testing.assert_array_equal(found["value_x"], found["value_y"])
         assert (found["reason_x"] == found["reason_y"]).all()
     pd.testing.assert_frame_equal(audit.criteria, metrics.attribute_criteria(evidence, task))
-    exemplars = metrics.exemplar_table(evidence[None], (evidence - 1)[None], names=NAMES)
+    exemplars = metrics.exemplar_table(evidence > 0, evidence > 1, metrics.probabilities(evidence), names=NAMES)
     pd.testing.assert_frame_equal(audit.exemplars, exemplars)
 
 

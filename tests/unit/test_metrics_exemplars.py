@@ -16,6 +16,13 @@ def populations(seed, dense_models=3, sparse_models=3, n=400, attributes=3):
     return dense, sparse
 
 
+def table_of(dense, sparse, names=None):
+    """The table of two populations of logits at threshold 0, as a reader makes it."""
+    p = np.mean([metrics.probabilities(model) for model in dense], axis=0)
+    before, after = (metrics.modal_predictions(logits > 0) for logits in (dense, sparse))
+    return metrics.exemplar_table(before, after, p, names=names)
+
+
 @pytest.mark.parametrize(("dense_models", "sparse_models"), [(1, 1), (3, 5), (4, 2)])
 def test_majorities_and_distances_by_a_loop(dense_models, sparse_models):
     dense, sparse = (logits > 0 for logits in populations(0, dense_models, sparse_models))
@@ -39,7 +46,7 @@ def test_a_tie_is_negative_and_total_contradiction_is_farthest():
 @pytest.mark.parametrize("seed", range(4))
 def test_table_by_counting(seed):
     dense, sparse = populations(seed)
-    table = metrics.exemplar_table(dense, sparse, names=["a", "b", "c"]).set_index("attribute")
+    table = table_of(dense, sparse, ["a", "b", "c"]).set_index("attribute")
     p = (1 / (1 + np.exp(-dense))).mean(0)
     before, after = (dense > 0).sum(0) > 1.5, (sparse > 0).sum(0) > 1.5
     for k, name in enumerate("abc"):
@@ -64,7 +71,7 @@ def test_table_by_counting(seed):
 def test_probability_above_nine_tenths_and_below_one_tenth_are_both_certain():
     # A slip in the brackets of |p - 1/2| < 0.4 would take every p < 0.9 for uncertain.
     dense = np.log(np.array([[[0.05]], [[0.05]], [[0.05]]]) / 0.95)
-    table = metrics.exemplar_table(dense, -dense)
+    table = table_of(dense, -dense)
     assert table.loc[0, "exemplars"] == 1
     assert table.loc[0, "dense_uncertain"] == 0
     assert table.loc[0, "positive_to_negative"] == 0
@@ -73,37 +80,29 @@ def test_probability_above_nine_tenths_and_below_one_tenth_are_both_certain():
 def test_odds_ratio_at_an_empty_cell_and_where_there_is_none():
     dense = np.array([[0.1], [0.1], [5.0], [-5.0], [-0.1]])[None]
     sparse = np.array([[-1.0], [1.0], [1.0], [-1.0], [-1.0]])[None]
-    row = metrics.exemplar_table(dense, sparse).loc[0]
+    row = table_of(dense, sparse).loc[0]
     # One exemplar, uncertain; of the other four two are: (1 + ½)(2 + ½) / ((0 + ½)(2 + ½)).
     assert row["odds_ratio"] == pytest.approx(1.5 * 2.5 / (0.5 * 2.5))
     half_width = 1.959963984540054 * np.sqrt(1 / 1.5 + 1 / 0.5 + 1 / 2.5 + 1 / 2.5)
     assert np.log([row["odds_ratio_low"], row["odds_ratio_high"]]) == pytest.approx(np.log(3) + half_width * np.array([-1, 1]))
-    same = metrics.exemplar_table(dense, dense).loc[0]
+    same = table_of(dense, dense).loc[0]
     assert same["reason"] == Reason.NO_EXEMPLARS
     assert same["exemplars"] == 0
     assert np.isnan(same[["dense_uncertain", "odds_ratio", "p_value", "positive_to_negative"]].astype(float)).all()
-    sure = metrics.exemplar_table(100 * dense, sparse).loc[0]
+    sure = table_of(100 * dense, sparse).loc[0]
     assert sure["reason"] == Reason.ONE_KIND_OF_SAMPLE
     assert sure["dense_uncertain"] == 0
     assert np.isnan(sure["odds_ratio"])
 
 
-def test_thresholds_of_each_model():
-    dense, sparse = populations(5)
-    cuts = np.arange(9).reshape(3, 3) / 10
-    moved = metrics.exemplar_table(dense, sparse, dense_thresholds=cuts, sparse_thresholds=[0.1, 0.2, 0.3])
-    expected = metrics.modal_exemplars(dense > cuts[:, None, :], sparse > np.array([0.1, 0.2, 0.3])).sum(0)
-    assert moved["exemplars"].tolist() == expected.tolist()
-    with pytest.raises(ValueError, match="one row for each of the 3 models"):
-        metrics.exemplar_table(dense, sparse, dense_thresholds=cuts[:2])
-
-
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"for one model pass dense_logits\[None\]"):
-        metrics.exemplar_table(np.zeros((4, 2)), np.zeros((1, 4, 2)))
+    with pytest.raises(ValueError, match=r"for one model pass predictions\[None\]"):
+        metrics.modal_predictions(np.zeros((4, 2)))
     with pytest.raises(ValueError, match="same samples and attributes"):
         metrics.modal_exemplars(np.zeros((1, 4, 2)), np.zeros((1, 5, 2)))
-    with pytest.raises(ValueError, match="dense_logits must be finite"):
-        metrics.exemplar_table(np.full((1, 2, 1), np.nan), np.zeros((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"before, after and p must have one shape, not \(2, 1\), \(2, 1\) and \(1, 1\)"):
+        metrics.exemplar_table(np.zeros((2, 1)), np.zeros((2, 1)), [[0.5]])
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        metrics.exemplar_table([[1]], [[0]], [[np.nan]])
     with pytest.raises(ValueError, match="at least one sample"):
-        metrics.exemplar_table(np.zeros((1, 0, 2)), np.zeros((1, 0, 2)))
+        metrics.exemplar_table(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2)))

@@ -137,7 +137,7 @@ def as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
     return q
 
 
-def as_names(names: Sequence[str] | None, attributes: int) -> list[Hashable]:
+def as_names(names: Sequence[Hashable] | None, attributes: int) -> list[Hashable]:
     """Read the names of K attributes; None numbers them from 0."""
     if names is None:
         return list(range(attributes))

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
 from effnotes.metrics.bias.criteria import criteria_of
-from effnotes.metrics.bias.exemplars import table_of_exemplars
+from effnotes.metrics.bias.exemplars import exemplar_table
 from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
 from effnotes.metrics.bias.task import AttributeTask
@@ -330,7 +330,7 @@ def audit_logits(
     before, after = (decisions["raw"][model] for model in MODELS)
     return BiasAudit(
         table=pd.concat(tables, ignore_index=True),
-        exemplars=table_of_exemplars(before, after, arrays.probabilities(scores["dense"]), task.names),
+        exemplars=exemplar_table(before, after, arrays.probabilities(scores["dense"]), names=task.names),
         criteria=criteria_of(measured["raw", "dense"], task),
         samples=len(task.labels),
     )

@@ -13,6 +13,7 @@ with the logits of a run as plain text in `test_outputs.txt` and `valid_outputs.
 Source: code published with Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -53,21 +54,23 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file of logits")
+    rows: list[list[float]] = []
+    source = "asked for"
     try:
-        # The fast parser counts lines without the blank ones; where it stumbles, the slow one names the line.
-        with file.open(encoding="utf-8") as lines:
-            if not any(line.strip() for line in lines):
-                raise ValueError(f"{file}: the file is empty; it should hold one line of logits per sample")
-        values: FloatArray = np.loadtxt(file, dtype=np.float64, comments=None, ndmin=2, encoding="utf-8")
-        readable = bool(np.isfinite(values).all()) and columns in (None, values.shape[1])
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            entries = line.split()
+            if not entries:
+                continue
+            if columns is None:
+                columns, source = len(entries), f"in line {number}"
+            if len(entries) != columns:
+                raise ValueError(f"{file}, line {number}: {len(entries)} columns, not the {columns} {source}")
+            rows.append([_finite(entry, f"{file}, line {number}, column {k}") for k, entry in enumerate(entries, start=1)])
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: no text file ({error.reason} at byte {error.start}); logits are read from plain text") from None
-    except ValueError as error:
-        _find_fault(file, columns)
-        raise ValueError(f"{file}: {error}") from error
-    if not readable:
-        _find_fault(file, columns)
-    return values
+    if not rows:
+        raise ValueError(f"{file}: the file is empty; it should hold one line of logits per sample")
+    return np.array(rows)
 
 
 def find_runs(root: str | Path) -> pd.DataFrame:
@@ -132,22 +135,11 @@ def _fraction(folder: Path) -> float:
     return percent / 100
 
 
-def _find_fault(file: Path, columns: int | None) -> None:
-    """Raise for the first line that is no row of finite numbers of the right length."""
-    expected, source = columns, "asked for"
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            entries = line.split()
-            if not entries:
-                continue
-            if expected is None:
-                expected, source = len(entries), f"in line {number}"
-            if len(entries) != expected:
-                raise ValueError(f"{file}, line {number}: {len(entries)} columns, not the {expected} {source}")
-            for position, entry in enumerate(entries, start=1):
-                try:
-                    value = float(entry)
-                except ValueError:
-                    raise ValueError(f"{file}, line {number}, column {position}: {entry[:40]!r} is no number") from None
-                if not np.isfinite(value):
-                    raise ValueError(f"{file}, line {number}, column {position}: {entry!r} is not finite")
+def _finite(entry: str, where: str) -> float:
+    try:
+        value = float(entry)
+    except ValueError:
+        raise ValueError(f"{where}: {entry[:40]!r} is no number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {entry!r} is not finite")
+    return value
