@@ -19,17 +19,25 @@ def draw(seed=0, n=600, attributes=8):
     return logits, labels
 
 
+def phi_of(labels, protected):
+    return metrics.phi_coefficient(
+        metrics.AttributeTask.of(
+            labels, protected=protected, train_labels=labels, train_groups=None if np.ndim(protected) == 0 else protected
+        )
+    )
+
+
 def test_phi_is_the_correlation_coefficient():
     _, labels = draw()
-    phi = metrics.phi_coefficient(labels, 0)
+    phi = phi_of(labels, 0)
     np.testing.assert_allclose(phi.values[1:], [np.corrcoef(labels[:, 0], labels[:, k])[0, 1] for k in range(1, 9)], atol=1e-12)
-    np.testing.assert_allclose(metrics.phi_coefficient(labels, labels[:, 0]).values[1:], phi.values[1:])
+    np.testing.assert_allclose(phi_of(labels, labels[:, 0]).values[1:], phi.values[1:])
     assert phi.reasons[0] is Reason.PROTECTED_ITSELF
     columns = np.array([[0, 1, 1, 0], [1, 0, 1, 0]])
-    known = metrics.phi_coefficient(columns, [0, 1])
+    known = phi_of(columns, [0, 1])
     np.testing.assert_allclose(known.values[:2], [1, -1])
     assert known.reasons[2:] == (Reason.CONSTANT_TRAINING_LABEL,) * 2
-    assert metrics.phi_coefficient(columns, [1, 1]).reasons == (Reason.EMPTY_TRAINING_GROUP,) * 4
+    assert phi_of(columns, [1, 1]).reasons == (Reason.EMPTY_TRAINING_GROUP,) * 4
 
 
 def test_criteria_of_each_attribute():

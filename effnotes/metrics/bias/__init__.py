@@ -43,13 +43,13 @@ from effnotes.metrics.bias.criteria import (
 from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, taxicab_distance
 from effnotes.metrics.bias.interdependence import interdependence
 from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares
-from effnotes.metrics.bias.outputs import find_runs, read_outputs
+from effnotes.metrics.bias.outputs import read_outputs
 from effnotes.metrics.bias.overrides import override, override_study, select_least_certain, select_randomly
 from effnotes.metrics.bias.per_attribute import PerAttribute, Reason
 from effnotes.metrics.bias.task import AttributeTask
 from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
-__all__ = ["AttributeTask", "BiasAudit", "PerAttribute", "Reason", "audit_logits", "bias_audit", "find_runs", "read_outputs"]
+__all__ = ["AttributeTask", "BiasAudit", "PerAttribute", "Reason", "audit_logits", "bias_audit", "read_outputs"]
 __all__ += ["accuracy", "attribute_criteria", "attribute_metrics", "average_precision", "balanced_accuracy"]
 __all__ += ["bias_amplification", "by_group", "calibrated_thresholds", "conditional_rates", "corpus_bias_amplification"]
 __all__ += ["directional_bias_amplification", "evaluate_criteria", "exemplar_table", "expected_calibration_error"]

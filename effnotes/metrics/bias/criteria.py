@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
-from effnotes.metrics.bias.amplification import bias_amplification, conditional_rates
+from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import uncertainty
 from effnotes.metrics.bias.classification import roc_auc
 from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason
@@ -22,38 +22,27 @@ _MIN_ATTRIBUTES = 4
 _ROUNDING = 1e-12
 
 
-def phi_coefficient(labels: ArrayLike, protected: int | ArrayLike) -> PerAttribute:
-    """Correlation of each attribute with the protected one, Pearson's r of two binary variables, in [-1, 1].
+def phi_coefficient(task: AttributeTask) -> PerAttribute:
+    """Correlation of each attribute with the protected one in training, Pearson's r of two binary variables, in [-1, 1].
 
     With the rates q_0 and q_1 of positives in either group, the share s of group 1 and π = s q_1 + (1 - s) q_0,
 
         φ = (q_1 - q_0) √(s (1 - s) / (π (1 - π))).
 
     Args:
-        labels: in {0, 1}, shape (n, K); those of training, for a criterion.
-        protected: the index of the protected column, or the group of each sample in {0, 1}, shape (n,).
+        task: knows the rates and the share; `AttributeTask.of(labels, protected=..., train_labels=labels)` for labels themselves.
 
     Returns:
         K values; undefined for the protected attribute itself, with an empty group, and for a constant label.
-
-    Raises:
-        ValueError: labels or groups other than 0 and 1, a wrong shape, an index out of range.
     """
-    true = arrays.as_binary(labels, "labels")
-    member, column = arrays.resolve_protected(protected, true)
-    share = float(member.mean()) if len(member) else np.nan
-    return phi_of_rates(conditional_rates(true, protected), share, column)
-
-
-def phi_of_rates(rates: FloatArray, share: float, column: int | None) -> PerAttribute:
-    """Correlation from the rates (2, K) of positives by group and the share of group 1; `column` is protected."""
-    rate = share * rates[1] + (1 - share) * rates[0]
+    q, share = task.rates, task.train_share
+    rate = share * q[1] + (1 - share) * q[0]
     variance = rate * (1 - rate)
     constant = variance <= _ROUNDING
     spread = share * (1 - share) / np.where(constant, 1.0, variance)
     return PerAttribute.masked(
-        np.clip((rates[1] - rates[0]) * np.sqrt(spread), -1, 1),
-        (Reason.PROTECTED_ITSELF, np.arange(rates.shape[1]) == column),
+        np.clip((q[1] - q[0]) * np.sqrt(spread), -1, 1),
+        (Reason.PROTECTED_ITSELF, np.arange(len(task.names)) == task.column),
         (Reason.EMPTY_TRAINING_GROUP, np.isnan(rate)),
         (Reason.CONSTANT_TRAINING_LABEL, constant),
     )
@@ -100,7 +89,7 @@ def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
 
 def criteria_of(measured: dict[str, PerAttribute], task: AttributeTask) -> pd.DataFrame:
     """Assemble the table of criteria from the metrics of the dense model."""
-    phi = phi_of_rates(task.rates, task.train_share, task.column)
+    phi = phi_coefficient(task)
     itself = np.arange(len(task.names)) == task.column
     unsure = np.where(itself, np.nan, measured["uncertainty"].values)
     association = np.abs(phi.values)
@@ -155,14 +144,13 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     target = np.asarray(growth, dtype=np.float64)
     if target.shape != (len(criteria),):
         raise ValueError(f"growth must have shape ({len(criteria)},), one entry per attribute of criteria, not {target.shape}")
-    if permutations < 99:
-        raise ValueError(f"permutations must be at least 99, not {permutations}")
     evaluated = []
     for name in CRITERIA:
         score = criteria[name].to_numpy(dtype=np.float64)
         # "Not flagged" where a criterion is undefined is no judgement on that attribute.
         used = ~np.isnan(score) & ~np.isnan(target) & criteria["uncertainty_times_phi"].notna().to_numpy()
-        evaluated.append({"criterion": name, **_association(score[used], target[used], permutations, seed)})
+        found = rank_association(score[used], target[used], permutations=permutations, seed=seed)
+        evaluated.append({"criterion": name, **found})
     return pd.DataFrame(evaluated)
 
 
@@ -188,7 +176,29 @@ def rank_association(
     first, second = _as_pair_of_vectors(score, target)
     if permutations < 99:
         raise ValueError(f"permutations must be at least 99, not {permutations}")
-    return _association(first, second, permutations, seed)
+    n = len(first)
+    result = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
+    reason = ""
+    if n < _MIN_ATTRIBUTES:
+        reason = Reason.TOO_FEW_ATTRIBUTES.value
+    elif np.ptp(first) == 0:
+        reason = Reason.CONSTANT_CRITERION.value
+    elif np.ptp(second) == 0:
+        reason = Reason.CONSTANT_GROWTH.value
+    else:
+        left, right = _standard_ranks(first), _standard_ranks(second)
+        rho = float(left @ right)
+        exact = factorial(n) <= permutations
+        if exact:
+            orders = np.array(list(all_orders(range(n))))
+        else:
+            orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+        # The order that is given counts among all orders, and beside random ones.
+        reached, given = int(np.sum(right[orders] @ left >= rho - _ROUNDING)), 0 if exact else 1
+        without = [_spearman(np.delete(first, k), np.delete(second, k)) for k in range(n)]
+        measured = (rho, (given + reached) / (given + len(orders)), float(np.min(without)), float(np.max(without)))
+        result = dict(zip(result, measured, strict=True))
+    return {**result, "attributes": n, "reason": reason}
 
 
 def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
@@ -224,32 +234,6 @@ def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("score and target must be finite; leave out attributes for which either is not defined")
     return first, second
-
-
-def _association(score: FloatArray, target: FloatArray, permutations: int, seed: int) -> dict[str, float | int | str]:
-    n = len(score)
-    result = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
-    reason = ""
-    if n < _MIN_ATTRIBUTES:
-        reason = Reason.TOO_FEW_ATTRIBUTES.value
-    elif np.ptp(score) == 0:
-        reason = Reason.CONSTANT_CRITERION.value
-    elif np.ptp(target) == 0:
-        reason = Reason.CONSTANT_GROWTH.value
-    else:
-        left, right = _standard_ranks(score), _standard_ranks(target)
-        rho = float(left @ right)
-        exact = factorial(n) <= permutations
-        if exact:
-            orders = np.array(list(all_orders(range(n))))
-        else:
-            orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
-        # The order that is given counts among all orders, and beside random ones.
-        reached, given = int(np.sum(right[orders] @ left >= rho - _ROUNDING)), 0 if exact else 1
-        without = [_spearman(np.delete(score, k), np.delete(target, k)) for k in range(n)]
-        measured = (rho, (given + reached) / (given + len(orders)), float(np.min(without)), float(np.max(without)))
-        result = dict(zip(result, measured, strict=True))
-    return {**result, "attributes": n, "reason": reason}
 
 
 def _spearman(score: FloatArray, target: FloatArray) -> float:
