@@ -125,7 +125,7 @@ def exemplar_table(before: ArrayLike, after: ArrayLike, p: ArrayLike, *, names: 
     unsure, very_unsure = uncertain(p), uncertain(p, half_width=0.1)
     if not first.shape == second.shape == unsure.shape:
         raise ValueError(f"before, after and p must have one shape, not {first.shape}, {second.shape} and {unsure.shape}")
-    samples = len(before)
+    samples = len(first)
     if samples == 0:
         raise ValueError("exemplars need at least one sample, but there is none")
     differs = first != second

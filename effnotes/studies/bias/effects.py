@@ -37,6 +37,12 @@ def find_knee(accuracy: pd.DataFrame, drop: float) -> Knee:
     return Knee(float(fall.index[fall > drop][0] if passed else fall.index[-1]), passed, fall)
 
 
+def always_defined(table: pd.DataFrame) -> list[str]:
+    """Give the attributes whose value is defined in every row of a tidy table."""
+    defined = table["value"].notna().groupby(table["attribute"]).all()
+    return defined.index[defined.to_numpy()].tolist()
+
+
 def common_attributes(table: pd.DataFrame, skewed: Sequence[str]) -> list[str]:
     """Give one set for all levels: the skewed attributes whose bias amplification is defined in every seed at every sparsity.
 
@@ -44,9 +50,8 @@ def common_attributes(table: pd.DataFrame, skewed: Sequence[str]) -> list[str]:
         table: of `attribute_metrics`, one below the other, with `seed` and `sparsity`.
         skewed: attributes to choose from.
     """
-    values = table[table["metric"] == "bias_amplification"].groupby("attribute")["value"]
-    is_defined = values.agg(lambda of_models: of_models.notna().all())
-    return [name for name in skewed if is_defined[name]]
+    defined = always_defined(table[table["metric"] == "bias_amplification"])
+    return [name for name in skewed if name in defined]
 
 
 def growth_to(table: pd.DataFrame, common: Sequence[str], sparsity: float, *metrics: str) -> pd.DataFrame:
@@ -60,7 +65,7 @@ def growth_to(table: pd.DataFrame, common: Sequence[str], sparsity: float, *metr
     """
     of_common = table[table["attribute"].isin(common)]
     wide = of_common.pivot(index=["seed", "attribute"], columns=["metric", "sparsity"], values="value")
-    columns = [wide[name, sparsity] - wide[name, 0.0] if common else [] for name in metrics]
+    columns: list[Any] = [wide[name, sparsity] - wide[name, 0.0] if common else [] for name in metrics]
     growth = pd.DataFrame(dict(zip(metrics, columns, strict=True)), index=wide.index)
     return growth[growth.notna().all(axis=1).groupby(level="attribute").transform("all")]
 
@@ -85,12 +90,12 @@ def change(averages: pd.DataFrame, metric: str, sparsity: float) -> list[float]:
 def link(score: pd.Series, growth: pd.Series) -> list[float]:
     """Parts of the attributes in the rank correlation of a score with the growth of bias, both means over seeds."""
     means = pd.DataFrame({"score": score, "growth": growth}).dropna()
-    return rank_products(means["score"], means["growth"]).tolist()
+    return [float(part) for part in rank_products(means["score"], means["growth"])]
 
 
 def differences(of_seeds: Mapping[int, pd.Series]) -> list[list[float]]:
     """Attributes' differences, a list for each seed, of the attributes for which they are defined in every seed."""
-    complete = pd.DataFrame(of_seeds).dropna()
+    complete = pd.DataFrame(dict(of_seeds)).dropna()
     return [complete[seed].tolist() for seed in complete] if len(complete) else []
 
 

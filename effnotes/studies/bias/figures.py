@@ -1,6 +1,9 @@
 """Figures of the chapter on bias, and of pages that are drawn from a kept record of it: from tables, in the book's one style."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,12 +14,14 @@ from scipy.special import expit
 
 from effnotes.metrics import bias as metrics
 from effnotes.reporting import figures
-from effnotes.studies.bias.findings import Findings
-from effnotes.studies.bias.further import Further
-from effnotes.studies.bias.planning import Plan
-from effnotes.studies.bias.results import Result
 
-LINE = {"color": "#555555", "linewidth": 1.2}
+if TYPE_CHECKING:  # a page that is drawn from a record trains nothing
+    from effnotes.studies.bias.findings import Findings
+    from effnotes.studies.bias.further import Further
+    from effnotes.studies.bias.planning import Plan
+    from effnotes.studies.bias.results import Result
+
+LINE: dict[str, Any] = {"color": "#555555", "linewidth": 1.2}
 """Of what curves are compared with."""
 
 CASES = {
@@ -131,7 +136,8 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
 def excess(result: Result) -> None:
     """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of pruned networks."""
     high = result.high
-    ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T.sort_values(high)
+    ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T
+    ends = ends.loc[ends[high].sort_values().index]
     heights = np.arange(len(ends))
     _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * max(len(ends), 1)))
     ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
@@ -156,7 +162,7 @@ def growth(found: Findings, *, mark: bool = False) -> None:
     names = {found.moderate: "moderate"} | {found.high: "high" if found.high != found.moderate else "moderate and high"}
     for level, name in names.items() if mark else ():
         ax.axvline(levels.index(level), linestyle=":", **LINE)
-        style = {"xytext": (-3, -9), "textcoords": "offset points", "ha": "right", "fontsize": 8.5}
+        style: dict[str, Any] = {"xytext": (-3, -9), "textcoords": "offset points", "ha": "right", "fontsize": 8.5}
         ax.annotate(name, (levels.index(level), 1), xycoords=("data", "axes fraction"), **style)
     ax.set_xticks(positions)
     figures.label_levels(ax, levels, found.weights_left[1:])
@@ -204,7 +210,7 @@ def changes(result: Result) -> None:
         sns.lineplot(x=np.arange(len(across) - 1), y=across[measure].iloc[1:], color=figures.PALETTE[1], ax=ax)
         ax.axhline(across[measure].iloc[0], linestyle="--", **LINE)
         ax.set_title(title, fontsize=9.5)
-        name_by_percent(ax, across.index[1:])
+        name_by_percent(ax, across.index[1:].tolist())
         ax.set(ylabel="", ylim=(0, None if measure == "rate" else 1))
     axes[1].axhline(result.changed["base_dense_uncertain"].mean(), linestyle=":", **LINE)
     axes[2].axhline(0.5, linestyle=":", **LINE)
@@ -242,7 +248,7 @@ def repairs(result: Result) -> None:
     long["thresholds"] = long["calibrated"].map({False: "raw thresholds", True: "calibrated thresholds"})
     order = {"order": list(CASES.values()), "hue_order": ["raw thresholds", "calibrated thresholds"]}
     _bars(long, x=_BIAS, y="repair", hue="thresholds", ax=ax, palette=list(figures.PALETTE[:2]), **order)
-    calibrated = result.calibrated.xs(0.0, level=1)[result.repaired]
+    calibrated = pd.DataFrame(result.calibrated.xs(0.0, level=1))[result.repaired]
     ax.axvline(calibrated.mean(axis=1).mean(), linestyle="--", **LINE)
     ax.set(xlabel="bias amplification, mean over the skewed attributes", ylabel="")
     ax.legend(*(part[:2] for part in ax.get_legend_handles_labels()), loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
@@ -297,7 +303,7 @@ def _floor(ax: Axes, floors: Mapping[str, float], metric: str) -> None:
         ax.axhline(floors[metric], linestyle=":", label="best possible", **LINE)
 
 
-def _bars(frame: pd.DataFrame, *, ax: Axes, **style: object) -> None:
+def _bars(frame: pd.DataFrame, *, ax: Axes, **style: Any) -> None:
     """Bars of means with a dot for each seed."""
     sns.barplot(frame, ax=ax, errorbar=None, alpha=0.35, saturation=1, **style)
     sns.stripplot(frame, ax=ax, dodge="hue" in style, jitter=False, size=4, legend=False, **style)

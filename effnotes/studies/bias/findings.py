@@ -51,12 +51,12 @@ class Findings:
     @property
     def moderate(self) -> float:
         """Where "no loss" is claimed."""
-        return float(self.levels.loc[0, "moderate"])
+        return float(self.levels["moderate"].iloc[0])
 
     @property
     def high(self) -> float:
         """Where growth is claimed."""
-        return float(self.levels.loc[0, "high"])
+        return float(self.levels["high"].iloc[0])
 
     def by_attribute(self, metric: str) -> pd.DataFrame:
         """Mean over seeds of a metric of the skewed attributes: a row for each level, a column for each attribute."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,15 +48,7 @@ class Further:
     @cached_property
     def planted(self) -> dict[tuple[str | None, float, int], float]:
         """Bias amplification towards the planted feature, by attribute, sparsity and seed."""
-        values = {}
-        for run in self.runs["planted"]:
-            assert run.attribute is not None
-            assert run.test_stamped is not None
-            true = self.main.plan.tasks[run.seed].labels[:, [self.main.plan.names.index(run.attribute)]]
-            decided = metrics.hard_predictions(run.test_logits)
-            amplified = metrics.planted_bias_amplification(decided, true, run.test_stamped)
-            values[run.attribute, run.sparsity, run.seed] = float(amplified.values[0])
-        return values
+        return {(run.attribute, run.sparsity, run.seed): self._planted_bias(run) for run in self.runs["planted"]}
 
     @cached_property
     def second(self) -> dict[tuple[int, float], pd.Series]:
@@ -66,14 +59,19 @@ class Further:
     def by_method(self) -> dict[str, pd.DataFrame]:
         """Bias amplification of the skewed attributes at the high sparsity: for each method a column a seed."""
         skewed, high = self.main.plan.skewed, self.main.high
-        of_others = {
-            name: pd.DataFrame({run.seed: self._bias(run).loc[skewed] for run in self.runs[name]})
-            for name in self.main.plan.by_method
-        }
-        return of_others | {"gmp": pd.DataFrame({seed: self.joint[seed, high][skewed] for seed in self.main.plan.seeds})}
+        found = {name: {run.seed: self._bias(run).loc[skewed] for run in self.runs[name]} for name in self.main.plan.by_method}
+        found["gmp"] = {seed: self.joint[seed, high][skewed] for seed in self.main.plan.seeds}
+        return {name: pd.DataFrame(of_method) for name, of_method in found.items()}
 
     def _bias(self, run: SparseRun) -> pd.Series:
         return bias_of(self.main.plan, metrics.hard_predictions(run.test_logits), run.seed, run.attribute)
+
+    def _planted_bias(self, run: SparseRun) -> float:
+        assert run.attribute is not None
+        assert run.test_stamped is not None
+        true = self.main.plan.tasks[run.seed].labels[:, [self.main.plan.names.index(run.attribute)]]
+        amplified = metrics.planted_bias_amplification(metrics.hard_predictions(run.test_logits), true, run.test_stamped)
+        return float(amplified.values[0])
 
     def _accuracy(self, sparsity: float) -> float:
         of_level = [run for run in self.runs["second"] if run.sparsity == sparsity]
@@ -88,19 +86,17 @@ def follow_up(result: Result) -> Further | None:
         for criterion in ("uncertainty_times_phi", "uncertainty")
     )
     subtle, easy = by_doubt[0], by_doubt[-1]
-    if not plan.following_up or subtle == easy:
+    if plan.second is None or subtle == easy:
         return None
     size, width = plan.experiment.image_size, plan.second.width
     network = build_model(plan.second.model, len(plan.names), image_size=size, seed=0, width=width)
     weights = sum(each.numel() for each in prunable_parameters(network).values())
     matched = max(0.05, 1 - int(result.costs["remaining_weights"][high]) / weights)
     alone, seeds = by_risk[: plan.num_single], plan.seeds
-    planted, pair = plan.planted, [subtle, easy]
+    stamped: dict[str, Any] = {"attributes": [subtle, easy], "backdoor": "yellow_square"}
     groups = {
         "single": trainings(plan.experiment, sparsities=[0.0], seeds=seeds, attributes=alone),
-        "planted": trainings(planted, sparsities=[0.0, high], seeds=seeds, attributes=pair, backdoor="yellow_square")
-        if planted
-        else [],
+        "planted": trainings(plan.planted, sparsities=[0.0, high], seeds=seeds, **stamped) if plan.planted else [],
         "second": trainings(plan.second, sparsities=[0.0, matched], seeds=seeds),
     }
     groups |= {method: trainings(each, sparsities=[high], seeds=seeds) for method, each in plan.by_method.items()}

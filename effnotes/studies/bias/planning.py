@@ -24,15 +24,14 @@ class Plan:
     sparsities: list[float]  # rising, 0 first
     moderate: float  # where "no loss" is claimed
     knee_drop: float  # fall of validation accuracy beyond which a sparsity counts as high
+    num_single: int  # attributes that get models of their own
     labels: dict[int, Labels]  # by seed
     tasks: dict[int, AttributeTask]  # the test images of each seed
     skewed: list[str]  # attributes whose bias can be measured, in every seed
     exactly_known: bool  # whether the truth behind the labels is known: of drawn faces whose labels are not flipped
-    following_up: bool  # whether the further experiments are part of the run
-    by_method: dict[str, Experiment]  # other pruning methods of the further experiments
-    planted: Experiment | None  # a spurious feature is planted in its images; None where they are not held in memory
-    second: Experiment  # another network
-    num_single: int  # attributes that get models of their own
+    by_method: dict[str, Experiment]  # other pruning methods, if there are further experiments
+    second: Experiment | None  # another network; None where no further experiments are part of the run
+    planted: Experiment | None  # a spurious feature is planted in its images; None where they are not held in memory, too
 
     @property
     def names(self) -> list[str]:
@@ -103,10 +102,10 @@ def plan(
         raise ValueError(f"knee_drop={knee_drop} must lie between 0 and 1; it is a fall of accuracy, as a share")
     if num_single < 1:
         raise ValueError(f"num_single={num_single} must be at least 1")
-    faces = of_experiment["dataset"] == "faces"
-    if faces and of_experiment["num_shared"] < 1:
-        shared = "must be at least 1: changed decisions are looked at on faces that all seeds share"
-        raise ValueError(f"num_shared={of_experiment['num_shared']} {shared}")
+    faces, num_shared = of_experiment["dataset"] == "faces", of_experiment["num_shared"]
+    if faces and num_shared < 1:
+        why = "changed decisions are looked at on faces that all seeds share"
+        raise ValueError(f"num_shared={num_shared} must be at least 1: {why}")
     experiment = Experiment(**of_experiment)
     following_up = faces if follow_ups is None else follow_ups
     by_method = {method: dataclasses.replace(experiment, method=method) for method in other_methods if following_up}
@@ -119,7 +118,6 @@ def plan(
         build_model(each.model, 1, image_size=each.image_size, seed=0, width=each.width)
     labels = {seed: experiment.labels(seed, protected) for seed in seeds}
 
-    # What is known of drawn faces is known of their labels before any are flipped.
     exactly_known = faces and experiment.label_noise == 0
     rates = generator_rates() if exactly_known and protected is None else None
     tasks = {seed: task_of(own, rates=rates) for seed, own in labels.items()}
@@ -136,19 +134,6 @@ def plan(
         trainings(second, sparsities=[0.0], seeds=seeds)
         if not experiment.stream:
             trainings(planted, sparsities=[0.0], seeds=seeds, attributes=skewed[:1], backdoor="yellow_square")
-    return Plan(
-        experiment=experiment,
-        seeds=list(seeds),
-        sparsities=sorted(sparsities),
-        moderate=moderate_sparsity,
-        knee_drop=knee_drop,
-        labels=labels,
-        tasks=tasks,
-        skewed=skewed,
-        exactly_known=exactly_known,
-        following_up=following_up,
-        by_method=by_method,
-        planted=None if experiment.stream else planted,
-        second=second,
-        num_single=num_single,
-    )
+    chosen = (list(seeds), sorted(sparsities), moderate_sparsity, knee_drop, num_single)
+    further = (by_method, second if following_up else None, planted if following_up and not experiment.stream else None)
+    return Plan(experiment, *chosen, labels, tasks, skewed, exactly_known, *further)

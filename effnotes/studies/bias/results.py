@@ -175,17 +175,16 @@ class Result:
         """Each repair of the networks at the high sparsity, by seed, attribute and metric."""
         tables = []
         for seed, task in self.plan.tasks.items():
-            pair = self.at(0.0)[seed], self.at(self.high)[seed]
-            validation = (*(run.val_logits for run in pair), self.plan.labels[seed].val)
-            study = metrics.override_study(*(run.test_logits for run in pair), task, validation=validation, seed=seed)
+            dense, sparse = self.at(0.0)[seed], self.at(self.high)[seed]
+            validation = (dense.val_logits, sparse.val_logits, self.plan.labels[seed].val)
+            study = metrics.override_study(dense.test_logits, sparse.test_logits, task, validation=validation, seed=seed)
             tables.append(study.assign(seed=seed))
         return pd.concat(tables)
 
     @cached_property
     def repaired(self) -> list[str]:
         """One set of attributes for all repairs: those whose bias amplification is defined after each of them in every seed."""
-        is_defined = self.repaired_bias.groupby("attribute")["value"].agg(lambda values: values.notna().all())
-        return is_defined.index[is_defined].tolist()
+        return effects.always_defined(self.repaired_bias)
 
     @cached_property
     def repaired_bias(self) -> pd.DataFrame:
@@ -211,13 +210,14 @@ class Result:
         models = models.assign(bias_amplification_calibrated=self.calibrated.loc[:, self.common].mean(axis=1))
         of_attributes = ["sparsity", "attribute"]
         by_attribute = self.table.pivot_table(index=of_attributes, columns="metric", values="value", observed=True, sort=False)
-        calibrated = self.calibrated.groupby(level=1).mean().stack().rename("bias_amplification_calibrated")
-        calibrated.index.names = of_attributes
+        calibrated = self.calibrated.groupby(level=1).mean().rename_axis(index="sparsity", columns="attribute").stack()
         exemplars = self.changed.drop(columns=["seed", "rate"]).groupby("sparsity").mean()
         across = self.changed_across_seeds["rate"]
         return Findings(
             models=models.reset_index(),
-            attributes=by_attribute.reindex(columns=_OF_ATTRIBUTES).join(calibrated).reset_index(),
+            attributes=by_attribute.reindex(columns=_OF_ATTRIBUTES)
+            .join(calibrated.to_frame("bias_amplification_calibrated"))
+            .reset_index(),
             growth=self.growth,
             exemplars=exemplars.assign(rate=across, noise_floor=across.iloc[0]).reset_index(),
             criteria=self.criteria[["attribute", "uncertainty", "abs_phi", "uncertainty_times_phi", "growth"]],
