@@ -208,16 +208,17 @@ class Result:
         models = of_costs[_OF_COSTS].assign(sparse_kib=of_costs["sparse_bytes"] / 1024)
         models = models.join(by_model[[*_OF_MODELS]]).join(bias_by_model[_OF_SKEWED])
         models = models.assign(bias_amplification_calibrated=self.calibrated.loc[:, self.common].mean(axis=1))
-        of_attributes = ["sparsity", "attribute"]
-        by_attribute = self.table.pivot_table(index=of_attributes, columns="metric", values="value", observed=True, sort=False)
-        calibrated = self.calibrated.groupby(level=1).mean().rename_axis(index="sparsity", columns="attribute").stack()
+        by_attribute = self.table.pivot_table(
+            index=["sparsity", "attribute"], columns="metric", values="value", observed=True, sort=False
+        )
+        calibrated = self.calibrated.groupby(level=1).mean().rename_axis(index="sparsity", columns="attribute")
+        long = calibrated.melt(ignore_index=False).set_index("attribute", append=True)["value"]
+        by_attribute = by_attribute.reindex(columns=_OF_ATTRIBUTES).assign(bias_amplification_calibrated=long)
         exemplars = self.changed.drop(columns=["seed", "rate"]).groupby("sparsity").mean()
         across = self.changed_across_seeds["rate"]
         return Findings(
             models=models.reset_index(),
-            attributes=by_attribute.reindex(columns=_OF_ATTRIBUTES)
-            .join(calibrated.to_frame("bias_amplification_calibrated"))
-            .reset_index(),
+            attributes=by_attribute.reset_index(),
             growth=self.growth,
             exemplars=exemplars.assign(rate=across, noise_floor=across.iloc[0]).reset_index(),
             criteria=self.criteria[["attribute", "uncertainty", "abs_phi", "uncertainty_times_phi", "growth"]],
