@@ -1,18 +1,23 @@
-"""What the chapter on bias will do, checked before anything is trained."""
+"""What the chapter on bias will do, checked before anything is trained.
+
+What loads torch is imported where it is needed: most wrong values are told before that.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnotes.datasets import ATTRIBUTES
 from effnotes.metrics.bias.amplification import fixed_attribute_set
 from effnotes.metrics.bias.per_attribute import FloatArray
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.models import build_model
-from effnotes.studies.bias.experiment import Experiment, Labels, trainings
+
+if TYPE_CHECKING:
+    from effnotes.studies.bias.experiment import Experiment, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,8 @@ class Plan:
 
 def generator_rates() -> FloatArray:
     """Rates of the attributes of drawn faces by group, shape (2, K), as the generator has them."""
+    from effnotes.datasets import ATTRIBUTES
+
     return np.array([[each.rate_if_not for each in ATTRIBUTES], [each.rate_if_round for each in ATTRIBUTES]])
 
 
@@ -106,6 +113,9 @@ def plan(
     if faces and num_shared < 1:
         why = "changed decisions are looked at on faces that all seeds share"
         raise ValueError(f"num_shared={num_shared} must be at least 1: {why}")
+    from effnotes.models import build_model
+    from effnotes.studies.bias.experiment import Experiment, trainings
+
     experiment = Experiment(**of_experiment)
     following_up = faces if follow_ups is None else follow_ups
     by_method = {method: dataclasses.replace(experiment, method=method) for method in other_methods if following_up}
