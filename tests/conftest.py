@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("the book" if reads_the_book(item) else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: not reads_the_book(item))
 
+
 ADDITION = """\
 # %% [markdown]
 # # Addition

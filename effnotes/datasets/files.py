@@ -1,12 +1,13 @@
 """Reading data sets that somebody else laid out on disk: tables, images, and errors that name the file and the line."""
 
 import csv
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TextIO, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -39,18 +40,27 @@ def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path],
     raise DataError(f"{given}: the data are not there{f', nor in {looked}' if nested else ''}. Expected layout:\n{layout}")
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Read the lines of a text file that are not blank, stripped, with their numbers from 1; CRLF and a byte order mark are fine.
+def read_text(path: Path) -> str:
+    """Read a text file; a byte order mark is fine, and line ends of Windows become plain ones.
 
     Raises:
         DataError: The file is missing, or is no UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path}: this file is missing") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not blank, stripped, with their numbers from 1.
+
+    Raises:
+        DataError: As for `read_text`.
+    """
+    text = read_text(path)
     # Not splitlines: it also breaks at form feeds and the like, and then the numbers are not an editor's.
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
@@ -62,37 +72,24 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
         DataError: The file or a column is missing, a column is there twice, a row has too few or too many cells, or the file is no
             UTF-8 text.
     """
-    try:
-        file = path.open(encoding="utf-8-sig", newline="")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path}: this file is missing") from None
-    with file:
-        rows = csv.reader(_decoded(file, path))
-        header = [name.strip() for name in next(rows, [])]
-        absent = [name for name in columns if name not in header]
-        if absent:
-            raise DataError(
-                f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}, and must name "
-                f"{', '.join(columns)}, with commas between"
-            )
-        twice = [name for name in columns if header.count(name) > 1]
-        if twice:
-            raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
-        places = {name: header.index(name) for name in columns}
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
-            yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
-
-
-def _decoded(file: TextIO, path: Path) -> Iterator[str]:
-    """Yield the lines of a file, or raise a DataError where they are no UTF-8 text."""
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    rows = csv.reader(io.StringIO(read_text(path)))
+    header = [name.strip() for name in next(rows, [])]
+    absent = [name for name in columns if name not in header]
+    if absent:
+        raise DataError(
+            f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}, and must name "
+            f"{', '.join(columns)}, with commas between"
+        )
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
+    places = {name: header.index(name) for name in columns}
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
+        yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
 
 
 def parse_choice(text: str, allowed: Sequence[str], path: Path, line: int, what: str) -> int:

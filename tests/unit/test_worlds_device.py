@@ -10,7 +10,8 @@ from effnotes.datasets.worlds import Facts, World, make_task
 from effnotes.datasets.worlds import corpus as corpus_module
 from effnotes.datasets.worlds.corpus import Permutation
 from effnotes.datasets.worlds.device import DeviceCorpus, SentenceWriter, Told, _mixed, _permuted, can_be_written
-from effnotes.datasets.worlds.sentences import FIXED_FORMS, FORMS, form_code, write_facts
+from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, form_code
+from effnotes.datasets.worlds.sentences import write_facts
 
 CPU = torch.device("cpu")
 FOUR = {"sro": 0.4, "rso": 0.3, "sor": 0.2, "osr": 0.1}

@@ -11,21 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effnotes.datasets.worlds.forms import QUESTION, form_code
 from effnotes.datasets.worlds.graph import CORPUS, ORDER, SAMPLE, Facts, Integers, draw_exposures, stream
-from effnotes.datasets.worlds.sentences import FORMS, Sentences, form_code, write_facts
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.knowledge import Knowledge
+from effnotes.datasets.worlds.sentences import Sentences, write_facts
 
 # Rows worked on at a time: the tables of a block stay small, and what one block draws depends on no other.
 _BLOCK_ROWS = 2**16
 _ROUNDS = 6
-_QUESTION = FORMS.index("question")
 MIX_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 
 
@@ -86,7 +84,7 @@ class Corpus:
     between objects and questions always stand alone.
     """
 
-    world: World
+    world: Knowledge
     left_out: Facts | None = None
     together: bool = False
 
@@ -245,7 +243,7 @@ class Corpus:
             fact[~is_single[position]] = whole.reshape(-1)
         asks = (items >= self.first_question)[position]
 
-        form = np.full(len(fact), _QUESTION)
+        form = np.full(len(fact), QUESTION)
         chance, dissent = self.chances(len(fact), rng)
         codes, shares = self.template_shares
         if len(codes) == 1:

@@ -9,7 +9,7 @@ All is the same to the bit as `World.sentences`, `World.sample_sentences` and `w
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from effnotes.datasets.worlds.corpus import MIX_FACTORS, Corpus, Permutation
+from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, PATTERNS, QUESTION
 from effnotes.datasets.worlds.graph import CORPUS, ONO, SO, Facts, Integers, stream
-from effnotes.datasets.worlds.sentences import FIXED_FORMS, FORMS, PATTERNS
+from effnotes.datasets.worlds.settings import WorldSettings
 from effnotes.datasets.worlds.words import ABSENT, EOS, PAD, RESERVED, Words
 
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
-
-_QUESTION = FORMS.index("question")
 _CONSTANT = -1  # a place in a pattern that no word of the fact takes
 _SLOTS = {"S": 0, "R": 2, "O": 4}  # column of a word's first token in `SentenceWriter._words_of`
 
@@ -217,7 +214,7 @@ class DeviceCorpus:
         else:
             rows = self._shares[0] if self._withheld is None else self._shares[self._withheld[fact] + 1]
             form = self._codes[(chances[0][:, None] >= rows).sum(dim=1).clamp(max=len(self._codes) - 1)]
-        form = torch.where(item >= self._alone.first_question, _QUESTION, form)
+        form = torch.where(item >= self._alone.first_question, QUESTION, form)
         kind, subject, relation, value, _ = self._facts.take(fact)
         if self._minority is not None:
             alternative = self._minority[fact]
@@ -225,7 +222,7 @@ class DeviceCorpus:
         return Told(kind, subject, relation, value, form)
 
 
-def can_be_written(world: World) -> bool:
+def can_be_written(world: WorldSettings) -> bool:
     """Return whether all forms that a world is written in have nothing random in them, so that `DeviceCorpus` can write it."""
     return all(name in FIXED_FORMS for name, share in world.templates.items() if share > 0)
 

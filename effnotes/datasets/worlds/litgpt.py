@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
 from effnotes.datasets.files import read_lines
 from effnotes.datasets.worlds.changes import Group
+from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
-from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of
+from effnotes.datasets.worlds.sentences import prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder
 from effnotes.datasets.worlds.tasks import EDITED, Task
 from effnotes.datasets.worlds.words import OO, REPEATED_WORDS, RESERVED, RR, SS
@@ -37,8 +39,7 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     Raises:
         ValueError: `repeats` is below 1.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats}: must be at least 1")
+    check_range(1, repeats=repeats)
     root = Path(directory)
     training, asked = root / "finetuning_data", root / "ft_validations"
     for folder, pattern in ((training, "*.jsonl"), (asked, "*.txt")):

@@ -12,7 +12,8 @@ import numpy as np
 from effnotes.core.errors import DataError, nearest
 from effnotes.datasets.files import read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
-from effnotes.datasets.worlds.world import SETTINGS, World
+from effnotes.datasets.worlds.settings import SETTINGS
+from effnotes.datasets.worlds.world import World
 
 _COLUMNS = ("subject", "relation", "object")
 _FEWEST_SUBJECTS = 4  # one to edit, one to retain, and two to hold out

@@ -17,12 +17,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
-from effnotes.datasets.files import read_lines
-from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
-from effnotes.datasets.worlds.sentences import FORMS, prompts_of, text_of, write_facts
+from effnotes.datasets.files import read_lines, read_text
+from effnotes.datasets.worlds.forms import FORMS, PROMPTABLE
+from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, Facts, Graph, Integers, stream
+from effnotes.datasets.worlds.sentences import prompts_of, text_of, write_facts
+from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, NAME_OF, SETTINGS, rename_settings
 from effnotes.datasets.worlds.words import ABSENT, Words
-from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+from effnotes.datasets.worlds.world import World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
 _SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
@@ -39,12 +42,7 @@ def load_world(path: str | Path) -> World:
             not go with another; the message names the file, the line, the setting and what is allowed.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path}: there is no such file; a world is described by a YAML file, as in data/worlds/") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    text = read_text(path)
     try:
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -72,11 +70,9 @@ def _line_of(message: str, lines: Mapping[str, int]) -> str:
     found = []
     for key, line in lines.items():
         plain = key.lstrip("-").replace("-", "_")
-        names = {key, plain, *(name for name, each in SETTINGS.items() if plain in each.metadata["aliases"])}
-        if plain in ("correlated_pair", "correlation_strength"):
-            names.add("correlation")
-        starts = [match.start() for name in names for match in [re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)] if match]
-        found += [(start, line) for start in starts]
+        composed = (name for name, parts in COMPOSED.items() if plain in parts)
+        for name in {key, plain, NAME_OF.get(plain, plain), *composed}:
+            found += [(match.start(), line) for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", message)]
     return f", line {min(found)[1]}" if found else ""
 
 
@@ -120,8 +116,7 @@ def export_world(
     """
     if shards is None:
         shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
-    if shards < 1:
-        raise ValueError(f"shards={shards}: must be at least 1")
+    check_range(1, shards=shards)
     root = Path(directory)
     metadata = root / "metadata"
     metadata.mkdir(parents=True, exist_ok=True)
@@ -134,10 +129,8 @@ def export_world(
                 for block in world.sentences(shard=shard, of=shards):
                     file.write(text_of(block, world.words))
                     n_tokens += int(block.length.sum())
-    counts: dict[str, int] = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
-    if text:
-        counts |= {"total_num_tokens": n_tokens}
-    _write_json(metadata / "metadata.json", counts)
+    counts = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
+    _write_json(metadata / "metadata.json", counts | ({"total_num_tokens": n_tokens} if text else {}))
     if validation:
         _write_validation(world, root)
 
@@ -193,17 +186,15 @@ def _write_token_graph(world: World, so: Facts, alternative: Integers, path: Pat
 
 def _arguments(world: World) -> dict[str, Any]:
     """The settings by Behemoth's names, as far as it has names for them."""
-    names = {name: each.metadata["aliases"][0] for name, each in SETTINGS.items() if each.metadata["aliases"]}
-    names["repeats"] = "repeats"
+    names = {name: aliases[0] for name, aliases in ALIASES.items() if name in SETTINGS} | {"repeats": "repeats"}
     arguments = {alias: getattr(world, name) for name, alias in names.items()}
-    strength = 1.0 if world.correlation is None else world.correlation
     creator = next(iter(world.templates))
     creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
     inverted = 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro"))
     return arguments | {
         "shuffle": world.shuffle,
         "correlated_pair": world.correlation is not None,
-        "correlation_strength": strength,
+        "correlation_strength": 1.0 if world.correlation is None else world.correlation,
         "phrase_creator": creators.get(creator, "inverted"),
         # In nonsense Behemoth takes it for the share in the order SRO, the contrary of what it says.
         "inversion_frac": 1.0 - inverted if creator.startswith("nonsense") else inverted,
@@ -301,8 +292,8 @@ def _read_graph_rows(path: Path) -> Integers:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise DataError(f"{path}: this is no JSON ({error})") from error
 
 
@@ -318,11 +309,10 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
         settings["minority_frac"] = float((rows[:, 4] >= 0).mean())
         return settings
     stored = _read_json(path)
-    aliases = {alias: name for name, each in SETTINGS.items() for alias in each.metadata["aliases"]}
-    arguments = {key: value for key, value in stored.items() if key in aliases or key in ("shuffle", "repeats")}
-    for first, second in (("correlated_pair", "correlation_strength"), ("phrase_creator", "inversion_frac")):
-        if stored.get(first):
-            arguments |= {key: stored[key] for key in (first, second) if key in stored}
+    arguments = {key: value for key, value in stored.items() if key in NAME_OF or key in ("shuffle", "repeats")}
+    for parts in COMPOSED.values():
+        if stored.get(parts[0]):
+            arguments |= {part: stored[part] for part in parts if part in stored}
     if arguments.get("phrase_creator") == "nonsense":
         # The contrary of what it says, as in `_arguments`.
         arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)

@@ -11,15 +11,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts, Integers
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.settings import WorldSettings
 
 EOS, PAD, STOP, SS, RR, OO, QQ, AA = range(8)
 RESERVED = ("<|endoftext|>", "<|padding|>", ".", "SS", "RR", "OO", "QQ", "AA")
@@ -62,7 +60,7 @@ def _grammar_names(templates: Iterable[str]) -> list[str]:
     return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
 
 
-def check_vocabulary(world: World) -> None:
+def check_vocabulary(world: WorldSettings) -> None:
     """Raise ValueError where a world needs more tokens than four digits can number."""
     r, s, o = world.n_relations, world.n_subjects, world.n_objects
     relations, nested = (1, 0) if not world.n_nested else (3, sum(_high_and_low(world.n_nested)))
@@ -102,7 +100,7 @@ class Words:
     n_tokens: int
 
     @classmethod
-    def allocate(cls, world: World) -> Words:
+    def allocate(cls, world: WorldSettings) -> Words:
         """Number the words of a world, one kind after the other, from the first number that is not reserved.
 
         Grammar words of all sentence forms are always there, so that an edit can use a form that the world did not, except for
