@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 from effnotes.core.errors import nearest
 
 
-def check_range(low: float, high: float = math.inf, *, whole: bool = False, **given: float) -> None:
+def check_range(low: float, high: float = math.inf, *, whole: bool = False, **given: Any) -> None:
     """Raise ValueError unless each of the numbers, given by name, lies from `low` to `high`, ends included.
 
     Args:
@@ -17,7 +18,8 @@ def check_range(low: float, high: float = math.inf, *, whole: bool = False, **gi
         given: The numbers.
     """
     for name, value in given.items():
-        if not isinstance(value, Integral if whole else Real) or isinstance(value, bool):
+        is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if not is_number:
             raise ValueError(f"{name}={value!r}: must be a {'whole ' * whole}number")
         if not low <= value <= high:
             raise ValueError(f"{name}={value}: must be {f'at least {low}' if high == math.inf else f'from {low} to {high}'}")

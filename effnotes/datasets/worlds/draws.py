@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from pydantic import Field, InstanceOf
@@ -110,9 +110,9 @@ class _Maker:
     rng: InstanceOf[np.random.Generator]
     taken: InstanceOf[Integers]
     kind: TaskKind
-    n: int = Field(ge=1)
+    n: Annotated[int, Field(ge=1)]
     relation: int = 0
-    retain_coverage: float = Field(0.1, ge=0, le=0.5)  # half of the subjects is held out
+    retain_coverage: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # half of the subjects is held out
     edge: FactKind = "so"
     nested_class: NestedClass = "any"
 

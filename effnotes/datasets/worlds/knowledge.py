@@ -11,18 +11,7 @@ from numpy.typing import NDArray
 from pydantic import InstanceOf
 
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds.graph import (
-    FACT_KINDS,
-    ONO,
-    SNO,
-    SO,
-    FactKind,
-    Facts,
-    Graph,
-    Integers,
-    draw_graph,
-    draw_withheld,
-)
+from effnotes.datasets.worlds.graph import FACT_KINDS, ONO, SNO, SO, FactKind, Facts, Graph, Integers, draw_graph, draw_withheld
 from effnotes.datasets.worlds.settings import WorldSettings
 from effnotes.datasets.worlds.words import Words, check_vocabulary
 

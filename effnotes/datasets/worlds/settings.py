@@ -14,9 +14,11 @@ from effnotes.core.errors import nearest
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds.forms import PROMPTABLE, STATEMENTS
 
+_MOST = 10**6
+
+Number: TypeAlias = Annotated[int, Field(ge=1, le=_MOST)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
-_MOST_WORDS = 10**6
 _TEMPLATES = f"give a share to some of {', '.join(STATEMENTS)}, summing to 1, as in {{sro: 0.75, rso: 0.25}}"
 
 
@@ -29,24 +31,24 @@ class WorldSettings:
             is allowed.
     """
 
-    n_subjects: int = Field(100_000, ge=1, le=_MOST_WORDS)
-    n_relations: int = Field(6, ge=1, le=999)
-    n_objects: int = Field(400, ge=1, le=_MOST_WORDS)
-    n_nested: int = Field(0, ge=0, le=_MOST_WORDS)
+    n_subjects: Number = 100_000
+    n_relations: Annotated[int, Field(ge=1, le=999)] = 6
+    n_objects: Number = 400
+    n_nested: Annotated[int, Field(ge=0, le=_MOST)] = 0
     correlation: Share | None = None
     binarize: bool = False
     minority_frac: Share = 0.0
     minority_p: Share = 0.1
     templates: dict[str, Share] = dataclasses.field(default_factory=lambda: {"sro": 0.75, "rso": 0.25})
-    qa_frac: float = Field(0.0, ge=0)
+    qa_frac: Annotated[float, Field(ge=0)] = 0.0
     qa_subject_frac: Share = 0.5
-    zipf: float | None = Field(None, ge=0, le=4)
+    zipf: Annotated[float, Field(ge=0, le=4)] | None = None
     withheld_frac: Share = 0.0
-    repeats: int = Field(500, ge=1, le=10**6)
-    ono_upweight: int = Field(1, ge=1, le=10**6)
+    repeats: Number = 500
+    ono_upweight: Number = 1
     shuffle: bool = True
     tokens_per_subject: Literal[1, 2] | None = None
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def __post_init__(self) -> None:
         for name in self.templates:
