@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +22,17 @@ from effnotes.core.errors import DataError, nearest
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
 Fit: TypeAlias = Literal["crop", "squash"]
+
+
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Say where a fault was: turn what bad content raises into a DataError that begins with `where`; a DataError stays as it is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path], object], layout: str) -> Path:

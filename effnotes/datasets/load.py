@@ -108,10 +108,8 @@ def load_class_data(
 
 def _folder(name: str, data_root: str | Path | None) -> str | Path:
     if not data_root:
-        card = name.removesuffix("s") if name == "cifar10s" else name
-        raise ValueError(
-            f"data_root is empty: {name} is read from a folder; the data card data/{card}/CARD.md says how it must look"
-        )
+        card = f"data/{name.removesuffix('s') if name == 'cifar10s' else name}/CARD.md"
+        raise ValueError(f"data_root is empty: {name} is read from a folder; the data card {card} says how it must look")
     return data_root
 
 

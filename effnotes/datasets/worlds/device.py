@@ -55,21 +55,9 @@ class SentenceWriter:
     """
 
     def __init__(self, words: Words, device: torch.device) -> None:
-        n_relations, n_objects, _ = words.objects.shape
-        tables = (
-            words.subjects,
-            words.objects,
-            words.relations,
-            words.subject_nested_relations,
-            words.object_nested_relations,
-            words.nested,
-        )
-        self._words = _moved(np.concatenate([table.reshape(-1, 2) for table in tables]), device)  # (all words, 2)
-        self._n_relations, self._n_objects, self._n_nested = n_relations, n_objects, words.nested.shape[1]
-        # Rows of the words' table at which the kinds of words begin; subjects are the first.
-        self._objects = len(words.subjects)
-        self._relations = self._objects + n_relations * n_objects
-        self._nested = self._relations + sum(len(table) for table in tables[2:5])
+        self._words = _moved(words.table, device)  # (all words, 2)
+        self._n_relations, self._n_objects, self._n_nested = *words.objects.shape[:2], words.nested.shape[1]
+        self._objects, self._relations, self._nested = words.starts
         slots, constants = _patterns(words)
         self._slots, self._constants = _moved(slots, device), _moved(constants, device)
         self._is_fixed = _moved(np.isin(FORMS, FIXED_FORMS), device)
