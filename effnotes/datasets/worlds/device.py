@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effnotes.datasets.worlds.corpus import MIX_FACTORS, Corpus, Permutation
+from effnotes.datasets.worlds.corpus import Corpus
 from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, PATTERNS, QUESTION
 from effnotes.datasets.worlds.graph import CORPUS, ONO, SO, Facts, Integers, stream
 from effnotes.datasets.worlds.settings import WorldSettings
@@ -175,7 +175,7 @@ class DeviceCorpus:
         for begin in range(first, behind, size):
             rng = stream(corpus.world.seed, CORPUS, begin // size)
             drawn.append(self._chances(min(size, behind - begin), rng))
-        numbers = _permuted(self._alone.order, torch.arange(first, behind, device=self._device))
+        numbers = self._alone.order(torch.arange(first, behind, device=self._device))
         told = self._told(numbers, torch.cat(drawn, dim=1))
         # One item is one sentence. Those beside the shard are told for their length alone: the host pads its blocks as a whole.
         return DeviceSentences(self._writer, told.take(slice(start - first, stop - first)), self._writer.width(told))
@@ -237,28 +237,3 @@ def _patterns(words: Words) -> tuple[Integers, Integers]:
     for number, row in enumerate(rows):
         table[:, number, : len(row[0])] = row
     return table[0], table[1]
-
-
-def _permuted(permutation: Permutation, positions: Tensor) -> Tensor:
-    """Return what `permutation` gives, computed where the positions are: (k,) int64."""
-    image = _mixed(permutation, positions)
-    outside = torch.nonzero(image >= permutation.n).flatten()
-    while len(outside):
-        image[outside] = _mixed(permutation, image[outside])
-        outside = outside[image[outside] >= permutation.n]
-    return image
-
-
-def _mixed(permutation: Permutation, x: Tensor) -> Tensor:
-    # Tensors have no unsigned 64-bit arithmetic: products wrap alike, and a shift to the right has to drop copies of the sign.
-    high, low = permutation.high, permutation.low
-    left, right = x >> low, x & (2**low - 1)
-    for key in permutation.keys.view(np.int64).tolist():
-        mix = right ^ key
-        for factor in MIX_FACTORS:
-            mix = mix * (factor - 2**64)
-            mix = mix ^ ((mix >> 33) & (2**31 - 1))
-        left, right = right, left ^ (mix & (2**high - 1))
-        high, low = low, high
-    image: Tensor = (left << low) | right
-    return image

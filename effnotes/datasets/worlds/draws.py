@@ -133,18 +133,14 @@ class _Maker:
             )
         if self.kind == "question_refusal" and not world.qa_frac:
             raise ValueError("kind='question_refusal' needs a world with questions; this one has qa_frac=0")
-        if self.kind.startswith("remap"):
-            self._check_values()
+        for relation in range(world.n_relations) if self.whole_subjects else (self.relation,):
+            if self.kind.startswith("remap") and len(self.values(relation)) < 2:
+                raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {relation} has one")
         if self.kind == "suppress" and not world.in_use[self.relation, 0]:
             raise ValueError(
                 f"kind='suppress' gives facts object 0, which no sentence states in relation {self.relation}; take a relation that "
                 f"has it: {', '.join(map(str, np.flatnonzero(world.in_use[:, 0]))) or 'there is none'}"
             )
-
-    def _check_values(self) -> None:
-        for relation in range(self.world.n_relations) if self.whole_subjects else (self.relation,):
-            if len(self.values(relation)) < 2:
-                raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {relation} has one")
 
     # --- what can be edited ---------------------------------------------------------------------------------------------------
 
@@ -196,12 +192,7 @@ class _Maker:
         if len(facts) < self.n:
             raise ValueError(f"n={self.n}: only {len(facts)} facts of relation {self.relation} can be edited by {self.kind}")
         facts = facts.take(slice(self.n))
-        new = facts.object
-        if self.kind == "remap":
-            new = 1 - facts.object
-        elif self.kind == "suppress":
-            new = np.zeros(self.n, dtype=np.int64)
-        return facts, new
+        return facts, {"remap": 1 - facts.object, "suppress": np.zeros_like(facts.object)}.get(self.kind, facts.object)
 
     def _whole_subjects(self) -> tuple[Facts, Integers]:
         world = self.world
@@ -292,15 +283,8 @@ class _Maker:
             subjects = np.unique(old.subject)
             first = np.isin(old.subject, subjects[: len(subjects) // 2])
             test |= {"forget_relearn": facts.take(first), "forget_other_half": facts.take(~first)}
-        return Task(
-            kind=self.kind,
-            edge=self.edge,
-            relation=edit.relation,
-            old=old,
-            train={key: group for key, group in train.items() if len(group)},
-            test={key: group for key, group in test.items() if len(group)},
-            world=self.world,
-        )
+        train, test = ({key: group for key, group in groups.items() if len(group)} for groups in (train, test))
+        return Task(self.kind, self.edge, edit.relation, old, train, test, self.world)
 
 
 def subset_size(world: World, share: float) -> int:

@@ -149,13 +149,13 @@ class Words:
                 raise ValueError(f"{name!r} has {len(pairs)} words, which {n_relations} relations cannot share evenly")
             return pairs.reshape(n_relations, -1, 2) if of_relations else pairs
 
-        tables = [table(name) for name in _LISTS]
+        subjects, relations, objects, first, second, nested = tables = [table(name) for name in _LISTS]
         numbers = {name: int(number) for name, number in grammar.items()}
         free = 1 + max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
         for name in _grammar_names(templates):
             if name not in numbers:
                 numbers[name], free = free, free + 1
-        return cls(*tables, numbers, free)
+        return cls(subjects, relations, objects, first, second, nested, numbers, free)
 
     def remappings(self) -> dict[str, list[list[int]]]:
         """Return the lists of Behemoth's `remappings_map.json`."""
