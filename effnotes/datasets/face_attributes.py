@@ -139,7 +139,7 @@ def bits_of(seed: int, split: int, purpose: int) -> np.random.PCG64:
     return np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=(split, purpose)))
 
 
-def words(bits: np.random.PCG64, n: int) -> NDArray[np.uint64]:
+def raw_words(bits: np.random.PCG64, n: int) -> NDArray[np.uint64]:
     """Draw n words of 64 random bits."""
     return np.asarray(bits.random_raw(n), dtype=np.uint64)
 
@@ -150,6 +150,6 @@ def uniform(bits: np.random.PCG64, n: int, columns: int = len(ATTRIBUTES)) -> ND
     One raw word a number, and not `Generator.normal` and the like: a rejection sampler uses more words for
     some numbers, so that one rounding difference between two platforms would shift all numbers after it.
     """
-    drawn = words(bits, n * columns) >> np.uint64(12)
+    drawn = raw_words(bits, n * columns) >> np.uint64(12)
     uniforms: NDArray[np.float64] = (drawn.astype(np.float64) + 0.5) * 2.0**-52
     return uniforms.reshape(n, columns)

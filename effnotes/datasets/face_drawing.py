@@ -14,7 +14,7 @@ from scipy.special import expit, ndtri
 from torch import Tensor
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.face_attributes import ATTRIBUTES, uniform, words
+from effnotes.datasets.face_attributes import ATTRIBUTES, raw_words, uniform
 
 _Array: TypeAlias = NDArray[np.floating[Any]]  # float32; the stubs lose that where a Python float takes part
 _Number: TypeAlias = _Array | float
@@ -136,7 +136,7 @@ def _noise_levels() -> _Array:
 def _pixel_noise(bits: np.random.PCG64, n: int, image_size: int) -> _Array:
     """Draw Gaussian noise (n, 3, size, size): 16 random bits a value pick a quantile; whole words an image."""
     values = 3 * image_size**2
-    drawn = words(bits, n * -(-values // 4)).reshape(n, -1)
+    drawn = raw_words(bits, n * -(-values // 4)).reshape(n, -1)
     codes = drawn.astype("<u8", copy=False).view("<u2")[:, :values]
     noise: _Array = _noise_levels()[codes]
     return noise.reshape(n, 3, image_size, image_size)
@@ -250,7 +250,7 @@ def _touched(profile: _Array) -> slice:
 @cache
 def _speckle(image_size: int) -> _Array:
     """Return the fixed stubble texture, (size, size) in {.4, 1}, half the pixels each."""
-    order = np.argsort(words(np.random.PCG64(11), image_size**2))
+    order = np.argsort(raw_words(np.random.PCG64(11), image_size**2))
     return np.where(order < image_size**2 // 2, 1.0, 0.4).astype(np.float32).reshape(image_size, image_size)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from effnotes.datasets.worlds.forms import PROMPTABLE, REFUSALS, form_code
-from effnotes.datasets.worlds.graph import ONO, SNO, SO, FactKind, Facts, Integers, Rows
+from effnotes.datasets.worlds.graph import ONO, SNO, SO, FactKind, Facts, Integers, RowIndex
 from effnotes.datasets.worlds.world import World
 
 TaskKind: TypeAlias = Literal[
@@ -32,7 +32,7 @@ class Group:
     def __len__(self) -> int:
         return len(self.facts)
 
-    def take(self, rows: Rows) -> Group:
+    def take(self, rows: RowIndex) -> Group:
         """Return the rows at the given positions, or where a mask is true."""
         return Group(self.facts.take(rows), self.form[rows])
 
@@ -103,7 +103,7 @@ class FactChange:
         same_rel = np.isin(relations[0], values[0])
         same_value = np.isin(relations[1], values[1])
         if self.kind == "suppress":
-            # Rows on the suppressed relation would say the contrary of the edit; those with object 0 cannot tell.
+            # RowIndex on the suppressed relation would say the contrary of the edit; those with object 0 cannot tell.
             groups = {"reg_data": pool.take(~same_rel)}
             return groups if training else groups | {"implicitly_remapped_edges": pool.take(same_rel & (pool.object != 0))}
         return {

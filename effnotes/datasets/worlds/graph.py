@@ -19,7 +19,7 @@ FACT_KINDS: tuple[FactKind, ...] = get_args(FactKind)
 SO, SNO, ONO = range(3)
 
 Integers: TypeAlias = NDArray[np.int64]
-Rows: TypeAlias = Integers | NDArray[np.bool_] | slice
+RowIndex: TypeAlias = Integers | NDArray[np.bool_] | slice
 """Positions of rows, or a mask that is true for them."""
 
 COLUMNS = ("kind", "subject", "relation", "object")
@@ -97,7 +97,7 @@ class Facts:
         """Return a table without rows."""
         return cls.of(SO, np.zeros(0, dtype=np.int64), 0, 0)
 
-    def take(self, rows: Rows) -> Facts:
+    def take(self, rows: RowIndex) -> Facts:
         """Return the rows at the given positions, or where a mask is true."""
         return Facts(*(getattr(self, column)[rows] for column in COLUMNS))
 

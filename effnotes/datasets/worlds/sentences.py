@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
-from effnotes.datasets.worlds.graph import Facts, Integers, Rows
+from effnotes.datasets.worlds.graph import Facts, Integers, RowIndex
 from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED, Words
 
 _MOST_FILLERS, _MORE_FILLERS = 5, 0.4
@@ -39,7 +39,7 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def take(self, rows: Rows) -> Sentences:
+    def take(self, rows: RowIndex) -> Sentences:
         """Return the sentences at the given positions, or where a mask is true; the padding stays."""
         said = (self.length[rows], self.answer[rows], self.answer_length[rows], self.facts.take(rows), self.form[rows])
         return Sentences(self.tokens[rows], *said)
