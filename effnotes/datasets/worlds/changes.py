@@ -103,7 +103,7 @@ class FactChange:
         same_rel = np.isin(relations[0], values[0])
         same_value = np.isin(relations[1], values[1])
         if self.kind == "suppress":
-            # RowIndex on the suppressed relation would say the contrary of the edit; those with object 0 cannot tell.
+            # Rows on the suppressed relation would say the contrary of the edit; those with object 0 cannot tell.
             groups = {"reg_data": pool.take(~same_rel)}
             return groups if training else groups | {"implicitly_remapped_edges": pool.take(same_rel & (pool.object != 0))}
         return {
