@@ -129,7 +129,7 @@ def plot_settings(settings: pd.DataFrame, names: Sequence[str]) -> Axes:
     same |= {"palette": PALETTE[: len(ranks)]}
     width = 0.8 / len(ranks)
     sns.stripplot(**same, dodge=True, jitter=False, alpha=0.5, size=4, legend=False)
-    bars: dict[str, Any] = {"marker": "_", "markersize": 220 * width / len(order), "markeredgewidth": 3, "linestyle": "none"}
+    bars: dict[str, Any] = {"marker": "_", "markersize": 330 * width / len(order), "markeredgewidth": 3, "linestyle": "none"}
     sns.pointplot(**same, dodge=0.8 - width if len(ranks) > 1 else False, errorbar=None, **bars)
     ax.set_xticks(range(len(order)), [name.replace(", ", "\n").replace(" retained", "") for name in order], fontsize=8.5)
     ax.set(ylabel="H", xlabel="facts edited at once, share of subjects retained")
