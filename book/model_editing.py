@@ -119,8 +119,8 @@ from effnotes.reporting.figures import use_style
 
 use_style()
 _, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.2), width_ratios=[1, 1.6])
-plot_world(plan.bases[0].world, n_subjects=3, n_relations=2, ax=left).set_title("independent", loc="left")
-_ = plot_world(plan.structured[0].world, n_subjects=3, n_relations=2, ax=right).set_title("structured", loc="left")
+plot_world(plan.main.bases[0].world, n_subjects=3, n_relations=2, ax=left).set_title("independent", loc="left")
+_ = plot_world(plan.ripple.bases[0].world, n_subjects=3, n_relations=2, ax=right).set_title("structured", loc="left")
 
 # %% [markdown]
 # Facts are told in sentences of a language that has nothing but numbers, so that no word carries a meaning that we did not put there.
@@ -131,7 +131,7 @@ _ = plot_world(plan.structured[0].world, n_subjects=3, n_relations=2, ax=right).
 # %% tags=["hide-input"]
 import pandas as pd
 
-first, named = plan.bases[0].world, plan.named
+first, named = plan.main.bases[0].world, plan.named
 few = first.facts("so").take(slice(0, 3))
 tokenizer = first.hf_tokenizer()
 sentences = {form: [tokenizer.decode(row) for row in first.encode(few, form).tokens] for form in first.templates}
@@ -190,7 +190,7 @@ print(
 
 # %% tags=["hide-input"]
 main = plan.main.setting
-task = plan.draws.tasks(first, main, "tune")[0]
+task = plan.main.draws.tasks(first, main, "tune")[0]
 sizes = task.sizes().pivot(index="group", columns="split", values="rows").reindex(columns=["train", "test"])
 meaning = {
     "edited": "the edited facts, with their new objects",
@@ -233,7 +233,7 @@ pd.DataFrame({"group": sizes.index, "rows to train on": sizes["train"], "rows to
 # %%
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
 
-base_model = editing.load_base(plan.bases[0])
+base_model = editing.load_base(plan.main.bases[0])
 made = edit(base_model, task, EditRecipe(method="lora", rank=ranks[-1], learning_rate=lora_rates[len(lora_rates) // 2]))
 scores = evaluate_edit(base_model, made.model, task)
 print(f"{made.n_trainable} numbers trained, {len(made.difference)} matrices changed, first right after step {made.first_success}")
@@ -323,7 +323,7 @@ pd.DataFrame(
     {
         "method": order,
         "numbers trained": costs["n_trainable"],
-        "share of all (%)": 100 * costs["n_trainable"] / models["n_parameters"][0],
+        "share of all (%)": 100 * costs["n_trainable"] / models["parameters"][0],
         "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
         "processor time (s)": costs["cpu_s"],
     }

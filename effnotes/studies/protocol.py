@@ -20,7 +20,8 @@ Workers: TypeAlias = int | WorkerPool | None
 Edge: TypeAlias = Literal["low", "high"]
 Key: TypeAlias = tuple[Any, ...]
 Grids: TypeAlias = Mapping[Key, tuple[float, ...]]
-Run: TypeAlias = Callable[[Grids], pd.DataFrame]
+Split: TypeAlias = Literal["tune", "test"]
+Run: TypeAlias = Callable[[Grids, Split], pd.DataFrame]
 J = TypeVar("J")
 
 DECIMALS = 12
@@ -107,7 +108,7 @@ def extend(
     """Run grids, and extend by one value beyond each whose best is its end.
 
     Args:
-        run: Gives the rows of some grids on the units to choose on.
+        run: Gives the rows of some grids on the units to choose on ("tune").
         grids: Values to begin with, by key. A grid of a single value has no ends.
         chosen: Chooses from rows, as `choose` does; a key may have several rows, such as one for each way to score.
         by: Columns that make a key.
@@ -116,14 +117,14 @@ def extend(
     Returns:
         All rows, and what was chosen from them.
     """
-    tried, rows = dict(grids), run(grids)
+    tried, rows = dict(grids), run(grids, "tune")
     for _ in range(times):
         edges = {key: sorted(set(group["edge"]) - {""}) for key, group in chosen(rows).groupby(list(by))}
         more = {key: tuple(next_value(grid, edge) for edge in edges[key]) for key, grid in tried.items() if edges[key]}
         if not more:
             break
         tried |= {key: tried[key] + new for key, new in more.items()}
-        rows = pd.concat([rows, run(more)], ignore_index=True)
+        rows = pd.concat([rows, run(more, "tune")], ignore_index=True)
     return rows, chosen(rows)
 
 
@@ -133,14 +134,14 @@ def report(
     """Run the chosen values on other units.
 
     Args:
-        run: Gives the rows of some grids on the units to report.
+        run: As for `extend`, here on the units to report ("test").
         chosen: As `choose` returns it; all values of a key are run, in rising order.
         by: Columns that make a key.
         value: Column of the hyperparameter.
         beside: Further values by key.
     """
     groups = chosen.groupby(list(by), sort=False)[value]
-    return run({key: tuple(sorted({*group, *(beside or {}).get(key, ())})) for key, group in groups})
+    return run({key: tuple(sorted({*group, *(beside or {}).get(key, ())})) for key, group in groups}, "test")
 
 
 def at_chosen(rows: pd.DataFrame, chosen: pd.DataFrame, *, by: Sequence[str], value: str) -> pd.DataFrame:

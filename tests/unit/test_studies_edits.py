@@ -169,12 +169,12 @@ def test_a_prepared_base_knows_its_world(prepared) -> None:
     assert prepared["knows"]
     assert prepared["facts"] == 96
     model = load_base(BASE)
-    assert prepared["n_parameters"] == sum(each.numel() for each in model.parameters())
-    assert prepared["bits_per_parameter"] == pytest.approx(48 * 2 * 3 / prepared["n_parameters"])  # log2 of 8 objects
+    assert prepared["parameters"] == sum(each.numel() for each in model.parameters())
+    assert prepared["bits_per_parameter"] == pytest.approx(48 * 2 * 3 / prepared["parameters"])  # log2 of 8 objects
     world = BASE.world
     for form in world.templates:
         exact = answer(model, world.encode(world.facts("so"), form)).exact
-        assert prepared[f"known_{form}"] == pytest.approx(exact.mean(), abs=1e-9)
+        assert prepared[f"known, {form}"] == pytest.approx(exact.mean(), abs=1e-9)
     assert prepared["steps"] >= 1
 
 

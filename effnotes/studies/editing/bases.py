@@ -33,9 +33,9 @@ def pretrain_bases(bases: Sequence[Base], *, workers: Workers = None) -> pd.Data
         workers: As for `run_jobs`.
 
     Returns:
-        What is known of each, a row for each in the order of the bases: world (its seed), facts (number), n_parameters,
+        What is known of each, a row for each in the order of the bases: world (its seed), facts (number), parameters,
         bits_per_parameter (what there is to know), steps (of pretraining; 0 for a model from a folder), cpu_s, knows (True where it
-        knows as much as its recipe asks for), and for each template known_TEMPLATE (share of facts answered right, the least of
+        knows as much as its recipe asks for), and for each template "known, TEMPLATE" (share of facts answered right, the least of
         all kinds of facts).
 
     Raises:
@@ -73,12 +73,12 @@ def prepare_base(base: Base) -> JobResult:
     size, world = n_parameters(model), base.world
     row = {
         "facts": len(world.facts()),
-        "n_parameters": size,
+        "parameters": size,
         "bits_per_parameter": world.n_bits / size,
         "steps": steps,
         "cpu_s": cpu_s,
     }
-    known = {f"known_{name}": float(group["recall"].min()) for name, group in recall.groupby("template", sort=False)}
+    known = {f"known, {name}": float(group["recall"].min()) for name, group in recall.groupby("template", sort=False)}
     return {"rows": [row | {"knows": bool(recall["enough"].all())} | known]}
 
 

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
-from effnotes.datasets.worlds import Task
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, apply_difference, edit, truncate_difference
 from effnotes.metrics.editing import stable_rank
 from effnotes.studies.editing.bases import loaded, pretrain_missing
@@ -32,15 +31,11 @@ from effnotes.studies.editing.settings import (
     Method,
     Rate,
     Setting,
-    Split,
     check_apart,
     check_kind,
 )
 from effnotes.studies.editing.statistics import METHOD, choose_rates
-from effnotes.studies.protocol import Grids, Workers, extend, report, run_table
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from effnotes.studies.protocol import Grids, Split, Workers, extend, report, run_table
 
 
 @settings
@@ -114,25 +109,6 @@ def make_edits(run: EditRun) -> JobResult:
     else:
         named = {"method": f"{method.method} at the {method.site}", "blocks": "mlp", "rank": math.nan}
         recipes = [(math.nan, method)]
-    rows = []
-    with warnings.catch_warnings():
-        # A closed form says for which facts no change is enough: their success says so as well.
-        warnings.filterwarnings("ignore", "for .* facts the search for a change", RuntimeWarning)
-        for rate, recipe in recipes:
-            made = _edited(model, task, recipe, seed, evaluate, run.truncations)
-            rows += [named | {"learning_rate": rate} | row for row in made]
-    return {"rows": rows}
-
-
-def _edited(
-    model: PreTrainedModel,
-    task: Task,
-    recipe: EditRecipe | ClosedFormRecipe,
-    seed: int,
-    evaluate: Evaluator,
-    truncations: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Edit once; give the rows of the checkpoints, the start left out."""
     observing = 0.0
 
     def observe(edited: nn.Module) -> dict[str, float]:
@@ -142,14 +118,21 @@ def _edited(
         observing += time.process_time() - started
         return scores
 
-    made = edit(model, task, recipe, seed=seed, observe=observe)
-    cost = {"n_trainable": made.n_trainable, "optimizer_bytes": made.optimizer_bytes, "cpu_s": made.cpu_s - observing}
-    rows: list[dict[str, Any]] = [{**row, **cost} for row in made.history.query("step > 0").to_dict("records")]
-    rows[-1] |= change_of(made.difference)
-    for rank in truncations:
-        scores = evaluate(apply_difference(model, truncate_difference(made.difference, rank))).scores
-        rows[-1] |= {f"truncated_{rank}_{name}": scores[name] for name in ("edit_success", "retention", "H")}
-    return rows
+    rows: list[dict[str, Any]] = []
+    for rate, recipe in recipes:
+        observing = 0.0
+        with warnings.catch_warnings():
+            # A closed form says for which facts no change is enough: their success says so as well.
+            warnings.filterwarnings("ignore", "for .* facts the search for a change", RuntimeWarning)
+            made = edit(model, task, recipe, seed=seed, observe=observe)
+        same = named | {"learning_rate": rate}
+        cost = {"n_trainable": made.n_trainable, "optimizer_bytes": made.optimizer_bytes, "cpu_s": made.cpu_s - observing}
+        rows += [{**same, **row, **cost} for row in made.history.query("step > 0").to_dict("records")]  # type: ignore[dict-item]
+        rows[-1] |= change_of(made.difference)
+        for rank in run.truncations:
+            scores = evaluate(apply_difference(model, truncate_difference(made.difference, rank))).scores
+            rows[-1] |= {f"truncated_{rank}_{name}": scores[name] for name in ("edit_success", "retention", "H")}
+    return {"rows": rows}
 
 
 def change_of(difference: Mapping[str, Tensor]) -> dict[str, float]:
@@ -200,33 +183,28 @@ def run_protocol(comparisons: Sequence[Comparison], *, extensions: int = 1, work
         raise ValueError(f"settings {names}: each needs a name of its own")
 
     def run(grids: Grids, split: Split) -> pd.DataFrame:
-        return run_edits(_runs(comparisons, grids, split), workers=workers)
+        return run_edits([each for comparison in comparisons for each in _runs(comparison, grids, split)], workers=workers)
 
     def chosen(rows: pd.DataFrame) -> pd.DataFrame:
         parts = [choose_rates(rows[rows["setting"] == each.setting.name], rule) for each in comparisons for rule in each.rules]
         return pd.concat(parts, ignore_index=True)
 
-    grids = {(each.setting.name, method.name): tuple(rates) for each in comparisons for method, rates in each.grids.items()}
-    rows, rates = extend(lambda more: run(more, "tune"), grids, chosen, by=METHOD, times=extensions)
+    grids = {key: each.grids[method] for each in comparisons for key, method in each.keys.items()}
+    rows, rates = extend(run, grids, chosen, by=METHOD, times=extensions)
     own = rates[rates["method"] == REFERENCE.name].set_index(["setting", "rule"])["learning_rate"]
-    shared = {
-        (each.setting.name, method.name): [own[each.setting.name, each.rules[0]]]
-        for each in comparisons
-        for method in each.grids
-        if each.at_reference_rate
-    }
-    test = report(lambda found: run(found, "test"), rates, by=METHOD, value="learning_rate", beside=shared)
+    also = {key: [own[key[0], each.rules[0]]] for each in comparisons if each.at_reference_rate for key in each.keys}
+    test = report(run, rates, by=METHOD, value="learning_rate", beside=also)
     return Outcome(pd.concat([rows, test], ignore_index=True), rates)
 
 
-def _runs(comparisons: Sequence[Comparison], grids: Grids, split: Split) -> list[EditRun]:
-    def cut(each: Comparison, method: Method) -> tuple[int, ...]:
-        return each.truncations if split == "test" and method.rank is None and method.blocks != "all" else ()
+def _runs(comparison: Comparison, grids: Grids, split: Split) -> list[EditRun]:
+    def cut(method: Method) -> tuple[int, ...]:
+        return comparison.truncations if split == "test" and method.rank is None and method.blocks != "all" else ()
 
+    methods = {key: method for key, method in comparison.keys.items() if key in grids}
+    setting, draws = comparison.setting, comparison.draws
     return [
-        EditRun(base, each.setting, each.draws, split, method, grids[each.setting.name, method.name], cut(each, method))
-        for each in comparisons
-        for base in each.bases
-        for method in each.grids
-        if (each.setting.name, method.name) in grids
+        EditRun(base, setting, draws, split, method, grids[key], cut(method))
+        for base in comparison.bases
+        for key, method in methods.items()
     ]

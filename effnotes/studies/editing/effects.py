@@ -56,8 +56,8 @@ def setting_score(edits: pd.DataFrame, methods: Sequence[str]) -> float:
         edits: As for `low_rank_difference`, of one setting.
         methods: As there.
     """
-    (row,) = compare(low_rank_difference(edits, methods)).itertuples()
-    return 1.0 if row.low > -TIE else -1.0 if row.high < 0 else 0.0
+    low, high = compare(low_rank_difference(edits, methods))[["low", "high"]].to_numpy()[0]
+    return 1.0 if low > -TIE else -1.0 if high < 0 else 0.0
 
 
 def per_edit(edits: pd.DataFrame, effect: pd.Series[float]) -> ByWorld:

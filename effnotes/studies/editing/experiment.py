@@ -23,14 +23,11 @@ from effnotes.studies.protocol import Workers
 class Plan:
     """What the chapter does with some values of its parameters."""
 
-    bases: tuple[Base, ...]  # whose facts are independent
-    structured: tuple[Base, ...]  # whose facts hang together
     named: NamedWorld | None  # the facts of a reader
-    draws: DrawPlan
     main: Comparison
     further: tuple[Comparison, ...]  # in other settings of the same kind
     suppressions: tuple[Comparison, ...]
-    ripple: Comparison
+    ripple: Comparison  # in worlds whose facts hang together
     forgetting: Setting
     forgetful: tuple[Base, ...]  # that are to forget
     parameters: Mapping[str, Any]
@@ -106,10 +103,7 @@ def plan(**parameters: Any) -> Plan:
     ripple = Setting("structured", nested_class="changed", retain_coverage=p.coverage, checkpoints=steps)
     n_forgotten = max(2, round(p.unlearn_share * bases[0].world.n_subjects))
     made = Plan(
-        bases,
-        structured,
         named,
-        draws,
         Comparison(main, bases, draws, grids, ("budget", "first_success"), True, tuple(p.truncations)),
         tuple(beside(setting) for setting in further if setting != main),
         tuple(beside(suppress(n)) for n in p.suppressed),
@@ -134,8 +128,8 @@ def pretrain(plan: Plan, *, workers: Workers = None) -> pd.DataFrame:
     Returns:
         As `pretrain_bases`, after a column kind: what the world is like.
     """
-    golds = golds_of(plan.forgetful, plan.forgetting, plan.draws, plan.parameters["gold_models"])
-    kinds = {"independent": plan.bases, "structured": plan.structured, "independent, some left out": golds}
+    golds = golds_of(plan.forgetful, plan.forgetting, plan.main.draws, plan.parameters["gold_models"])
+    kinds = {"independent": plan.main.bases, "structured": plan.ripple.bases, "independent, some left out": golds}
     found = pretrain_bases([base for bases in kinds.values() for base in bases], workers=workers)
     found.insert(0, "kind", [kind for kind, bases in kinds.items() for _ in bases])
     return found
@@ -170,11 +164,11 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     p = SimpleNamespace(**plan.parameters)
     rows, rates = run_protocol(plan.comparisons, extensions=p.extensions, workers=workers)
     recipes = [ClosedFormRecipe(method=name, site=site) for name in p.closed_forms for site in ("subject", "last")]
-    runs = [EditRun(base, plan.main.setting, plan.draws, "test", recipe) for recipe in recipes for base in plan.bases]
+    runs = [EditRun(base, plan.main.setting, plan.main.draws, "test", recipe) for recipe in recipes for base in plan.main.bases]
     closed = run_edits(runs, workers=workers)
     grids = {method: tuple(p.unlearn_full_rates if method.rank is None else p.unlearn_lora_rates) for method in plan.ripple.grids}
     bases, golds = plan.forgetful, {"n_gold": p.gold_models, "workers": workers}
-    unlearned = compare_unlearning(bases, plan.forgetting, plan.draws, p.unlearn, grids, **golds) if bases else None
+    unlearned = compare_unlearning(bases, plan.forgetting, plan.main.draws, p.unlearn, grids, **golds) if bases else None
     return summarise(plan, rows, rates, closed, unlearned)
 
 
@@ -182,7 +176,7 @@ def summarise(plan: Plan, rows: pd.DataFrame, rates: pd.DataFrame, closed: pd.Da
     """Give what a run found at the rates that were chosen; arguments as in `Result`."""
     of_main = rows[rows["setting"] == plan.main.setting.name]
     main_rates = rates[rates["setting"] == plan.main.setting.name]
-    endings = {rule: at_rates(of_main, main_rates[main_rates["rule"] == rule]) for rule in plan.main.rules}
+    endings: dict[str, pd.DataFrame] = {rule: at_rates(of_main, main_rates[main_rates["rule"] == rule]) for rule in plan.main.rules}
     best = endings["budget"]
     rate = float(best.loc[best["method"] == REFERENCE.name, "learning_rate"].iloc[0])
     endings["reference_rate"] = stopped(

@@ -64,7 +64,7 @@ def plot_course(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
     return fig
 
 
-def plot_differences(ends: pd.DataFrame, order: Sequence[str]) -> Axes:
+def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
     """Draw each method's difference of H from the reference with its interval over worlds, under both stop rules."""
     names = [name for name in order if name != REFERENCE.name]
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.36 * len(names)))
@@ -81,7 +81,7 @@ def plot_differences(ends: pd.DataFrame, order: Sequence[str]) -> Axes:
     return ax
 
 
-def plot_groups(ends: pd.DataFrame, order: Sequence[str]) -> Axes:
+def plot_groups(ends: pd.DataFrame, order: list[str]) -> Axes:
     """Draw the share kept in each group of facts by method, at the budget."""
     kept = ends[ends["rule"] == "budget"].groupby("method")[list(GROUPS)].mean().reindex(order)
     kept.columns = pd.Index([name.replace(" ", "\n", 1) for name in GROUPS.values()])
@@ -107,9 +107,7 @@ def plot_frontier(course: pd.DataFrame) -> Axes:
     _, ax = plt.subplots()
     tuned = course[(course["split"] == "tune") & (course["blocks"] == "linears")]
     best = frontier(tuned).merge(tuned[["method", "blocks", "rank"]].drop_duplicates(), on="method")
-    named, names = tuned.assign(name=tuned["rank"].map(rank_name)), _names(tuned)
-    colours: dict[str, Any] = {"hue": "name", "hue_order": names, "palette": PALETTE[: len(names)]}
-    sns.scatterplot(named, x="edit_success", y="retention", alpha=0.25, s=22, legend=False, ax=ax, **colours)
+    sns.scatterplot(**_by_rank(tuned), x="edit_success", y="retention", alpha=0.25, s=22, legend=False, ax=ax)
     _lines(best, "linears", "edit_success", "retention", ax)
     ax.set(xlabel="edit success (share of edited facts)", ylabel="retention (mean of four groups)")
     ax.legend(title=None)
@@ -123,10 +121,8 @@ def plot_settings(settings: pd.DataFrame, names: Sequence[str]) -> Axes:
     """
     order = sorted(names, key=lambda name: [float(part.split()[0].rstrip("%")) for part in name.split(", ")])
     shown = settings[settings["setting"].isin(order) & (settings["blocks"] == "linears")]
-    shown, ranks = shown.assign(name=shown["rank"].map(rank_name)), _names(shown)
     _, ax = plt.subplots(figsize=(7.4, 3.4))
-    same: dict[str, Any] = {"data": shown, "x": "setting", "y": "H", "order": order, "hue": "name", "hue_order": ranks, "ax": ax}
-    same |= {"palette": PALETTE[: len(ranks)]}
+    same, ranks = _by_rank(shown) | {"x": "setting", "y": "H", "order": order, "ax": ax}, _names(shown)
     width = 0.8 / len(ranks)
     sns.stripplot(**same, dodge=True, jitter=False, alpha=0.5, size=4, legend=False)
     bars: dict[str, Any] = {"marker": "_", "markersize": 330 * width / len(order), "markeredgewidth": 3, "linestyle": "none"}
@@ -180,7 +176,7 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
         "nested_of_new_kept": "nested of\nnew object",
     }
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
-    colours = [PALETTE[2], PALETTE[0], _OTHERWISE]
+    colours: list[Any] = [PALETTE[2], PALETTE[0], _OTHERWISE]
     means[list(shares)].rename(columns=shares).plot.bar(stacked=True, width=0.7, rot=0, color=colours, ax=left)
     left.set(xlabel="", ylabel="share of entailed facts", ylim=(0, 1))
     left.legend(fontsize=8, ncols=2, **_ABOVE)
@@ -210,18 +206,22 @@ _MARKS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 0}
 
 def _lines(frame: pd.DataFrame, blocks: str, x: str, y: str, ax: Axes) -> None:
     """Draw a line for full rank and for each rank."""
-    own = frame[frame["blocks"] == blocks]
-    named, names = own.assign(name=own["rank"].map(rank_name)), _names(own)
-    colours: dict[str, Any] = {"hue": "name", "hue_order": names, "palette": PALETTE[: len(names)]}
-    sns.lineplot(named, x=x, y=y, estimator=None, ax=ax, **_MARKS, **colours)
+    sns.lineplot(**_by_rank(frame[frame["blocks"] == blocks]), x=x, y=y, estimator=None, ax=ax, **_MARKS)
 
 
 def _one_legend(axes: Sequence[Axes], place: int, **where: Any) -> None:
     """Keep the legend of one panel, and the label of the first one's upward axis."""
     for ax in axes:
-        ax.get_legend().remove()
+        ax.legend().remove()
         ax.label_outer()
     axes[place].legend(fontsize=8.5, **where)
+
+
+def _by_rank(frame: pd.DataFrame) -> dict[str, Any]:
+    """What tells seaborn to give each rank a colour, full rank the first."""
+    names = _names(frame)
+    named = frame.assign(name=frame["rank"].map(rank_name))
+    return {"data": named, "hue": "name", "hue_order": names, "palette": PALETTE[: len(names)]}
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

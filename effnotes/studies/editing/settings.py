@@ -5,15 +5,12 @@ Each class goes to JSON and back by `effnotes.core.settings`, but `Comparison`, 
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import functools
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -24,14 +21,15 @@ from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, Task, World, make_draws, read_facts
 from effnotes.datasets.worlds.changes import TaskKind
 from effnotes.datasets.worlds.draws import NestedClass
+from effnotes.studies.protocol import Split
 
 if TYPE_CHECKING:
     from effnotes.finetuning import EditRecipe
     from effnotes.training.pretraining import PretrainingRecipe
 
-Split: TypeAlias = Literal["tune", "test"]
 StopRule: TypeAlias = Literal["budget", "first_success"]
 Rate: TypeAlias = Annotated[float, Field(gt=0)]
+Rates: TypeAlias = Annotated[tuple[Rate, ...], Field(min_length=1)]
 
 
 MOST_ASKED = 256
@@ -85,7 +83,7 @@ class Method:
     """
 
     blocks: Literal["all", "linears", "attention", "mlp"] = "linears"
-    rank: int | None = Field(None, ge=1)  # of LoRA; None for full rank
+    rank: int | None = Field(default=None, ge=1)  # of LoRA; None for full rank
 
     def __post_init__(self) -> None:
         if self.blocks == "all" and self.rank is not None:
@@ -178,23 +176,22 @@ def pretraining_recipe(fields: Mapping[str, Any]) -> PretrainingRecipe:
     """
     from effnotes.training.pretraining import PretrainingRecipe
 
-    return PretrainingRecipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return PretrainingRecipe(**plain)
 
 
 def models_folder() -> str:
     """Return the folder that pretrained models are kept in: in `EFFNOTES_CACHE_DIR`, else one that this process removes."""
     cache = os.environ.get("EFFNOTES_CACHE_DIR")
-    return str(Path(cache).resolve() / "models") if cache else _temporary_folder()
+    return str(Path(cache).resolve() / "models") if cache else _temporary_folder().name
 
 
 @functools.cache
-def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="effnotes-models-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="effnotes-models-")
 
 
-@dataclass(frozen=True)
+@settings
 class Comparison:
     """Methods that are compared in one setting, on the same edits of the same models.
 
@@ -204,27 +201,23 @@ class Comparison:
     """
 
     setting: Setting
-    bases: tuple[Base, ...]
+    bases: Annotated[tuple[Base, ...], Field(min_length=1)]
     draws: DrawPlan
-    grids: Mapping[Method, tuple[float, ...]]  # learning rates to begin with, all of the same number for a fair choice
-    rules: tuple[StopRule, ...] = ("budget",)
+    grids: dict[Method, Rates]  # learning rates to begin with, all of the same number for a fair choice
+    rules: tuple[StopRule, ...] = Field(default=("budget",), min_length=1)
     at_reference_rate: bool = False  # report all methods also at the rate that was chosen for the reference, by the first rule
     truncations: tuple[int, ...] = ()  # of the changes of full rank, of all methods but "full all", on the draws to report
 
     def __post_init__(self) -> None:
         if REFERENCE not in self.grids:
             raise ValueError(f"{REFERENCE.name!r} is not among the methods, but the others are compared with it")
-        empty = [method.name for method, rates in self.grids.items() if not rates]
-        if empty:
-            raise ValueError(f"{', '.join(empty)} has no learning rates to choose from; give at least one")
-        for name in ("bases", "rules"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}=(): needed is at least one")
         check_kind(self.setting)
         check_apart((base, self.setting, self.draws) for base in self.bases)
-        wrong = [rate for rates in self.grids.values() for rate in rates if not rate > 0]
-        if wrong:
-            raise ValueError(f"learning_rate={wrong[0]}: must be above 0")
+
+    @property
+    def keys(self) -> dict[tuple[str, str], Method]:
+        """Methods by what the protocol chooses a rate for: the setting's name and the method's."""
+        return {(self.setting.name, method.name): method for method in self.grids}
 
     def check(self) -> None:
         """Draw all edits once, so that a world which cannot have them is refused before anything is trained.

@@ -207,14 +207,9 @@ def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "rete
     by = ["method", "learning_rate", "step"]
     # Closed forms have no learning rate.
     points = rows.groupby(by, sort=False, dropna=False)[[along, up]].mean().round(DECIMALS).reset_index()
-    kept = []
-    for _, group in points.groupby("method", sort=False):
-        best = -math.inf
-        for _, point in group.sort_values([along, up], ascending=False).iterrows():
-            if point[up] > best:
-                best = point[up]
-                kept.append(point)
-    return pd.DataFrame(kept).sort_values(["method", along]).reset_index(drop=True)
+    points = points.sort_values(["method", along, up], ascending=[True, False, False])
+    best_before = points.groupby("method")[up].transform(lambda scores: scores.cummax().shift(fill_value=-math.inf))
+    return points[points[up] > best_before].sort_values(["method", along]).reset_index(drop=True)
 
 
 def count_outcomes(table: pd.DataFrame) -> pd.DataFrame:

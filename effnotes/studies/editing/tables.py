@@ -84,20 +84,11 @@ def models_table(models: pd.DataFrame) -> pd.DataFrame:
     Args:
         models: As `effnotes.studies.editing.pretrain` returns them.
     """
-    known = {name: name.replace("known_", "known, ") for name in models if name.startswith("known_")}
-    names = {
-        "kind": "world",
-        "world": "seed",
-        "facts": "facts",
-        "n_parameters": "parameters",
-        "bits_per_parameter": "load (bits a parameter)",
-        "steps": "steps",
-        "cpu_s": "processor time (s)",
-    }
-    return models[[*names, *known]].rename(columns=names | known)
+    names = {"kind": "world", "world": "seed", "bits_per_parameter": "load (bits a parameter)", "cpu_s": "processor time (s)"}
+    return models.drop(columns="knows").rename(columns=names)
 
 
-def costs_table(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+def costs_table(rows: pd.DataFrame, order: list[str]) -> pd.DataFrame:
     """Return what an edit by each method costs, as medians: method, n_trainable, optimizer_bytes, cpu_s."""
     costs = rows.groupby("method")[["n_trainable", "optimizer_bytes", "cpu_s"]].median()
     return costs.reindex(order).reset_index()

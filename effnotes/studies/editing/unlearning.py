@@ -14,8 +14,8 @@ from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
 from effnotes.datasets.worlds import FORMS, Group, Task
 from effnotes.studies.editing.bases import loaded, pretrain_missing
-from effnotes.studies.editing.settings import MOST_ASKED, Base, DrawPlan, Method, Rate, Setting, Split, check_apart
-from effnotes.studies.protocol import Grids, Workers, choose, extend, report, run_table
+from effnotes.studies.editing.settings import MOST_ASKED, Base, DrawPlan, Method, Rate, Setting, check_apart
+from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, report, run_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,14 +23,8 @@ if TYPE_CHECKING:
 
     from effnotes.finetuning import Objective
 
-UNLEARNING: Mapping[str, str] = {
-    "grad_ascent": "GradAscent",
-    "grad_diff": "GradDiff",
-    "npo": "NPO",
-    "simnpo": "SimNPO",
-    "rmu": "RMU",
-    "refusal": "Learn",
-}
+_CLASSES = {"grad_ascent": "GradAscent", "grad_diff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO", "rmu": "RMU"}
+UNLEARNING: Mapping[str, str] = _CLASSES | {"refusal": "Learn"}
 """Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was."""
 
 RELEARNING = Method(), 3e-4, (20,)
@@ -176,8 +170,8 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
     from effnotes.finetuning import edit, evaluate_unlearning, relearning_task
     from effnotes.metrics.editing import harmonic_mean
 
-    method, *how = RELEARNING
-    taught = edit(model, relearning_task(task), method.recipe(*how))
+    method, rate, steps = RELEARNING
+    taught = edit(model, relearning_task(task), method.recipe(rate, steps))
     forgotten = min(1.0, (1 - scores["forget_accuracy"]) / (1 - guessed(task)))
     found = {
         "relearned": float(taught.history["edited_exact"].iloc[-1]),
@@ -250,8 +244,8 @@ def compare_unlearning(
         return choose(rows, by=_LOSS, value="learning_rate", score="balance")
 
     own = {(loss, method.name): tuple(grid) for loss in losses for method, grid in grids.items()}
-    _, chosen = extend(lambda more: run(more, "tune"), own, best, by=_LOSS, times=0)
-    found = report(lambda rates: run(rates, "test"), chosen, by=_LOSS, value="learning_rate")
+    chosen = extend(run, own, best, by=_LOSS, times=0)[1]
+    found = report(run, chosen, by=_LOSS, value="learning_rate")
     beside = [
         UnlearningRun(each, setting, draws, "test", name, Method(), (), gold)
         for base, (gold, *second) in zip(bases, golds, strict=True)
