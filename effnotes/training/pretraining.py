@@ -34,7 +34,7 @@ from effnotes.core.errors import DataError, nearest
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
-from effnotes.datasets.worlds.graph import PROMPTABLE
+from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.models.answers import PAD, answer
 from effnotes.models.language import (
     LanguageModelShape,
