@@ -416,5 +416,5 @@ def test_nothing_is_trained_where_something_cannot_work(group, message):
 def test_a_sweep_needs_the_dense_model():
     with pytest.raises(ValueError, match="add 0"):
         sweep_sparsities(SMALL, sparsities=[0.9], seeds=[1])
-    with pytest.raises(ValueError, match=r"1\.5 is no share"):
+    with pytest.raises(ValueError, match=r"sparsity=1\.5: must be below 1"):
         sweep_sparsities(SMALL, sparsities=[0.0, 1.5], seeds=[1])

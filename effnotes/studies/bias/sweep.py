@@ -143,9 +143,6 @@ def sweep_sparsities(
     Raises:
         ValueError: an argument is out of range; nothing has been trained then.
     """
-    wrong = [level for level in sparsities if not (math.isfinite(level) and 0 <= level < 1)]
-    if wrong:
-        raise ValueError(f"sparsities={list(sparsities)}: {wrong[0]} is no share of weights; allowed are 0 (dense) to below 1")
     if 0.0 not in sparsities:
         raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
     group = trainings(experiment, sparsities=sparsities, seeds=seeds)
@@ -176,17 +173,9 @@ def train_classifiers(job: TrainingJob) -> JobResult:
 
     def trained(model: nn.Module, name: str, recipe: Recipe, seed: int, plan: PruningPlan | None = None) -> tuple[float, float]:
         """Train in place; give the seconds that it took and the last loss."""
-        checkpoint = None if unfinished is None else unfinished / f"{name}.safetensors"
-        history = train(
-            model,
-            data.train,
-            data.train_labels,
-            recipe=recipe,
-            pruning=plan,
-            seed=seed,
-            checkpoint=checkpoint,
-            loader_workers=loaders,
-        ).history
+        file = None if unfinished is None else unfinished / f"{name}.safetensors"
+        given: dict[str, Any] = {"recipe": recipe, "pruning": plan, "seed": seed, "checkpoint": file, "loader_workers": loaders}
+        history = train(model, *data.train, **given).history
         return float(history["seconds"].sum()), float(history["loss"].iloc[-1])
 
     def logits(model: nn.Module, images: Tensor | Dataset[Any]) -> NDArray[np.float32]:
@@ -227,8 +216,7 @@ def train_classifiers(job: TrainingJob) -> JobResult:
 class _Material:
     """What one model is trained on and asked: images in memory with labels, or datasets that hold their own."""
 
-    train: Tensor | Dataset[Any]
-    train_labels: Tensor | None
+    train: tuple[Tensor, Tensor] | tuple[Dataset[Any]]
     val: Tensor | Dataset[Any]
     test: Tensor | Dataset[Any]
     shared: Tensor | None  # the same for all seeds; None where `test` is
@@ -245,12 +233,12 @@ def _in_memory(training: Training) -> _Material:
     experiment = training.experiment
     shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
     train, val, test = (split.images for split in splits.values())
-    return _Material(train, data.train.labels, val, test, shared, len(data.attribute_names), stamped)
+    return _Material((train, data.train.labels), val, test, shared, len(data.attribute_names), stamped)
 
 
 def _streamed(training: Training) -> _Material:
     train, val, test = (_Some(training, name) for name in ("train", "val", "test"))
-    return _Material(train, None, val, test, None, train[0][1].numel(), {})
+    return _Material((train,), val, test, None, train[0][1].numel(), {})
 
 
 class _Some(Dataset[tuple[Any, Tensor]]):
