@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,12 +56,7 @@ class SparseRun:
     test_stamped: NDArray[np.bool_] | None = None  # (num_test,)
 
 
-def run_trainings(
-    groups: Mapping[str, Sequence[Training]],
-    *,
-    workers: int | None = None,
-    on_done: Callable[[int, int], None] | None = None,
-) -> dict[str, list[SparseRun]]:
+def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | None = None) -> dict[str, list[SparseRun]]:
     """Train all models of several groups in one pool of single-threaded processes.
 
     Each finished job is kept in the cache that `effnotes.core.jobs.run_jobs` describes. A job is one model, or a parent and all
@@ -70,7 +65,6 @@ def run_trainings(
     Args:
         groups: lists of trainings by a name of your choice, such as `{"joint": trainings(...), "single": trainings(...)}`.
         workers: processes at a time; default: this process's share of the cores.
-        on_done: called with the number of finished and of all trainings, after each job.
 
     Returns:
         The runs of each group, in the order of its trainings.
@@ -99,16 +93,8 @@ def run_trainings(
     for batch in batches:
         members = tuple(everything[place][1] for place in batch)
         jobs.append(TrainingJob(members, digests[members[0].experiment.data_root]))
-    finished = 0
-
-    def count(job: TrainingJob, _result: JobResult) -> None:
-        nonlocal finished
-        finished += len(job.trainings)
-        if on_done is not None:
-            on_done(finished, len(everything))
-
     found: dict[int, SparseRun] = {}
-    for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers, on_done=count), strict=True):
+    for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers), strict=True):
         shared = {key: value for key, value in result.items() if "/" not in key}
         for number, (place, training) in enumerate(zip(batch, job.trainings, strict=True)):
             own: dict[str, Any] = {key.split("/")[1]: value for key, value in result.items() if key.startswith(f"{number}/")}
@@ -123,7 +109,6 @@ def sweep_sparsities(
     sparsities: Sequence[float],
     seeds: Sequence[int],
     workers: int | None = None,
-    on_done: Callable[[int, int], None] | None = None,
 ) -> list[SparseRun]:
     """Train one classifier of all labels for each seed and sparsity, the dense ones among them.
 
@@ -135,7 +120,6 @@ def sweep_sparsities(
         sparsities: in [0, 1), each once, 0 (the dense model) among them; otherwise at least the first level of the schedule, 0.05.
         seeds: at least one, each once.
         workers: as for `run_trainings`.
-        on_done: as for `run_trainings`.
 
     Returns:
         The runs, seed by seed, sparsities rising.
@@ -146,7 +130,7 @@ def sweep_sparsities(
     if 0.0 not in sparsities:
         raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
     group = trainings(experiment, sparsities=sparsities, seeds=seeds)
-    return run_trainings({"": group}, workers=workers, on_done=on_done)[""]
+    return run_trainings({"": group}, workers=workers)[""]
 
 
 @settings
