@@ -68,7 +68,7 @@ class Book:
             shutil.copytree(CHECKOUT / "book" / "_static", root / "book" / "_static")
         (root / "book" / "index.md").write_text("# A small book\n\nFor tests.\n")
         (root / "book" / "claims.yaml").write_text("[]\n")
-        self.write_profiles("{}", timeout_s=60)
+        self.write_profiles("{}")
         self.chapters = {}
         self.add("addition", ADDITION)
         self.add("multiplication", MULTIPLICATION)
@@ -84,10 +84,8 @@ class Book:
         assert old in source
         self.add(name, source.replace(old, new))
 
-    def write_profiles(self, chapters: str, timeout_s: int) -> None:
-        text = "".join(
-            f"{name}:\n  cell_timeout_s: {timeout_s}\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper")
-        )
+    def write_profiles(self, chapters: str) -> None:
+        text = "".join(f"{name}:\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper"))
         (self.root / "book" / "profiles.yaml").write_text(text)
 
     def register(self, **changes: object) -> None:

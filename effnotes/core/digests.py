@@ -43,7 +43,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def json_digest(value: Any) -> str:
     """Return a SHA-256 over a value that JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -136,22 +136,22 @@ def _read(label: str, file: Path) -> _Module:
     return _parse(label, file, status.st_mtime_ns, status.st_size)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
     """Read a module; what has been read is kept until the file changes."""
     tree = ast.parse(file.read_bytes())
     homes: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            body[:] = [item for item in body if not (isinstance(item, ast.Expr) and _is_text(item.value))]
+            body[:] = [item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_HOMES":
             homes = ast.literal_eval(statement.value)
     package = label if file.name == "__init__.py" else label.rpartition(".")[0]
     # A module that a text names may be imported by that name; the homes of names are followed one by one.
     top = label.partition(".")[0]
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and _is_text(node)} - set(homes.values())
-    named = [(text, None) for text in sorted(texts) if re.fullmatch(rf"{top}(\.\w+)+", text)]
+    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} - set(homes.values())
+    named: list[Import] = [(text, None) for text in sorted(texts) if re.fullmatch(rf"{top}(\.\w+)+", text)]
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     return _Module(digest, (*_imports(tree, package), *named), homes)
 
@@ -173,10 +173,6 @@ def _file(module: str, roots: Mapping[str, Path]) -> Path | None:
     top, *inner = module.split(".")
     base = roots[top].joinpath(*inner)
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from effnotes.reporting.tables import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "read_record"]
+__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "jobs_text", "read_record"]
 
 _FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
 
@@ -87,6 +87,7 @@ class KeptRecord:
             ("Command", f"<code>{html.escape(self.command)}</code>"),
             ("Run on", html.escape(content["started"].replace("T", " ").replace("+00:00", " UTC"))),
             ("Time", format_duration(content["duration_s"])),
+            ("Computed", html.escape(jobs_text(content))),
             ("Peak memory", format_memory(content.get("peak_memory_bytes"))),
             ("Machine", html.escape(f"{surroundings.get('device', 'not known')}{cores}{memory}")),
             ("Platform", html.escape(f"Python {surroundings.get('python')}, {surroundings.get('platform')}")),
@@ -131,6 +132,21 @@ def read_record(path: str | os.PathLike[str]) -> KeptRecord:
     if missing:
         raise RecordError(f"{given} is no kept record: it lacks {', '.join(missing)}. {remedy}")
     return KeptRecord(content)
+
+
+def jobs_text(record: Mapping[str, Any]) -> str:
+    """Say how much of a record its run has computed and how much came from the cache, and when and where that was made."""
+    jobs = record.get("jobs")
+    if jobs is None:  # records have said so since November 2026
+        return "not known"
+    if not jobs["computed"] + jobs["reused"]:
+        return "all of it in this run"
+    noun = "job" if jobs["computed"] == 1 else "jobs"
+    computed = f"{jobs['computed']} {noun} in this run, in {format_duration(jobs['computed_s'])} of their own"
+    if not jobs["reused"]:
+        return computed
+    made = " to ".join(dict.fromkeys(jobs[end][:16].replace("T", " ") for end in ("reused_from", "reused_to")))
+    return f"{computed}; {jobs['reused']} from the cache, made {made} UTC on {', '.join(jobs['reused_on'])}"
 
 
 def format_duration(seconds: float) -> str:

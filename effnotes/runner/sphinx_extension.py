@@ -219,7 +219,8 @@ class RunTable(_BuildDirective):
         name = nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))
         record = chapter["record"]
         if record is None:
-            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", "not run")], *[[]] * 6]
+            status = "failed" if chapter["failed"] else "not run"
+            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", status)], *[[]] * 6]
         commit = record["commit"]
         texts = [
             record["profile"],
@@ -258,7 +259,7 @@ def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
     return [paragraph]
 
 
-def _not_run_note(text: str) -> nodes.note:
+def _not_run_note(text: str) -> nodes.Admonition:
     return nodes.note(
         "",
         nodes.paragraph(
@@ -325,15 +326,21 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
 
 def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None:
-    """Say below the title of a chapter that is shown from its source that it has no outputs."""
-    if Path(app.env.doc2path(app.env.docname)).suffix != ".py":
-        return
+    """Say below the title of a chapter that is shown from its source that it has no outputs, and what failed where it did."""
+    source = Path(app.env.doc2path(app.env.docname))
     title = next(iter(document.findall(nodes.title)), None)
-    if title is not None:
-        title.parent.insert(
-            title.parent.index(title) + 1,
-            _not_run_note("This is the source of the page, without outputs."),
-        )
+    if source.suffix != ".py" or title is None:
+        return
+    build = source.parent / "_data" / "build.json"
+    app.env.note_dependency(str(build))
+    chapters = json.loads(build.read_text(encoding="utf-8"))["chapters"] if build.is_file() else []
+    failed = next((chapter["failed"] for chapter in chapters if chapter["name"] == source.stem), None)
+    note = _not_run_note("This is the source of the page, without outputs.")
+    if failed:
+        told = nodes.literal_block(failed["error"], failed["error"], language="text")
+        what = nodes.paragraph("", f"{failed['where']} What follows is the source of the page, without outputs.")
+        note = nodes.danger("", what, told, classes=["effnotes-failed"])
+    title.parent.insert(title.parent.index(title) + 1, note)
 
 
 def _identify_exercise_content(_app: Sphinx, document: nodes.document) -> None:
