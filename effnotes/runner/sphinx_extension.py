@@ -339,7 +339,7 @@ def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None
     if failed:
         told = nodes.literal_block(failed["error"], failed["error"], language="text")
         what = nodes.paragraph("", f"{failed['where']} What follows is the source of the page, without outputs.")
-        note = nodes.danger("", what, told, classes=["effnotes-failed"])
+        note = nodes.admonition("", nodes.title("", "This page could not be made"), what, told, classes=["danger"])
     title.parent.insert(title.parent.index(title) + 1, note)
 
 
