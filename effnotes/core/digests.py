@@ -81,7 +81,7 @@ def code_closure(sources: Iterable[str], roots: Mapping[str, Path] = _ROOTS) -> 
     for source in sources:
         # What is no Python even so, its kernel will refuse.
         with contextlib.suppress(SyntaxError):
-            wanted += _imports(ast.parse(re.sub(r"^(\s*)(%+\w+|!.*)", r"\1", source, flags=re.MULTILINE)), "")
+            wanted += _imports(ast.parse(re.sub(r"^([ \t]*)(%+\w+[ \t]*|!.*)", r"\1", source, flags=re.MULTILINE)), "")
     return _close(wanted, roots)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
 """Environment variable that names a file to which `effnotes.core.jobs.run_jobs` appends what happens to jobs, a JSON object a line.
 
-``{"jobs": n}`` when a call begins, and for each job ``{"reused": made}`` or ``{"computed": made}``, where ``made`` says when, in how
-many seconds and on what machine the result was computed."""
+``{"jobs": n}`` when a call begins, and for each job ``{"reused": made}`` or ``{"computed": made}``, where ``made`` says when, in
+how many seconds and on what machine the result was computed."""
 
 
 def available_cores() -> int:

@@ -5,8 +5,8 @@ A chapter declares its parameters in one cell tagged ``parameters``, one annotat
     # %% tags=["parameters"]
     seeds: list[int] = [1, 2, 3]  # one model of each sparsity is trained per seed
 
-An annotation is checked on the syntax tree before it is made a type. Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``, ``Any``,
-``Literal[...]``, ``list[...]``, ``dict[str, ...]``, ``Optional[...]``, ``Union[...]`` and ``X | Y``.
+An annotation is checked on the syntax tree before it is made a type. Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``,
+``Any``, ``Literal[...]``, ``list[...]``, ``dict[str, ...]``, ``Optional[...]``, ``Union[...]`` and ``X | Y``.
 """
 
 import ast
