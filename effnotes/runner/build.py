@@ -133,7 +133,7 @@ def run_plans(
         measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
         slots = slots or default_slots(measuring or len(to_run))
         commit = _commit(project.root)
-        requests = [_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
+        requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
         for request, outcome in run_chapters(requests, slots=slots, scheduler=scheduler, on_progress=reporter.advance):
@@ -211,9 +211,19 @@ def build_book(
         return index
 
 
-def _request(
+def make_request(
     project: Project, plan: ChapterPlan, commit: dict[str, Any] | None, slots: int, force: bool, patience_s: float
 ) -> RunRequest:
+    """Return what a run of a planned chapter needs.
+
+    Args:
+        project: the checkout.
+        plan: which chapter with which values.
+        commit: the checkout's revision.
+        slots: how many chapters share this machine's cores.
+        force: whether what the chapter has kept of earlier runs is removed first.
+        patience_s: for how many seconds nothing may happen in a cell.
+    """
     closure = keys.chapter_closure(plan.chapter.source)
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
