@@ -167,6 +167,12 @@ class Book:
         return sorted((self.root / "_build" / "runs" / chapter).glob("*/record.json"))
 
 
+@pytest.fixture(scope="session")
+def make_book() -> type[Book]:
+    """What makes a small book in a folder, for fixtures of other modules."""
+    return Book
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     return Book(tmp_path / "checkout")

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from effnotes.reporting.kept import jobs_text
-from effnotes.runner.build import plan_chapter, run_plans
+from effnotes.runner.build import Results, plan_chapter, run_plans
+from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.keys import RECORD_FORMAT
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
@@ -138,40 +139,48 @@ def test_a_wrong_profile_is_refused(book, profiles, said):
     assert said in result.stdout
 
 
-def test_a_failing_cell_is_named_and_the_other_chapters_are_recorded(book):
-    result = book.effnotes("build", "-p", "multiplication.divide_by=0")
+def test_what_fails_or_is_refused_is_named_there_and_on_its_page_and_the_others_are_recorded_and_rendered(checking):
+    checking.add("third", "# %% [markdown]\n# # Third\n\n# %%\nprint('total', 3.0)\n")
+    checking.edit("multiplication", "quotient = (", "raise RuntimeError('<b>bold</b> & `code`')\nquotient = (")
+    result = checking.effnotes("build", "-p", "addition.first=-2")
     assert result.returncode == 1, result.stdout
-    lines = book.chapters["multiplication"].splitlines()
-    # The statement takes several lines; which of them is named depends on the version of Python.
-    statement = range(lines.index("quotient = (") + 1, lines.index(")") + 2)
-    assert any(f"multiplication failed in cell 3 of 3 (book/multiplication.py, line {line})" in result.stdout for line in statement)
-    assert "ZeroDivisionError: division by zero" in result.stdout
-    assert only_record(book, "addition")["status"] == "finished"
-    failed = book.records("multiplication")[0].parent
-    assert json.loads((failed / "record.json").read_text())["error"]["name"] == "ZeroDivisionError"
+    line = checking.chapters["multiplication"].splitlines().index("quotient = (")
+    assert f"multiplication failed in cell 3 of 3 (book/multiplication.py, line {line})" in result.stdout
+    assert "RuntimeError: <b>bold</b> & `code`" in result.stdout
+    assert "\naddition refuses these parameters: first=-2: must be at least 0\n" in result.stdout
+    assert only_record(checking, "third")["status"] == "finished"
+    assert checking.records("addition") == []
+    failed = checking.records("multiplication")[0].parent
+    assert json.loads((failed / "record.json").read_text())["error"]["name"] == "RuntimeError"
     notebook = nbformat.read(failed / "notebook.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
-    # The other page is rendered, and this one says what failed.
-    pages = book.root / "_build" / "html" / "book"
-    assert "total 3.0" in (pages / "addition.html").read_text()
-    page = (pages / "multiplication.html").read_text()
-    assert "The run of this page failed in cell 3 of 3." in page
-    assert "ZeroDivisionError: division by zero" in page
-    assert "quotient" in page
-    again = book.effnotes("build", "-p", "multiplication.divide_by=0")
+    pages = {name: (checking.root / "_build" / "html" / "book" / f"{name}.html").read_text() for name in checking.chapters}
+    assert "total 3.0" in pages["third"]
+    assert "This page could not be made" in pages["multiplication"]
+    assert "The run of this page failed in cell 3 of 3." in pages["multiplication"]
+    assert "RuntimeError: &lt;b&gt;bold&lt;/b&gt; &amp; `code`" in pages["multiplication"]
+    assert "<b>bold" not in pages["multiplication"]
+    assert "The parameters of this run were refused." in pages["addition"]
+    assert "first=-2: must be at least 0" in pages["addition"]
+    again = checking.effnotes("run", "multiplication")
     assert again.returncode == 1
-    assert "addition: recorded already" in again.stdout
     assert "multiplication: running" in again.stdout
 
 
-def test_what_an_error_says_is_escaped_on_the_page(built):
-    built.edit("multiplication", "product = 1\n", "raise RuntimeError('<b>bold</b> & `code`')\n")
-    result = built.effnotes("build", "--only", "multiplication")
-    assert result.returncode == 1, result.stdout
-    page = (built.root / "_build" / "html" / "book" / "multiplication.html").read_text()
-    assert "This page could not be made" in page
-    assert "RuntimeError: &lt;b&gt;bold&lt;/b&gt; &amp; `code`" in page
-    assert "<b>bold" not in page
+def test_refusals_alone_are_no_failure():
+    with pytest.raises(UsageError, match="refused"):
+        Results(refusals=["refused"]).raise_problems()
+    with pytest.raises(BuildError, match="failed\nrefused"):
+        Results(refusals=["refused"], failures=["failed"]).raise_problems()
+    Results().raise_problems()
+
+
+def test_the_line_of_a_statement_over_several_lines_is_one_of_its_lines(book):
+    _, record = book.execute("multiplication", divide_by=0)
+    lines = book.chapters["multiplication"].splitlines()
+    # Which of them is named depends on the version of Python.
+    assert record["error"]["line"] in range(lines.index("quotient = (") + 1, lines.index(")") + 2)
+    assert (record["error"]["name"], record["error"]["message"]) == ("ZeroDivisionError", "division by zero")
 
 
 def test_the_line_of_an_error_is_that_of_the_failing_cell(book):
@@ -247,21 +256,6 @@ def test_a_refusal_names_the_path_that_was_given_and_a_mended_file_is_run(checki
     assert [cell.metadata.tags for cell in notebook.cells if "check" in cell.metadata.get("tags", [])] == [["check", "hide-input"]]
 
 
-def test_a_build_records_the_other_chapters_and_tells_refusals_from_failures(checking):
-    refused = checking.effnotes("build", "-p", "addition.first=-2")
-    assert refused.returncode == 2, refused.stdout
-    assert "effnotes: addition refuses these parameters: first=-2: must be at least 0\n" in refused.stdout
-    assert checking.records("addition") == []
-    assert only_record(checking, "multiplication")["status"] == "finished"
-    page = (checking.root / "_build" / "html" / "book" / "addition.html").read_text()
-    assert "The parameters of this run were refused." in page
-    assert "first=-2: must be at least 0" in page
-    both = checking.effnotes("build", "-p", "addition.first=-2", "-p", "multiplication.divide_by=0")
-    assert both.returncode == 1, both.stdout
-    assert "multiplication failed in cell 3 of 3" in both.stdout
-    assert "\naddition refuses these parameters: first=-2: must be at least 0\n" in both.stdout
-
-
 def test_a_cell_in_which_nothing_happens_is_ended(book):
     result = book.effnotes("run", "addition", "-p", "pause_s=100", "--patience", "0.03")
     assert result.returncode == 1
@@ -271,30 +265,18 @@ def test_a_cell_in_which_nothing_happens_is_ended(book):
     wait_until(lambda: not kernels_in(book.root), ORPHAN_DEADLINE_S)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        "print('.', flush=True)\n    time.sleep(0.5)",
-        "sum(range(3_000_000))",
-        "open(os.environ['EFFNOTES_PROGRESS'], 'a').write('{\"jobs\": 1}\\n')\n    time.sleep(0.5)",
-    ],
-    ids=["prints", "computes", "finishes jobs"],
-)
-def test_a_cell_in_which_something_happens_may_take_longer_than_the_patience(book, step):
-    book.edit(
-        "addition", "time.sleep(pause_s)", f"import os\nend = time.monotonic() + 5\nwhile time.monotonic() < end:\n    {step}"
-    )
+def test_a_cell_that_prints_may_take_longer_than_the_patience(book):
+    step = "print('.', flush=True)\n    time.sleep(0.2)"
+    book.edit("addition", "time.sleep(pause_s)", f"end = time.monotonic() + 3\nwhile time.monotonic() < end:\n    {step}")
     _, record = book.execute("addition", patience_s=2.0)
     assert record["status"] == "finished", record["error"]
 
 
-def test_a_kernel_that_dies_fails_its_chapter_alone(book):
+def test_a_kernel_that_dies_fails_its_chapter(book):
     book.edit("multiplication", "product = 1\n", "import os\nos._exit(3)\n")
-    result = book.effnotes("build")
-    assert result.returncode == 1
-    assert "multiplication failed in cell 2" in result.stdout
-    assert "DeadKernelError" in result.stdout
-    assert only_record(book, "addition")["status"] == "finished"
+    _, record = book.execute("multiplication")
+    assert record["status"] == "failed"
+    assert (record["error"]["cell"], record["error"]["name"]) == (2, "DeadKernelError")
 
 
 @pytest.mark.slow
