@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +197,8 @@ def build_book(
     with exclusive(project.build_dir / "build.lock", "Another build is running in this checkout; waiting for it.", reporter.say):
         store = RecordStore(project.build_dir / "runs")
         results = run_plans(project, plans, reporter, **options)
-        runs = dict(results.finished)
-        for name in project.chapters.keys() - runs.keys() - results.failed.keys():
-            latest = store.latest(name)
-            if latest is not None:
-                runs[name] = latest
+        others = project.chapters.keys() - results.finished.keys() - results.failed.keys()
+        runs = results.finished | {name: run for name in others if (run := store.latest(name)) is not None}
         stage = stage_book(project, runs, kept, profile, results.failed)
         try:
             index = build_site(stage, project.build_dir, reporter.say)
@@ -234,16 +231,7 @@ def make_request(
         "key": plan.key,
         "key_parts": dict(plan.key_parts),
         "profile": plan.profile.name,
-        "parameters": [
-            {
-                "name": parameter.name,
-                "annotation": parameter.annotation,
-                "default": parameter.default,
-                "value": plan.values[parameter.name],
-                "help": parameter.help,
-            }
-            for parameter in plan.chapter.parameters.values()
-        ],
+        "parameters": [asdict(each) | {"value": plan.values[each.name]} for each in plan.chapter.parameters.values()],
         "packages": list(closure.versions),
         "claims": project.register(plan.chapter.name),
         "library": closure.digest,
@@ -282,7 +270,8 @@ def _failed_cell(project: Project, run: StoredRun) -> str:
     record, error = run.record, run.record["error"]
     chapter = project.chapters[record["chapter"]]
     line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
-    notebook = _shown(run.notebook_path, project.root)
+    path, root = run.notebook_path, project.root
+    notebook = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     lines = [f"{chapter.name} failed {_place(error)}{line}:"]
     if error["source"]:
         lines.append(f"    {error['source']}")
@@ -292,7 +281,3 @@ def _failed_cell(project: Project, run: StoredRun) -> str:
 
 def _place(error: Mapping[str, Any]) -> str:
     return f"in cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"
-
-
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,20 +101,17 @@ def execute_chapter(
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     if keys.chapter_closure(source).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
-    refused = _take_refusals(executed, error)
-    tables, repeated = _tables(executed, source)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    own = [cell for cell in code if not _is_added(cell)]
+    refused = _take_refusals(own, error)
+    tables, repeated = _tables(own, source)
     error = error or repeated
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
-        "chapter": task["chapter"],
-        "key": task["key"],
-        "key_parts": task["key_parts"],
+        **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
-        "profile": task["profile"],
-        "parameters": task["parameters"],
         "seeds": _seeds(task["parameters"]),
         "environment": _take_environment(executed),
-        "commit": task["commit"],
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - clock, 1),
         "peak_memory_bytes": watch.peak_bytes,
@@ -124,7 +121,7 @@ def execute_chapter(
             for index, cell in enumerate(executed.cells)
             if cell.cell_type == "code"
         ],
-        "claims": _claims(executed),
+        "claims": _shown(own, CLAIM_MIME),
         "tables": tables,
         "error": error,
     }
@@ -135,11 +132,10 @@ def execute_chapter(
     # A refusal is kept nowhere, and tells whoever gave a path that very path.
     values = [item["value"] for item in task["parameters"]]
     replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], values)
-    for cell in executed.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.source = scrub(cell.source, replacements)
+    for cell in code:
+        cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = scrub(cell.source, replacements)
     return writes(executed).encode(), scrub(record, replacements)
 
 
@@ -342,66 +338,43 @@ def _private_directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _shown(cells: Iterable[Any], kind: str) -> list[Any]:
+    """Return what the outputs of a MIME type hold."""
+    return [output["data"][kind] for cell in cells for output in cell.outputs if kind in output.get("data", {})]
+
+
 def _take_environment(notebook: Any) -> dict[str, Any] | None:
     """Remove the runner's closing cell from `notebook` and return what it told, None if it was not reached."""
-    report = None
-    for cell in notebook.cells:
-        if "effnotes-environment" in cell.metadata.get("tags", []):
-            for output in cell.outputs:
-                report = output.get("data", {}).get(environment.MIME_TYPE, report)
-    notebook.cells = [cell for cell in notebook.cells if "effnotes-environment" not in cell.metadata.get("tags", [])]
-    return report
+    closing = [cell for cell in notebook.cells if "effnotes-environment" in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if cell not in closing]
+    return next(iter(_shown(closing, environment.MIME_TYPE)), None)
 
 
-def _take_refusals(notebook: Any, error: dict[str, Any] | None) -> bool:
-    """Remove what the kernel told of errors from `notebook` and return whether the one that ended it is a refusal.
+def _take_refusals(own: list[Any], error: dict[str, Any] | None) -> bool:
+    """Remove what the kernel told of errors from the chapter's `own` code cells and return whether the last is a refusal.
 
     Args:
-        notebook: the executed notebook.
+        own: its code cells.
         error: what ended it, None if it ran to its end.
     """
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    refused = False
-    if error and error["cell"]:
-        last = [cell for cell in code if not _is_added(cell)][error["cell"] - 1]
-        told = any(refusal.MIME_TYPE in output.get("data", {}) for output in last.outputs)
-        refused = told and "check" in last.metadata.get("tags", [])
-    for cell in code:
+    last = own[error["cell"] - 1 : error["cell"]] if error and error["cell"] else []
+    refused = any(_shown([cell], refusal.MIME_TYPE) and "check" in cell.metadata.get("tags", []) for cell in last)
+    for cell in own:
         cell.outputs = [output for output in cell.outputs if refusal.MIME_TYPE not in output.get("data", {})]
     return refused
 
 
-def _claims(notebook: Any) -> list[dict[str, Any]]:
-    return [
-        output["data"][CLAIM_MIME]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if CLAIM_MIME in output.get("data", {})
-    ]
-
-
-def _tables(notebook: Any, source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the tables that the notebook keeps, by name, and the error where a name is used a second time.
-
-    Args:
-        notebook: the executed notebook.
-        source: the chapter's source.
-    """
-    own = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_added(cell)]
+def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the tables that the chapter's `own` code cells keep, by name, and the error where a name is used a second time."""
     tables: dict[str, Any] = {}
     for number, cell in enumerate(own, start=1):
-        for payload in (output["data"][TABLE_MIME] for output in cell.outputs if TABLE_MIME in output.get("data", {})):
+        for payload in _shown([cell], TABLE_MIME):
             name = payload["name"]
             if name in tables:
-                return tables, {
-                    "name": "TableError",
-                    "message": f"the table '{name}' is kept a second time; keep a table once, under a name of its own",
-                    "cell": number,
-                    "cells": len(own),
-                    "line": _first_line(source, [each.source for each in own[:number]]),
-                    "source": None,
-                }
+                message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
+                line = _first_line(source, [each.source for each in own[:number]])
+                place = {"cell": number, "cells": len(own), "line": line, "source": None}
+                return tables, {"name": "TableError", "message": message, **place}
             tables[name] = {"columns": payload["columns"], "data": payload["data"]}
     return tables, None
 
