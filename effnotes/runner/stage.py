@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from effnotes.reporting.kept import jobs_text
+from effnotes.reporting.kept import run_facts
 from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
 from effnotes.runner.project import Chapter, Project
@@ -119,30 +119,17 @@ def _drop_object_addresses(output: Any) -> None:
 
 def provenance(record: Mapping[str, Any]) -> str:
     """Return a Markdown section that says what made a page: parameters, seeds, versions, device, commit, time and memory."""
-    surroundings = record["environment"] or {}
-    commit = record["commit"]
-    state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
-    facts = [
-        ("Profile", record["profile"]),
-        ("Seeds", ", ".join(map(str, record["seeds"])) or "none"),
-        ("Run on", record["started"].replace("T", " ").replace("+00:00", " UTC")),
-        ("Time", f"{record['duration_s']:.0f} s"),
-        ("Computed", jobs_text(record)),
-        ("Peak memory", f"{record['peak_memory_bytes'] / 2**30:.1f} GiB, kernel and its workers"),
-        ("Device", f"{surroundings.get('device')}, {surroundings.get('threads')} threads"),
-        ("Platform", f"Python {surroundings.get('python')}, {surroundings.get('platform')}"),
-        ("Commit", "not known" if commit is None else f"`{commit['revision'][:12]}`{state}"),
-        ("Record", f"`{record['key'][:16]}`"),
-    ]
+    facts = [("Profile", record["profile"]), ("Seeds", ", ".join(map(str, record["seeds"])) or "none")]
+    facts += [*run_facts(record), ("Record", f"`{record['key'][:16]}`")]
     lines = ["## What made this page", "", "| What | Value |", "|:--|:--|"]
-    lines += [f"| {name} | {value} |" for name, value in facts]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in facts]
     lines += ["", "### Parameters of this run", "", "| Parameter | Value | Default | Meaning |", "|:--|:--|:--|:--|"]
     lines += [
         f"| `{item['name']}` | {_code(item['value'])} | {_code(item['default'])} | {_cell(item['help'])} |"
         for item in record["parameters"]
     ]
     lines += ["", "### Versions", "", "| Package | Version |", "|:--|:--|"]
-    lines += [f"| {name} | {version} |" for name, version in surroundings.get("packages", {}).items()]
+    lines += [f"| {name} | {version} |" for name, version in (record["environment"] or {}).get("packages", {}).items()]
     return "\n".join(lines) + "\n"
 
 
