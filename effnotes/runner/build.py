@@ -170,13 +170,7 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
     return "failed"
 
 
-def build_book(
-    project: Project,
-    plans: list[ChapterPlan],
-    reporter: Reporter,
-    profile: str,
-    **options: Any,
-) -> Path:
+def build_book(project: Project, plans: list[ChapterPlan], reporter: Reporter, profile: str, **options: Any) -> Path:
     """Run what is not recorded, then stage and render the whole book; return the path of its first page.
 
     A chapter that `plans` leaves out is shown with its latest finished run, or as source with a note where it has none. The page of

@@ -47,7 +47,7 @@ BuildDirOption = Annotated[
 ]
 PatienceOption = Annotated[
     float,
-    typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long.", show_default=True),
+    typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is recorded already.")]
 
@@ -56,8 +56,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is re
 def build(
     only: Annotated[list[str] | None, typer.Option(help="Run only this chapter (repeatable).")] = None,
     assignments: Annotated[
-        list[str] | None,
-        typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable)."),
+        list[str] | None, typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
     ] = None,
     profile: ProfileOption = "quick",
     workers: Annotated[int | None, typer.Option(min=1, help="Chapters run at once.", show_default="one a core")] = None,
@@ -75,7 +74,7 @@ def build(
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
     plans = [plan_chapter(project, name, chosen, overrides.get(name, {})) for name in dict.fromkeys(selected)]
-    with Reporter(_console()) as reporter:
+    with Reporter(Console(soft_wrap=True)) as reporter:
         options: dict[str, Any] = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
@@ -119,7 +118,7 @@ def run(
     plan = plan_chapter(project, chapter, chosen, values)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
-    with Reporter(_console()) as reporter:
+    with Reporter(Console(soft_wrap=True)) as reporter:
         force = force or ((keep or keep_as is not None) and not reuse)
         results = run_plans(project, [plan], reporter, force=force, patience_min=patience)
         results.raise_problems()
@@ -136,9 +135,7 @@ def run(
 
 
 @app.command()
-def params(
-    chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None,
-) -> None:
+def params(chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None) -> None:
     """List the parameters of a chapter with type, default and help."""
     project = Project.find()
     chosen = [project.chapter(chapter)] if chapter else list(project.chapters.values())
@@ -211,10 +208,6 @@ def _number(value: float | None) -> str:
 def _relative(path: Path) -> str:
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _console() -> Console:
-    return Console(stderr=False, soft_wrap=True)
 
 
 def main() -> None:

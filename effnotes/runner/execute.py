@@ -242,13 +242,7 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
         name, message = type(exception).__name__, str(exception).strip()
         if last_words:
             message += f" ({last_words})"
-    error: dict[str, Any] = {
-        "name": name,
-        "message": _ANSI.sub("", message),
-        "cell": None,
-        "line": None,
-        "source": None,
-    }
+    error: dict[str, Any] = {"name": name, "message": _ANSI.sub("", message), "cell": None, "line": None, "source": None}
     if failed is None:
         return error
     own = [cell for cell in code[: code.index(failed) + 1] if not _is_added(cell)]

@@ -85,12 +85,7 @@ class _BuildDirective(SphinxDirective):
         return f"{posixpath.relpath(chapter['page'], posixpath.dirname(self.env.docname))}.html"
 
     def table(
-        self,
-        name: str,
-        caption: str,
-        header: Sequence[str],
-        rows: Iterable[Sequence[list[nodes.Node]]],
-        widths: Sequence[int],
+        self, name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[list[nodes.Node]]], widths: Sequence[int]
     ) -> nodes.Node:
         """Return a captioned table, the first cell of each row heading it.
 
@@ -103,11 +98,7 @@ class _BuildDirective(SphinxDirective):
             head += header_cell("", nodes.paragraph("", text), scope="col")
         body = nodes.tbody()
         for cells in rows:
-            body += nodes.row(
-                "",
-                header_cell("", *cells[0], scope="row"),
-                *(nodes.entry("", *cell) for cell in cells[1:]),
-            )
+            body += nodes.row("", header_cell("", *cells[0], scope="row"), *(nodes.entry("", *cell) for cell in cells[1:]))
         group += [nodes.thead("", head), body]
         table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table", "colwidths-given"], names=[name])
         self.set_source_info(table)
@@ -172,10 +163,7 @@ class Scoreboard(_BuildDirective):
             low, high = claim["interval"]
             estimate, low, high = (format_number(x, high - low) for x in (claim["estimate"], low, high))
             value = f"{estimate} [{low}, {high}]"
-        return [
-            nodes.paragraph("", value, classes=["effnotes-number"]),
-            self.fine_print(f"{claim['unit']}; {units_text(claim)}"),
-        ]
+        return [nodes.paragraph("", value, classes=["effnotes-number"]), self.fine_print(f"{claim['unit']}; {units_text(claim)}")]
 
     def fine_print(self, markdown: str) -> nodes.paragraph:
         """Return a paragraph of small inline Markdown."""
@@ -200,17 +188,7 @@ class RunTable(_BuildDirective):
         build = self.read_build()
         if build is None:
             return [_not_run_note("The table of runs is filled in when the chapters are run.")]
-        header = (
-            "Page",
-            "Profile",
-            "Status",
-            "Started (UTC)",
-            "Time",
-            "Peak memory",
-            "Device",
-            "Commit",
-            "Key",
-        )
+        header = ("Page", "Profile", "Status", "Started (UTC)", "Time", "Peak memory", "Device", "Commit", "Key")
         rows = [self.row(chapter) for chapter in build["chapters"]]
         return [self.table("run-table", "The runs that these pages show", header, rows, (18, 8, 9, 14, 9, 10, 12, 10, 10))]
 
@@ -260,21 +238,10 @@ def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
 
 
 def _not_run_note(text: str) -> nodes.Admonition:
-    return nodes.note(
-        "",
-        nodes.paragraph(
-            "",
-            "",
-            nodes.Text(f"{text} Nothing was run for this page: type "),
-            nodes.literal("", "make book"),
-            nodes.Text(", or "),
-            nodes.literal("", "effnotes build"),
-            nodes.Text(" where the package is installed, and open "),
-            nodes.literal("", "_build/html/index.html"),
-            nodes.Text("."),
-        ),
-        classes=["effnotes-not-run"],
-    )
+    how = "type `make book`, or `effnotes build` where the package is installed, and open `_build/html/index.html`"
+    parts = enumerate(f"{text} Nothing was run for this page: {how}.".split("`"))
+    inline = [nodes.literal("", part) if number % 2 else nodes.Text(part) for number, part in parts]
+    return nodes.note("", nodes.paragraph("", "", *inline), classes=["effnotes-not-run"])
 
 
 def read_chapter(text: str) -> NotebookNode:
