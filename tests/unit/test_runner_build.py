@@ -292,7 +292,7 @@ def test_a_killed_slot_fails_its_chapter_alone(book, workers):
 
 @pytest.mark.slow
 def test_kill_9_of_the_whole_group_loses_nothing_finished_and_leaves_no_orphan(book):
-    build = book.start("build", "-p", "multiplication.divide_by=2", "-p", "addition.pause_s=120")
+    build = book.start("build", "--workers", "2", "-p", "multiplication.divide_by=2", "-p", "addition.pause_s=120")
     wait_until(lambda: book.records("multiplication") and kernels_in(book.root))
     os.killpg(build.pid, signal.SIGKILL)
     build.wait()
@@ -319,7 +319,7 @@ def test_kill_9_of_the_command_alone_leaves_no_orphan(book):
 
 @pytest.mark.slow
 def test_ctrl_c_loses_nothing_finished_and_leaves_no_orphan(book):
-    build = book.start("build", "-p", "addition.pause_s=120")
+    build = book.start("build", "--workers", "2", "-p", "addition.pause_s=120")
     wait_until(lambda: book.records("multiplication") and kernels_in(book.root))
     os.killpg(build.pid, signal.SIGINT)
     output, _ = build.communicate(timeout=30)
