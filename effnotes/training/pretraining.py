@@ -33,7 +33,7 @@ from effnotes.core.digests import tensors_digest
 from effnotes.core.errors import nearest
 from effnotes.datasets.worlds import Facts, Sentences, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
-from effnotes.datasets.worlds.graph import PROMPTABLE
+from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.models.answers import PAD, answer
 from effnotes.models.language import (
     LanguageModelShape,
