@@ -144,6 +144,7 @@ def run_plans(
 def _settle(project: Project, store: RecordStore, results: Results, request: RunRequest, outcome: Any) -> str:
     """Enter into `results` what a chapter returned, or why it returned nothing; say in a word how it ended."""
     name = request["chapter"]
+    paths = private_paths(request["directory"], request["cache_dir"], (item["value"] for item in request["parameters"]))
     try:
         if isinstance(outcome, Exception):
             raise outcome
@@ -151,13 +152,12 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
         if record["status"] == "refused":
             message = record["error"]["message"]
             results.refusals.append(f"{name} refuses these parameters: {message}")
-            paths = private_paths(request["directory"], request["cache_dir"], (item["value"] for item in request["parameters"]))
             results.failed[name] = {"where": "The parameters of this run were refused.", "error": scrub(message, paths)}
             return "refused"
         run = store.save(notebook, record)
     except Exception as error:
         results.failures.append(_no_record(name, error))
-        results.failed[name] = {"where": "The run of this page gave no record.", "error": describe_failure(error)}
+        results.failed[name] = {"where": "The run of this page gave no record.", "error": scrub(describe_failure(error), paths)}
         return "failed"
     if run.finished:
         results.finished[name] = run

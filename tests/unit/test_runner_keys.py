@@ -139,5 +139,5 @@ def test_a_register_that_breaks_the_rules_is_refused_before_anything_runs(book):
     for command in (("build",), ("run", "addition"), ("claims",)):
         result = book.in_process(*command)
         assert result.returncode == 2, result.stdout
-        assert "missing field 'statement'" in result.stdout
+        assert "statement is missing" in result.stdout
     assert not (book.root / "_build").exists()
