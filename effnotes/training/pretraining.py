@@ -34,7 +34,8 @@ from effnotes.core.errors import nearest
 from effnotes.datasets.worlds import Facts, Sentences, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.graph import PROMPTABLE
-from effnotes.models.answers import PAD, answer
+from effnotes.datasets.worlds.words import PAD
+from effnotes.models.answers import answer
 from effnotes.models.language import (
     LanguageModelShape,
     build_language_model,

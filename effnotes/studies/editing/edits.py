@@ -32,8 +32,9 @@ from effnotes.datasets.worlds import Facts, Task, World, make_draws, read_facts
 from effnotes.datasets.worlds.changes import TaskKind
 from effnotes.datasets.worlds.draws import NestedClass
 from effnotes.finetuning.editing.closed_form import ClosedFormRecipe
-from effnotes.finetuning.editing.edit import EditRecipe, apply_difference, edit, truncate_difference
+from effnotes.finetuning.editing.edit import EditRecipe, edit
 from effnotes.finetuning.editing.scores import Evaluator
+from effnotes.finetuning.tune import apply_difference, truncate_difference
 from effnotes.metrics.editing import stable_rank
 from effnotes.models.language import load_language_model, n_parameters
 from effnotes.training.pretraining import Pretrained, PretrainingRecipe, pretrain, recall_table
