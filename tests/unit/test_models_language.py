@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from effnotes.datasets import DataError
 from effnotes.datasets.worlds import World
-from effnotes.models.answers import answer, answer_log_probabilities, object_probabilities, read
+from effnotes.finetuning.editing.scores import object_probabilities
+from effnotes.models.answers import answer, answer_log_probabilities, read
 from effnotes.models.language import (
     LANGUAGE_MODELS,
     LanguageModelShape,

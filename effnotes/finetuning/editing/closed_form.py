@@ -132,7 +132,7 @@ def _rewrite_together_(
             f"the new answer had p={recipe.enough:g} (at worst p={float(lacking.min()):.2g}); what was found is written all the "
             "same: search longer (delta_steps), or take another site or layer",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     with torch.no_grad():
         wanted = residual_stream(model, rows.tokens, layers[-1])[index, places] + delta  # (n, d)
