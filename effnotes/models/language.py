@@ -193,7 +193,7 @@ def mlp_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
     caught: list[Tensor] = []
 
     def catch(_linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        caught.append(inputs[0])
+        caught.append(inputs[0].reshape(*tokens.shape, -1))  # some families join rows and places
 
     with mlp_output(model, layer)[1].register_forward_pre_hook(catch):
         _trunk(model)(input_ids=tokens)

@@ -57,7 +57,11 @@ def model_of(family: str) -> Any:
     config = getattr(transformers, f"{name}Config")(**_COMMON | own)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return transformers.AutoModelForCausalLM.from_config(config).eval()
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():  # so large that blocks alone can say any token
+        for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            weight.mul_(15)
+    return model
 
 
 def rows_of(n: int = 6, width: int = 70, seed: int = 0) -> Any:
@@ -91,7 +95,7 @@ def test_any_family_learns_rows_of_any_length(family: str, rank: int | None) -> 
     found = finetune(base, [Pool(ROWS)], recipe, observe=probability)
     assert weights_digest(base) == before
     assert found.history["step"].tolist() == [0, 2, 30]
-    assert found.history["probability"].iloc[-1] > found.history["probability"].iloc[0] + 0.3
+    assert found.history["probability"].iloc[-1] > 10 * found.history["probability"].iloc[0]
     linears = block_linears(base)
     assert set(found.difference) == {f"{name}.weight" for name in linears}
     changes = found.difference.values()

@@ -244,7 +244,8 @@ def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe
     optimizer = torch.optim.Adam([delta], lr=recipe.delta_learning_rate)
 
     def add(_module: nn.Module, _inputs: object, values: Tensor) -> Tensor:
-        return values.index_put((index, places), delta, accumulate=True)
+        by_row = values.reshape(*rows.tokens.shape, -1)  # some families join rows and places
+        return by_row.index_put((index, places), delta, accumulate=True).reshape(values.shape)
 
     reached = torch.zeros(len(places), dtype=torch.bool, device=places.device)
     with _frozen(model), output.register_forward_hook(add):
