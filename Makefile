@@ -1,35 +1,46 @@
-# make book   the pages, in _build/html/index.html
-# make test   lint, types, unit tests, every chapter on the smoke profile, the built pages
-# Both create .venv themselves. Another interpreter: make book PYTHON=python3.12
+# make book       the pages, in _build/html/index.html
+# make test       lint, types, unit tests, every chapter on the smoke profile, the built pages
+# make test-all   all tests, with those that kill processes, fill disks, start clusters or run a chapter in many ways
+# All create .venv themselves. Another interpreter: make book PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Two processes: half of the tests wait for chapters that are run by the other half.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: book test lint types tests benchmark lock clean
+.PHONY: book test test-all test-avx2 lint types tests benchmark lock clean
 
 book: $(INSTALLED)
 	$(BIN)/effnotes build
 
 test: lint types tests
 
+test-all: lint types
+	$(PYTEST)
+
+tests: $(INSTALLED)
+	$(PYTEST) -m "not slow"
+
+# Trainings as a processor without AVX-512 computes them.
+test-avx2: $(INSTALLED)
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not slow" tests/unit/test_training*.py tests/unit/test_pruning*.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-tests: $(INSTALLED)
-	$(BIN)/pytest
-
 benchmark: $(INSTALLED)
 	$(BIN)/pytest -o addopts= --import-mode=importlib tests/benchmarks
 
-# The lock is one for all supported versions of Python and names no index; needs uv.
-lock:
-	uv pip compile --universal --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
+# The lock is one for all supported versions of Python and names no index.
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf _build
@@ -39,6 +50,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  echo "effnotes needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	       "Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@

@@ -1,6 +1,7 @@
 """A small book of its own for each test of the runner: real files, real commands, real processes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,24 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests side by side: a second thread in each would only wait for the other process. Set before the first import of torch.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file to one process, which makes its fixtures once, and all tests of the built book to another, first of all."""
+
+    def reads_the_book(item: pytest.Item) -> bool:
+        return bool({"smoke_build", "site"}.intersection(getattr(item, "fixturenames", ())))
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("the book" if reads_the_book(item) else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: not reads_the_book(item))
+
 
 ADDITION = """\
 # %% [markdown]

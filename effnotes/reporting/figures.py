@@ -3,13 +3,14 @@
 Plotting functions take an optional axis and return it, so that a chapter decides on the layout.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cycler import cycler
+import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
@@ -19,28 +20,28 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 
 def use_style() -> None:
     """Set the book's style for all figures drawn after the call, as crisp SVG where the notebook draws inline."""
-    mpl.rcParams.update(
-        {
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette=PALETTE,
+        font="DejaVu Sans",  # comes with matplotlib, so that pages look the same wherever they are made
+        font_scale=10.5 / 9.6,  # points of the page's text, over those of the context
+        rc={
             "figure.figsize": (6.4, 3.6),
             "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "font.size": 10.5,
-            "axes.prop_cycle": cycler(color=PALETTE),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
             "grid.color": "#dddddd",
-            "axes.axisbelow": True,
             "legend.frameon": False,
             "lines.linewidth": 2,
             "svg.hashsalt": "effnotes",  # the same figure gives the same file
-        }
+        },
     )
-    try:
+    with contextlib.suppress(ImportError):  # outside a notebook there is no inline backend to set
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:  # outside a notebook there is no inline backend to set
-        return
-    set_matplotlib_formats("svg", metadata={"Date": None})
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def plot_by_level(
@@ -74,18 +75,18 @@ def plot_by_level(
     Raises:
         ValueError: a column is missing, or a unit has several rows at a level.
     """
-    missing = [column for column in (level, value, unit) if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")
+    _need(frame, level, value, unit)
     if frame.duplicated([level, unit]).any():
         raise ValueError(f"the frame has several rows for the same {level} and {unit}; average them first")
     ax = ax or plt.gca()
     levels = sorted(frame[level].unique())
-    positions = frame[level].map({name: position for position, name in enumerate(levels)})
-    means = frame.groupby(level)[value].mean().reindex(levels)
-    ax.plot(np.arange(len(levels)), means.to_numpy(), color=colour, linestyle=linestyle, label=label)
-    ax.plot(positions, frame[value], "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
-    ax.set_xticks(np.arange(len(levels)), [str(name) for name in levels])
+    places = frame.assign(**{level: frame[level].map(levels.index)})
+    # Native scale: numbers along the axis, so that a chapter may draw more at them. No interval: dots are what was measured.
+    line = {"errorbar": None, "marker": "", "linestyle": linestyle, "linewidth": mpl.rcParams["lines.linewidth"], "label": label}
+    sns.pointplot(places, x=level, y=value, native_scale=True, color=colour, ax=ax, legend=False, **line)
+    sns.scatterplot(places, x=level, y=value, color=colour, s=18, alpha=0.55, linewidth=0, ax=ax, legend=False)
+    ax.set(xlabel="", ylabel="")
+    ax.set_xticks(range(len(levels)), [str(name) for name in levels])
     return ax
 
 
@@ -95,11 +96,9 @@ def label_levels(ax: Axes, sparsities: Sequence[float], remaining: Sequence[int]
     Raises:
         ValueError: there are not as many sparsities or numbers of weights as ticks.
     """
-    ticks = len(ax.get_xticks())
+    ticks, given = len(ax.get_xticks()), f"{len(sparsities)} sparsities and {len(remaining)} numbers of weights"
     if not ticks == len(sparsities) == len(remaining):
-        raise ValueError(
-            f"{ticks} ticks need as many names, not {len(sparsities)} sparsities and {len(remaining)} numbers of weights"
-        )
+        raise ValueError(f"{ticks} ticks need as many names, not {given}")
     names = [f"{100 * level:g}%\n{count:,}".replace(",", "\u202f") for level, count in zip(sparsities, remaining, strict=True)]
     ax.set_xticks(np.arange(len(names)), names)
     ax.set_xlabel("sparsity, and weights left")
@@ -118,23 +117,14 @@ def name_line_ends(ax: Axes, position: float, heights: pd.Series) -> Axes:
     if ends.empty:
         return ax
     low, high = ax.get_ylim()
-    placed = ends.to_numpy().copy()
-    step = 0.038 * (high - low)
-    for index in range(1, len(placed)):
-        placed[index] = max(placed[index], placed[index - 1] + step)
+    steps = 0.038 * (high - low) * np.arange(len(ends))
+    placed = np.maximum.accumulate(ends.to_numpy() - steps) + steps
     # Where lines crowd at the top, the names go down again rather than out of the axis.
     placed[-1] = min(placed[-1], high)
-    for index in range(len(placed) - 2, -1, -1):
-        placed[index] = min(placed[index], placed[index + 1] - step)
+    placed = np.minimum.accumulate((placed - steps)[::-1])[::-1] + steps
+    arrow = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6}
     for (name, end), height in zip(ends.items(), placed, strict=True):
-        ax.annotate(
-            str(name),
-            xy=(position, end),
-            xytext=(position + 0.15, height),
-            va="center",
-            fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6},
-        )
+        ax.annotate(str(name), (position, end), (position + 0.15, height), va="center", fontsize=8, arrowprops=arrow)
     return ax
 
 
@@ -183,9 +173,7 @@ def plot_intervals(
     Raises:
         ValueError: a column is missing.
     """
-    missing = [column for column in ("name", "mean", "low", "high") if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")
+    _need(frame, "name", "mean", "low", "high")
     ax = ax or plt.gca()
     heights = np.arange(len(frame)) + offset
     ax.hlines(heights, frame["low"], frame["high"], color=colour, linewidth=1.6)
@@ -206,25 +194,12 @@ def plot_table(table: pd.DataFrame, *, ax: Axes | None = None, low: float, high:
         decimals: that are written.
     """
     ax = ax or plt.gca()
-    values = table.to_numpy(dtype=float)
-    ax.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            dark = value > low + 0.6 * (high - low)
-            # Adding zero turns a negative zero into a positive one.
-            ax.text(
-                column,
-                row,
-                f"{round(value, decimals) + 0.0:.{decimals}f}",
-                ha="center",
-                va="center",
-                color="white" if dark else "black",
-            )
-    ax.set_xticks(np.arange(table.shape[1]), [str(name) for name in table.columns])
-    ax.set_yticks(np.arange(table.shape[0]), [str(name) for name in table.index])
+    numbers = table.astype(float).rename_axis(index=None, columns=None)
+    # Adding zero turns a negative zero into a positive one.
+    written = numbers.round(decimals) + 0.0
+    sns.heatmap(numbers, annot=written, fmt=f".{decimals}f", cmap="Blues", vmin=low, vmax=high, cbar=False, ax=ax)
+    ax.tick_params(length=0, rotation=0)
     ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
     return ax
 
 
@@ -252,3 +227,9 @@ def show_images(images: ArrayLike, titles: Sequence[str], *, columns: int, size:
         ax.imshow(picture)
         ax.set_title(title, fontsize=8)
     return axes
+
+
+def _need(frame: pd.DataFrame, *columns: str) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")

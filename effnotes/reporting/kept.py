@@ -35,11 +35,6 @@ class KeptRecord:
     content: Mapping[str, Any]
 
     @property
-    def chapter(self) -> str:
-        """Name of the chapter that was run."""
-        return str(self.content["chapter"])
-
-    @property
     def command(self) -> str:
         """The command that makes the record again, with a name in capitals where a path belongs."""
         return str(self.content["command"])

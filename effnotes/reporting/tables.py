@@ -7,13 +7,14 @@ a variable, and nothing is in the index.
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from effnotes.core.errors import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ MAX_CELLS = 20_000
 
 _SIGNIFICANT_DIGITS = 6
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+_KINDS = {str: "text", bool: "true and false", int: "numbers", float: "numbers"}
 _SCALARS = "text, whole numbers, finite numbers or true and false"
 
 
@@ -78,23 +80,21 @@ def keep_table(name: str, frame: pd.DataFrame) -> KeptTable:
         raise TableError(f"a table's name is lower-case words joined by '-' or '_', such as 'averages'; got {name!r}")
     import pandas as pd
 
-    columns = list(frame.columns)
+    columns, what = tuple(frame.columns), f"table {name!r}"
     strange = [column for column in columns if not isinstance(column, str) or not column.strip()]
     if strange or not columns:
-        raise TableError(f"table {name!r}: it needs columns, and their names must be text; got {strange or 'none'}")
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise TableError(f"table {name!r}: column names must be unique; {repeated} come more than once")
-    if any(level is not None for level in frame.index.names) or not pd.api.types.is_integer_dtype(frame.index.dtype):
-        raise TableError(f"table {name!r}: its index ({_index_text(frame.index)}) would be lost; call reset_index() first")
+        raise TableError(f"{what}: it needs columns, and their names must be text; got {strange or 'none'}")
+    if not frame.columns.is_unique:
+        repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+        raise TableError(f"{what}: column names must be unique; {repeated} come more than once")
+    named = ", ".join(str(level) for level in frame.index.names if level is not None)
+    if named or not pd.api.types.is_integer_dtype(frame.index.dtype):
+        index = named or f"of type {frame.index.dtype}"
+        raise TableError(f"{what}: its index ({index}) would be lost; call reset_index() first")
     if frame.size > MAX_CELLS:
-        raise TableError(
-            f"table {name!r} has {len(frame):,} rows of {len(columns)} columns, {frame.size:,} cells;"
-            f" at most {MAX_CELLS:,} are kept: average first"
-        )
-    return KeptTable(
-        name, tuple(columns), tuple(_plain_column(frame[column], f"table {name!r}, column {column!r}") for column in columns)
-    )
+        size = f"{len(frame):,} rows of {len(columns)} columns, {frame.size:,} cells"
+        raise TableError(f"{what} has {size}; at most {MAX_CELLS:,} are kept: average first")
+    return KeptTable(name, columns, tuple(_plain_column(frame[column], f"{what}, column {column!r}") for column in columns))
 
 
 def read_table(record: Mapping[str, Any], name: str) -> pd.DataFrame:
@@ -112,53 +112,31 @@ def read_table(record: Mapping[str, Any], name: str) -> pd.DataFrame:
     """
     tables = record.get("tables") or {}
     if name not in tables:
-        matches = difflib.get_close_matches(name, list(tables), n=1, cutoff=0.5)
-        guess = f" Did you mean {matches[0]!r}?" if matches else ""
-        raise TableError(f"the record has no table {name!r}.{guess} It has: {', '.join(tables) or 'no tables'}.")
+        raise TableError(f"the record has no table {name!r}.{nearest(name, tables)} It has: {', '.join(tables) or 'no tables'}.")
     import pandas as pd
 
     columns = dict(zip(tables[name]["columns"], tables[name]["data"], strict=True))
-    return pd.DataFrame({column: _series(values) for column, values in columns.items()})
-
-
-def _series(values: list[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    return pd.Series(values, dtype="float64" if values and all(value is None for value in values) else None)
+    empty = {name for name, values in columns.items() if values and set(values) == {None}}
+    return pd.DataFrame({name: pd.Series(values, dtype=float if name in empty else None) for name, values in columns.items()})
 
 
 def _plain_column(column: pd.Series[Any], where: str) -> tuple[Any, ...]:
     """Return the values as plain JSON values of one kind."""
+    import numpy as np
     import pandas as pd
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object).map(str, na_action="ignore")
-    missing = column.isna().tolist()
-    values = tuple(None if gap else _plain(value, where) for value, gap in zip(column.tolist(), missing, strict=True))
+    values: list[Any] = []
+    for given, missing in zip(column.tolist(), column.isna(), strict=True):
+        value = given.item() if isinstance(given, np.generic) else given
+        if missing:
+            value = None
+        elif type(value) not in _KINDS or value in (math.inf, -math.inf):
+            raise TableError(f"{where} holds {value!r} ({type(value).__name__}); a table that is kept holds {_SCALARS}")
+        values.append(float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value)
     # An integer among floats is a number like the others; True among numbers, or a number among texts, is a slip.
-    kinds = {float if isinstance(value, int | float) and not isinstance(value, bool) else type(value) for value in values} - {
-        type(None)
-    }
+    kinds = sorted({_KINDS[type(value)] for value in values if value is not None})
     if len(kinds) > 1:
-        names = {bool: "true and false", float: "numbers", str: "text"}
-        raise TableError(f"{where} mixes {' with '.join(sorted(names[kind] for kind in kinds))}; give it values of one kind")
-    return values
-
-
-def _plain(value: object, where: str) -> str | int | float | bool:
-    import numpy as np
-
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
-    raise TableError(f"{where} holds {value!r} ({type(value).__name__}); a table that is kept holds {_SCALARS}")
-
-
-def _index_text(index: pd.Index[Any]) -> str:
-    named = [str(name) for name in index.names if name is not None]
-    return ", ".join(named) if named else f"of type {index.dtype}"
+        raise TableError(f"{where} mixes {' with '.join(kinds)}; give it values of one kind")
+    return tuple(values)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session", params=["smoke", "built"])
+@pytest.fixture(scope="session", params=["smoke", pytest.param("built", marks=pytest.mark.slow)])
 def site(request: pytest.FixtureRequest) -> Path:
     """Where the pages lie: a smoke build made for the tests, and what the last `make book` has left."""
     if request.param == "smoke":

@@ -1,6 +1,7 @@
 """An invented record of a run on CIFAR-10S: no such run was made, the numbers only have the right form."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from effnotes.datasets import CIFAR10_CLASSES
 from effnotes.reporting.claims import Claim, Measurement, Source
 from effnotes.reporting.tables import keep_table
+from effnotes.runner.parameters import parse_value, resolve
+from effnotes.runner.project import Project
 
 CLAIMS = (
     *("accuracy-flat", "ba-flat", "uncertainty-grows", "interdependence-grows", "ba-grows", "ba-follows-uncertainty"),
@@ -133,3 +136,35 @@ def write_invented(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs a chapter's cells in this process up to the last one that checks its parameters.
+
+    It takes the chapter's name and values over those of `smoke`, written as after `-p`, and fails where something was computed that
+    is kept. What the chapter raises comes through.
+    """
+    project = Project.find(Path(__file__))
+    kept = tmp_path / "cache"
+    monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(kept))
+    monkeypatch.chdir(project.root)
+
+    def run(name: str, **values: object) -> None:
+        chapter = project.chapter(name)
+        given = {key: parse_value(str(value), key) for key, value in values.items()}
+        layers = [("smoke", project.profile("smoke").values.get(name, {})), ("given", given)]
+        parameters = resolve(chapter.parameters, layers, name)
+        code = [cell for cell in chapter.cells if cell.kind == "code"]
+        last = max(number for number, cell in enumerate(code) if "check" in cell.tags)
+        namespace: dict[str, Any] = {}
+        try:
+            for cell in code[: last + 1]:
+                if "parameters" in cell.tags:
+                    namespace |= parameters
+                else:
+                    exec(compile(cell.source, f"{chapter.page}.py", "exec"), namespace)
+        finally:
+            assert not [path for path in kept.glob("**/*") if path.is_file()], "something was trained first"
+
+    return run

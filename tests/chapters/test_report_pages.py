@@ -27,7 +27,12 @@ def executed(book, record: Path):
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"seeds": (1,), "sparsities": (0.0, 0.9, 0.985)}, {"sparsities": (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.985, 0.99)}]
+    "choices",
+    [
+        {},
+        pytest.param({"seeds": (1,), "sparsities": (0.0, 0.9, 0.985)}, marks=pytest.mark.slow),
+        pytest.param({"sparsities": (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.985, 0.99)}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_page_draws_every_figure_and_card_from_the_record(page, write_invented, choices):
     path = write_invented(**choices)
@@ -52,6 +57,7 @@ def test_the_page_draws_every_figure_and_card_from_the_record(page, write_invent
     assert not [output for cell in codes for output in cell.outputs if output.get("name") == "stderr"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_claims_that_the_record_has(page, write_invented):
     path = write_invented()
     record = json.loads(path.read_text())
@@ -62,6 +68,7 @@ def test_the_page_shows_the_claims_that_the_record_has(page, write_invented):
     assert "In this run: not measured." in text
 
 
+@pytest.mark.slow
 def test_without_the_record_the_page_says_how_it_is_made(page):
     failed = page.effnotes("run", PAGE, "-p", "record=data/records/pruning_bias/nothing.json")
     assert failed.returncode == 1

@@ -16,6 +16,8 @@ from scipy import stats
 
 from effnotes.reporting import claims
 from effnotes.reporting.claims import CLAIM_MIME, ClaimError, card_html, join, load_register, measure
+from effnotes.reporting.claims import register as register_module
+from effnotes.reporting.claims.intervals import bootstrap_interval, t_interval, verdict
 
 ENTRY = {
     "id": "bias.ba-grows",
@@ -70,7 +72,7 @@ def test_register_is_looked_for_in_order(register, tmp_path, monkeypatch):
     monkeypatch.delenv("EFFNOTES_CLAIMS")
     package = tmp_path / "checkout" / "effnotes"
     checkout, packaged = package.parent / "book" / "claims.yaml", package / "_book" / "claims.yaml"
-    monkeypatch.setattr(claims, "__file__", str(package / "claims.py"))
+    monkeypatch.setattr(register_module, "__file__", str(package / "reporting" / "claims" / "register.py"))
     with pytest.raises(ClaimError, match="EFFNOTES_CLAIMS"):
         load_register()
     for file, name in ((packaged, "a.packaged"), (checkout, "a.checkout")):
@@ -81,7 +83,7 @@ def test_register_is_looked_for_in_order(register, tmp_path, monkeypatch):
 
 def test_register_of_the_book_is_valid(monkeypatch):
     monkeypatch.delenv("EFFNOTES_CLAIMS", raising=False)
-    book = Path(claims.__file__).parents[1] / "book" / "claims.yaml"
+    book = Path(claims.__file__).parents[3] / "book" / "claims.yaml"
     assert load_register() == load_register(book)
 
 
@@ -93,32 +95,33 @@ def test_empty_register(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"marginn": 0.1}, ["'marginn'", "Did you mean 'margin'", "unit_of_analysis"]),
-        ({"margin": ...}, ["missing field 'margin'"]),
-        ({"published": ...}, ["missing field 'published'"]),
-        ({"direction": "increases"}, ["'direction'", "'increases'", "Did you mean 'increase'", "decrease", "equivalence"]),
-        ({"interval": "boot"}, ["'interval'", "Did you mean 'bootstrap'", "t, bootstrap"]),
-        ({"margin": -0.1}, ["'margin'", ">= 0", "-0.1"]),
-        ({"margin": 0, "direction": "equivalence"}, ["'margin'", "> 0 for the direction 'equivalence'"]),
-        ({"margin": 0, "direction": "noninferiority"}, ["'margin'", "> 0 for the direction 'noninferiority'"]),
-        ({"direction": "non-inferiority"}, ["'direction'", "Did you mean 'noninferiority'"]),
-        ({"margin": "0.1"}, ["'margin'", "number", "'0.1' (str)"]),
-        ({"margin": True}, ["'margin'", "number", "bool"]),
-        ({"range": [1, -1]}, ["'range'", "rising", "[1, -1]"]),
-        ({"range": [0, 1, 2]}, ["'range'", "two rising"]),
-        ({"range": [0, float("inf")]}, ["'range'", "finite"]),
-        ({"range": "wide"}, ["'range'", "'wide' (str)"]),
-        ({"margin": float("nan")}, ["'margin'", "finite"]),
-        ({"margin": float("inf")}, ["'margin'", "finite"]),
-        ({"published": 0.17}, ["'published'", "text or null", "quotes"]),
-        ({"statement": "  "}, ["'statement'", "text"]),
-        ({"unit": None}, ["'unit'", "text", "nothing"]),
-        ({"id": "BA grows"}, ["'id'", "topic.kebab-name", "'BA grows'"]),
-        ({"chapter": "pruning-bias"}, ["'chapter'", "'pruning-bias'"]),
-        ({"source": "iofinova2023bias"}, ["'source'", "key, where"]),
-        ({"source": {"key": "a"}}, ["'source'", "missing field 'where'"]),
-        ({"source": {"key": "a", "where": "b", "page": 3}}, ["'source'", "unknown field 'page'"]),
-        ({"source": {"key": "a", "where": 3}}, ["'source.where'", "quotes"]),
+        ({"marginn": 0.1}, ["no field 'marginn'", "Did you mean 'margin'", "unit_of_analysis"]),
+        ({"margin": ...}, ["margin is missing", "unit_of_analysis"]),
+        ({"published": ...}, ["published is missing"]),
+        ({"direction": "increases"}, ["direction='increases'", "Did you mean 'increase'", "decrease", "equivalence"]),
+        ({"interval": "boot"}, ["interval='boot'", "Did you mean 'bootstrap'", "'t', 'bootstrap'"]),
+        ({"margin": -0.1}, ["margin=-0.1: must be at least 0"]),
+        ({"margin": 0, "direction": "equivalence"}, ["margin=0: must be above 0 for the direction 'equivalence'"]),
+        ({"margin": 0, "direction": "noninferiority"}, ["margin=0: must be above 0 for the direction 'noninferiority'"]),
+        ({"direction": "non-inferiority"}, ["direction='non-inferiority'", "Did you mean 'noninferiority'"]),
+        ({"margin": "0.1"}, ["margin='0.1': must be a number"]),
+        ({"margin": True}, ["margin=True: must be a number"]),
+        ({"range": [1, -1]}, ["range=[1.0, -1.0]", "two rising"]),
+        ({"range": [0, 1, 2]}, ["range=(0, 1, 2)", "two rising"]),
+        ({"range": [0, float("inf")]}, ["range.1=inf", "two rising finite numbers"]),
+        ({"range": "wide"}, ["range='wide'", "null or two rising"]),
+        ({"margin": float("nan")}, ["margin=nan: must be finite"]),
+        ({"margin": float("inf")}, ["margin=inf: must be finite"]),
+        ({"published": 0.17}, ["published=0.17: must be text; put it in quotes, or give null"]),
+        ({"statement": "  "}, ["statement='  '", "text"]),
+        ({"unit": None}, ["unit=None: must be text"]),
+        ({"id": "BA grows"}, ["id='BA grows'", "topic.kebab-name"]),
+        ({"chapter": "pruning-bias"}, ["chapter='pruning-bias'", "file stem"]),
+        ({"source": "iofinova2023bias"}, ["source", "key, where", "'iofinova2023bias' (str)"]),
+        ({"source": {"key": "a"}}, ["source: where is missing"]),
+        ({"source": {"key": "a", "where": "b", "page": 3}}, ["source: there is no field 'page'"]),
+        ({"source": {"key": "a", "where": 3}}, ["source: where=3: must be text; put it in quotes"]),
+        ({3: 4}, ["no field '3'"]),
     ],
 )
 def test_bad_entry_is_named(tmp_path, change, words):
@@ -137,10 +140,10 @@ def test_bad_entry_is_named(tmp_path, change, words):
         (yaml.safe_dump([ENTRY, ENTRY]), ["entry 2", "already used by entry 1"]),
         (yaml.safe_dump(ENTRY), ["list of entries"]),
         (yaml.safe_dump(["bias.ba-grows"]), ["entry 1", "mapping"]),
-        ("- id: [", ["no valid YAML"]),
+        ("- id: [", ["as YAML"]),
         ("- id: a.b\n  margin: 1\n  margin: 2\n", ["'margin' is given twice", "line 3"]),
-        ("- ? [a, b]\n  : 1\n", ["no valid YAML", "line 1"]),
-        ("- !!python/object/apply:os.getcwd []\n", ["no valid YAML"]),
+        ("- ? [a, b]\n  : 1\n", ["as YAML", "line 1"]),
+        ("- !!python/object/apply:os.getcwd []\n", ["as YAML"]),
     ],
 )
 def test_bad_file_is_named(tmp_path, text, words):
@@ -371,7 +374,7 @@ def test_identical_effects_have_an_interval_of_zero_width(register, interval, n,
 
 
 @pytest.mark.parametrize(
-    ("direction", "lo", "hi", "verdict"),
+    ("direction", "lo", "hi", "expected"),
     [
         ("increase", 0.21, 0.30, "shown"),
         ("increase", 0.20, 0.30, "not settled"),
@@ -395,8 +398,8 @@ def test_identical_effects_have_an_interval_of_zero_width(register, interval, n,
         ("noninferiority", -0.30, -0.21, "contradicted"),
     ],
 )
-def test_verdict_rule(direction, lo, hi, verdict):
-    assert claims._verdict(direction, 0.2, lo, hi) == verdict
+def test_verdict_rule(direction, lo, hi, expected):
+    assert verdict(direction, 0.2, lo, hi) == expected
 
 
 # ---- simulations
@@ -416,7 +419,7 @@ def simulate_seed_means(n_seeds, n_units, icc, rng):
 
 def bootstrap_intervals(seed_means):
     # In portions, for the memory of 10,000 resamples.
-    parts = [claims._bootstrap_interval(part, seed=0) for part in np.split(seed_means, 20)]
+    parts = [bootstrap_interval(part, seed=0) for part in np.split(seed_means, 20)]
     return [np.concatenate(bounds) for bounds in zip(*parts, strict=True)]
 
 
@@ -435,7 +438,7 @@ def check_coverage_and_false_shown(intervals):
             "noninferiority": ("noninferiority", 0.2, -0.2),
         }
         for name, (direction, margin, truth) in nulls.items():
-            shown = [claims._verdict(direction, margin, a + truth, b + truth) == "shown" for a, b in zip(lo, hi, strict=True)]
+            shown = [verdict(direction, margin, a + truth, b + truth) == "shown" for a, b in zip(lo, hi, strict=True)]
             assert np.mean(shown) <= CELL_BOUND, name
             false_shown[name].extend(shown)
     for name, shown in false_shown.items():
@@ -445,7 +448,7 @@ def check_coverage_and_false_shown(intervals):
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
 def test_t_interval_keeps_its_promise(n):
     effects = np.random.default_rng(n).standard_normal((N_SETS, n))
-    check_coverage_and_false_shown([claims._t_interval(effects)])
+    check_coverage_and_false_shown([t_interval(effects)])
 
 
 def test_bootstrap_interval_keeps_its_promise():
@@ -465,7 +468,7 @@ def test_bootstrap_interval_keeps_its_promise_with_unequal_seeds(n_seeds):
 def test_measure_uses_the_simulated_intervals(register):
     register({"interval": "bootstrap"})
     effects = np.random.default_rng(0).normal(size=(20, 5, 10))
-    lo, hi = claims._bootstrap_interval(effects.mean(axis=2), seed=0)
+    lo, hi = bootstrap_interval(effects.mean(axis=2), seed=0)
     for i, data_set in enumerate(effects):
         assert measure("bias.ba-grows", data_set).interval == pytest.approx((lo[i], hi[i]), abs=1e-12)
 

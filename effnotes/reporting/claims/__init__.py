@@ -1,0 +1,200 @@
+"""Published claims, what a chapter measures for them, and the verdict.
+
+`book/claims.yaml` registers each published claim once, before any run: what one effect is, in which direction it should go and by
+how much (the margin m >= 0), and how the interval is made. A chapter hands the effects of independent units to `measure` and shows
+what comes back, a card that also carries its numbers as JSON.
+
+**The verdict rule.** Let [lo, hi] be the 95% interval of the mean effect and m the margin of the register.
+
+| direction      | shown              | contradicted      | claim about the mean effect |
+|----------------|--------------------|-------------------|-----------------------------|
+| increase       | lo > m             | hi < m            | effect > m                  |
+| decrease       | hi < -m            | lo > -m           | effect < -m                 |
+| equivalence    | -m < lo and hi < m | lo > m or hi < -m | abs(effect) < m             |
+| noninferiority | lo > -m            | hi < -m           | effect > -m                 |
+
+Everything else is **not settled**, and so is every claim with fewer than two independent units. The equivalence row is the pair
+of one-sided tests of Schuirmann (1987, J. Pharmacokinet. Biopharm. 15, 657-680) at 2.5% each. The noninferiority row is for
+claims that something is at least as good: the effect is the new minus the reference, of a measure of which more is better, and
+only a loss of m or more speaks against the claim (Wellek 2010, "Testing Statistical Hypotheses of Equivalence and
+Noninferiority", 2nd edition, which calls it a one-sided equivalence problem); it is one one-sided test at 2.5%. Both need a
+positive margin. No verdict corrects for the number of claims: each one is wrongly shown in at most 2.5% of repetitions when the
+truth lies at the margin.
+
+The intervals, their sources and limits: `effnotes.reporting.claims.intervals`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from effnotes.reporting.claims.intervals import LEVEL, Verdict, as_arrays, cluster_interval, t_interval, verdict
+from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
+from effnotes.reporting.claims.words import card_html, format_number, measured_text, reason, units_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "CLAIM_MIME",
+    "Claim",
+    "ClaimError",
+    "Measurement",
+    "Source",
+    "card_html",
+    "cluster_interval",
+    "format_number",
+    "join",
+    "load_register",
+    "measure",
+    "units_text",
+]
+
+CLAIM_MIME = "application/vnd.effnotes.claim+json"
+"""MIME type under which an executed notebook keeps a measurement."""
+
+# The fields of `Measurement.to_json` that a verdict rests on.
+_DECIDING = ("chapter", "effect", "unit", "range", "unit_of_analysis", "direction", "margin", "method")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a chapter measured for a claim; shows itself as a card."""
+
+    claim: Claim
+    estimate: float | None  # mean effect, in claim.unit; None where no effect was defined
+    interval: tuple[float, float] | None  # within claim.range; None with fewer than two independent units
+    level: float  # confidence level of the interval
+    n_units: int  # effects in all
+    n_seeds: int | None  # None where the units are not seeds and not nested in them
+    effects: tuple[float, ...] | tuple[tuple[float, ...], ...]  # one per unit; for `bootstrap`, one tuple per seed
+    verdict: Verdict
+    reason: str  # one sentence
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values: text, floats, lists, None. `method` is the register's `interval`."""
+        measured = {name: value for name, value in asdict(self).items() if name != "claim"}
+        payload: dict[str, Any] = json.loads(json.dumps(self.claim.to_json() | measured))  # the way there makes lists of tuples
+        return payload
+
+    def __str__(self) -> str:
+        return f"{self.claim.id}: {self.verdict}. {measured_text(self.to_json())}. {self.reason}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002
+        payload = self.to_json()
+        return {"text/plain": str(self), "text/html": card_html(payload), CLAIM_MIME: payload}
+
+
+def measure(
+    claim_id: str,
+    effects: npt.ArrayLike | Iterable[npt.ArrayLike],
+    *,
+    unit: str | None = None,
+    seed: int = 0,
+) -> Measurement:
+    """Estimate a registered claim's effect, with a 95% interval and a verdict.
+
+    The verdict rule is in this module's docstring; the intervals, their sources and limits in that of `intervals`.
+
+    Args:
+        claim_id: Id in the register.
+        effects: Finite numbers in the claim's unit. For `interval: t`, shape (units,), one per independent unit. For
+            `interval: bootstrap`, one 1-D sequence per seed, shape (seeds, units) or ragged, with at least one unit each.
+        unit: The unit that the effects are in, checked against the register's when given.
+        seed: Of the bootstrap's resampling; `t` draws nothing.
+
+    Returns:
+        The measurement. With a single independent unit (for `bootstrap`: a single seed) it has an estimate, no interval, and the
+        verdict "not settled"; with none at all, because no effect was defined, it has no estimate either. Identical effects give
+        an interval of zero width, and the reason says so. An interval is cut off where the claim's range ends.
+
+    Raises:
+        ClaimError: The claim is not registered.
+        ValueError: Effects of the wrong shape, NaN, infinite or with a mean outside the claim's range, or another unit than the
+            register's.
+    """
+    claim = find_claim(claim_id, load_register())
+    if unit is not None and unit != claim.unit:
+        raise ValueError(f"{claim.id}: effects in {unit!r}, but the register has unit {claim.unit!r}; convert them or mend one.")
+    groups = _as_groups(claim, effects)
+    import numpy as np
+
+    n_units = sum(len(group) for group in groups)
+    if claim.interval == "t":
+        independent, what = groups[0], claim.unit_of_analysis
+        kept: tuple[Any, ...] = tuple(independent.tolist())
+    else:
+        independent, what = np.array([group.mean() for group in groups]), "seed"
+        kept = tuple(tuple(group.tolist()) for group in groups)
+    estimate = float(independent.mean()) if n_units else None
+    bounds: tuple[float, float] | None = None
+    judged: Verdict = "not settled"
+    if not n_units:
+        why = "No effect was defined in this run, so there is nothing to judge."
+    elif len(independent) < 2:
+        why = f"A single unit ({what}) gives no interval; at least two are needed."
+    else:
+        lo, hi = map(float, t_interval(independent)) if claim.interval == "t" else cluster_interval(groups, seed=seed)[1:]
+        least, greatest = claim.range or (-math.inf, math.inf)
+        bounds = (max(lo, least), min(hi, greatest))
+        judged = verdict(claim.direction, claim.margin, *bounds)
+        why = reason(claim, judged, bounds)
+        if np.ptp(independent) == 0:
+            why += f" It has zero width because all {len(independent)} units ({what}) gave the same effect."
+    return Measurement(claim, estimate, bounds, LEVEL, n_units, len(kept) if what == "seed" else None, kept, judged, why)
+
+
+def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put what was measured beside the register, for the scoreboard and the command line.
+
+    Args:
+        register: Claims by id.
+        payloads: `Measurement.to_json()` of each measured claim, in any order.
+
+    Returns:
+        One dictionary per registered claim, in the register's order and with the keys of `Measurement.to_json`. Statement,
+        published figure and source are the register's of today. A claim without a payload has the verdict "not measured", and None
+        for `estimate`, `interval`, `n_units`, `n_seeds` and `effects`; so has one whose effect, unit, direction, margin or method
+        in the register has changed since it was measured, as its verdict does not stand. The `reason` says which it is.
+
+    Raises:
+        ClaimError: A payload that is not registered, or a claim measured twice.
+    """
+    blank = dict.fromkeys(("estimate", "interval", "level", "n_units", "n_seeds", "effects"))
+    blank |= {"level": LEVEL, "verdict": "not measured", "reason": "No run has measured this claim."}
+    rows = {claim.id: claim.to_json() | blank for claim in register.values()}
+    measured: set[str] = set()
+    for payload in payloads:
+        claim = find_claim(str(payload["id"]), register)
+        if claim.id in measured:
+            raise ClaimError(f"Claim {claim.id!r} was measured twice; measure a claim once, with all its effects.")
+        measured.add(claim.id)
+        now = claim.to_json()
+        changes = [f"{f} was {payload[f]!r} and is {now[f]!r}" for f in _DECIDING if payload[f] != now[f]]
+        if changes:
+            rows[claim.id]["reason"] = f"Measured before the register changed ({'; '.join(changes)}); run its chapter again."
+        else:
+            rows[claim.id] = dict(payload) | now
+    return list(rows.values())
+
+
+def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -> list[npt.NDArray[np.float64]]:
+    """One float array per seed, or a single one for `t`."""
+    nested = claim.interval == "bootstrap"
+    wanted = "one 1-D sequence of effects per seed" if nested else "a 1-D sequence with one effect per independent unit"
+    what = f"{claim.id}: interval {claim.interval!r} takes {wanted}"
+    groups = as_arrays(effects, "effects", what, "seed" if nested else None)
+    for number, group in enumerate(groups):
+        where = f" at position {number}" if nested else ""
+        # A single effect may lie outside, such as one attribute's part in a correlation; rounding must not push a mean of 1 out.
+        if claim.range is not None and group.size and not claim.range[0] - 1e-9 <= group.mean() <= claim.range[1] + 1e-9:
+            raise ValueError(
+                f"{claim.id}: the mean of the effects{where} is {group.mean():g}, but the register has the range "
+                f"{list(claim.range)}; mend one."
+            )
+    return groups

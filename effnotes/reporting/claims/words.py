@@ -1,0 +1,114 @@
+"""What is said of a measurement: the reason of a verdict, and the card that a page shows."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from effnotes.reporting.claims.intervals import Verdict
+from effnotes.reporting.claims.register import Claim, Direction
+
+_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds"}
+# Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
+_SIDES: dict[Direction, tuple[str, str]] = {
+    "increase": ("above", "below"),
+    "noninferiority": ("above", "below"),
+    "decrease": ("below", "above"),
+    "equivalence": ("within", "outside"),
+}
+
+
+def card_html(payload: Mapping[str, Any]) -> str:
+    """Draw a measurement as an HTML card.
+
+    Args:
+        payload: `Measurement.to_json()`, or a row of `join`.
+
+    Returns:
+        One `<div>` with the classes `effnotes-claim` and `effnotes-claim--<verdict>`, without colours of its own, and the anchor
+        `claim-<id>` with the id's dot as a hyphen. All text is escaped.
+    """
+    name, verdict = html.escape(payload["id"]), payload["verdict"]
+    verdict_class = verdict.replace(" ", "-")
+    published = "no figure given" if payload["published"] is None else payload["published"]
+    source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
+    rows = [
+        ("Published", f"{published} ({source})"),
+        ("Measured", measured_text(payload)),
+        ("Effect", payload["effect"]),
+        ("Shown if", _criterion(payload["direction"], payload["margin"])),
+        ("Units", units_text(payload)),
+    ]
+    figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows)
+    return (
+        f'<div class="effnotes-claim effnotes-claim--{verdict_class}" role="group"'
+        f' id="claim-{name.replace(".", "-")}" aria-label="Claim {name}: {verdict}">'
+        f'<p class="effnotes-claim__verdict">Claim <code>{name}</code>: '
+        f'<strong class="effnotes-verdict effnotes-verdict--{verdict_class}">{verdict}</strong></p>'
+        f'<p class="effnotes-claim__statement">{html.escape(payload["statement"])}</p>'
+        f'<dl class="effnotes-claim__figures">{figures}</dl>'
+        f'<p class="effnotes-claim__reason">{html.escape(payload["reason"])}</p>'
+        "</div>"
+    )
+
+
+def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
+    """Say in a sentence why an interval leads to a verdict."""
+    shown, contradicted = _SIDES[claim.direction]
+    between = "lies neither wholly within nor wholly outside" if claim.direction == "equivalence" else "includes"
+    where = {"shown": f"lies wholly {shown}", "contradicted": f"lies wholly {contradicted}"}.get(verdict, between)
+    return f"The 95% interval {_interval_text(bounds)} {where} the margin, {_bar(claim.direction, claim.margin)}."
+
+
+def _bar(direction: Direction, margin: float) -> str:
+    """Say what an interval is held against."""
+    if direction == "equivalence":
+        return f"{format_number(-margin)} to {format_number(margin)}"
+    return format_number(margin if direction == "increase" else -margin)
+
+
+def _short_citation(key: str) -> str:
+    """Read a bibliography key made of author, year and a word as a person would say it: author and year."""
+    match = re.match(r"([a-z]+)(\d{4})", key)
+    return f"{match.group(1).capitalize()} {match.group(2)}" if match else key
+
+
+def _criterion(direction: Direction, margin: float) -> str:
+    return f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, margin)}"
+
+
+def measured_text(payload: Mapping[str, Any]) -> str:
+    """Say estimate, interval and unit of a measurement."""
+    if payload["estimate"] is None:
+        return "not measured" if payload["n_units"] is None else "no effect defined"
+    if payload["interval"] is None:
+        return f"{format_number(payload['estimate'])} (no interval), {payload['unit']}"
+    bounds = payload["interval"]
+    estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0])
+    method = _METHOD_NAMES[payload["method"]]
+    return f"{estimate}, 95% interval {_interval_text(bounds)} ({method}), {payload['unit']}"
+
+
+def _interval_text(bounds: Iterable[float]) -> str:
+    lo, hi = bounds
+    return f"[{format_number(lo, spread=hi - lo)}, {format_number(hi, spread=hi - lo)}]"
+
+
+def units_text(payload: Mapping[str, Any]) -> str:
+    """Say how many independent units a verdict rests on, and how many effects they hold where that differs."""
+    if payload["n_units"] is None:
+        return f"none yet ({payload['unit_of_analysis']})"
+    if payload["method"] == "bootstrap":
+        return f"{payload['n_seeds']} seeds, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
+    return f"{payload['n_units']} ({payload['unit_of_analysis']})"
+
+
+def format_number(value: float, spread: float = 0.0) -> str:
+    """Text with a true minus sign: two digits of `spread` where there is one, else three significant digits."""
+    if value == 0:
+        return "0"
+    digits = f".{min(max(1 - math.floor(math.log10(spread)), 0), 9)}f" if spread > 0 else ".3g"
+    return f"{value:{digits}}".replace("-", "−")
