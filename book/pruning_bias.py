@@ -55,7 +55,7 @@ from effnotes.pruning import prunable_parameters
 from effnotes.reporting import claims, figures, tables
 from effnotes.studies.bias.experiment import Experiment, trainings
 from effnotes.studies.bias.sweep import run_trainings, sweep_sparsities
-from effnotes.training.images import resolve_precision
+from effnotes.training import resolve_precision
 
 # %% [markdown]
 # ## Parameters

@@ -41,7 +41,7 @@ from effnotes.datasets import (
 from effnotes.datasets.attributes import column_of
 from effnotes.datasets.files import limited
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan
-from effnotes.pruning.schedules import PruningPlan
+from effnotes.pruning.plans import PruningPlan
 from effnotes.training.images import Recipe
 
 BACKDOORS = ("yellow_square", "greyscale")
