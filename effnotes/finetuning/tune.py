@@ -25,6 +25,7 @@ from effnotes.core.settings import settings
 from effnotes.finetuning.objectives import KnownObjective, Learn, Objective
 from effnotes.models.language import block_linears, weights_digest
 from effnotes.models.rows import Rows, RowsLike
+from effnotes.training.loop import Hook, Loop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -285,22 +286,34 @@ def _checked_count(trainee: nn.Module, base: nn.Module, names: list[str], recipe
 
 
 def _train(trainee: nn.Module, base: nn.Module, batches: Batches, recipe: TuneRecipe, observe: Observe | None) -> pd.DataFrame:
-    """Train in place; give the history."""
-    trainee.eval()  # no dropout, whatever the model was built with
+    """Train in place, without dropout, whatever the model was built with; give the history."""
+    trainee.eval()
+    looks = _Looks(trainee, recipe.checkpoints, observe)
     weights = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
-    losses: list[Tensor] = []
-    rows = [look(trainee, 0, losses, observe)]
-    for step, (edited, retained) in enumerate(itertools.islice(batches, recipe.checkpoints[-1]), start=1):
-        loss = recipe.objective.loss(trainee, base, edited, retained)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        if step in recipe.checkpoints:
-            rows.append(look(trainee, step, losses, observe))
-            losses = []
-    return pd.DataFrame(rows)
+    Loop(
+        model=trainee,
+        optimizer=torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0),
+        batches=lambda _part: itertools.islice(batches, recipe.checkpoints[-1]),
+        loss=lambda model, batch: recipe.objective.loss(model, base, *batch),
+        train_mode=False,
+        may_diverge=True,  # as unlearning does that has no bound
+        hooks=[looks],
+    ).fit()
+    return pd.DataFrame(looks.rows)
+
+
+class _Looks(Hook):
+    """Looks at a model at the start and after certain steps."""
+
+    def __init__(self, model: nn.Module, checkpoints: Sequence[int], observe: Observe | None) -> None:
+        self.model, self.checkpoints, self.observe = model, checkpoints, observe
+        self.rows, self.losses = [look(model, 0, [], observe)], list[Tensor]()
+
+    def after_step(self, step: int, loss: Tensor) -> None:
+        self.losses.append(loss)
+        if step in self.checkpoints:
+            self.rows.append(look(self.model, step, self.losses, self.observe))
+            self.losses = []
 
 
 def look(model: nn.Module, step: int, losses: Sequence[Tensor], observe: Observe | None) -> dict[str, Any]:

@@ -57,11 +57,6 @@ class LanguageModelShape:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width={self.width}, heads={self.heads}: each head needs an even share; take a multiple of 2 heads")
 
-    @property
-    def mlp_units(self) -> int:
-        """Hidden units of an MLP."""
-        return 4 * self.width if self.mlp_width is None else self.mlp_width
-
 
 LANGUAGE_MODELS: Mapping[str, LanguageModelShape] = {
     "neox-32x1": LanguageModelShape(width=32, layers=1, heads=2),
@@ -112,7 +107,7 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
-        "intermediate_size": shape.mlp_units,
+        "intermediate_size": shape.mlp_width or 4 * shape.width,
         "max_position_embeddings": shape.context,
         "tie_word_embeddings": False,
         "use_cache": False,
