@@ -258,22 +258,16 @@ def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable
             one has another name, a block has none of either, or blocks differ. (Experts that share one tensor are none.)
     """
     if blocks not in ("linears", *_KINDS):
-        raise ValueError(
-            f"blocks={blocks!r}: allowed are linears, {', '.join(_KINDS)}.{nearest(str(blocks), ('linears', *_KINDS))}"
-        )
+        raise ValueError(f"blocks={blocks!r}: must be one of 'linears', 'attention', 'mlp'")
     prefix, every = _blocks(model)
     kinds = [_linear_kinds(each) for each in every]
     for number, of_block in enumerate(kinds):
-        lacking = [kind for kind in _KINDS if kind not in of_block.values()]
-        if lacking or of_block != kinds[0]:
+        if of_block != kinds[0]:
             raise ValueError(
-                f"block {number} has the linear layers {sorted(of_block)}, "
-                + (
-                    f"none of them of its {lacking[0]}"
-                    if lacking
-                    else f"and block 0 {sorted(kinds[0])}: they must be the same in all"
-                )
+                f"block {number} has the linear layers {[*of_block]}, block 0 {[*kinds[0]]}: they must be the same in all"
             )
+    if lacking := [kind for kind in _KINDS if kind not in kinds[0].values()]:
+        raise ValueError(f"the blocks have the linear layers {[*kinds[0]]}, but none of them of their {lacking[0]}")
     return {
         f"{prefix}.{number}.{name}": every[number].get_submodule(name)
         for number in (range(len(every)) if layers is None else check_layers(model, layers))

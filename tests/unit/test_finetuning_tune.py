@@ -186,7 +186,7 @@ def test_blocks_that_differ_or_cannot_be_told_apart_are_refused() -> None:
     model = model_of("qwen2")
     for layer in model.model.layers:
         layer.mlp = nn.Identity()
-    with pytest.raises(ValueError, match="none of them of its mlp"):
+    with pytest.raises(ValueError, match="none of them of their mlp"):
         block_linears(model)
 
 
