@@ -288,7 +288,7 @@ def _checked_count(trainee: nn.Module, base: nn.Module, names: list[str], recipe
 def _train(trainee: nn.Module, base: nn.Module, batches: Batches, recipe: TuneRecipe, observe: Observe | None) -> pd.DataFrame:
     """Train in place, without dropout, whatever the model was built with; give the history."""
     trainee.eval()
-    looks = _Looks(trainee, recipe.checkpoints, observe)
+    looks = _Looks(trainee, recipe.checkpoints, observe)  # type: ignore[abstract]  # a hook's empty methods are meant
     weights = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     Loop(
         model=trainee,
