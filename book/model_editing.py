@@ -41,23 +41,9 @@
 # %% tags=["hide-input"]
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
 from IPython.display import display
 
-from effnotes.core.jobs import WorkerPool
-from effnotes.datasets.worlds import load_world, make_draws, plot_world, read_facts
-from effnotes.finetuning import ClosedFormRecipe, EditRecipe, apply_difference, edit, evaluate_edit
-from effnotes.interpretation import causal_trace
-from effnotes.reporting import claims, figures, tables
-from effnotes.studies.editing import figures as report
-from effnotes.studies.editing.choice import at_edges, at_rates, by_world, compare, count_outcomes, paired_differences, stopped
-from effnotes.studies.editing.comparison import Comparison, run_protocol
-from effnotes.studies.editing.edits import REFERENCE, Base, DrawPlan, EditRun, Method, Setting, load_base, pretrain_bases, run_edits
-from effnotes.studies.editing.unlearning import compare_unlearning, golds_of, unlearning_objective
-from effnotes.training.pretraining import PretrainingRecipe
+from effnotes.studies import editing
 
 # %% [markdown]
 # ## Parameters
@@ -102,66 +88,15 @@ unlearn_worlds: int = 1  # worlds, of the first, that it is tried in
 gold_models: Literal[1, 2] = 1  # models of each of them that never see what is forgotten; 2 to compare them with one another
 
 # %% tags=["check", "hide-input"]
-figures.use_style()
-torch.set_num_threads(1)  # a second thread only waits for matrices as small as these
-if "linears" not in blocks:
-    raise ValueError(f"blocks={blocks}: 'linears' must be among them, because methods are compared with full rank on all linears")
-if checkpoint and len(worlds) != 1:
-    raise ValueError(f"worlds={worlds}: a checkpoint knows one world; give its seed alone, such as -p worlds='[1]'")
-for name, values in (("worlds", worlds), ("structured_worlds", structured_worlds), ("ranks", ranks)):
-    if not values or len(set(values)) < len(values):
-        raise ValueError(f"{name}={values}: give at least one, and each once")
-recipe = PretrainingRecipe(**pretraining)
-described = load_world(world).settings()
-named = read_facts(facts, templates=described["templates"], repeats=described["repeats"]) if facts else None
-settings = {key: described[key] for key in ("templates", "repeats")} if facts else described
-bases = [
-    Base(dict(settings, seed=seed), model=model, recipe=recipe, seed=seed, facts=facts, checkpoint=checkpoint, device=device)
-    for seed in worlds
-]
-linked = load_world(structured).settings()
-structured_bases = [
-    Base(dict(linked, seed=seed), model=model, recipe=recipe, seed=seed, device=device) for seed in structured_worlds
-]
-bases[0].check()
-
-full, low_rank = [Method(each) for each in blocks], [Method(each, rank) for rank in ranks for each in blocks if each != "all"]
-grids = {method: tuple(full_rates if method.rank is None else lora_rates) for method in [*full, *low_rank]}
-side_grids = {REFERENCE: tuple(full_rates)} | {Method("linears", rank): tuple(lora_rates) for rank in side_ranks}
-
-
-def remap(n: int, share: float) -> Setting:
-    name = f"{n} fact{'s' if n > 1 else ''}, {share:.1%} retained".replace(".0%", "%")
-    return Setting(name, n=n, retain_coverage=share, checkpoints=tuple(steps))
-
-
-main = remap(1, coverage)
-further = [remap(n, share) for n in [1, *counts] for share in [coverage, *coverages]]
-further = list(dict.fromkeys(setting for setting in further if setting != main))
-suppressions = [
-    Setting(f"relation to one object by {n} facts", "suppress", n, retain_coverage=coverage, checkpoints=tuple(suppress_steps))
-    for n in suppressed
-]
-ripple = Setting("structured", nested_class="changed", retain_coverage=coverage, checkpoints=tuple(steps))
-draws = DrawPlan(tune_draws, test_draws, draw_seed)
-side_bases = tuple(bases[:side_worlds])
-comparisons = [
-    Comparison(
-        main, tuple(bases), draws, grids, ("budget", "first_success"), at_reference_rate=True, truncations=tuple(truncations)
-    ),
-    *(Comparison(setting, side_bases, draws, side_grids) for setting in [*further, *suppressions]),
-    Comparison(ripple, tuple(structured_bases), DrawPlan(tune_draws, structured_draws, draw_seed), side_grids),
-]
-for comparison in comparisons:
-    comparison.check()
-n_forgotten = max(2, round(unlearn_share * bases[0].world.n_subjects))
-forgetting = Setting("forget subjects", "unlearn_subject", n_forgotten, retain_coverage=0.25, checkpoints=(unlearn_steps,))
-# A checkpoint has no twin that never saw what is forgotten.
-unlearning_bases = [] if checkpoint or not unlearn else bases[:unlearn_worlds]
-for loss in unlearn:
-    unlearning_objective(loss)
-for base in unlearning_bases:
-    draws.tasks(base.world, forgetting, "test")
+plan = editing.plan(
+    worlds=worlds, world=world, facts=facts, checkpoint=checkpoint, structured_worlds=structured_worlds, structured=structured,
+    model=model, pretraining=pretraining, device=device, ranks=ranks, blocks=blocks, full_rates=full_rates, lora_rates=lora_rates,
+    extensions=extensions, steps=steps, tune_draws=tune_draws, test_draws=test_draws, draw_seed=draw_seed, coverage=coverage,
+    side_worlds=side_worlds, side_ranks=side_ranks, counts=counts, coverages=coverages, suppressed=suppressed,
+    suppress_steps=suppress_steps, structured_draws=structured_draws, closed_forms=closed_forms, truncations=truncations,
+    unlearn=unlearn, unlearn_full_rates=unlearn_full_rates, unlearn_lora_rates=unlearn_lora_rates, unlearn_share=unlearn_share,
+    unlearn_steps=unlearn_steps, unlearn_worlds=unlearn_worlds, gold_models=gold_models,
+)  # fmt: skip
 
 # %% [markdown]
 # ## The data: worlds of made-up facts
@@ -177,9 +112,15 @@ for base in unlearning_bases:
 # Follow a solid line from a subject to find what it is trained to say, and a dotted one to find what should change along with it.
 
 # %% mystnb={"figure": {"caption": "A corner of each kind of world: subjects on the left, their objects, and nested objects on the right. Solid lines are facts, dotted ones facts that two others entail.", "name": "fig-world"}, "image": {"alt": "Two diagrams of labelled boxes joined by coloured lines. In the first, three subjects point to objects of two relations. In the second, objects point on to nested objects, and arcs join objects of the first two relations that agree."}} tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.2), width_ratios=[1, 1.6])
-plot_world(bases[0].world, n_subjects=3, n_relations=2, ax=left).set_title("independent", loc="left")
-_ = plot_world(structured_bases[0].world, n_subjects=3, n_relations=2, ax=right).set_title("structured", loc="left")
+import matplotlib.pyplot as plt
+
+from effnotes.datasets.worlds import plot_world
+from effnotes.reporting.figures import use_style
+
+use_style()
+_, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.2), width_ratios=[1, 1.6])
+plot_world(plan.main.bases[0].world, n_subjects=3, n_relations=2, ax=left).set_title("independent", loc="left")
+_ = plot_world(plan.ripple.bases[0].world, n_subjects=3, n_relations=2, ax=right).set_title("structured", loc="left")
 
 # %% [markdown]
 # Facts are told in sentences of a language that has nothing but numbers, so that no word carries a meaning that we did not put there.
@@ -188,7 +129,9 @@ _ = plot_world(structured_bases[0].world, n_subjects=3, n_relations=2, ax=right)
 # A *prompt* is a sentence up to `OO`, and the answer is what comes after it.
 
 # %% tags=["hide-input"]
-first = bases[0].world
+import pandas as pd
+
+first, named = plan.main.bases[0].world, plan.named
 few = first.facts("so").take(slice(0, 3))
 tokenizer = first.hf_tokenizer()
 sentences = {form: [tokenizer.decode(row) for row in first.encode(few, form).tokens] for form in first.templates}
@@ -206,35 +149,26 @@ pd.DataFrame({"fact": shown_facts} | sentences).style.hide().set_caption(
 # The next cell trains one model on each world.
 
 # %%
+import torch
+
+from effnotes.core.jobs import WorkerPool
+from effnotes.studies.editing import figures, tables
+
+torch.set_num_threads(1)  # a second thread only waits for matrices as small as these
 pool = WorkerPool()
-to_train = [*bases, *structured_bases, *golds_of(unlearning_bases, forgetting, draws, gold_models)]
-prepared = pretrain_bases(to_train, workers=pool)
+models = editing.pretrain(plan, workers=pool)
 
 # %% tags=["hide-input"]
-of_bases = ["independent"] * len(bases) + ["structured"] * len(structured_bases)
-of_bases += ["independent, some left out"] * (len(to_train) - len(of_bases))
-knowledge = pd.DataFrame(
-    {
-        "world": kind,
-        "seed": base.settings["seed"],
-        "facts": len(base.world.facts()),
-        "parameters": each.n_parameters,
-        "load (bits a parameter)": each.bits_per_parameter,
-        "steps": each.steps,
-        "processor time (s)": each.cpu_s,
-        **{f"known, {form}": group["recall"].min() for form, group in each.recall.groupby("template", sort=False)},
-    }
-    for kind, base, each in zip(of_bases, to_train, prepared, strict=True)
-)
+knowledge = tables.models_table(models)
 knowledge.style.hide().format(precision=3, thousands="\u202f").format("{:.0f}", subset=["processor time (s)"]).set_caption(
     "The models before any edit: what they know, as the share of facts answered exactly right in each form (the least of all kinds"
     " of facts), and how full they are. Some lack a few subjects: they are for the comparison in the section on forgetting."
 )
 
 # %% tags=["remove-input"]
-unsure = sum(not each.knows for each in prepared)
+unsure = (~models["knows"]).sum()
 print(
-    f"{unsure} of {len(prepared)} models know less of their world than asked for; retention counts what they knew."
+    f"{unsure} of {len(models)} models know less of their world than asked for; retention counts what they knew."
     if unsure
     else "All models know their world as well as asked for."
 )
@@ -255,7 +189,8 @@ print(
 # Of the last no fact at all is trained on, and of the edited subject only the edited one, so what the model keeps there it keeps without being reminded.
 
 # %% tags=["hide-input"]
-task = draws.tasks(first, main, "tune")[0]
+main = plan.main.setting
+task = plan.main.draws.tasks(first, main, "tune")[0]
 sizes = task.sizes().pivot(index="group", columns="split", values="rows").reindex(columns=["train", "test"])
 meaning = {
     "edited": "the edited facts, with their new objects",
@@ -296,7 +231,9 @@ pd.DataFrame({"group": sizes.index, "rows to train on": sizes["train"], "rows to
 # One edit takes three lines, and the base model stays as it was:
 
 # %%
-base_model = load_base(bases[0])
+from effnotes.finetuning import EditRecipe, edit, evaluate_edit
+
+base_model = editing.load_base(plan.main.bases[0])
 made = edit(base_model, task, EditRecipe(method="lora", rank=ranks[-1], learning_rate=lora_rates[len(lora_rates) // 2]))
 scores = evaluate_edit(base_model, made.model, task)
 print(f"{made.n_trainable} numbers trained, {len(made.difference)} matrices changed, first right after step {made.first_success}")
@@ -349,30 +286,29 @@ answers.style.hide().format(precision=3, na_rep="–").set_caption(
 # A method can be good at one and bad at the other.
 
 # %%
-outcome = run_protocol(comparisons, extensions=extensions, workers=pool)
+result = editing.run(plan, workers=pool)
+pool.close()
 
 # %% tags=["hide-input"]
-rows = outcome.rows
-order = [method.name for method in grids]
-of_main = rows[rows["setting"] == main.name]
-main_rates = outcome.rates[outcome.rates["setting"] == main.name]
-chosen = main_rates.pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(order)
+order, of_main = plan.order, result.rates["setting"] == main.name
+chosen = result.rates[of_main].pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(order)
+edges = [" ".join(filter(None, pair)) for pair in chosen["edge"][["budget", "first_success"]].to_numpy()]
 pd.DataFrame(
     {
         "method": order,
         "rate, budget": chosen["learning_rate", "budget"].astype(float),
         "rate, first success": chosen["learning_rate", "first_success"].astype(float),
         "rates tried": chosen["tried", "budget"].astype(int),
-        "still on an edge": [
-            " ".join(filter(None, pair)) for pair in zip(chosen["edge", "budget"], chosen["edge", "first_success"], strict=True)
-        ],
+        "still on an edge": edges,
     }
 ).style.hide().format({"rate, budget": "{:g}", "rate, first success": "{:g}"}).set_caption(
     f"Learning rates that were chosen for {main.name}, under each stop rule."
 )
 
 # %% tags=["remove-input"]
-print(at_edges(outcome.rates))
+from effnotes.studies.editing.statistics import at_edges, compare, count_outcomes, paired_differences
+
+print(at_edges(result.rates))
 
 # %% [markdown]
 # The sentence below the table matters: a rate at the end of its list may not be the best one, and a method that was stuck there is judged by less than it can do.
@@ -382,12 +318,12 @@ print(at_edges(outcome.rates))
 # LoRA saves that memory, but hardly any time, because forward and backward passes go through the whole model all the same.
 
 # %% tags=["hide-input"]
-costs = of_main.groupby("method")[["n_trainable", "optimizer_bytes", "cpu_s"]].median().reindex(order)
+costs = tables.costs_table(result.rows[result.rows["setting"] == main.name], order)
 pd.DataFrame(
     {
         "method": order,
         "numbers trained": costs["n_trainable"],
-        "share of all (%)": 100 * costs["n_trainable"] / prepared[0].n_parameters,
+        "share of all (%)": 100 * costs["n_trainable"] / models["parameters"][0],
         "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
         "processor time (s)": costs["cpu_s"],
     }
@@ -401,8 +337,8 @@ pd.DataFrame(
 # A sharp peak means that a method needs careful tuning; a line that still rises at its end has not been tuned far enough.
 
 # %% mystnb={"figure": {"caption": "Mean H on the tuning edits against the learning rate, after the last step. Each panel has one choice of blocks, each line a rank.", "name": "fig-rates"}, "image": {"alt": "Panels side by side, one for each choice of blocks. In each, lines of H against the learning rate on a logarithmic axis, one for full rank and one for each rank of LoRA."}} tags=["hide-input"]
-course = report.course_table(of_main)
-_ = report.plot_rates(course)
+course = result.course
+_ = figures.plot_rates(course)
 
 # %% [markdown]
 # ## One fact: does low rank do as well?
@@ -414,13 +350,7 @@ _ = report.plot_rates(course)
 # If they do, where one stops decides what one sees.
 
 # %% mystnb={"figure": {"caption": "Edit success, and retention of the facts that share the old object and of the edited subject's other facts, after each look, at the rates chosen for the budget; means over worlds and edits. All linear layers are trained.", "name": "fig-steps"}, "image": {"alt": "Three panels against the number of steps on a logarithmic axis, with one line for full rank and one for each rank of LoRA: edit success, share kept of facts with the same old object, and share kept of the subject's other facts."}} tags=["hide-input"]
-best = at_rates(of_main, main_rates[main_rates["rule"] == "budget"])
-best_early = at_rates(of_main, main_rates[main_rates["rule"] == "first_success"])
-reference_rate = float(best.loc[best["method"] == REFERENCE.name, "learning_rate"].iloc[0])
-at_reference = stopped(of_main[(of_main["split"] == "test") & np.isclose(of_main["learning_rate"], reference_rate)], "budget")
-endings = {"budget": best, "first_success": best_early, "reference_rate": at_reference}
-ends = report.average_by_world(pd.concat([edits.assign(rule=rule) for rule, edits in endings.items()]), ["rule", "learning_rate"])
-_ = report.plot_course(course, ends)
+_ = figures.plot_course(course, result.ends)
 
 # %% [markdown]
 # Now the comparison, method by method, each with the rates that were chosen for it.
@@ -429,29 +359,18 @@ _ = report.plot_course(course, ends)
 # Read both stop rules: if they disagree, the answer to "is low rank as good?" is "that depends on when you stop".
 
 # %% mystnb={"figure": {"caption": "Difference in H from full-rank fine-tuning of all linear layers on the same edits, with 95% intervals over worlds, under both stop rules. Right of zero is better; a wide interval may run out of the picture. The band is a tie, one point of H to either side.", "name": "fig-differences"}, "image": {"alt": "A chart with one row for each method and two marks with horizontal intervals in each row, one for the fixed budget and one for stopping at first success, around a shaded band at zero."}} tags=["hide-input"]
-_ = report.plot_differences(ends, order)
+_ = figures.plot_differences(result.ends, order)
 
 # %% tags=["hide-input"]
-results = compare(paired_differences(best, REFERENCE.name)).set_index("method").reindex(order)
+from effnotes.studies.editing.settings import REFERENCE
+
+best = result.endings["budget"]
+compared = compare(paired_differences(best, REFERENCE.name)).set_index("method").reindex(order)
 absolute = best.groupby("method")[["H", "edit_success", "retention", "paraphrase_success", "drift"]].mean().reindex(order)
-absolute.assign(
-    difference=results["mean"],
-    low=results["low"],
-    high=results["high"],
-    wins=results["wins"],
-    holm=results["holm_p"],
-    outcome=results["outcome"],
-).reset_index().rename(
-    columns={
-        "edit_success": "edit success",
-        "paraphrase_success": "in another form",
-        "drift": "drift (nats)",
-        "difference": "difference in H",
-        "low": "from",
-        "high": "to",
-        "wins": "edits won",
-        "holm": "sign test over worlds, p (Holm)",
-    }
+names = {"edit_success": "edit success", "paraphrase_success": "in another form", "drift": "drift (nats)", "wins": "edits won"}
+names |= {"mean": "difference in H", "low": "from", "high": "to", "holm_p": "sign test over worlds, p (Holm)"}
+absolute.join(compared[["mean", "low", "high", "wins", "holm_p", "outcome"]]).reset_index().rename(
+    columns=names
 ).style.hide().format(precision=3, na_rep="–").set_caption(
     f"All methods after the last step, {main.name}: means over {best['world'].nunique()} worlds with"
     f" {test_draws} edit{'s' if test_draws > 1 else ''} each, and differences from full linears with 95% intervals over worlds."
@@ -467,7 +386,7 @@ absolute.assign(
 # The facts of the first column are few, so a single lost one weighs a lot.
 
 # %% mystnb={"figure": {"caption": "Share kept of what the base knew, in each group of facts, after the last step at the rates chosen for the budget; means over worlds and edits.", "name": "fig-groups"}, "image": {"alt": "A table of coloured cells: one row for each method, and columns for facts with the same old object, of the same relation, of the same subject, and all others; the darker a cell, the more is kept."}} tags=["hide-input"]
-_ = report.plot_groups(ends, order)
+_ = figures.plot_groups(result.ends, order)
 
 # %% [markdown]
 # ## One rate for all: how a conclusion turns
@@ -479,7 +398,7 @@ _ = report.plot_groups(ends, order)
 # Between the two tables only the learning rates differ, so whatever changes is what the choice of the rate did; the cell of full rank on all linears is the same in both.
 
 # %% mystnb={"figure": {"caption": "H after the last step by rank and by trained blocks; means over worlds and edits. Left, each method at the rate chosen for it; right, all at the rate chosen for full rank on all linear layers.", "name": "fig-ranks"}, "image": {"alt": "Two tables of coloured cells with H in each: rows are ranks from one to full, columns are attention, MLPs and all linear layers. The darker a cell, the higher its H."}} tags=["hide-input"]
-_ = report.plot_ranks(ends)
+_ = figures.plot_ranks(result.ends)
 
 # %% [markdown]
 # ## The whole trade: retention against success
@@ -491,7 +410,7 @@ _ = report.plot_ranks(ends)
 # These are the best of many points on the same edits that they were picked on, so the lines flatter all methods, and most those with the most points.
 
 # %% mystnb={"figure": {"caption": "Retention against edit success on the tuning edits: faint, every learning rate and look; joined, those that no other point of the method beats. All linear layers are trained.", "name": "fig-frontier"}, "image": {"alt": "A scatter of points of retention against edit success, one colour for full rank and for each rank of LoRA; lines join those points of each that no other one beats."}} tags=["hide-input"]
-_ = report.plot_frontier(course)
+_ = figures.plot_frontier(course)
 
 # %% [markdown]
 # ## When is low rank enough?
@@ -504,24 +423,16 @@ _ = report.plot_frontier(course)
 # All methods make the same edits, so the scatter of the dots is not yet the uncertainty of a difference: the table below has the differences, taken edit by edit, with their intervals.
 
 # %% mystnb={"figure": {"caption": "H after the last step in each setting, full rank and LoRA on all linear layers, each at the rate chosen for it in that setting; dots are worlds, lines mark means.", "name": "fig-settings"}, "image": {"alt": "Groups of dots side by side, one group for each setting, named by the number of facts and the share of subjects retained; within a group, one column of dots for full rank and one for each rank of LoRA, with a bar at the mean."}} tags=["hide-input"]
-side_names = [method.name for method in side_grids]
-at_budget = at_rates(rows, outcome.chosen())
-of_settings = at_budget[at_budget["method"].isin(side_names)]
-by_setting = report.average_by_world(of_settings, ["setting"])
-_ = report.plot_settings(by_setting, [setting.name for setting in [main, *further]])
+_ = figures.plot_settings(result.settings, [each.setting.name for each in (plan.main, *plan.further)])
 
 # %% tags=["hide-input"]
-in_one_kind = of_settings[of_settings["setting"] != ripple.name]
-against_full = compare(paired_differences(in_one_kind, REFERENCE.name))
-against_full[["setting", "method", "worlds", "edits", "mean", "low", "high", "wins", "outcome"]].rename(
-    columns={"mean": "difference in H", "low": "from", "high": "to", "wins": "edits won"}
-).style.hide().format(precision=3, na_rep="–").set_caption(
+tables.differences_table(result.against_full).style.hide().format(precision=3, na_rep="–").set_caption(
     "LoRA minus full rank, setting by setting: mean difference in H with its 95% interval over worlds. A win or a loss is an interval"
     " that leaves zero out, a tie one that holds zero and stays within one point of H, and all else is open."
 )
 
 # %% tags=["hide-input"]
-count_outcomes(against_full).style.hide().set_caption("How many settings each rank wins, ties, loses, and leaves open.")
+count_outcomes(result.against_full).style.hide().set_caption("How many settings each rank wins, ties, loses, and leaves open.")
 
 # %% [markdown]
 # ## Why could low rank suffice?
@@ -535,7 +446,7 @@ count_outcomes(against_full).style.hide().set_caption("How many settings each ra
 # It need not be the rank that LoRA needs, since a change that full rank has found is not the one that training at low rank would find.
 
 # %% mystnb={"figure": {"caption": "Changes that full-rank edits make. Left, their mean stable rank by the blocks that were trained; dots are worlds. Right, H after each changed matrix was cut down to the given rank; the last point is the whole change.", "name": "fig-truncation"}, "image": {"alt": "Left, columns of dots of the stable rank for each choice of blocks. Right, lines of H against the rank that is kept, one for each choice of blocks; the last point of each is the whole change."}} tags=["hide-input"]
-_ = report.plot_truncation(ends, truncations)
+_ = figures.plot_truncation(result.ends, truncations)
 
 # %% [markdown]
 # ## Rewriting a whole relation
@@ -548,7 +459,7 @@ _ = report.plot_truncation(ends, truncations)
 # Retention counts the other relations only here, because on this one the edit leaves open what would be right.
 
 # %% mystnb={"figure": {"caption": "After some facts of a relation were rewritten to one object: how held-out subjects answer on that relation. Means over worlds and edits.", "name": "fig-spread"}, "image": {"alt": "Horizontal stacked bars, one for each method and number of rewritten facts, with the shares of held-out subjects answered with the one object, with their old object, and in another way."}} tags=["hide-input"]
-_ = report.plot_spread(by_setting)
+_ = figures.plot_spread(result.settings)
 
 # %% [markdown]
 # ## What follows from a fact: ripples
@@ -562,12 +473,12 @@ _ = report.plot_spread(by_setting)
 # Here one fact is edited at a time, and an edit that failed counts among those that were not followed; so read the bars together with the edit success, printed below them.
 
 # %% mystnb={"figure": {"caption": "After an edit in the structured worlds, after the last step: how the entailed fact is answered (as the edit implies, as before, otherwise), and what is kept of other facts. Means over worlds and edits.", "name": "fig-ripple"}, "image": {"alt": "Left, stacked bars for each method with the shares of entailed facts that follow the edit, stay as before, or are answered otherwise. Right, groups of bars for each method: facts of the correlated relation kept, other facts on the subject kept, and nested objects of the old and the new object kept."}} tags=["hide-input"]
-_ = report.plot_ripple(by_setting)
+_ = figures.plot_ripple(result.settings)
 
 # %% tags=["hide-input"]
-rippled = of_settings[of_settings["setting"] == ripple.name]
+rippled = result.at_budget[result.at_budget["setting"] == plan.ripple.setting.name]
 of_ripple = rippled.groupby("method", sort=False).mean(numeric_only=True)
-moved = of_ripple.get("pair_moved", pd.Series(np.nan, of_ripple.index))
+moved = of_ripple.get("pair_moved", pd.Series(float("nan"), of_ripple.index))
 for name in of_ripple.index:
     print(
         f"{name}: edits that succeeded {of_ripple.loc[name, 'edit_success']:.0%}, correlated facts kept {of_ripple.loc[name, 'pair_kept']:.0%}"
@@ -596,12 +507,11 @@ for name in of_ripple.index:
 # In {numref}`fig-trace`, a dark cell is a state that carries by itself what the noise destroyed.
 
 # %% mystnb={"figure": {"caption": "Causal trace of facts of the first world: how much of the answer's probability returns when the hidden state behind one block, at one place of the prompt, is put back; means over facts.", "name": "fig-trace"}, "image": {"alt": "A table of coloured cells with places of the prompt as rows (subject, relation, last token) and blocks as columns; the darker a cell, the more of the probability returns."}} tags=["hide-input"]
+from effnotes.interpretation import causal_trace
+
 traced = causal_trace(base_model, first, first.facts("so").take(slice(0, 64)))
 trace = traced.groupby(["place", "layer"], sort=False)["recovered"].mean().reset_index()
-by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
-fig, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
-figures.plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
-_ = ax.set_title("probability that returns", fontsize=10.5)
+_ = figures.plot_trace(trace)
 
 # %% [markdown]
 # A state that no attention carries on to the answer brings nothing back: the subject's behind the last block, for one.
@@ -609,20 +519,9 @@ _ = ax.set_title("probability that returns", fontsize=10.5)
 # Here each closed form is run at two places: at the last token of the subject, in the last block from which the answer can still be reached, and at the last token of the prompt, in the last block.
 # Where the trace is pale, do not expect much of an edit.
 
-# %%
-recipes = [ClosedFormRecipe(method=name, site=site) for name in closed_forms for site in ("subject", "last")]
-closed = run_edits([EditRun(base, main, draws, "test", each) for each in recipes for base in bases], workers=pool)
-
 # %% tags=["hide-input"]
-compact = {
-    "edit_success": "edit success",
-    "paraphrase_success": "in another form",
-    **report.GROUPS,
-    "H": "H",
-}
-beside = pd.concat([best[best["method"].isin([REFERENCE.name, Method("linears", ranks[0]).name])], closed])
-means = beside.groupby("method", sort=False)[[*compact, "cpu_s"]].mean().rename(columns=compact | {"cpu_s": "processor time (s)"})
-means.reset_index().style.hide().format(precision=3).set_caption(
+beside = pd.concat([best[best["method"].isin([REFERENCE.name, f"LoRA {ranks[0]} linears"])], result.closed])
+tables.closed_table(beside, ["cpu_s"]).style.hide().format(precision=3).set_caption(
     "Closed forms beside fine-tuning, on the same edits: success, share kept by group, and processor time of an edit. Closed forms"
     " have no retain rows, and their settings are the library's defaults."
 )
@@ -658,30 +557,16 @@ means.reset_index().style.hide().format(precision=3).set_caption(
 # - *balance*, by which learning rates are chosen, is the harmonic mean of retention and of the share forgotten, where being right as often as a guess counts as all forgotten.
 # - *on an edge* marks a rate at the end of its list. Lists for unlearning are not extended, so a rate outside of it might have done better.
 
-# %%
-unlearn_grids = {REFERENCE: tuple(unlearn_full_rates)}
-unlearn_grids |= {Method("linears", rank): tuple(unlearn_lora_rates) for rank in side_ranks}
-unlearned = (
-    compare_unlearning(unlearning_bases, forgetting, draws, unlearn, unlearn_grids, n_gold=gold_models, workers=pool)
-    if unlearning_bases
-    else None
-)
-pool.close()
-
 # %% tags=["hide-input"]
-if unlearned is None:
+if result.unlearned is None:
     print("Nothing was unlearned in this run.")
 else:
-    display(
-        report.unlearning_table(unlearned)
-        .style.hide()
-        .format(precision=3, na_rep="–")
-        .format("{:g}", subset=["rate"], na_rep="–")
-        .set_caption(
-            f"Unlearning {n_forgotten} of {first.n_subjects} subjects. 'nothing' is the model before, 'second gold' another gold model"
-            f" held against the first, the best that can be had. A guess is right in {1 / first.n_objects:.1%} of cases."
-        )
+    shown = tables.unlearning_table(result.unlearned).style.hide().format(precision=3, na_rep="–")
+    caption = (
+        f"Unlearning {plan.forgetting.n} of {first.n_subjects} subjects. 'nothing' is the model before, 'second gold' another gold model"
+        f" held against the first, the best that can be had. A guess is right in {1 / first.n_objects:.1%} of cases."
     )
+    display(shown.format("{:g}", subset=["rate"], na_rep="–").set_caption(caption))
 
 # %% [markdown]
 # First compare with the row "nothing", then with a guess, not with zero.
@@ -692,63 +577,8 @@ else:
 # Each claim was registered with its margin before any of these models was edited.
 # Where a claim speaks of low rank, ranks count alike, so that none is picked by its score: for the main setting all ranks of the run, for the others those of `side_ranks`.
 
-
-# %% tags=["hide-input"]
-def low_rank_difference(edits: pd.DataFrame, of_ranks: list[int]) -> pd.DataFrame:
-    """LoRA on all linears, mean over the ranks, minus full rank, for each edit."""
-    names = [Method("linears", rank).name for rank in of_ranks]
-    found = paired_differences(edits, REFERENCE.name)
-    means = found[found["method"].isin(names)].groupby(["setting", "world", "draw"], sort=False)["difference"].mean()
-    return means.reset_index().assign(method="low rank")
-
-
-def block_difference(restricted: str) -> list[list[float]]:
-    """Some blocks minus all linears at the same rank, mean over the ranks, for each edit."""
-    if restricted not in blocks:
-        return []
-    parts = [
-        paired_differences(best, Method("linears", rank).name).query(f"method == '{Method(restricted, rank).name}'")
-        for rank in [None, *ranks]
-    ]
-    return by_world(pd.concat(parts).groupby(["world", "draw"])["difference"].mean().reset_index())
-
-
-def setting_score(setting: str) -> float:
-    of_ranks = ranks if setting == main.name else side_ranks
-    (row,) = compare(low_rank_difference(at_budget[at_budget["setting"] == setting], of_ranks)).itertuples()
-    return 1.0 if row.low > -0.01 else -1.0 if row.high < 0 else 0.0
-
-
-def per_edit(edits: pd.DataFrame, effect: pd.Series) -> list[list[float]]:
-    """Mean over methods, and over settings, of an effect for each edit; as lists by world."""
-    means = edits.assign(effect=effect).groupby(["world", "draw"])["effect"].mean().dropna().reset_index()
-    return by_world(means, "effect")
-
-
 # %%
-spreads = of_settings[of_settings["setting"].isin([setting.name for setting in suppressions])]
-of_reference = best[best["method"] == REFERENCE.name]
-lora_linears = [Method("linears", rank).name for rank in ranks]
-both_rates = best.merge(at_reference, on=["setting", "world", "draw", "method"], suffixes=("_own", "_reference"))
-both_rates = both_rates[both_rates["method"].isin(lora_linears)]
-display(
-    claims.measure("editing.low-rank-as-good", by_world(low_rank_difference(best, ranks))),
-    claims.measure("editing.low-rank-stopped-early", by_world(low_rank_difference(best_early, ranks))),
-    claims.measure("editing.low-rank-often", [setting_score(name) for name in in_one_kind["setting"].unique()]),
-    claims.measure("editing.mlp-only-improves", block_difference("mlp")),
-    claims.measure("editing.attention-only-improves", block_difference("attention")),
-)
-
-# %%
-display(
-    claims.measure("editing.one-rate-misleads", per_edit(both_rates, both_rates["H_own"] - both_rates["H_reference"])),
-    claims.measure(
-        "editing.neighbours-damaged", per_edit(of_reference, of_reference["kept_same_value"] - of_reference["kept_other"])
-    ),
-    claims.measure("editing.linked-fact-suffers", per_edit(rippled, rippled["pair_kept"] - rippled["kept_same_subject"])),
-    claims.measure("editing.entailed-facts-stay", per_edit(rippled, rippled["consequence_followed"] - 0.5)),
-    claims.measure("editing.suppression-spreads", per_edit(spreads, spreads["spread"] - 0.5)),
-)
+display(*editing.measure(result))
 
 # %% [markdown]
 # How to read these verdicts:
@@ -913,15 +743,17 @@ print(at_chosen.pivot_table(index="method", columns="step", values="H").reindex(
 # With retain rows the damage is what repair has left over; here it is what was done.
 
 # %%
+from effnotes.datasets.worlds import make_draws
+
 (bare,) = make_draws(first, "remap", n_tune=0, n_test=1, retain_coverage=0.0, seed=draw_seed + 1).test
 chosen_rate = best.groupby("method")["learning_rate"].first()
-for method in (REFERENCE, Method("linears", ranks[-1])):
+for method in (each for each in plan.main.grids if each.name in ("full linears", f"LoRA {ranks[-1]} linears")):
     torn = edit(base_model, bare, method.recipe(chosen_rate[method.name], tuple(steps)))
     kept = evaluate_edit(base_model, torn.model, bare).scores
     print(
         method.name,
         f"succeeded {kept['edit_success']:.0%}, kept",
-        {name: round(kept[key], 2) for key, name in report.GROUPS.items() if key in kept},
+        {name: round(kept[key], 2) for key, name in tables.GROUPS.items() if key in kept},
     )
 
 # %% [markdown]
@@ -947,6 +779,8 @@ for method in (REFERENCE, Method("linears", ranks[-1])):
 # Editing one after the other lets the second see what the first did, but nothing keeps it from undoing it: its retain rows teach what the base knew.
 
 # %%
+from effnotes.finetuning import apply_difference
+
 pair = make_draws(first, "remap", n_tune=0, n_test=2, retain_coverage=coverage, seed=draw_seed + 2).test
 of_fact = REFERENCE.recipe(float(best.loc[best["method"] == REFERENCE.name, "learning_rate"].iloc[0]), tuple(steps))
 singles = [edit(base_model, each, of_fact) for each in pair]
@@ -1006,19 +840,4 @@ for n_facts in (10, 50, 100, 200):
 # {cite:t}`maini2024tofu` made the benchmark of forgetting whose measures this page uses, and {cite:t}`zhang2024npo` the loss.
 
 # %% tags=["hide-cell"]
-display(
-    tables.keep_table("models", knowledge),
-    tables.keep_table("ends", ends),
-    tables.keep_table("course", course),
-    tables.keep_table("settings", by_setting),
-    tables.keep_table("against_full", against_full),
-    tables.keep_table("rates", outcome.rates),
-    tables.keep_table("costs", costs.reset_index()),
-    tables.keep_table("trace", trace),
-    tables.keep_table("closed", report.average_by_world(closed, [])),
-    *(
-        []
-        if unlearned is None
-        else [tables.keep_table("unlearned", unlearned[["objective", "method", "world", *report.UNLEARNED, "gold_accuracy"]])]
-    ),
-)
+display(*editing.keep(result, models, trace))

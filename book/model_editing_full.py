@@ -26,17 +26,17 @@
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from effnotes.reporting import figures
 from effnotes.reporting.claims import card_html
+from effnotes.reporting.figures import use_style
 from effnotes.reporting.kept import read_record
-from effnotes.studies.editing import figures as report
-from effnotes.studies.editing.choice import at_edges, count_outcomes
+from effnotes.studies.editing import figures, tables
+from effnotes.studies.editing.statistics import at_edges, count_outcomes
 
 # %% tags=["parameters"]
 record: str = "data/records/model_editing/full.json"  # the kept record that the page is drawn from
 
 # %% tags=["hide-input"]
-figures.use_style()
+use_style()
 kept = read_record(record)
 ends, settings = (kept.table(name).astype({"rank": float}) for name in ("ends", "settings"))
 course, rates = kept.table("course").astype({"rank": float}), kept.table("rates")
@@ -73,23 +73,23 @@ Markdown(
 # {numref}`fig-full-groups` says which kinds of facts pay for the edit, and {numref}`fig-full-steps` when.
 
 # %% mystnb={"figure": {"caption": "Difference in H from full-rank fine-tuning of all linear layers, with 95% intervals over worlds, under both stop rules. Right of zero is better. The band is a tie, one point of H to either side.", "name": "fig-full-differences"}, "image": {"alt": "A chart with one row for each method and two marks with horizontal intervals in each row, one for the fixed budget and one for stopping at first success, around a shaded band at zero."}} tags=["hide-input"]
-_ = report.plot_differences(ends, order)
+_ = figures.plot_differences(ends, order)
 
 # %% tags=["remove-input"]
 answer("low-rank-as-good", "low-rank-stopped-early", "mlp-only-improves", "attention-only-improves")
 
 # %% mystnb={"figure": {"caption": "Share kept of what the base knew, in each group of facts, after the last step at the rates chosen for the budget; means over worlds.", "name": "fig-full-groups"}, "image": {"alt": "A table of coloured cells: one row for each method, and columns for facts with the same old object, of the same relation, of the same subject, and all others."}} tags=["hide-input"]
-_ = report.plot_groups(ends, order)
+_ = figures.plot_groups(ends, order)
 
 # %% mystnb={"figure": {"caption": "Edit success, and retention of the facts nearest to the edit, after each look, at the rates chosen for the budget. All linear layers are trained.", "name": "fig-full-steps"}, "image": {"alt": "Three panels against the number of steps, with one line for full rank and one for each rank of LoRA: edit success, share kept of facts with the same old object, and of the subject's other facts."}} tags=["hide-input"]
-_ = report.plot_course(course, ends)
+_ = figures.plot_course(course, ends)
 
 # %% [markdown]
 # Does the comparison hang on the point that was picked?
 # {numref}`fig-full-frontier` shows the trade between success and retention over all learning rates and looks, on the tuning edits.
 
 # %% mystnb={"figure": {"caption": "Retention against edit success on the tuning edits: faint, every learning rate and look; joined, those that no other point of the method beats. All linear layers are trained.", "name": "fig-full-frontier"}, "image": {"alt": "A scatter of points of retention against edit success, one colour for full rank and for each rank of LoRA; lines join the best points of each."}} tags=["hide-input"]
-_ = report.plot_frontier(course)
+_ = figures.plot_frontier(course)
 
 # %% [markdown]
 # ## One learning rate for all
@@ -98,10 +98,10 @@ _ = report.plot_frontier(course)
 # {numref}`fig-full-ranks` has each method at its own rate and all at that one; {numref}`fig-full-rates` has the whole range that was tried.
 
 # %% mystnb={"figure": {"caption": "H after the last step by rank and by trained blocks. Left, each method at the rate chosen for it; right, all at the rate chosen for full rank on all linear layers.", "name": "fig-full-ranks"}, "image": {"alt": "Two tables of coloured cells with H in each: rows are ranks from one to full, columns are attention, MLPs and all linear layers."}} tags=["hide-input"]
-_ = report.plot_ranks(ends)
+_ = figures.plot_ranks(ends)
 
 # %% mystnb={"figure": {"caption": "Mean H on the tuning edits against the learning rate, after the last step. Each panel has one choice of blocks, each line a rank.", "name": "fig-full-rates"}, "image": {"alt": "Panels side by side, one for each choice of blocks, with lines of H against the learning rate on a logarithmic axis, one for full rank and one for each rank of LoRA."}} tags=["hide-input"]
-_ = report.plot_rates(course)
+_ = figures.plot_rates(course)
 
 # %% tags=["remove-input"]
 answer("one-rate-misleads")
@@ -118,13 +118,11 @@ Markdown(at_edges(rates))
 
 # %% mystnb={"figure": {"caption": "H after the last step in each setting, full rank and LoRA on all linear layers, each at the rate chosen for it in that setting; dots are worlds, lines mark means.", "name": "fig-full-settings"}, "image": {"alt": "Groups of dots side by side, one group for each setting; within a group, one column of dots for full rank and one for each rank of LoRA, with a bar at the mean."}} tags=["hide-input"]
 remaps = [name for name in dict.fromkeys(settings["setting"]) if "retained" in name]
-_ = report.plot_settings(settings, remaps)
+_ = figures.plot_settings(settings, remaps)
 
 # %% tags=["hide-input"]
 against_full = kept.table("against_full")
-against_full[["setting", "method", "worlds", "edits", "mean", "low", "high", "wins", "outcome"]].rename(
-    columns={"mean": "difference in H", "low": "from", "high": "to", "wins": "edits won"}
-).style.hide().format(precision=3, na_rep="–").set_caption(
+tables.differences_table(against_full).style.hide().format(precision=3, na_rep="–").set_caption(
     "LoRA minus full rank, setting by setting: mean difference in H with its 95% interval over worlds."
 )
 
@@ -140,7 +138,7 @@ answer("low-rank-often")
 # In {numref}`fig-full-truncation`, look for the rank from which a line is as high as its last point: that many directions of the change are enough.
 
 # %% mystnb={"figure": {"caption": "Changes that full-rank edits make. Left, their mean stable rank by the blocks that were trained; dots are worlds. Right, H after each changed matrix was cut down to the given rank.", "name": "fig-full-truncation"}, "image": {"alt": "Left, columns of dots of the stable rank for each choice of blocks. Right, lines of H against the rank that is kept, one for each choice of blocks; the last point of each is the whole change."}} tags=["hide-input"]
-_ = report.plot_truncation(ends, kept.parameters["truncations"])
+_ = figures.plot_truncation(ends, kept.parameters["truncations"])
 
 # %% [markdown]
 # ## Rewriting a whole relation, and ripples
@@ -149,10 +147,10 @@ _ = report.plot_truncation(ends, kept.parameters["truncations"])
 # In the structured worlds one fact is edited at a time, and an edit that failed counts among those that were not followed.
 
 # %% mystnb={"figure": {"caption": "After some facts of a relation were rewritten to one object: how held-out subjects answer on that relation.", "name": "fig-full-spread"}, "image": {"alt": "Horizontal stacked bars, one for each method and number of rewritten facts, with the shares of held-out subjects answered with the one object, with their old object, and in another way."}} tags=["hide-input"]
-_ = report.plot_spread(settings)
+_ = figures.plot_spread(settings)
 
 # %% mystnb={"figure": {"caption": "After an edit in the structured worlds: how the entailed fact is answered, and what is kept of other facts.", "name": "fig-full-ripple"}, "image": {"alt": "Left, stacked bars for each method with the shares of entailed facts that follow the edit, stay as before, or are answered otherwise. Right, groups of bars for each method with the shares kept of other facts."}} tags=["hide-input"]
-_ = report.plot_ripple(settings)
+_ = figures.plot_ripple(settings)
 
 # %% tags=["remove-input"]
 in_structured = settings.dropna(subset="consequence_followed").groupby("method", sort=False)["edit_success"].mean()
@@ -174,11 +172,10 @@ answer("suppression-spreads", "entailed-facts-stay", "linked-fact-suffers", "nei
 # `null_energy` of AlphaEdit is what the published bound amounts to in such models, and not the value that scores best here.
 
 # %% tags=["hide-input"]
-shown = {"edit_success": "edit success", "paraphrase_success": "in another form", **report.GROUPS, "H": "H"}
 beside = pd.concat([ends[(ends["rule"] == "budget") & (ends["blocks"] == "linears")], kept.table("closed")])
-beside.groupby("method", sort=False)[list(shown)].mean().rename(columns=shown).reset_index().style.hide().format(
-    precision=3, na_rep="–"
-).set_caption("Closed forms beside fine-tuning, on the same edits. Closed forms have no retain rows, and the library's defaults.")
+tables.closed_table(beside).style.hide().format(precision=3, na_rep="–").set_caption(
+    "Closed forms beside fine-tuning, on the same edits. Closed forms have no retain rows, and the library's defaults."
+)
 
 # %% [markdown]
 # ## Forgetting
@@ -190,7 +187,7 @@ beside.groupby("method", sort=False)[list(shown)].mean().rename(columns=shown).r
 # RMU, which moves the hidden states of what is to be forgotten, hardly forgets with its default weights in models of two blocks.
 
 # %% tags=["hide-input"]
-report.unlearning_table(kept.table("unlearned")).style.hide().format(precision=3, na_rep="–").format(
+tables.unlearning_table(kept.table("unlearned")).style.hide().format(precision=3, na_rep="–").format(
     "{:g}", subset=["rate"], na_rep="–"
 ).set_caption(
     "Unlearning: means over worlds. 'nothing' is the model before, 'second gold' another gold model held against the first, the best"

@@ -37,25 +37,16 @@
 # **What you need to know**: what a convolutional network, a logit, log-odds and Bayes' rule, a cross-entropy, a correlation, $R^2$ and a p-value are.
 
 # %% tags=["hide-input"]
-import dataclasses
 from typing import Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from IPython.display import display
-from scipy.special import expit
-from scipy.stats import ttest_1samp
 
-from effnotes.datasets import ATTRIBUTES, Nuisances, make_faces, render_faces
 from effnotes.metrics import bias as metrics
-from effnotes.models import build_model
-from effnotes.pruning import prunable_parameters
-from effnotes.reporting import claims, figures, tables
-from effnotes.studies.bias.experiment import Experiment, trainings
-from effnotes.studies.bias.sweep import run_trainings, sweep_sparsities
-from effnotes.training import resolve_precision
+from effnotes.reporting.claims import format_number
+from effnotes.reporting.figures import show_images, use_style
+from effnotes.studies import bias
 
 # %% [markdown]
 # ## Parameters
@@ -97,53 +88,17 @@ second_model: Literal["resnet8", "resnet18", "resnet50", "mobilenet_v2"] = "resn
 second_width: int | None = 8  # its channels in the first block, for resnet8; null: 16
 
 # %% tags=["check", "hide-input"]
-figures.use_style()
-if 0 not in sparsities:
-    raise ValueError(f"sparsities={sparsities}: add 0, the dense model that the others are compared with")
-if moderate_sparsity not in sparsities or moderate_sparsity == 0:
-    raise ValueError(
-        f"moderate_sparsity={moderate_sparsity} must be one of the sparsities {sparsities} and not the dense model's 0"
-    )
-if not 0 < knee_drop < 1:
-    raise ValueError(f"knee_drop={knee_drop} must lie between 0 and 1; it is a fall of accuracy, as a share")
-if num_single < 1:
-    raise ValueError(f"num_single={num_single} must be at least 1")
-if dataset == "faces" and num_shared < 1:
-    raise ValueError(f"num_shared={num_shared} must be at least 1: changed decisions are looked at on faces that all seeds share")
-experiment = Experiment(
-    dataset=dataset,
-    data_root=data_root,
-    num_train=num_train,
-    num_val=num_val,
-    num_test=num_test,
-    num_shared=num_shared,
-    label_noise=label_noise,
-    image_size=image_size,
-    stream=stream,
-    model=model,
-    epochs=epochs,
-    batch_size=batch_size,
-    learning_rate=learning_rate,
-    momentum=momentum,
-    weight_decay=weight_decay,
-    warmup_epochs=warmup_epochs,
-    prune_start=prune_start,
-    prune_end=prune_end,
-    precision=precision,
-    parent_epochs=parent_epochs,
-    tuning_rate=tuning_rate,
-)
-# Made here, so that a value that cannot work is refused before anything is trained.
-following_up = dataset == "faces" if follow_ups is None else follow_ups
-by_method = {method: dataclasses.replace(experiment, method=method) for method in other_methods if following_up}
-planted_experiment = dataclasses.replace(experiment, num_train=num_planted or num_train)
-second_experiment = dataclasses.replace(experiment, model=second_model, width=second_width if second_model == "resnet8" else None)
-trainings(experiment, sparsities=sparsities, seeds=seeds)
-for each in by_method.values():
-    trainings(each, sparsities=[level for level in sparsities if level > 0], seeds=seeds)
-for each in (experiment, second_experiment) if following_up else (experiment,):
-    build_model(each.model, 1, image_size=image_size, seed=0, width=each.width)
-labels = {seed: experiment.labels(seed, protected) for seed in seeds}
+use_style()
+of_data = {"dataset": dataset, "data_root": data_root, "stream": stream, "image_size": image_size, "label_noise": label_noise}
+of_size = {"num_train": num_train, "num_val": num_val, "num_test": num_test, "num_shared": num_shared}
+of_training = {"model": model, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "momentum": momentum}
+of_training |= {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "precision": precision}
+of_pruning = {"prune_start": prune_start, "prune_end": prune_end, "parent_epochs": parent_epochs, "tuning_rate": tuning_rate}
+of_levels = {"seeds": seeds, "sparsities": sparsities, "moderate_sparsity": moderate_sparsity, "knee_drop": knee_drop}
+of_further = {"follow_ups": follow_ups, "other_methods": other_methods, "num_single": num_single, "num_planted": num_planted}
+of_further |= {"protected": protected, "second_model": second_model, "second_width": second_width}
+# A value that cannot work is refused here, before anything is trained.
+plan = bias.plan(**of_levels, **of_further, **of_data, **of_size, **of_training, **of_pruning)
 
 # %% [markdown]
 # ## The data: faces of nobody
@@ -157,23 +112,27 @@ labels = {seed: experiment.labels(seed, protected) for seed in seeds}
 # It has no demographic meaning, and nothing on this page is a statement about people.
 
 # %% mystnb={"figure": {"caption": "Twelve training images of the first seed, each with attributes that it has.", "name": "fig-faces"}, "image": {"alt": "Grid of twelve small drawn faces, round and narrow, with different hair, noses, brows and cheeks; above each a list of its attributes."}} tags=["hide-input"]
-first = labels[seeds[0]]
-names = list(first.attribute_names)
+first, names = plan.labels[seeds[0]], plan.names
 
 
-def attributes_of(row: torch.Tensor) -> str:
+def attributes_of(row: np.ndarray) -> str:
     present = [name for name, value in zip(names, row, strict=True) if value]
     return "\n".join(", ".join(present[start : start + 2]) for start in (0, 2, 4)).strip() or "none"
 
 
-shown = experiment.images("train", range(12), seeds[0])
-_ = figures.show_images(shown, [attributes_of(row) for row in first.train[:12]], columns=6, size=1.2)
+shown = plan.experiment.images("train", range(12), seeds[0])
+_ = show_images(shown, [attributes_of(row) for row in first.train[:12].numpy()], columns=6, size=1.2)
+
 # %% [markdown]
 # An attribute is drawn from a number, the {term}`evidence` $z_k$, which is normally distributed, with variance 1, around $+d_k/2$ where the attribute is present and around $-d_k/2$ where it is absent.
 # Where $d_k$ is large, the two cases look different; where it is small, they overlap, and no model can always be right.
 # {numref}`fig-evidence` shows what the evidence moves.
 
 # %% mystnb={"figure": {"caption": "One attribute a row, its evidence rising from left to right while all else stays the same. The middle picture says nothing about the class.", "name": "fig-evidence"}, "image": {"alt": "Four rows of seven faces. From left to right the mouth turns into a smile, the nose widens, the cheeks turn red, and the head becomes round, with longer hair and orange shoulders."}} tags=["hide-input"]
+import torch
+
+from effnotes.datasets import ATTRIBUTES, Nuisances, render_faces
+
 drawn = [attribute.name for attribute in ATTRIBUTES]
 varied = ["Smile", "Big_Nose", "Rosy", "Round"]
 strengths = torch.linspace(-3, 3, 7)
@@ -181,57 +140,25 @@ evidence = torch.full((len(varied), len(strengths), len(drawn)), -1.6)
 for row, name in enumerate(varied):
     evidence[row, :, drawn.index(name)] = strengths
 pictures = render_faces(evidence.flatten(0, 1), Nuisances.typical(evidence[..., 0].numel()))
-titles = [f"{name} {claims.format_number(strength)}" for name in varied for strength in strengths.tolist()]
-_ = figures.show_images(pictures, titles, columns=len(strengths))
+titles = [f"{name} {format_number(strength)}" for name in varied for strength in strengths.tolist()]
+_ = show_images(pictures, titles, columns=len(strengths))
+
 # %% [markdown]
 # The rates say how strongly each attribute is tied to the protected one; those of the faces are the generator's own, others are counted in the training labels.
 # Bias can be amplified only where there is a bias to begin with: attributes whose rates in the two groups differ by less than a tenth of the smaller one, or that hardly occur in a group of the test images, are left out of every average of bias amplification below.
 # That set is fixed here, before any model is trained.
 
-# %% tags=["check", "hide-input"]
-# What is known of drawn faces is known of their labels before any are flipped.
-exactly_known = dataset == "faces" and label_noise == 0
-generator_rates = np.array([[each.rate_if_not for each in ATTRIBUTES], [each.rate_if_round for each in ATTRIBUTES]])
-
-
-def group_of(seed: int) -> int | np.ndarray:
-    """The protected column, or the groups of the test images where the protected attribute is no label."""
-    own = labels[seed]
-    return own.test_groups.numpy() if own.protected is None else own.protected
-
-
-def rates_of(seed: int) -> np.ndarray:
-    """Share of training images with each attribute, in either group."""
-    own = labels[seed]
-    if exactly_known and protected is None:
-        return generator_rates
-    return metrics.conditional_rates(own.train, own.train_groups if own.protected is None else own.protected)
-
-
-allowed = [metrics.fixed_attribute_set(labels[seed].test, group_of(seed), rates=rates_of(seed)) for seed in seeds]
-skewed = [name for name, everywhere in zip(names, np.all(allowed, axis=0), strict=True) if everywhere]
-if not skewed:
-    raise ValueError(
-        f"protected={protected!r}: no attribute is skewed between its groups and occurs often enough in both groups of the test"
-        " images, so no bias amplification can be measured; protect another attribute, or give more test images"
-    )
-if following_up:
-    # Refused here if need be, and not after the first networks have been trained.
-    trainings(second_experiment, sparsities=[0.0], seeds=seeds)
-    planting = not stream  # a feature is planted in images that are held in memory
-    if planting:
-        trainings(planted_experiment, sparsities=[0.0], seeds=seeds, attributes=skewed[:1], backdoor="yellow_square")
-
 # %% tags=["hide-input"]
 separability = {each.name: f"{each.separability:.1f}" for each in ATTRIBUTES} if dataset == "faces" else {}
+rates = np.where(np.arange(len(names)) == first.protected, np.nan, plan.tasks[seeds[0]].rates)
 pd.DataFrame(
     {
         "attribute": names,
-        "rate in group 0": np.where(np.arange(len(names)) == first.protected, np.nan, rates_of(seeds[0])[0]),
-        "rate in group 1": np.where(np.arange(len(names)) == first.protected, np.nan, rates_of(seeds[0])[1]),
+        "rate in group 0": rates[0],
+        "rate in group 1": rates[1],
         "separability d": [separability.get(name, "–") for name in names],
         "test positives, first seed": first.test.sum(0).numpy(),
-        "bias amplification averaged": ["yes" if name in skewed else "no" for name in names],
+        "bias amplification averaged": ["yes" if name in plan.skewed else "no" for name in names],
     }
 ).style.hide().format(precision=2, na_rep="–").set_caption(
     f"The attributes. Rates are shares of images that have the attribute; in group 1, where the protected attribute is present, are"
@@ -270,19 +197,17 @@ pd.DataFrame(
 # with `build_model` from `effnotes.models`, `gradual_magnitude` from `effnotes.pruning`, and `fit` standing for `effnotes.training.train`.
 
 # %% mystnb={"figure": {"caption": "The cubic schedule: sparsity in each epoch, for every final sparsity of this run.", "name": "fig-schedule"}, "image": {"alt": "Step curves that rise steeply in the first epochs of pruning and flatten towards their final sparsity, one curve for each final sparsity."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 2.8))
-for target in [level for level in sorted(sparsities) if level > 0]:
-    levels = experiment.plan(target, seeds[0]).levels
-    ax.step([0, *levels, epochs], 100 * np.array([0, *levels.values(), target]), where="post", label=f"{100 * target:g}%")
-ax.set(xlabel="epoch", ylabel="sparsity (% of prunable weights)", ylim=(0, 100))
-_ = ax.legend(title="final sparsity", loc="lower right", ncols=2)
+from effnotes.studies.bias import figures
+
+figures.schedule(plan)
+
 # %% [markdown]
 # The next cell is the experiment: one model for each seed and sparsity, several trained side by side.
 # A seed draws its own faces, initial weights and order of batches, and all sparsities of a seed share them.
 # So each sparse model has a dense twin, and the differences of different seeds are independent.
 
 # %%
-runs = sweep_sparsities(experiment, sparsities=sparsities, seeds=seeds)
+result = bias.run(plan)
 
 # %% [markdown]
 # What did we get for the weights that we gave up?
@@ -290,8 +215,10 @@ runs = sweep_sparsities(experiment, sparsities=sparsities, seeds=seeds)
 # Zeros save space once they are stored as zeros, and time only with software or hardware that skips them.
 
 # %% tags=["hide-input"]
+from effnotes.training import resolve_precision
+
 activations = resolve_precision(precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-costs = pd.DataFrame([vars(run) for run in runs]).groupby("sparsity").median(numeric_only=True)
+costs = result.costs
 pd.DataFrame(
     {
         "asked-for sparsity": [f"{100 * level:g}%" for level in costs.index],
@@ -318,54 +245,8 @@ pd.DataFrame(
 # And because the faces are drawn, we know what the best possible classifier would score: the *Bayes classifier*, which is told the evidence and the group and computes the probability of each attribute by Bayes' rule.
 
 
-# %% tags=["hide-input"]
-def measured(logits: np.ndarray, seed: int) -> pd.DataFrame:
-    """All metrics of one model on the test images of a seed."""
-    own = labels[seed]
-    return metrics.attribute_metrics(
-        logits, own.test, train_labels=own.train, protected=group_of(seed), rates=rates_of(seed), names=names
-    ).assign(seed=seed)
-
-
-table = pd.concat(measured(run.test_logits, run.seed).assign(sparsity=run.sparsity) for run in runs)
-averages, averages_of_skewed = metrics.summarise(table), metrics.summarise(table, skewed)
-weights_left = costs["remaining_weights"].astype(int).to_list()
-line = {"color": "#555555", "linewidth": 1.2}
-
-# What the best possible classifier scores is known for drawn faces only.
-best = pd.DataFrame(columns=["seed", *table.columns[:4]])
-floors: dict[str, float] = {}
-if exactly_known:
-    posteriors = {seed: experiment.faces(seed).test.posterior_logits().clip(-50, 50).numpy() for seed in seeds}
-    best = pd.concat(measured(posterior, seed) for seed, posterior in posteriors.items())
-    floors = metrics.summarise(best).groupby("metric")["mean_common"].mean().to_dict()
-    floors |= {"bias_amplification": metrics.summarise(best, skewed).groupby("metric")["mean_common"].mean()["bias_amplification"]}
-
-
-def plot(metric: str, source: pd.DataFrame = averages, **style):
-    ax = figures.plot_by_level(source[source["metric"] == metric], "sparsity", "mean_common", **style)
-    return figures.label_levels(ax, sorted(sparsities), weights_left)
-
-
-def draw_floor(ax, metric: str) -> None:
-    if metric in floors:
-        ax.axhline(floors[metric], linestyle=":", label="best possible", **line)
-
-
 # %% mystnb={"figure": {"caption": "Accuracy on test images, mean over the attributes; dots are seeds. Left: dashed, of always giving the more frequent answer; dotted, of the best possible classifier. Right: each sparse model minus its dense twin; the band is the margin of one point within which the claim calls them equal.", "name": "fig-accuracy"}, "image": {"alt": "Two panels against sparsity. Left, a line of accuracy with one dot a seed, just below a dotted line of the best possible accuracy and far above a dashed line of the majority answer. Right, the change from the dense twin in points, near a shaded band around zero first and falling at the highest sparsity."}} tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3))
-plot("accuracy", ax=left, label="trained networks")
-draw_floor(left, "accuracy")
-left.axhline(averages.query("metric == 'majority_accuracy'")["mean"].mean(), linestyle="--", label="majority answer", **line)
-left.set_ylabel("accuracy")
-left.legend(loc="center left")
-accuracy = averages[averages["metric"] == "accuracy"].copy()
-accuracy["change"] = 100 * (accuracy["mean"] - accuracy.groupby("seed")["mean"].transform("first"))
-right.axhspan(-1, 1, color="#e3eef7")
-figures.label_levels(figures.plot_by_level(accuracy, "sparsity", "change", ax=right), sorted(sparsities), weights_left)
-right.set_ylabel("change (points)")
-for ax in (left, right):
-    ax.tick_params(axis="x", labelsize=8.5)
+figures.accuracy_and_change(result.findings, result.floors)
 
 # %% [markdown]
 # The left panel says how good the networks are; the right one enlarges the question of the first claim: by how much does a sparse model differ from its dense twin, and is that within one point?
@@ -379,24 +260,13 @@ for ax in (left, right):
 # Where none has, the claims on high sparsity are not judged.
 
 # %% tags=["hide-input"]
-validation_accuracy = pd.DataFrame(
-    {
-        "seed": run.seed,
-        "sparsity": run.sparsity,
-        "accuracy": metrics.accuracy(metrics.hard_predictions(run.val_logits), labels[run.seed].val).values.mean(),
-    }
-    for run in runs
-)
-mean_accuracy = validation_accuracy.groupby("sparsity")["accuracy"].mean()
-fall = mean_accuracy[0.0] - mean_accuracy
-knee_passed = bool((fall > knee_drop).any())
-high_sparsity = float(fall.index[fall > knee_drop][0] if knee_passed else fall.index[-1])
-falls = [f"{100 * points:.1f} points at {100 * level:g}%" for level, points in fall.items() if level > 0]
+knee = result.knee
+falls = [f"{100 * points:.1f} points at {100 * level:g}%" for level, points in knee.fall.items() if level > 0]
 print("fall of validation accuracy:", ", ".join(falls))
-print(f"high sparsity: {100 * high_sparsity:g}%")
-if not knee_passed:
+print(f"high sparsity: {100 * knee.level:g}%")
+if not knee.passed:
     print(f"No level has fallen by {100 * knee_drop:g} points: the highest is shown, and claims on high sparsity are not judged.")
-elif high_sparsity <= moderate_sparsity:
+elif knee.level <= moderate_sparsity:
     print(
         "The knee lies at or before the moderate sparsity: 'no loss' and 'growth' are judged at the same level, or in reverse order."
     )
@@ -411,22 +281,7 @@ elif high_sparsity <= moderate_sparsity:
 # The {term}`rare-value ratio` compares how often the model gives the rarer answer with how often it is true; below 1, rare values are under-predicted.
 
 # %% mystnb={"figure": {"caption": "Uncertain predictions, calibration error and rare-value ratio against sparsity; means over attributes. Dots are seeds; dotted, the best possible classifier; dashed in the right panel, the right amount.", "name": "fig-uncertainty"}, "image": {"alt": "Three panels against sparsity, each a line with one dot a seed: the share of uncertain predictions and the calibration error rise, and the rare-value ratio falls below a dashed line at one, mostly at the highest sparsity."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9))
-for ax, (metric, title) in zip(
-    axes,
-    {
-        "uncertainty": "uncertain predictions (share)",
-        "expected_calibration_error": "expected calibration error",
-        "rare_value_ratio": "rare-value ratio",
-    }.items(),
-    strict=True,
-):
-    plot(metric, ax=ax)
-    draw_floor(ax, metric)
-    ax.set_title(title, fontsize=9.5)
-    ax.set_xticks(ax.get_xticks(), [f"{100 * level:g}" for level in sorted(sparsities)], fontsize=8.5)
-    ax.set_xlabel("sparsity (%)")
-_ = axes[2].axhline(1, linestyle="--", **line)
+figures.uncertainty(result.findings, result.floors)
 
 # %% [markdown]
 # As long as accuracy is level, so are these, more or less; look how they go beyond the knee.
@@ -440,11 +295,8 @@ _ = axes[2].axhline(1, linestyle="--", **line)
 # We use the adjusted $R^2$, because more regressors explain more by chance alone.
 
 # %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R², mean over attributes.", "name": "fig-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity, with one dot a seed, beside a dashed, level line of the labels' own."}} tags=["hide-input"]
-fig, ax = plt.subplots()
-plot("interdependence", ax=ax, label="predictions")
-plot("label_interdependence", ax=ax, label="true labels", colour="#555555", linestyle="--")
-ax.set_ylabel("adjusted R²")
-_ = ax.legend()
+figures.interdependence(result.findings)
+
 # %% [markdown]
 # Seeds differ here, so look at the dots before reading a trend into the line.
 #
@@ -474,18 +326,8 @@ _ = ax.legend()
 # Bias amplification is about *how many* are predicted, not *which*; {numref}`fig-errors` will look at the errors.
 
 # %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each skewed attribute (thin, mean over seeds) and their mean (thick, one dot a seed). Above the dashed line the model exaggerates; dotted, the mean of the best possible classifier.", "name": "fig-ba"}, "image": {"alt": "Thin lines, one for each attribute, and a thick mean line of bias amplification against sparsity, with a dashed line at zero. Every attribute is named at the right end; some rise steeply at the highest sparsity, others stay near zero."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 4.2))
-per_attribute = table[(table["metric"] == "bias_amplification") & table["attribute"].isin(skewed)]
-by_level = (
-    per_attribute.groupby(["sparsity", "attribute"])["value"].mean().unstack().reindex(index=sorted(sparsities), columns=skewed)
-)
-ax.plot(np.arange(len(by_level)), by_level.to_numpy(), color="#999999", linewidth=1)
-plot("bias_amplification", averages_of_skewed, ax=ax, label="mean of the skewed attributes")
-ax.axhline(0, linestyle="--", **line)
-draw_floor(ax, "bias_amplification")
-figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
-ax.set_ylabel("bias amplification (difference of shares)")
-_ = ax.legend(loc="upper left")
+figures.bias_amplification(result.findings, result.floors, label="mean of the skewed attributes")
+
 # %% [markdown]
 # Even the best possible classifier has some: faces whose evidence says nothing are better guessed by their group.
 # That much comes with the highest possible accuracy, and it is known in closed form, because the generator's rates and the evidence are known: by Bayes' rule the log-odds of attribute $k$ are $\operatorname{logit} P(y_k = 1 \mid \text{group}) + d_k z_k$.
@@ -493,27 +335,17 @@ _ = ax.legend(loc="upper left")
 # {numref}`fig-excess` shows what the best possible classifier has, and how far from it the dense and the pruned networks lie.
 
 # %% mystnb={"figure": {"caption": "Bias amplification of each skewed attribute, mean over seeds: of the best possible classifier (bar; drawn faces only), of the dense networks and of those at the high sparsity. The line between the last two is what pruning added.", "name": "fig-excess"}, "image": {"alt": "One row an attribute: a short bar for the bias amplification of the best possible classifier near zero, a light dot for the dense networks close to it, and a dark dot for the pruned networks, for most attributes far to the right."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * max(len(skewed), 1)))
-ends = by_level.reindex([0.0, high_sparsity]).T.sort_values(high_sparsity)
-heights = np.arange(len(ends))
-ax.hlines(heights, ends[0.0], ends[high_sparsity], color="#999999", linewidth=1)
-ax.plot(ends[0.0], heights, "o", color=figures.PALETTE[4], label="dense")
-ax.plot(ends[high_sparsity], heights, "o", color=figures.PALETTE[0], label=f"{100 * high_sparsity:g}% sparse")
-ideal = best[best["metric"] == "bias_amplification"].groupby("attribute")["value"].mean().reindex(ends.index)
-ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
-ax.axvline(0, linestyle="--", **line)
-ax.set_yticks(heights, ends.index)
-ax.set_xlabel("bias amplification (difference of shares)")
-_ = ax.legend(loc="lower right")
+figures.excess(result)
 
 # %% tags=["hide-input"]
-if floors:
-    ideal_by_seed = best[(best["metric"] == "bias_amplification") & best["attribute"].isin(skewed)].groupby("seed")["value"].mean()
+if result.floors:
+    ideal = result.ideal_bias
     print(
-        f"best possible classifier: {ideal.mean():.4f}, mean over the skewed attributes; above it lie, with the range of the seeds,"
+        f"best possible classifier: {ideal.groupby('attribute')['value'].mean().mean():.4f}, mean over the skewed attributes;"
+        " above it lie, with the range of the seeds,"
     )
-    for level, of_level in per_attribute.groupby("sparsity"):
-        excess = of_level.groupby("seed")["value"].mean() - ideal_by_seed
+    for level, by_seed in result.skewed_bias.groupby("sparsity"):
+        excess = by_seed.groupby("seed")["value"].mean() - ideal.groupby("seed")["value"].mean()
         print(f"  {100 * level:5g}% sparse: {excess.mean():+.4f} ({excess.min():+.4f} to {excess.max():+.4f})")
 
 # %% [markdown]
@@ -526,48 +358,13 @@ if floors:
 # For the claim that bias grows substantially only the upper edge matters: it is shown at levels whose interval lies above it, contradicted at levels whose interval lies below it, and not settled at the others; the verdict further down is the one at the high sparsity.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification over the dense twins, mean over the skewed attributes, with 95% intervals over seeds. The band is the margin of 0.02 to either side.", "name": "fig-growth"}, "image": {"alt": "One dot with a vertical interval for each sparsity, beside a shaded band around zero; the dots are near zero at moderate sparsity and higher to the right."}} tags=["hide-input"]
-# One set for all levels: the skewed attributes whose bias amplification is defined in every seed at every sparsity.
-is_defined = per_attribute.groupby("attribute")["value"].agg(lambda values: values.notna().all())
-common = [name for name in skewed if is_defined[name]]
-wide = table[table["attribute"].isin(common)].pivot(index=["seed", "attribute"], columns=["metric", "sparsity"], values="value")
-
-
-def growth_to(sparsity: float, *metric_names: str) -> pd.DataFrame:
-    """Differences from the dense twin, by seed and attribute, of the common attributes."""
-    columns = [wide[name, sparsity] - wide[name, 0.0] for name in metric_names] if common else [[] for _ in metric_names]
-    growth = pd.DataFrame(dict(zip(metric_names, columns, strict=True)), index=wide.index)
-    return growth[growth.notna().all(axis=1).groupby(level="attribute").transform("all")]
-
-
-def by_seed(values: pd.Series) -> list[list[float]]:
-    """One list of attributes' values for each seed, for `claims.measure`."""
-    return [group.tolist() for _, group in values.groupby("seed")]
-
-
-def interval_at(sparsity: float) -> dict[str, float]:
-    result = claims.measure("bias.ba-grows", by_seed(growth_to(sparsity, "bias_amplification")["bias_amplification"]))
-    low, high = result.interval or (np.nan, np.nan)
-    return {"sparsity": sparsity, "estimate": np.nan if result.estimate is None else result.estimate, "low": low, "high": high}
-
-
-growth_by_level = pd.DataFrame([interval_at(level) for level in sorted(sparsities) if level > 0])
-fig, ax = plt.subplots(figsize=(6.4, 2.9))
-ax.axhspan(-0.02, 0.02, color="#e3eef7")
-reach = np.abs(growth_by_level[["low", "high"]].sub(growth_by_level["estimate"], axis=0)).T
-ax.errorbar(np.arange(len(growth_by_level)), growth_by_level["estimate"], yerr=reach, fmt="o", capsize=4)
-ax.set_xticks(np.arange(len(growth_by_level)), growth_by_level["sparsity"])
-figures.label_levels(ax, growth_by_level["sparsity"].tolist(), weights_left[1:])
-_ = ax.set_ylabel("growth of bias amplification")
+figures.growth(result.findings)
 
 # %% [markdown]
 # {numref}`fig-link` asks which attributes suffer: does bias grow where uncertainty, and where interdependence, grow?
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against growth of uncertainty (left) and of interdependence (right). One point an attribute, mean over seeds; the rank correlations are printed below.", "name": "fig-link"}, "image": {"alt": "Two scatter plots of named points, one an attribute: growth of bias amplification against growth of uncertainty, and against growth of interdependence; both clouds rise to the right."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True)
-for ax, metric in zip(axes, ["uncertainty", "interdependence"], strict=True):
-    figures.name_points(ax, growth_to(high_sparsity, metric, "bias_amplification").groupby("attribute").mean())
-    ax.set_xlabel(f"growth of {metric}")
-_ = axes[0].set_ylabel("growth of bias amplification")
+figures.link(result)
 
 # %% [markdown]
 # With so few attributes a pattern can be chance.
@@ -578,8 +375,8 @@ _ = axes[0].set_ylabel("growth of bias amplification")
 
 # %% tags=["hide-input"]
 for metric in ("uncertainty", "interdependence"):
-    mean_growth = growth_to(high_sparsity, metric, "bias_amplification").groupby("attribute").mean()
-    link = metrics.rank_association(mean_growth[metric], mean_growth["bias_amplification"])
+    growth = result.mean_growth(result.high, metric, "bias_amplification")
+    link = metrics.rank_association(growth[metric], growth["bias_amplification"])
     outcome = link["reason"] or f"rank correlation {link['spearman']:.2f}, p = {link['p_value']:.3f}"
     print(f"growth of bias with growth of {metric}, {link['attributes']} attributes: {outcome}")
 
@@ -588,11 +385,7 @@ for metric in ("uncertainty", "interdependence"):
 # The miss rate (FNR) is the share of faces with an attribute of which the model says that they lack it, and the false-alarm rate (FPR) the share of faces without it that are said to have it; {numref}`fig-errors` shows how far the two groups lie apart in each.
 
 # %% mystnb={"figure": {"caption": "Gap between the two groups in miss rate (FNR) and false-alarm rate (FPR), absolute, mean over the skewed attributes.", "name": "fig-errors"}, "image": {"alt": "Two lines against sparsity with one dot a seed: the gap between groups in the miss rate, and, lower, in the false-alarm rate."}} tags=["hide-input"]
-fig, ax = plt.subplots()
-plot("false_negative_rate_gap", averages_of_skewed, ax=ax, label="miss rate (FNR)")
-plot("false_positive_rate_gap", averages_of_skewed, ax=ax, label="false-alarm rate (FPR)", colour=figures.PALETTE[1])
-ax.set_ylabel("absolute gap between groups")
-_ = ax.legend()
+figures.errors(result.findings)
 
 # %% [markdown]
 # The gap in misses is not small even for dense networks: where an attribute is rare in a group, it is missed more often there.
@@ -613,49 +406,22 @@ _ = ax.legend()
 # The criteria are measured on validation images, the growth of bias on test images.
 
 # %% tags=["hide-input"]
-dense_runs = {run.seed: run for run in runs if run.sparsity == 0}
-sparse_runs = {run.seed: run for run in runs if run.sparsity == high_sparsity}
-
-
-def criteria_of(seed: int) -> pd.DataFrame:
-    own = labels[seed]
-    return metrics.attribute_criteria(
-        dense_runs[seed].val_logits,
-        own.val,
-        train_labels=own.train,
-        protected=own.val_groups.numpy() if own.protected is None else own.protected,
-        train_groups=own.train_groups.numpy() if own.protected is None else None,
-        names=names,
-    ).assign(seed=seed)
-
-
-by_seed_criteria = pd.concat(criteria_of(seed) for seed in seeds)
-scores = by_seed_criteria.drop(columns=["reason", "seed"]).groupby("attribute", sort=False).mean().loc[skewed].reset_index()
-bias_growth = growth_to(high_sparsity, "bias_amplification")["bias_amplification"].groupby("attribute").mean()
-scores["growth"] = scores["attribute"].map(bias_growth)
-quality = metrics.evaluate_criteria(scores, scores["growth"])
+quality = metrics.evaluate_criteria(result.criteria, result.criteria["growth"])
 readable = {
-    "uncertainty": "uncertainty u",
-    "abs_phi": "correlation |φ|",
-    "rarity": "rarity of the rarer value",
-    "auc_gap": "1 - AUC",
-    "bias_amplification": "dense bias amplification",
-    "uncertainty_times_phi": "u |φ|",
-    "flagged": "flagged by the rule",
+    **{"uncertainty": "uncertainty u", "abs_phi": "correlation |φ|", "rarity": "rarity of the rarer value", "auc_gap": "1 - AUC"},
+    **{"bias_amplification": "dense bias amplification", "uncertainty_times_phi": "u |φ|", "flagged": "flagged by the rule"},
 }
+columns = {"spearman": "rank correlation", "p_value": "p (permutation)"}
+columns |= {f"leave_one_out_{end}": f"{end}est without one attribute" for end in ("low", "high")}
 quality.assign(criterion=quality["criterion"].map(readable)).drop(columns=["reason", "attributes"]).rename(
-    columns={
-        "spearman": "rank correlation",
-        "p_value": "p (permutation)",
-        "leave_one_out_low": "lowest without one attribute",
-        "leave_one_out_high": "highest without one attribute",
-    }
+    columns=columns
 ).style.hide().format(precision=3, na_rep="–").set_caption(
     "How well each criterion of the dense model ranks the attributes by growth of bias amplification; means over seeds."
 )
 
 # %% tags=["hide-input"]
-flagged = by_seed_criteria[by_seed_criteria["flagged"].astype(bool) & by_seed_criteria["attribute"].isin(skewed)]
+by_seed = result.criteria_by_seed
+flagged = by_seed[by_seed["flagged"].astype(bool) & by_seed["attribute"].isin(plan.skewed)]
 often = flagged["attribute"].value_counts(sort=False)
 print("flagged by the rule:", ", ".join(f"{name} ({count} of {len(seeds)} seeds)" for name, count in often.items()) or "none")
 
@@ -663,10 +429,7 @@ print("flagged by the rule:", ", ".join(f"{name} ({count} of {len(seeds)} seeds)
 # Compare the product with its simplest rival, the bias that the dense model already has: where the two do equally well, the product explains more but foretells no better.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against the dense criterion, one point an attribute, mean over seeds.", "name": "fig-criterion"}, "image": {"alt": "Scatter plot of named points, one an attribute: growth of bias amplification up, uncertainty times correlation of the dense model along; the spread shows how well the criterion ranks the attributes."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 3.6))
-figures.name_points(ax, scores.set_index("attribute")[["uncertainty_times_phi", "growth"]])
-ax.set_xlabel("u |φ| of the dense model (validation images)")
-_ = ax.set_ylabel("growth of bias amplification")
+figures.criterion(result)
 
 # %% [markdown]
 # ## Which decisions change?
@@ -679,47 +442,7 @@ _ = ax.set_ylabel("growth of bias amplification")
 
 
 # %% mystnb={"figure": {"caption": "Changed decisions, of sparse models against their dense twins (blue, dots are seeds) and against dense models of other seeds (orange); dashed, two dense models of different seeds. Left: their share. Middle: share of them of which the dense model was uncertain; dotted, the share among all decisions. Right: share of them that went from yes to no; dotted, one half.", "name": "fig-changes"}, "image": {"alt": "Three panels against sparsity, each with two lines and a dashed noise floor: the share of changed decisions, the share of them that were uncertain before, with a dotted base rate far below, and the share of them that turned from yes to no."}} tags=["hide-input"]
-def compare(dense_logits: np.ndarray, other_logits: np.ndarray) -> dict[str, float]:
-    """Of the decisions on which another model differs from a dense one: their share, how unsure the dense one was, which way they went."""
-    before, after = metrics.hard_predictions(dense_logits), metrics.hard_predictions(other_logits)
-    unsure, differs = metrics.uncertain(expit(dense_logits)), before != after
-    return {
-        "rate": differs.mean(),
-        "dense_uncertain": unsure[differs].mean() if differs.any() else np.nan,
-        "base_dense_uncertain": unsure.mean(),
-        "excess_uncertain": (unsure - unsure.mean(0))[differs].mean() if differs.any() else np.nan,
-        "positive_to_negative": before[differs].mean() if differs.any() else np.nan,
-    }
-
-
-changed = pd.DataFrame(
-    {"seed": run.seed, "sparsity": run.sparsity, **compare(dense_runs[run.seed].test_logits, run.test_logits)}
-    for run in runs
-    if run.sparsity > 0
-)
-across_seeds = pd.DataFrame(
-    [
-        {"sparsity": run.sparsity, **compare(dense.shared_logits, run.shared_logits)}
-        for run in runs
-        for dense in dense_runs.values()
-        if dense.seed != run.seed
-    ],
-    columns=["sparsity", *changed.columns[2:]],
-)
-by_change = across_seeds.groupby("sparsity").mean().reindex(sorted(sparsities))
-
-fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9))
-measures = {"rate": "changed (share of all)", "dense_uncertain": "uncertain before", "positive_to_negative": "from yes to no"}
-for ax, (measure, title) in zip(axes, measures.items(), strict=True):
-    figures.plot_by_level(changed, "sparsity", measure, ax=ax)
-    ax.plot(np.arange(len(by_change) - 1), by_change[measure].iloc[1:], color=figures.PALETTE[1])
-    ax.axhline(by_change[measure].iloc[0], linestyle="--", **line)
-    ax.set_title(title, fontsize=9.5)
-    ax.set_xticks(np.arange(len(by_change) - 1), [f"{100 * level:g}" for level in by_change.index[1:]])
-    ax.set_xlabel("sparsity (%)")
-    ax.set_ylim(0, None if measure == "rate" else 1)
-axes[1].axhline(changed["base_dense_uncertain"].mean(), linestyle=":", **line)
-_ = axes[2].axhline(0.5, linestyle=":", **line)
+figures.changes(result)
 
 # %% [markdown]
 # "Uncertain before" far above the dotted base rate means that the dense model could have named many of the candidates for change.
@@ -730,31 +453,7 @@ _ = axes[2].axhline(0.5, linestyle=":", **line)
 # {numref}`fig-gallery` shows changed decisions by majority over seeds, the {term}`modal exemplars <compression-identified exemplar>`, on images that all seeds share, those first on which the seeds agree most.
 
 # %% mystnb={"figure": {"caption": "Decisions that most dense networks and most of those at the high sparsity make differently: the attribute, whether it is truly there, and the mean probability that either gives it. A star marks uncertain dense networks.", "name": "fig-gallery"}, "image": {"alt": "Two rows of small images. Above each stand the name of an attribute, whether the image truly has it, and two probabilities, the mean of the dense and that of the pruned networks."}} tags=["hide-input"]
-before, after = (
-    np.stack([metrics.hard_predictions(run.shared_logits) for run in runs if run.sparsity == level])
-    for level in (0.0, high_sparsity)
-)
-distances = metrics.taxicab_distance(before, after)
-# With an even number of seeds a tie counts as "no". Where no majority differs, the largest differences are shown.
-modal = metrics.modal_exemplars(before, after)
-exemplars = np.argwhere(modal if modal.any() else distances == distances.max())
-probability = {
-    level: np.mean([expit(run.shared_logits) for run in runs if run.sparsity == level], axis=0) for level in (0.0, high_sparsity)
-}
-shared_labels = experiment.shared_faces().labels if dataset == "faces" and num_shared else first.test
-# At most two of an attribute, so that the gallery is not all of one kind.
-order = sorted(exemplars.tolist(), key=lambda place: (-distances[tuple(place)], place))
-gallery = [place for rank, place in enumerate(order) if sum(other[1] == place[1] for other in order[:rank]) < 2][:12]
-
-
-def describe(image: int, attribute: int) -> str:
-    dense, pruned = (probability[level][image, attribute] for level in (0.0, high_sparsity))
-    truth = "yes" if shared_labels[image, attribute] else "no"
-    return f"{names[attribute]}: {truth}\ndense {dense:.2f}{'*' if 0.1 < dense < 0.9 else ''}\npruned {pruned:.2f}"
-
-
-pictures = experiment.images("shared", [image for image, _ in gallery], seeds[0])
-_ = figures.show_images(pictures, [describe(*place) for place in gallery], columns=6, size=1.15)
+figures.gallery(result)
 
 # %% [markdown]
 # ## Two repairs, and their controls
@@ -777,99 +476,30 @@ _ = figures.show_images(pictures, [describe(*place) for place in gallery], colum
 
 
 # %% mystnb={"figure": {"caption": "Bias amplification at the high sparsity after each repair, mean over the skewed attributes; dots are seeds, the bar is their mean. Dashed, the dense networks with calibrated thresholds.", "name": "fig-repairs"}, "image": {"alt": "Seven rows, from no override through overrides on random images, by the pruned model's own doubt and by the dense model's doubt, by dense prediction and by human label; in each row the bias amplification with raw and with calibrated thresholds."}} tags=["hide-input"]
-def repaired(seed: int) -> pd.DataFrame:
-    own, dense, sparse = labels[seed], dense_runs[seed], sparse_runs[seed]
-    return metrics.override_study(
-        dense.test_logits,
-        sparse.test_logits,
-        own.test,
-        validation=(dense.val_logits, sparse.val_logits, own.val),
-        protected=group_of(seed),
-        rates=rates_of(seed),
-        names=names,
-        seed=seed,
-    ).assign(seed=seed)
-
-
-repairs = pd.concat(repaired(seed) for seed in seeds)
-
-
-def calibrated_bias(run) -> pd.Series:
-    """Bias amplification of each attribute with thresholds calibrated on validation images."""
-    own = labels[run.seed]
-    thresholds = metrics.calibrated_thresholds(run.val_logits, own.val)
-    predicted = metrics.hard_predictions(run.test_logits, thresholds)
-    result = metrics.bias_amplification(predicted, own.test, group_of(run.seed), rates=rates_of(run.seed))
-    return pd.Series(result.values, index=names).loc[skewed]
-
-
-calibrated = {(run.seed, run.sparsity): calibrated_bias(run) for run in runs}
-cases = {
-    ("none", "none"): "no override",
-    ("dense", "random"): "dense prediction, random images",
-    ("dense", "sparse uncertainty"): "dense prediction, pruned model in doubt",
-    ("dense", "dense uncertainty"): "dense prediction, dense model in doubt",
-    ("label", "random"): "human label, random images",
-    ("label", "sparse uncertainty"): "human label, pruned model in doubt",
-    ("label", "dense uncertainty"): "human label, dense model in doubt",
-}
-keys = ["calibrated", "override", "selection", "metric"]
-# One set of attributes for all rows: those whose bias amplification is defined after every repair in every seed.
-repaired_bias = repairs[(repairs["metric"] == "bias_amplification") & repairs["attribute"].isin(skewed)]
-defined = repaired_bias.groupby("attribute")["value"].agg(lambda values: values.notna().all())
-wanted = repairs["attribute"].isin(defined.index[defined]) | (repairs["metric"] != "bias_amplification")
-by_repair = repairs["value"].where(wanted).groupby([repairs[key] for key in (*keys, "seed")]).mean().unstack("metric")
-
-fig, ax = plt.subplots(figsize=(7.0, 3.6))
-for calibrate, offset, name in ((False, 0.14, "raw thresholds"), (True, -0.14, "calibrated thresholds")):
-    heights = len(cases) - 1 - np.arange(len(cases)) + offset
-    values = np.array([by_repair.loc[(calibrate, *case)]["bias_amplification"] for case in cases])
-    colour = figures.PALETTE[int(calibrate)]
-    ax.barh(heights, np.mean(values, axis=1), height=0.26, color=colour, alpha=0.35, label=name)
-    ax.plot(values, heights, "o", color=colour, markersize=4)
-ax.axvline(np.mean([calibrated[seed, 0.0][defined.index[defined]].mean() for seed in seeds]), linestyle="--", **line)
-ax.set_yticks(np.arange(len(cases)), list(cases.values())[::-1])
-ax.set_xlabel("bias amplification, mean over the skewed attributes")
-_ = ax.legend(loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
+figures.repairs(result)
 
 # %% tags=["hide-cell"]
-means = by_repair.groupby(keys[:-1]).mean()
+means = result.findings.overrides.set_index(["override", "selection", "calibrated"])
 pd.DataFrame(
     [
-        {
-            "override": name,
-            "thresholds": "calibrated" if calibrate else "raw",
-            "bias amplification": means.loc[(calibrate, *case)]["bias_amplification"],
-            "accuracy": means.loc[(calibrate, *case)]["accuracy"],
-            "share overridden": means.loc[(calibrate, *case)]["share_overridden"],
-        }
-        for case, name in cases.items()
+        {"override": name, "thresholds": "calibrated" if calibrate else "raw", **means.loc[(*case, calibrate)]}
+        for case, name in figures.CASES.items()
         for calibrate in (False, True)
-    ]
-).style.hide().format(precision=3, na_rep="–").set_caption(
+    ],
+    columns=["override", "thresholds", "bias_amplification", "accuracy", "share_overridden"],
+).rename(columns=lambda name: name.replace("_", " ")).style.hide().format(precision=3, na_rep="–").set_caption(
     "The repairs at the high sparsity, means over seeds: bias amplification of the skewed attributes, accuracy of all."
 )
 
 # %% tags=["hide-input"]
-rare = {
-    kind: np.mean(
-        [
-            np.nanmean(
-                metrics.rare_value_ratio(
-                    metrics.hard_predictions(
-                        run.test_logits,
-                        metrics.calibrated_thresholds(run.val_logits, labels[seed].val) if kind == "calibrated" else None,
-                    ),
-                    labels[seed].test,
-                    metrics.positive_rate(labels[seed].train).values,
-                ).values
-            )
-            for seed, run in sparse_runs.items()
-        ]
-    )
-    for kind in ("raw", "calibrated")
-}
-print("rare-value ratio at the high sparsity:", ", ".join(f"{ratio:.3f} with {kind} thresholds" for kind, ratio in rare.items()))
+for kind in ("raw", "calibrated"):
+    ratios = []
+    for seed, network in result.at(result.high).items():
+        decided = metrics.hard_predictions(network.test_logits, result.thresholds(network) if kind == "calibrated" else None)
+        task = plan.tasks[seed]
+        ratios.append(np.nanmean(metrics.rare_value_ratio(decided, task.labels, task.train_rate).values))
+    start = "rare-value ratio at the high sparsity:" if kind == "raw" else ","
+    print(f"{start} {np.mean(ratios):.3f} with {kind} thresholds", end="" if kind == "raw" else "\n")
 
 # %% [markdown]
 # Read the rows against their controls, not against zero.
@@ -898,108 +528,11 @@ print("rare-value ratio at the high sparsity:", ", ".join(f"{ratio:.3f} with {ki
 #   That need not lie beyond its own knee, so its fall of validation accuracy is printed too.
 
 # %% tags=["hide-input"]
-ranked = scores.sort_values("uncertainty_times_phi", ascending=False)["attribute"].tolist()
-by_doubt = scores.sort_values("uncertainty", ascending=False)["attribute"].tolist()
-subtle, easy = by_doubt[0], by_doubt[-1]
-follow_up: dict[str, list] = {}
-if following_up and subtle != easy:
-    network = build_model(second_model, len(names), image_size=image_size, seed=0, width=second_experiment.width)
-    matched = max(
-        0.05,
-        1 - int(costs["remaining_weights"][high_sparsity]) / sum(each.numel() for each in prunable_parameters(network).values()),
-    )
-    follow_up = run_trainings(
-        {
-            "single": trainings(experiment, sparsities=[0.0], seeds=seeds, attributes=ranked[:num_single]),
-            "planted": trainings(
-                planted_experiment,
-                sparsities=[0.0, high_sparsity],
-                seeds=seeds,
-                attributes=[subtle, easy],
-                backdoor="yellow_square",
-            )
-            if planting
-            else [],
-            "second": trainings(second_experiment, sparsities=[0.0, matched], seeds=seeds),
-            **{method: trainings(each, sparsities=[high_sparsity], seeds=seeds) for method, each in by_method.items()},
-        }
-    )
-    right = {
-        level: np.mean(
-            [
-                metrics.accuracy(metrics.hard_predictions(run.val_logits), labels[run.seed].val).values.mean()
-                for run in follow_up["second"]
-                if run.sparsity == level
-            ]
-        )
-        for level in (0.0, matched)
-    }
-    print(f"most at risk: {', '.join(ranked[:num_single])}; planted on {subtle} (subtle) and {easy} (easy)")
-    print(f"second network: {sum(each.numel() for each in prunable_parameters(network).values()):,} prunable weights,", end=" ")
-    print(f"{100 * matched:.1f}% removed, fall of validation accuracy {100 * (right[0.0] - right[matched]):.1f} points")
-else:
-    print("not part of this run: set follow_ups to true, with at least two attributes whose bias can be measured")
-
-
-def bias_of(run, attribute: str | None = None) -> pd.Series:
-    """Bias amplification of a run's attributes, or of the one that it learns, on its seed's test images."""
-    own = labels[run.seed]
-    columns = slice(None) if attribute is None else [names.index(attribute)]
-    groups = own.test_groups.numpy()
-    predicted, true = metrics.hard_predictions(run.test_logits), own.test.numpy()[:, columns]
-    result = metrics.bias_amplification(predicted, true, groups, rates=rates_of(run.seed)[:, columns])
-    return pd.Series(result.values, index=np.array(names)[columns])
-
-
-def planted_bias(run) -> float:
-    """Bias amplification towards the planted feature, of a model of one attribute."""
-    true = labels[run.seed].test.numpy()[:, [names.index(run.attribute)]]
-    predicted = metrics.hard_predictions(run.test_logits)
-    return float(metrics.planted_bias_amplification(predicted, true, run.test_stamped).values[0])
-
+further = bias.follow_up(result)
+print(further or "not part of this run: set follow_ups to true, with at least two attributes whose bias can be measured")
 
 # %% mystnb={"figure": {"caption": "Bias amplification in the further experiments; dots are seeds (for several attributes their mean), bars the means. From left: one label against all, dense; ways to prune, at the high sparsity, with the number of attributes for which it is defined; a second network with as many weights left; towards a planted square. Each panel has its own scale.", "name": "fig-follow-ups"}, "image": {"alt": "Four panels of bars with dots: models of one label beside the joint model, pruning methods beside each other, two networks dense and sparse, and a planted square on a subtle and an easy attribute dense and sparse."}} tags=["hide-input"]
-panels: dict[str, dict[str, list[float]]] = {}
-if follow_up:
-    joint = {(run.seed, run.sparsity): bias_of(run) for run in runs}
-    alone = ranked[:num_single]
-    single = {(run.seed, run.attribute): bias_of(run, run.attribute).iloc[0] for run in follow_up["single"]}
-    planted = {(run.attribute, run.sparsity, run.seed): planted_bias(run) for run in follow_up["planted"]}
-    second = {(run.seed, run.sparsity): bias_of(run).loc[skewed] for run in follow_up["second"]}
-    method_bias = {name: pd.DataFrame({run.seed: bias_of(run).loc[skewed] for run in follow_up[name]}) for name in by_method}
-    method_bias |= {"gmp": pd.DataFrame({seed: joint[seed, high_sparsity][skewed] for seed in seeds})}
-    panels = {
-        "one label\nor all": {
-            "all": [joint[seed, 0.0][alone].mean() for seed in seeds],
-            "one": [np.mean([single[seed, name] for name in alone]) for seed in seeds],
-        },
-        # Of how many attributes bias amplification is defined differs between methods, so the number stands beside the name.
-        "way to prune": {
-            f"{name} ({len(method_bias[name].dropna())})": method_bias[name].dropna().mean().tolist()
-            for name in ("gmp", *by_method)
-        },
-        "network": {
-            f"{name}\n{state}": [values[seed, level][common].mean() for seed in seeds]
-            for name, values, high in (("first", joint, high_sparsity), ("second", second, matched))
-            for state, level in (("dense", 0.0), ("sparse", high))
-        },
-    }
-    if planted:
-        panels["planted square"] = {
-            f"{name}\n{state}": [planted[name, level, seed] for seed in seeds]
-            for name in (subtle, easy)
-            for state, level in (("dense", 0.0), ("sparse", high_sparsity))
-        }
-    widths = [len(bars) for bars in panels.values()]
-    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.4), width_ratios=widths)
-    for ax, (title, bars) in zip(axes, panels.items(), strict=True):
-        values = np.array(list(bars.values()))
-        ax.bar(np.arange(len(bars)), values.mean(axis=1), color=figures.PALETTE[0], alpha=0.35)
-        ax.plot(np.arange(len(bars)), values, "o", color=figures.PALETTE[0], markersize=4)
-        ax.set_xticks(np.arange(len(bars)), list(bars), fontsize=8, rotation=90)
-        ax.axhline(0, **line)
-        ax.set_title(title, fontsize=9.5)
-    _ = axes[0].set_ylabel("bias amplification")
+figures.follow_ups(further)
 
 # %% [markdown]
 # A caution for the second panel: the recipe, with its learning rate and its length, was chosen for networks that are pruned from random weights.
@@ -1016,100 +549,33 @@ if follow_up:
 
 
 # %%
-def change(metric: str, sparsity: float) -> list[float]:
-    """Difference from the dense twin in the mean over attributes, one number a seed."""
-    means = averages[averages["metric"] == metric].pivot(index="seed", columns="sparsity", values="mean_common")
-    return (means[sparsity] - means[0.0]).dropna().tolist()
-
-
-def attribute_changes(sparsity: float) -> list[list[float]]:
-    """Differences from the dense twin in bias amplification, a list of attributes for each seed."""
-    return by_seed(growth_to(sparsity, "bias_amplification")["bias_amplification"])
-
-
-def link(score: pd.Series, growth: pd.Series) -> list[float]:
-    """Parts of the attributes in the rank correlation of a score with the growth of bias, both means over seeds."""
-    means = pd.DataFrame({"score": score, "growth": growth}).dropna()
-    return metrics.rank_products(means["score"], means["growth"]).tolist()
-
-
-def differences(by_seed: dict[int, pd.Series]) -> list[list[float]]:
-    """Attributes' differences, a list for each seed, of the attributes for which they are defined in every seed."""
-    complete = pd.DataFrame(by_seed).dropna()
-    return [complete[seed].tolist() for seed in complete] if len(complete) else []
-
-
-def at_high_sparsity(effects: list) -> list:
-    """No effects where no level lies beyond the knee, as the claims on high sparsity are not judged then."""
-    return effects if knee_passed else []
-
-
-growth_at_high = growth_to(high_sparsity, "uncertainty", "interdependence", "bias_amplification").groupby("attribute").mean()
-display(
-    claims.measure("bias.accuracy-flat", change("accuracy", moderate_sparsity)),
-    claims.measure("bias.ba-flat", attribute_changes(moderate_sparsity)),
-    claims.measure("bias.uncertainty-grows", at_high_sparsity(change("uncertainty", high_sparsity))),
-    claims.measure("bias.interdependence-grows", at_high_sparsity(change("interdependence", high_sparsity))),
-    claims.measure("bias.ba-grows", at_high_sparsity(attribute_changes(high_sparsity))),
-    claims.measure("bias.ba-follows-uncertainty", at_high_sparsity(link(growth_at_high["uncertainty"], bias_growth))),
-    claims.measure("bias.ba-follows-interdependence", at_high_sparsity(link(growth_at_high["interdependence"], bias_growth))),
-)
+display(*bias.measure(bias.main_effects(result)))
 
 # %% [markdown]
 # Repairs, changed decisions and what the dense model knows:
 
 # %%
-at_high = changed[changed["sparsity"] == high_sparsity].dropna()
-with_raw_thresholds = repaired_bias[~repaired_bias["calibrated"]]
-after_repair = with_raw_thresholds.set_index(["override", "selection", "seed", "attribute"])["value"].sort_index()
-by_threshold = {seed: calibrated[seed, high_sparsity] - after_repair["none", "none", seed] for seed in seeds}
-by_override = {seed: after_repair["dense", "dense uncertainty", seed] - after_repair["dense", "random", seed] for seed in seeds}
-criterion = scores.set_index("attribute")["uncertainty_times_phi"]
-display(
-    claims.measure("bias.rare-value-underpredicted", at_high_sparsity(change("rare_value_ratio", high_sparsity))),
-    claims.measure("bias.calibration-lowers-ba", at_high_sparsity(differences(by_threshold))),
-    claims.measure("bias.changes-were-uncertain", at_high_sparsity(at_high["excess_uncertain"].tolist())),
-    claims.measure("bias.changes-turn-negative", at_high_sparsity((at_high["positive_to_negative"] - 0.5).tolist())),
-    claims.measure("bias.dense-criteria-predict", at_high_sparsity(link(criterion, bias_growth))),
-    claims.measure("bias.override-beats-random", at_high_sparsity(differences(by_override))),
-)
+display(*bias.measure(bias.repair_effects(result)))
 
 # %% [markdown]
 # And the further experiments:
 
 # %%
-if follow_up:
-    from_single = differences(
-        {seed: pd.Series({name: single[seed, name] - joint[seed, 0.0][name] for name in alone}) for seed in seeds}
-    )
-    from_post = differences(
-        {seed: method_bias["gmp_post"][seed] - method_bias["gmp"][seed] for seed in seeds} if "gmp_post" in by_method else {}
-    )
-    planted_growth = [planted[subtle, high_sparsity, seed] - planted[subtle, 0.0, seed] for seed in seeds] if planted else []
-    planted_gap = [planted[subtle, 0.0, seed] - planted[easy, 0.0, seed] for seed in seeds] if planted else []
-    in_second = differences({seed: second[seed, matched] - second[seed, 0.0] for seed in seeds})
-else:
-    from_single = from_post = in_second = []
-    planted_growth = planted_gap = []
-display(
-    claims.measure("bias.single-label-more-biased", from_single),
-    claims.measure("bias.post-training-alike", at_high_sparsity(from_post)),
-    claims.measure("bias.planted-grows", at_high_sparsity([effect for effect in planted_growth if np.isfinite(effect)])),
-    claims.measure("bias.planted-subtle", [effect for effect in planted_gap if np.isfinite(effect)]),
-    claims.measure("bias.second-network-grows", at_high_sparsity(in_second)),
-)
+display(*bias.measure(bias.further_effects(result, further)))
 
 # %% [markdown]
 # Which attributes entered the averages of bias amplification, for which models it was not defined, and what the average hides at the moderate sparsity:
 
 # %% tags=["hide-input"]
-silent = averages_of_skewed.query("metric == 'bias_amplification'").groupby("sparsity")["no_predicted_positives"].sum()
-print(f"in the averages of growth: {', '.join(sorted(common)) or 'none'}")
-print(f"left out, not defined in every seed at every level: {', '.join(sorted(set(skewed) - set(common))) or 'none'}")
-at_moderate = growth_to(moderate_sparsity, "bias_amplification")["bias_amplification"].groupby("attribute").mean()
-if common:
-    print(f"at the moderate sparsity between {at_moderate.min():+.4f} ({at_moderate.idxmin()})", end=" ")
-    print(f"and {at_moderate.max():+.4f} ({at_moderate.idxmax()})")
+amplified = result.averages_of_skewed.query("metric == 'bias_amplification'")
+silent = amplified.groupby("sparsity")["no_predicted_positives"].sum()
+print(f"in the averages of growth: {', '.join(sorted(result.common)) or 'none'}")
+left_out = sorted(set(plan.skewed) - set(result.common))
+print(f"left out, not defined in every seed at every level: {', '.join(left_out) or 'none'}")
+if result.common:
+    grown = result.mean_growth(moderate_sparsity, "bias_amplification")["bias_amplification"]
+    print(f"at the moderate sparsity between {grown.min():+.4f} ({grown.idxmin()})", end=" ")
+    print(f"and {grown.max():+.4f} ({grown.idxmax()})")
 print(
     f"models that never say yes, over seeds and attributes: { {f'{100 * level:g}%': int(count) for level, count in silent.items()} }"
 )
@@ -1173,7 +639,7 @@ print(
 # One call compares it with its dense parent, group by group, and shows a table and a figure; `loader` yields images and labels, and `protected` names one of the attributes:
 #
 # ```python
-# from effnotes.metrics.bias import bias_audit
+# from effnotes.metrics import bias_audit
 #
 # audit = bias_audit(dense, pruned, loader, protected="Male", train_labels=train_labels, names=names)
 # audit.figure()
@@ -1240,7 +706,7 @@ print(f"bias amplification {amplification.values[1]:.4f}; for Round itself: {amp
 # :label: exercise-equivalence
 # ```
 # Suppose a colleague tests whether accuracy at the moderate sparsity differs from the dense model's, finds $p > 0.05$, and concludes that pruning is free.
-# Use `change("accuracy", moderate_sparsity)` to show what is wrong with that: what do a t-test and its interval say with two seeds, and what with all of them, against margins of one point and of half a point?
+# Use `change(result.averages, "accuracy", moderate_sparsity)` from `effnotes.studies.bias.effects` to show what is wrong with that: what do a t-test and its interval say with two seeds, and what with all of them, against margins of one point and of half a point?
 # ```{exercise-end}
 # ```
 
@@ -1254,11 +720,15 @@ print(f"bias amplification {amplification.values[1]:.4f}; for Round itself: {amp
 # Conversely, with many seeds a difference far too small to matter gets a small p-value, and the interval still lies within the margin.
 
 # %%
-accuracy_changes = change("accuracy", moderate_sparsity)
+from scipy.stats import ttest_1samp
+
+from effnotes.studies.bias.effects import change
+
+accuracy_changes = change(result.averages, "accuracy", moderate_sparsity)
 for count in range(2, len(accuracy_changes) + 1):
-    result = ttest_1samp(accuracy_changes[:count], 0)
-    low, high = result.confidence_interval(0.95)
-    print(f"{count} seeds: p = {result.pvalue:.3f}, 95% interval {100 * low:+.2f} to {100 * high:+.2f} points of accuracy")
+    test = ttest_1samp(accuracy_changes[:count], 0)
+    low, high = test.confidence_interval(0.95)
+    print(f"{count} seeds: p = {test.pvalue:.3f}, 95% interval {100 * low:+.2f} to {100 * high:+.2f} points of accuracy")
 
 # %% [markdown]
 # ```{solution-end}
@@ -1284,10 +754,12 @@ for count in range(2, len(accuracy_changes) + 1):
 # So its bias amplification is smaller, here below zero, and its accuracy is a little lower: bias and accuracy pull in different directions even with perfect knowledge.
 
 # %%
+from effnotes.datasets import make_faces
+
 some_faces = make_faces(20000, seed=11)
 for told in (True, False):
     guesses = metrics.hard_predictions(some_faces.posterior_logits(group_aware=told))
-    amplified = metrics.bias_amplification(guesses, some_faces.labels, 0, rates=generator_rates).values
+    amplified = metrics.bias_amplification(guesses, some_faces.labels, 0, rates=bias.generator_rates()).values
     right = metrics.accuracy(guesses, some_faces.labels).values
     print(f"group {'told' if told else 'not told'}: bias amplification {np.nanmean(amplified):+.4f}, accuracy {right.mean():.4f}")
 
@@ -1315,17 +787,17 @@ for told in (True, False):
 
 # %%
 seed = seeds[0]
-own, run = labels[seed], sparse_runs[seed]
-decided = {"one threshold": metrics.hard_predictions(run.test_logits, metrics.calibrated_thresholds(run.val_logits, own.val))}
+own, task, network = plan.labels[seed], plan.tasks[seed], result.at(result.high)[seed]
+decided = {"one threshold": metrics.hard_predictions(network.test_logits, result.thresholds(network))}
 decided["threshold by group"] = np.zeros_like(decided["one threshold"])
 for group in (0, 1):
-    of_val, of_test = own.val_groups.numpy() == group, own.test_groups.numpy() == group
-    cut = metrics.calibrated_thresholds(run.val_logits[of_val], own.val[of_val])
-    decided["threshold by group"][of_test] = metrics.hard_predictions(run.test_logits[of_test], cut)
+    of_val, of_test = own.val_groups.numpy() == group, task.groups == group
+    cut = metrics.calibrated_thresholds(network.val_logits[of_val], own.val[of_val])
+    decided["threshold by group"][of_test] = metrics.hard_predictions(network.test_logits[of_test], cut)
 for name, guesses in decided.items():
-    amplified = pd.Series(metrics.bias_amplification(guesses, own.test, group_of(seed), rates=rates_of(seed)).values, index=names)
-    right = metrics.accuracy(guesses, own.test).values.mean()
-    print(f"{name}: bias amplification {amplified[skewed].mean():+.4f}, accuracy {right:.4f}")
+    amplified = metrics.bias_amplification(guesses, task.labels, task.protected, rates=task.rates).values
+    right = metrics.accuracy(guesses, task.labels).values.mean()
+    print(f"{name}: bias amplification {pd.Series(amplified, names)[plan.skewed].mean():+.4f}, accuracy {right:.4f}")
 
 # %% [markdown]
 # ```{solution-end}
@@ -1351,7 +823,9 @@ for name, guesses in decided.items():
 # Where a good place lies depends on what a human's time costs beside an error; the list only shows the rate of exchange.
 
 # %%
-dense, sparse = dense_runs[seeds[0]].test_logits, sparse_runs[seeds[0]].test_logits
+from scipy.special import expit
+
+dense, sparse = (result.at(level)[seeds[0]].test_logits for level in (0.0, result.high))
 differs = metrics.hard_predictions(dense) != metrics.hard_predictions(sparse)
 for half_width in (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.49):
     doubtful = metrics.uncertain(expit(dense), half_width=half_width)
@@ -1383,16 +857,16 @@ for half_width in (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.49):
 
 # %% mystnb={"figure": {"caption": "An audit from stored logits: the network at the moderate sparsity against its dense twin, one seed.", "name": "fig-audit"}, "image": {"alt": "Panels of the audit, one row an attribute: bias amplification, uncertainty and error gaps of the dense and the pruned network side by side."}}
 seed = seeds[0]
-own = labels[seed]
-moderate = next(each for each in runs if each.seed == seed and each.sparsity == moderate_sparsity)
+task = plan.tasks[seed]
+dense, sparse = (result.at(level)[seed].test_logits for level in (0.0, moderate_sparsity))
 audit = metrics.audit_logits(
-    dense_runs[seed].test_logits,
-    moderate.test_logits,
-    own.test,
-    protected=group_of(seed),
-    rates=rates_of(seed),
-    train_labels=own.train,
-    train_groups=own.train_groups.numpy() if own.protected is None else None,
+    dense,
+    sparse,
+    task.labels,
+    protected=task.protected,
+    rates=task.rates,
+    train_labels=plan.labels[seed].train,
+    train_groups=plan.labels[seed].train_groups,
     names=names,
 )
 audit.figure()
@@ -1420,40 +894,4 @@ audit.figure()
 # {cite:t}`peste2021acdc` train dense and sparse networks in turn, another method of the library (`-p other_methods='[acdc]'`).
 
 # %% tags=["hide-cell"]
-by_model = averages.pivot(index=["seed", "sparsity"], columns="metric", values="mean_common")
-bias_by_model = averages_of_skewed.pivot(index=["seed", "sparsity"], columns="metric", values="mean_common")
-of_costs = pd.DataFrame([vars(run) for run in runs]).set_index(["seed", "sparsity"])
-model_table = (
-    of_costs[["remaining_weights", "effective_sparsity", "training_s", "latency_ms"]]
-    .assign(sparse_kib=of_costs["sparse_bytes"] / 1024)
-    .join(
-        by_model[
-            [
-                *("accuracy", "majority_accuracy", "roc_auc", "uncertainty", "expected_calibration_error", "rare_value_ratio"),
-                *("interdependence", "label_interdependence"),
-            ]
-        ]
-    )
-    .join(bias_by_model[["false_negative_rate_gap", "false_positive_rate_gap", "bias_amplification"]])
-    .assign(bias_amplification_calibrated=pd.DataFrame(calibrated).T.loc[:, common].mean(axis=1))
-    .reset_index()
-)
-by_attribute = table.pivot_table(index=["sparsity", "attribute"], columns="metric", values="value", observed=True, sort=False)
-calibrated_by_attribute = pd.DataFrame(calibrated).T.groupby(level=1).mean().stack().rename("bias_amplification_calibrated")
-calibrated_by_attribute.index.names = ["sparsity", "attribute"]
-attribute_table = (
-    by_attribute.reindex(columns=["bias_amplification", "uncertainty", "interdependence", "accuracy", "false_negative_rate_gap"])
-    .join(calibrated_by_attribute)
-    .reset_index()
-)
-change_table = changed.drop(columns=["seed", "rate"]).groupby("sparsity").mean()
-change_table = change_table.assign(rate=by_change["rate"], noise_floor=by_change["rate"].iloc[0])
-display(
-    tables.keep_table("models", model_table),
-    tables.keep_table("attributes", attribute_table),
-    tables.keep_table("growth", growth_by_level),
-    tables.keep_table("exemplars", change_table.reset_index()),
-    tables.keep_table("criteria", scores[["attribute", "uncertainty", "abs_phi", "uncertainty_times_phi", "growth"]]),
-    tables.keep_table("overrides", means.reset_index()),
-    tables.keep_table("levels", pd.DataFrame([{"moderate": moderate_sparsity, "high": high_sparsity}])),
-)
+display(*result.findings.keep())

@@ -30,36 +30,24 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from effnotes.reporting import figures
 from effnotes.reporting.claims import card_html
+from effnotes.reporting.figures import PALETTE, label_levels, use_style
 from effnotes.reporting.kept import read_record
+from effnotes.studies import bias
+from effnotes.studies.bias import figures
 
 # %% tags=["parameters"]
 record: str = "data/records/pruning_bias/cifar10s.json"  # the kept record that the page is drawn from
 
 # %% tags=["hide-input"]
-figures.use_style()
+use_style()
 kept = read_record(record)
-models, classes = kept.table("models").sort_values(["seed", "sparsity"]), kept.table("attributes")
-growth, exemplars = kept.table("growth").sort_values("sparsity"), kept.table("exemplars").sort_values("sparsity")
-moderate, high = kept.table("levels").loc[0, ["moderate", "high"]].astype(float)
-levels = sorted(models["sparsity"].unique())
-weights_left = models.groupby("sparsity")["remaining_weights"].median().astype(int).to_list()
-line = {"color": "#555555", "linewidth": 1.2}
-
-
-def plot(metric: str, ax: plt.Axes, source: pd.DataFrame = models, **style):
-    return figures.label_levels(figures.plot_by_level(source, "sparsity", metric, ax=ax, **style), levels, weights_left)
+found = bias.Findings.of_record(kept)
+models, levels, weights_left = found.models, found.sparsities, found.weights_left
 
 
 def spaced(count: int) -> str:
     return f"{count:,}".replace(",", "\u202f")
-
-
-def short_ticks(ax: plt.Axes, sparsities: list[float]) -> None:
-    """Name levels by the percentage alone, where panels stand side by side."""
-    ax.set_xticks(np.arange(len(sparsities)), [f"{100 * level:g}" for level in sparsities], fontsize=8.5)
-    ax.set_xlabel("sparsity (%)")
 
 
 def answer(*names: str) -> HTML:
@@ -88,8 +76,8 @@ def answer(*names: str) -> HTML:
 # %% tags=["remove-input"]
 Markdown(
     f"The record holds {len(models)} networks: {len(levels)} sparsities for each of {models['seed'].nunique()} seeds. "
-    f"That nothing is lost is judged at {100 * moderate:g}% sparsity, and that something grows at {100 * high:g}%, "
-    f"where {spaced(weights_left[levels.index(high)])} of {spaced(weights_left[0])} prunable weights are left."
+    f"That nothing is lost is judged at {100 * found.moderate:g}% sparsity, and that something grows at {100 * found.high:g}%, "
+    f"where {spaced(weights_left[levels.index(found.high)])} of {spaced(weights_left[0])} prunable weights are left."
 )
 
 # %% tags=["hide-input"]
@@ -120,22 +108,13 @@ Markdown(f"Training all networks of the record took {models['training_s'].sum() 
 # {numref}`fig-cifar10s-accuracy` shows the networks and, dashed, that *majority* answer.
 
 # %% mystnb={"figure": {"caption": "Accuracy on test photographs, mean over the ten classes. The line is the mean over seeds, dots are seeds; dashed, the accuracy of always giving the more frequent answer.", "name": "fig-cifar10s-accuracy"}, "image": {"alt": "A line of accuracy against sparsity with one dot a seed, and a dashed line for the majority answer."}} tags=["hide-input"]
-fig, ax = plt.subplots()
-plot("accuracy", ax, label="trained networks")
-ax.axhline(models["majority_accuracy"].mean(), linestyle="--", label="majority answer", **line)
-ax.set_ylabel("accuracy, mean over classes")
-_ = ax.legend()
+_ = figures.accuracy(found, {}).set_ylabel("accuracy, mean over classes")
 
 # %% [markdown]
 # By how much does a {term}`sparse model` differ from the {term}`dense model` of the same seed?
 
 # %% mystnb={"figure": {"caption": "Accuracy of each sparse model minus that of its dense twin. The band is the margin within which the claim calls them equal.", "name": "fig-cifar10s-accuracy-change"}, "image": {"alt": "A line of the change in accuracy against sparsity with one dot a seed, and a shaded band around zero."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 2.9))
-change = models.assign(change=100 * (models["accuracy"] - models.groupby("seed")["accuracy"].transform("first")))
-margin = 100 * kept.claims["bias.accuracy-flat"]["margin"]
-ax.axhspan(-margin, margin, color="#e3eef7")
-plot("change", ax, change)
-_ = ax.set_ylabel("change in accuracy (points)")
+_ = figures.accuracy_change(found)
 
 # %% tags=["remove-input"]
 answer("accuracy-flat")
@@ -146,20 +125,7 @@ answer("accuracy-flat")
 # {numref}`fig-cifar10s-uncertainty` has three signs of doubt: how many predictions are {term}`uncertain <uncertainty>`, with a probability between 0.1 and 0.9; how far probabilities are from frequencies, as the {term}`ECE`; and how often the model says yes, for each time that yes is true, as the {term}`rare-value ratio`.
 
 # %% mystnb={"figure": {"caption": "Uncertain predictions, calibration error and rare-value ratio against sparsity; means over classes. Dots are seeds; dashed, the right amount.", "name": "fig-cifar10s-uncertainty"}, "image": {"alt": "Three panels against sparsity, each a line with one dot a seed: the share of uncertain predictions, the calibration error, and the rare-value ratio with a dashed line at one."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9))
-for ax, (metric, title) in zip(
-    axes,
-    {
-        "uncertainty": "uncertain predictions (share)",
-        "expected_calibration_error": "expected calibration error",
-        "rare_value_ratio": "rare-value ratio",
-    }.items(),
-    strict=True,
-):
-    plot(metric, ax)
-    short_ticks(ax, levels)
-    ax.set_title(title, fontsize=9.5)
-_ = axes[2].axhline(1, linestyle="--", **line)
+figures.uncertainty(found, {})
 
 # %% tags=["remove-input"]
 answer("uncertainty-grows", "rare-value-underpredicted")
@@ -172,11 +138,7 @@ answer("uncertainty-grows", "rare-value-underpredicted")
 # A model whose outputs are not made to exclude one another need not come near it, and what pruning may do to the predictions' own is a question on its own.
 
 # %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R², mean over classes. Dots are seeds.", "name": "fig-cifar10s-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity with one dot a seed, and a dashed, level line of the labels' own."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 3.1))
-plot("interdependence", ax, label="predictions")
-plot("label_interdependence", ax, label="true labels", colour="#555555", linestyle="--")
-ax.set_ylabel("adjusted R²")
-_ = ax.legend()
+figures.interdependence(found)
 
 # %% tags=["remove-input"]
 answer("interdependence-grows")
@@ -188,15 +150,7 @@ answer("interdependence-grows")
 # At the dotted line, the ceiling, it is found in images of that kind only.
 
 # %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed). At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Every class is named at the right end."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 4.2))
-by_level = classes.pivot(index="sparsity", columns="attribute", values="bias_amplification")
-ax.plot(np.arange(len(by_level)), by_level.to_numpy(), color="#999999", linewidth=1)
-plot("bias_amplification", ax, label="mean of the classes")
-ax.axhline(0, linestyle="--", **line)
-ax.axhline(0.5, linestyle=":", **line)
-figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1])
-ax.set_ylabel("bias amplification (difference of shares)")
-_ = ax.legend()
+figures.bias_amplification(found, {}, label="mean of the classes", ceiling=0.5)
 
 # %% [markdown]
 # How much of that is pruning's doing?
@@ -204,19 +158,7 @@ _ = ax.legend()
 # Within the band a sparse model is about as biased as a dense one; above it, the growth is substantial.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification over the dense twins, mean over seeds and classes with its 95% interval. The band is the margin of the claims; the marked levels are those at which they are judged.", "name": "fig-cifar10s-growth"}, "image": {"alt": "Points with error bars of the growth of bias amplification at each sparsity, a shaded band around zero, and two vertical lines at the moderate and the high sparsity."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(6.4, 3.1))
-sparse_levels = growth["sparsity"].to_list()
-margin = kept.claims["bias.ba-grows"]["margin"]
-reach = np.abs(growth[["low", "high"]].to_numpy().T - growth["estimate"].to_numpy())
-ax.axhspan(-margin, margin, color="#e3eef7")
-ax.errorbar(np.arange(len(growth)), growth["estimate"], yerr=reach, fmt="o", capsize=4)
-for level, name in {moderate: "moderate", high: "high" if high != moderate else "moderate and high"}.items():
-    ax.axvline(sparse_levels.index(level), linestyle=":", **line)
-    place = {"xytext": (-3, -9), "textcoords": "offset points", "ha": "right", "fontsize": 8.5}
-    ax.annotate(name, (sparse_levels.index(level), 1), xycoords=("data", "axes fraction"), **place)
-ax.set_xticks(np.arange(len(growth)))
-figures.label_levels(ax, sparse_levels, weights_left[-len(growth) :])
-_ = ax.set_ylabel("growth of bias amplification")
+figures.growth(found, mark=True)
 
 # %% tags=["remove-input"]
 answer("ba-flat", "ba-grows")
@@ -228,14 +170,12 @@ answer("ba-flat", "ba-grows")
 # Does bias grow in those classes in which doubt, or the dependence on the other outputs, grows?
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against growth of uncertainty (left) and of interdependence (right). One point a class, mean over seeds.", "name": "fig-cifar10s-link"}, "image": {"alt": "Two scatter plots with ten named points each: growth of bias amplification against growth of uncertainty, and against growth of interdependence."}} tags=["hide-input"]
-wide = classes.pivot(index="attribute", columns="sparsity")
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
-for ax, metric in zip(axes, ["uncertainty", "interdependence"], strict=True):
-    moved = pd.DataFrame({name: wide[name][high] - wide[name][0.0] for name in (metric, "bias_amplification")})
-    figures.name_points(ax, moved)
-    ax.locator_params(axis="x", nbins=4)
-    ax.set_xlabel(f"growth of {metric}")
-_ = axes[0].set_ylabel("growth of bias amplification")
+bias_growth = found.by_attribute("bias_amplification").loc[[0.0, found.high]].diff().iloc[-1]
+panels = {}
+for metric in ("uncertainty", "interdependence"):
+    grown = found.by_attribute(metric).loc[[0.0, found.high]].diff().iloc[-1]
+    panels[f"growth of {metric}"] = pd.DataFrame({metric: grown, "bias_amplification": bias_growth})
+figures.named_points(panels)
 
 # %% tags=["remove-input"]
 answer("ba-follows-uncertainty", "ba-follows-interdependence")
@@ -249,17 +189,18 @@ answer("ba-follows-uncertainty", "ba-follows-interdependence")
 
 # %% mystnb={"figure": {"caption": "Left: share of decisions that a sparse and a dense model of different seeds take differently; dashed, two dense models. Right: share of the changed decisions of which the dense twin was uncertain, beside that share of all decisions, and share of them that went from yes to no; dotted, one half.", "name": "fig-cifar10s-exemplars"}, "image": {"alt": "Two panels against sparsity. Left, the share of changed decisions with a dashed line for the noise floor. Right, three lines: changed decisions that were uncertain before, all decisions that were, and changed decisions that went from yes to no, with a dotted line at one half."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
-positions, pruned = np.arange(len(exemplars)), exemplars["sparsity"].to_list()
+exemplars = found.exemplars
+positions = np.arange(len(exemplars))
 axes[0].plot(positions, exemplars["rate"], "o-")
-axes[0].plot(positions, exemplars["noise_floor"], linestyle="--", **line)
+axes[0].plot(positions, exemplars["noise_floor"], linestyle="--", **figures.LINE)
 axes[0].set(ylabel="changed decisions (share of all)", ylim=(0, None))
 axes[1].plot(positions, exemplars["dense_uncertain"], "o-", label="changed: uncertain before")
 axes[1].plot(positions, exemplars["base_dense_uncertain"], "s--", color="#555555", label="all: uncertain before")
-axes[1].plot(positions, exemplars["positive_to_negative"], "^-", color=figures.PALETTE[1], label="changed: from yes to no")
-axes[1].axhline(0.5, linestyle=":", **line)
+axes[1].plot(positions, exemplars["positive_to_negative"], "^-", color=PALETTE[1], label="changed: from yes to no")
+axes[1].axhline(0.5, linestyle=":", **figures.LINE)
 axes[1].set(ylabel="share", ylim=(0, 1))
 for ax in axes:
-    short_ticks(ax, pruned)
+    figures.name_by_percent(ax, exemplars["sparsity"].to_list())
 _ = fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
 
 # %% tags=["remove-input"]
@@ -275,29 +216,22 @@ answer("changes-were-uncertain", "changes-turn-negative")
 # By construction $|\phi|$ hardly differs between the classes of CIFAR-10S, so here the product can add little to the uncertainty.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against two criteria that need the dense model only. One point a class.", "name": "fig-cifar10s-criteria"}, "image": {"alt": "Two scatter plots with ten named points each: growth of bias amplification against the dense model's uncertainty, and against that times the correlation with colour."}} tags=["hide-input"]
-criteria = kept.table("criteria").set_index("attribute")
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
-for ax, (criterion, title) in zip(
-    axes,
-    {"uncertainty": "uncertainty of the dense model", "uncertainty_times_phi": "uncertainty of the dense model × |φ|"}.items(),
-    strict=True,
-):
-    figures.name_points(ax, criteria[[criterion, "growth"]])
-    ax.set_xlabel(title)
-_ = axes[0].set_ylabel("growth of bias amplification")
+criteria = found.criteria.set_index("attribute")
+names = {"uncertainty": "uncertainty of the dense model", "uncertainty_times_phi": "uncertainty of the dense model × |φ|"}
+figures.named_points({title: criteria[[criterion, "growth"]] for criterion, title in names.items()})
 
 # %% [markdown]
 # To *calibrate* is to move the threshold of each output until, on validation images, the model says yes as often as yes is true.
 
 # %% mystnb={"figure": {"caption": "Bias amplification at the threshold one half and at calibrated thresholds, mean over seeds and over the classes for which both are defined at every sparsity.", "name": "fig-cifar10s-calibration"}, "image": {"alt": "Two lines of bias amplification against sparsity, one at the usual threshold and one at calibrated thresholds, with a dashed line at zero."}} tags=["hide-input"]
 fig, ax = plt.subplots()
-both = wide[["bias_amplification", "bias_amplification_calibrated"]].dropna().mean().unstack(level=0)
-ax.plot(np.arange(len(both)), both["bias_amplification"], "o-", label="threshold one half")
-ax.plot(np.arange(len(both)), both["bias_amplification_calibrated"], "D-.", label="calibrated thresholds")
-ax.axhline(0, linestyle="--", **line)
-ax.set_xticks(np.arange(len(both)))
-figures.label_levels(ax, levels, weights_left)
-ax.set_ylabel("bias amplification")
+kinds = {"bias_amplification": ("o-", "threshold one half"), "bias_amplification_calibrated": ("D-.", "calibrated thresholds")}
+wide = found.attributes.pivot(index="attribute", columns="sparsity")[list(kinds)].dropna()
+for kind, (style, label) in kinds.items():
+    ax.plot(np.arange(len(levels)), wide[kind].mean(), style, label=label)
+ax.axhline(0, linestyle="--", **figures.LINE)
+ax.set_xticks(np.arange(len(levels)))
+label_levels(ax, levels, weights_left).set_ylabel("bias amplification")
 _ = ax.legend()
 
 # %% [markdown]
@@ -306,7 +240,7 @@ _ = ax.legend()
 # Two controls replace as many decisions: at random, and where the pruned model itself is least sure.
 
 # %% mystnb={"figure": {"caption": "Bias amplification (left) and accuracy (right) at the high sparsity, mean over classes and seeds: without and with override, at the usual and at calibrated thresholds. In brackets, where decisions are replaced.", "name": "fig-cifar10s-overrides"}, "image": {"alt": "Two dot plots with a row for each kind of override and two dots a row, for usual and calibrated thresholds: bias amplification on the left, accuracy on the right."}} tags=["hide-input"]
-overrides = kept.table("overrides").sort_values("override", key=lambda how: how != "none", kind="stable")
+overrides = found.overrides.sort_values("override", key=lambda how: how != "none", kind="stable")
 overrides["row"] = [
     "no override" if how == "none" else f"{'true label' if how == 'label' else how} ({where})"
     for how, where in zip(overrides["override"], overrides["selection"], strict=True)
@@ -318,7 +252,7 @@ for ax, (metric, title) in zip(axes, {"bias_amplification": "bias amplification"
         chosen = overrides[overrides["calibrated"] == calibrated]
         ax.plot(chosen[metric], chosen["row"].map(rows.index), marker, label=name)
     ax.set_xlabel(title)
-axes[0].axvline(0, linestyle="--", **line)
+axes[0].axvline(0, linestyle="--", **figures.LINE)
 axes[0].set_yticks(np.arange(len(rows)), rows, fontsize=8.5)
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
 

@@ -16,6 +16,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import platform
+import shutil
 import signal
 import sys
 import traceback
@@ -263,6 +264,8 @@ def _work(link: connection.Connection) -> None:
             name, text, path = link.recv()
         except EOFError:
             return
+        global _unfinished
+        _unfinished = None if path is None else path.with_suffix(".unfinished")
         try:
             module, _, attribute = name.rpartition(":")
             result = _called(getattr(importlib.import_module(module), attribute), text)
@@ -273,6 +276,17 @@ def _work(link: connection.Connection) -> None:
             link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None))
         else:
             link.send((None, result))
+
+
+_unfinished: Path | None = None
+
+
+def unfinished_folder() -> Path | None:
+    """Return the folder in which the job that runs may keep what it needs to go on, should it be killed; None for nowhere.
+
+    The same job finds it again, as long as nothing has changed that its result depends on. It is removed when the result is kept.
+    """
+    return _unfinished
 
 
 def _called(function: Callable[..., Any], text: str) -> Any:
@@ -406,6 +420,7 @@ def _write_result(path: Path, result: JobResult) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,11 +9,23 @@ from torch import Tensor
 from effnotes.core.errors import nearest
 from effnotes.datasets.faces import Faces, FaceSplits
 
-__all__ = ["AttributeData", "AttributeSplit", "ClassData", "ClassSplit", "face_data", "face_split"]
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """Images with labels, as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
 
 
 @dataclass(frozen=True, eq=False)
-class AttributeSplit:
+class AttributeSplit(_Images):
     """Images with one binary label for each attribute, and perhaps a group for each image.
 
     Works as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`.
@@ -27,21 +39,13 @@ class AttributeSplit:
         ValueError: A shape, dtype or value is another.
     """
 
-    images: Tensor
-    labels: Tensor
     groups: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_images(self.images)
+        check_images(self.images)
         _check_binary("labels", self.labels, len(self.images), ndim=2)
         if self.groups is not None:
             _check_binary("groups", self.groups, len(self.images), ndim=1)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ class AttributeData:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassSplit:
+class ClassSplit(_Images):
     """Images of exclusive classes.
 
     Attributes:
@@ -116,22 +120,13 @@ class ClassSplit:
         ValueError: A shape, dtype or value is another.
     """
 
-    images: Tensor
-    labels: Tensor
-
     def __post_init__(self) -> None:
-        _check_images(self.images)
+        check_images(self.images)
         if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.images),) or bool((self.labels < 0).any()):
             raise ValueError(
                 f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; needed: torch.int64 of shape "
                 f"({len(self.images)},), class indices from 0"
             )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,11 +194,11 @@ def select_attributes(
     return chosen, tuple(attributes), None, labels[:, group_column].clone()
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless images are (n, 3, H, W) uint8, n >= 1."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, S, S), n >= 1"
-        )
+        found = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise ValueError(f"images are {found}; needed: torch.uint8 of shape (n, 3, H, W), n >= 1")
 
 
 def _check_binary(what: str, values: Tensor, n: int, *, ndim: int) -> None:

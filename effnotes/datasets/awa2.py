@@ -7,24 +7,13 @@ interdependence of the labels themselves is close to 1.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, column_of, select_attributes
-from effnotes.datasets.files import (
-    Limit,
-    check_image_size,
-    check_limit,
-    check_not_empty,
-    decode_images,
-    find_root,
-    limited,
-    list_images,
-    read_lines,
-)
-
-__all__ = ["load_awa2"]
+from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test")
 _VAL_EVERY = 10
@@ -39,12 +28,7 @@ ROOT may also be the folder that holds Animals_with_Attributes2."""
 
 
 def load_awa2(
-    root: str | Path,
-    *,
-    image_size: int,
-    limit: Limit = None,
-    protected: str = "water",
-    attributes: Sequence[str] | None = None,
+    root: str | Path, *, image_size: int, limit: Limit = None, protected: str = "water", attributes: Sequence[str] | None = None
 ) -> AttributeData:
     """Read AwA2 into memory; the test images are of classes that training does not have.
 
@@ -66,28 +50,26 @@ def load_awa2(
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
     """
-    check_image_size(image_size)
-    check_limit(limit, _SPLITS)
+    check_request(image_size, limit, _SPLITS)
     matrix_name = "predicate-matrix-binary.txt"
     base = find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
-    classes = _read_numbered(base / "classes.txt")
-    matrix = _read_matrix(base / matrix_name, len(classes), names := _read_numbered(base / "predicates.txt"))
+    classes, names = _read_numbered(base / "classes.txt"), _read_numbered(base / "predicates.txt")
+    matrix = _read_matrix(base / matrix_name, len(classes), names)
     labels, chosen_names, column, groups = select_attributes(matrix, names, attributes, protected)
 
-    images: dict[str, list[tuple[int, Path]]] = {split: [] for split in _SPLITS}
-    for seen, class_name, folder in _class_folders(base, classes):
-        for number, path in enumerate(list_images(folder)):
-            # The second of each ten, so that even a class of two images has one in either split.
-            split = ("val" if number % _VAL_EVERY == 1 else "train") if seen else "test"
-            images[split].append((class_name, path))
-    check_not_empty({split: len(of_split) for split, of_split in images.items()}, base)
-    splits = []
-    for split, of_split in images.items():
-        rows = [of_split[row] for row in limited(len(of_split), limit, split)]
-        class_of = torch.tensor([number for number, _ in rows])
-        decoded = decode_images([path for _, path in rows], image_size)
-        splits.append(AttributeSplit(decoded, labels[class_of], None if groups is None else groups[class_of]))
-    train, val, test = splits
+    split_of, class_of, paths = [], [], []
+    for seen, number, folder in _class_folders(base, classes):
+        images = list_images(folder)
+        paths += images
+        class_of += [number] * len(images)
+        # The second of each ten, so that even a class of two images has one in either split.
+        split_of += [int(place % _VAL_EVERY == 1) if seen else 2 for place in range(len(images))]
+    read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, image_size)
+    of_image = torch.tensor(class_of)
+    train, val, test = (
+        AttributeSplit(pixels, labels[of_image[rows]], None if groups is None else groups[of_image[rows]])
+        for rows, pixels in read.values()
+    )
     return AttributeData(train, val, test, chosen_names, column, f"AwA2, {image_size} px, test on unseen classes")
 
 

@@ -11,22 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effnotes.datasets.attributes import AttributeData, AttributeSplit
+from effnotes.core.checks import check_choice
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, check_images
 from effnotes.datasets.cifar10 import to_greyscale
-
-__all__ = ["backdoor_data", "plant_backdoor"]
 
 _YELLOW = (255, 255, 0)
 _AREA = 0.02
 
 
 def plant_backdoor(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    kind: Literal["yellow_square", "greyscale"],
-    rates: tuple[float, float],
-    seed: int,
+    images: Tensor, labels: Tensor, *, kind: Literal["yellow_square", "greyscale"], rates: tuple[float, float], seed: int
 ) -> tuple[Tensor, NDArray[np.bool_]]:
     """Stamp round(f_y n_y) of the n_y images with label y, chosen without replacement.
 
@@ -49,14 +43,12 @@ def plant_backdoor(
     Raises:
         ValueError: A shape, dtype or value is out of range.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
+    check_images(images)
     if labels.shape != (len(images),) or not bool(((labels == 0) | (labels == 1)).all()):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} for {len(images)} images; needed: one label of 0 or 1 for each image"
         )
-    if kind not in ("yellow_square", "greyscale"):
-        raise ValueError(f"kind={kind!r}: must be 'yellow_square' or 'greyscale'")
+    check_choice(("yellow_square", "greyscale"), kind=kind)
     if len(rates) != 2 or not all(0.0 <= rate <= 1.0 for rate in rates):
         raise ValueError(f"rates={rates}: must be two shares from 0 to 1, for label 0 and for label 1")
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
@@ -77,12 +69,7 @@ def plant_backdoor(
 
 
 def backdoor_data(
-    data: AttributeData,
-    attribute: str,
-    *,
-    kind: Literal["yellow_square", "greyscale"],
-    rates: tuple[float, float],
-    seed: int,
+    data: AttributeData, attribute: str, *, kind: Literal["yellow_square", "greyscale"], rates: tuple[float, float], seed: int
 ) -> AttributeData:
     """Make data of one attribute with a planted spurious feature as its group.
 

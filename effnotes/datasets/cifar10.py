@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit
-from effnotes.datasets.files import Limit, check_limit, decode_images, find_root, limited, list_images
-
-__all__ = ["CIFAR10S_GREY_CLASSES", "CIFAR10_CLASSES", "load_cifar10", "make_cifar10s", "to_greyscale"]
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit, check_images
+from effnotes.datasets.files import Limit, check_request, find_root, limited, list_images, read_splits, rows_of_splits
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The ten classes in the order of their indices, which is alphabetical."""
@@ -30,6 +29,7 @@ CIFAR10S_GREY_CLASSES = ("airplane", "bird", "deer", "frog", "ship")
 """Classes that are mostly grey in training, as in the official code of Wang et al. (CVPR 2020); the others are mostly in colour."""
 
 _IMAGE_SIZE = 32
+_SPLITS = ("train", "test")
 _BATCHES = "cifar-10-batches-py"
 _LAYOUT = f"""\
   ROOT/{_BATCHES}/data_batch_1 ... data_batch_5, test_batch      the download in Python's format, unpacked
@@ -55,10 +55,10 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
         DataError: A file or folder is missing, damaged or holds what it should not; the message names it.
         ValueError: A limit is below 1 or names another split.
     """
-    check_limit(limit, ("train", "test"))
+    check_request(_IMAGE_SIZE, limit, _SPLITS)
 
     def is_root(folder: Path) -> bool:
-        return _batch_folder(folder) is not None or all((folder / split).is_dir() for split in ("train", "test"))
+        return _batch_folder(folder) is not None or all((folder / split).is_dir() for split in _SPLITS)
 
     base = find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
     batches = _batch_folder(base)
@@ -68,8 +68,12 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
             "test": _read_batches([batches / "test_batch"], limit, "test"),
         }
         return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, pickled batches")
-    listed = {split: _list_folder(base / split, limit, split) for split in ("train", "test")}
-    splits = {split: ClassSplit(_decode(paths), labels) for split, (paths, labels) in listed.items()}
+    listed = [_list_folder(base / split) for split in _SPLITS]
+    paths = [path for of_split, _ in listed for path in of_split]
+    labels = torch.cat([of_split for _, of_split in listed])
+    split_of = np.repeat(np.arange(len(_SPLITS)), [len(of_split) for of_split, _ in listed])
+    read = read_splits(rows_of_splits(split_of, _SPLITS, limit, base), paths, _IMAGE_SIZE)
+    splits = {split: ClassSplit(images, labels[rows]) for split, (rows, images) in read.items()}
     return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
 
 
@@ -99,8 +103,7 @@ def make_cifar10s(data: ClassData, *, skew: float = 0.95, seed: int, num_val: in
     """
     if tuple(data.class_names) != CIFAR10_CLASSES:
         raise ValueError(f"classes are {list(data.class_names)}, but must be {list(CIFAR10_CLASSES)}")
-    if not 0.5 <= skew <= 1.0:
-        raise ValueError(f"skew={skew}: must lie from 0.5, no bias, to 1, one group a class")
+    check_range(0.5, 1, skew=skew)
     train, test = data.splits["train"], data.splits["test"]
     if not 1 <= num_val < len(train):
         raise ValueError(f"num_val={num_val}: must be at least 1 and below the {len(train)} training images")
@@ -134,8 +137,7 @@ def to_greyscale(images: Tensor) -> Tensor:
     Raises:
         ValueError: Shape or dtype is another.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
+    check_images(images)
     grey = torch.empty_like(images)
     # In parts: the 32-bit intermediate of all images at once would take several times the memory of the images.
     for part, target in zip(images.split(1000), grey.split(1000), strict=True):
@@ -169,7 +171,7 @@ def _batch_folder(folder: Path) -> Path | None:
     return next((path for path in (folder, folder / _BATCHES) if (path / "test_batch").is_file()), None)
 
 
-def _list_folder(folder: Path, limit: Limit, split: str) -> tuple[list[Path], Tensor]:
+def _list_folder(folder: Path) -> tuple[list[Path], Tensor]:
     present = {path.name for path in folder.iterdir() if path.is_dir()}
     if present != set(CIFAR10_CLASSES):
         absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
@@ -177,27 +179,20 @@ def _list_folder(folder: Path, limit: Limit, split: str) -> tuple[list[Path], Te
     by_class = [list_images(folder / name) for name in CIFAR10_CLASSES]
     paths = [path for of_class in by_class for path in of_class]
     labels = torch.arange(len(by_class)).repeat_interleave(torch.tensor([len(of_class) for of_class in by_class]))
-    chosen = limited(len(paths), limit, split)
-    return [paths[row] for row in chosen], labels[torch.from_numpy(chosen)]
-
-
-def _decode(paths: Sequence[Path]) -> Tensor:
-    return decode_images(paths, _IMAGE_SIZE)
+    return paths, labels
 
 
 class _BatchUnpickler(pickle.Unpickler):
     """Builds what a batch consists of: containers, text and numbers, which need no import, and plain NumPy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        # How Python 3 writes bytes in the batches' old protocol.
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1_bytes
+        match (module, name):
+            case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
+                return _empty_array
+            case ("numpy", "ndarray" | "dtype"):
+                return getattr(np, name)
+            case ("_codecs", "encode"):  # how Python 3 writes bytes in the batches' old protocol
+                return _latin1_bytes
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}, which a batch of CIFAR-10 does not need and which is not loaded"
         )

@@ -1,12 +1,14 @@
 """Reading data sets that somebody else laid out on disk: tables, images, and errors that name the file and the line."""
 
 import csv
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TextIO, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,19 +16,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError, nearest
-
-__all__ = ["Limit"]
 
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
+Fit: TypeAlias = Literal["crop", "squash"]
 
 
-def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path], bool], layout: str) -> Path:
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Say where a fault was: turn what bad content raises into a DataError that begins with `where`; a DataError stays as it is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path], object], layout: str) -> Path:
     """Return the folder that holds the data: `root` itself, or the first of the folders `nested` in it that does.
 
     Raises:
-        DataError: There is no such folder, or none of them passes `is_root`; the message shows the expected `layout`.
+        DataError: There is no such folder, or `is_root` is true of none of them; the message shows the expected `layout`.
     """
     given = Path(root).expanduser()
     if not given.is_dir():
@@ -39,18 +52,27 @@ def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path],
     raise DataError(f"{given}: the data are not there{f', nor in {looked}' if nested else ''}. Expected layout:\n{layout}")
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Read the lines of a text file that are not blank, stripped, with their numbers from 1; CRLF and a byte order mark are fine.
+def read_text(path: Path) -> str:
+    """Read a text file; a byte order mark is fine, and line ends of Windows become plain ones.
 
     Raises:
         DataError: The file is missing, or is no UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path}: this file is missing") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not blank, stripped, with their numbers from 1.
+
+    Raises:
+        DataError: As for `read_text`.
+    """
+    text = read_text(path)
     # Not splitlines: it also breaks at form feeds and the like, and then the numbers are not an editor's.
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
@@ -62,37 +84,24 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
         DataError: The file or a column is missing, a column is there twice, a row has too few or too many cells, or the file is no
             UTF-8 text.
     """
-    try:
-        file = path.open(encoding="utf-8-sig", newline="")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path}: this file is missing") from None
-    with file:
-        rows = csv.reader(_decoded(file, path))
-        header = [name.strip() for name in next(rows, [])]
-        absent = [name for name in columns if name not in header]
-        if absent:
-            raise DataError(
-                f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}, and must name "
-                f"{', '.join(columns)}, with commas between"
-            )
-        twice = [name for name in columns if header.count(name) > 1]
-        if twice:
-            raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
-        places = {name: header.index(name) for name in columns}
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
-            yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
-
-
-def _decoded(file: TextIO, path: Path) -> Iterator[str]:
-    """Yield the lines of a file, or raise a DataError where they are no UTF-8 text."""
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    rows = csv.reader(io.StringIO(read_text(path)))
+    header = [name.strip() for name in next(rows, [])]
+    absent = [name for name in columns if name not in header]
+    if absent:
+        raise DataError(
+            f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}, and must name "
+            f"{', '.join(columns)}, with commas between"
+        )
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
+    places = {name: header.index(name) for name in columns}
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
+        yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
 
 
 def parse_choice(text: str, allowed: Sequence[str], path: Path, line: int, what: str) -> int:
@@ -118,25 +127,58 @@ def limited(n: int, limit: Limit, split: str) -> NDArray[np.int64]:
     return np.arange(most) * n // most
 
 
-def check_limit(limit: Limit, splits: Sequence[str]) -> None:
-    """Raise ValueError where a limit names a split that does not exist."""
-    if isinstance(limit, Mapping):
-        for name in limit:
-            if name not in splits:
-                raise ValueError(f"limit names a split {name!r}.{nearest(name, splits)} The splits are: {', '.join(splits)}.")
+def check_request(image_size: int, limit: Limit, splits: Sequence[str]) -> None:
+    """Raise ValueError where an image size is below 1, or a limit names a split that does not exist."""
+    check_range(1, image_size=image_size)
+    for name in limit if isinstance(limit, Mapping) else ():
+        if name not in splits:
+            raise ValueError(f"limit names a split {name!r}.{nearest(name, splits)} The splits are: {', '.join(splits)}.")
 
 
-def check_image_size(image_size: int) -> None:
-    """Raise ValueError unless an image size is at least 1."""
-    if image_size < 1:
-        raise ValueError(f"image_size={image_size}: must be at least 1 pixel")
+def rows_of_splits(
+    split_of: NDArray[np.integer[Any]], splits: Sequence[str], limit: Limit, source: Path
+) -> dict[str, NDArray[np.int64]]:
+    """Return which rows of a table each split takes.
+
+    Args:
+        split_of: (n,) the split of each row, as its position in `splits`.
+        splits: Names of the splits.
+        limit: At most so many of each; see `limited`.
+        source: What the table was read from.
+
+    Raises:
+        DataError: A split has no row.
+        ValueError: A limit is below 1.
+    """
+    rows = {name: np.flatnonzero(split_of == number) for number, name in enumerate(splits)}
+    for name, of_split in rows.items():
+        if not len(of_split):
+            raise DataError(f"{source}: the split {name!r} has no image")
+    return {name: of_split[limited(len(of_split), limit, name)] for name, of_split in rows.items()}
 
 
-def check_not_empty(splits: Mapping[str, int], path: Path) -> None:
-    """Raise DataError where a split has no image."""
-    for name, n in splits.items():
-        if n == 0:
-            raise DataError(f"{path}: the split {name!r} has no image")
+def read_splits(
+    rows: Mapping[str, NDArray[np.int64]], paths: Sequence[Path], image_size: int, fit: Fit = "crop"
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read the images of each split.
+
+    Args:
+        rows: As from `rows_of_splits`.
+        paths: The image of each row of the table.
+        image_size: Height and width in pixels.
+        fit: As for `resize_image`.
+
+    Returns:
+        For each split its rows, (m,) int64, and their images, (m, 3, image_size, image_size) uint8.
+
+    Raises:
+        DataError: An image is missing, which is found before the first is decoded, or damaged.
+    """
+    check_images_exist([paths[row] for of_split in rows.values() for row in of_split])
+    return {
+        name: (torch.from_numpy(of_split), decode_images([paths[row] for row in of_split], image_size, fit))
+        for name, of_split in rows.items()
+    }
 
 
 def check_images_exist(paths: Sequence[Path]) -> None:
@@ -145,13 +187,10 @@ def check_images_exist(paths: Sequence[Path]) -> None:
     Raises:
         DataError: An image is missing; the message names the first and counts the rest.
     """
-    folders: dict[Path, set[str]] = {}
+    present: dict[Path, set[str]] = {}
     for folder in {path.parent for path in paths}:
-        try:
-            folders[folder] = {entry.name for entry in os.scandir(folder)}
-        except (FileNotFoundError, NotADirectoryError):
-            folders[folder] = set()
-    missing = [path for path in paths if path.name not in folders[path.parent]]
+        present[folder] = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
         raise DataError(
             f"{missing[0]}: this image is missing, as are {len(missing) - 1} others of the {len(paths)} that the tables name; "
@@ -189,7 +228,7 @@ def decode_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: this image cannot be read ({error}); fetch or unpack it again") from error
 
 
-def resize_image(image: Image.Image, image_size: int, fit: Literal["crop", "squash"] = "crop") -> Image.Image:
+def resize_image(image: Image.Image, image_size: int, fit: Fit = "crop") -> Image.Image:
     """Scale an image to a square of `image_size`, bilinear and anti-aliased.
 
     Args:
@@ -212,7 +251,7 @@ def resize_image(image: Image.Image, image_size: int, fit: Literal["crop", "squa
     return image.crop((left, top, left + image_size, top + image_size))
 
 
-def decode_images(paths: Sequence[Path], image_size: int, fit: Literal["crop", "squash"] = "crop") -> Tensor:
+def decode_images(paths: Sequence[Path], image_size: int, fit: Fit = "crop") -> Tensor:
     """Read and scale images in parallel threads; the decoder works outside Python's lock.
 
     Returns:

@@ -4,28 +4,17 @@ Species in photographs of camera traps: exclusive classes, from thousands of ima
 training has seen ("id_test") and from others ("test").
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import ClassData, ClassSplit
-from effnotes.datasets.files import (
-    Limit,
-    check_image_size,
-    check_images_exist,
-    check_limit,
-    check_not_empty,
-    decode_images,
-    find_root,
-    limited,
-    parse_choice,
-    read_csv,
-)
-
-__all__ = ["frequency_groups", "load_iwildcam"]
+from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test", "id_val", "id_test")
 _LAYOUT = """\
@@ -35,55 +24,51 @@ _LAYOUT = """\
 ROOT may also be the folder that holds iwildcam_v2.0."""
 
 
-def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None) -> ClassData:
+FREQUENCY_EDGES = (5, 10, 50, 150)
+"""Most images of a class in the groups by frequency."""
+
+
+def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, splits: Sequence[str] = _SPLITS) -> ClassData:
     """Read iWildCam 2.0 into memory; images are squashed to squares, as WILDS does, because animals stand at the edges too.
 
     Args:
         root: Folder with `metadata.csv`; see the data card `data/iwildcam/CARD.md`.
         image_size: Height and width in pixels.
-        limit: At most so many images of each split ("train", "val", "test", "id_val", "id_test"), evenly spread over the table.
+        limit: At most so many images of each split, evenly spread over the table.
+        splits: Which splits to read, among "train", "val", "test", "id_val" and "id_test".
 
     Returns:
-        Five splits by WILDS's names, of which "val" and "test" are other cameras than "train". Class names come from
-        `categories.csv` where that is there.
+        The splits by WILDS's names, of which "val" and "test" are other cameras than "train". Class names come from
+        `categories.csv` where that is there. A class of the whole table may be in no image of a split.
 
     Raises:
         DataError: This is version 1.0; or a file or image is missing, cut short or malformed; the message names the file and line.
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or there is no such split.
     """
-    check_image_size(image_size)
-    check_limit(limit, _SPLITS)
+    check_request(image_size, limit, _SPLITS)
+    check_choice(_SPLITS, **{f"splits[{number}]": name for number, name in enumerate(splits)})
     _refuse_version_1(Path(root).expanduser())
     base = find_root(root, ["iwildcam_v2.0"], lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
-    names: list[str] = []
-    rows: list[tuple[int, int]] = []  # split, label
+    values, paths = [], []
     for line, row in read_csv(table, ["split", "filename", "y"]):
-        if not row["y"].isdecimal():
-            raise DataError(f"{table}, line {line}: y is {row['y']!r}, but must be a class index from 0")
-        rows.append((parse_choice(row["split"], _SPLITS, table, line, "split"), int(row["y"])))
-        names.append(row["filename"])
-    values = np.array(rows, dtype=np.int64).reshape(-1, 2)
-    present = np.unique(values[:, 1])
+        values.append((parse_choice(row["split"], _SPLITS, table, line, "split"), _class_index(row["y"], table, line)))
+        paths.append(base / "train" / row["filename"])
+    split_of, label = np.array(values, dtype=np.int64).reshape(-1, 2).T
+    present = np.unique(label)
     if not np.array_equal(present, np.arange(len(present))):
-        gap = next(number for number, label in enumerate([*present, -1]) if number != label)
+        gap = next(number for number, found in enumerate([*present, -1]) if number != found)
         raise DataError(
             f"{table}: the labels go up to {present.max()}, but no row has y = {gap}; the classes must be numbered without gaps"
         )
-    chosen = {name: np.flatnonzero(values[:, 0] == number) for number, name in enumerate(_SPLITS)}
-    check_not_empty({name: len(of_split) for name, of_split in chosen.items()}, table)
-    chosen = {name: of_split[limited(len(of_split), limit, name)] for name, of_split in chosen.items()}
-    paths = {name: [base / "train" / names[row] for row in of_split] for name, of_split in chosen.items()}
-    check_images_exist([path for of_split in paths.values() for path in of_split])
+    rows = rows_of_splits(split_of, _SPLITS, limit, table)
     class_names = _class_names(base / "categories.csv", len(present))
-    splits = {
-        name: ClassSplit(decode_images(paths[name], image_size, "squash"), torch.from_numpy(values[of_split, 1]))
-        for name, of_split in chosen.items()
-    }
-    return ClassData(splits, class_names, f"iWildCam 2.0 (WILDS), {image_size} px")
+    read = read_splits({name: rows[name] for name in splits}, paths, image_size, "squash")
+    found = {name: ClassSplit(images, torch.from_numpy(label)[rows]) for name, (rows, images) in read.items()}
+    return ClassData(found, class_names, f"iWildCam 2.0 (WILDS), {image_size} px")
 
 
-def frequency_groups(labels: Tensor, num_classes: int, edges: tuple[int, ...] = (5, 10, 50, 150)) -> Tensor:
+def frequency_groups(labels: Tensor, num_classes: int, edges: Sequence[int] = FREQUENCY_EDGES) -> Tensor:
     """Group classes by how many images they have, to read scores of frequent and of rare classes apart.
 
     Args:
@@ -96,8 +81,20 @@ def frequency_groups(labels: Tensor, num_classes: int, edges: tuple[int, ...] = 
         which no score is defined.
     """
     counts = torch.bincount(labels, minlength=num_classes)
-    groups = torch.bucketize(counts, torch.tensor(edges))
+    groups = torch.bucketize(counts, torch.tensor(list(edges)))
     return torch.where(counts == 0, -1, groups)
+
+
+def frequency_names(edges: Sequence[int] = FREQUENCY_EDGES) -> tuple[str, ...]:
+    """Return how the groups of `frequency_groups` are called, by the images that their classes have: "1 to 5", ..., "over 150"."""
+    starts = (0, *edges)
+    return (*(f"{start + 1} to {end}" for start, end in zip(starts, edges, strict=False)), f"over {edges[-1]}")
+
+
+def _class_index(text: str, table: Path, line: int) -> int:
+    if not text.isdecimal():
+        raise DataError(f"{table}, line {line}: y is {text!r}, but must be a class index from 0")
+    return int(text)
 
 
 def _refuse_version_1(root: Path) -> None:
@@ -113,8 +110,7 @@ def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     names = [f"class {number}" for number in range(classes)]
     if path.is_file():
         for line, row in read_csv(path, ["y", "name"]):
-            if not row["y"].isdecimal():
-                raise DataError(f"{path}, line {line}: y is {row['y']!r}, but must be a class index from 0")
-            if int(row["y"]) < classes:
-                names[int(row["y"])] = row["name"]
+            index = _class_index(row["y"], path, line)
+            if index < classes:
+                names[index] = row["name"]
     return tuple(names)

@@ -1,23 +1,22 @@
-"""One door to all data with binary attributes: the name of a data set and the folder where it lies."""
+"""The doors to all data: the name of a data set and the folder where it lies."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from effnotes.core.errors import nearest
-from effnotes.datasets.attributes import AttributeData, face_data
+from effnotes.core.checks import check_choice
+from effnotes.datasets.attributes import AttributeData, ClassData, face_data
 from effnotes.datasets.awa2 import load_awa2
 from effnotes.datasets.celeba import load_celeba
 from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
 from effnotes.datasets.faces import make_face_splits
+from effnotes.datasets.iwildcam import load_iwildcam
 from effnotes.datasets.waterbirds import load_waterbirds
 
-__all__ = ["DATASETS", "load_data"]
-
 DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
-"""Names that `load_data` knows."""
-
-
-_CARDS = {"cifar10s": "cifar10", "celeba": "celeba", "awa2": "awa2", "waterbirds": "waterbirds"}
+"""Data with binary attributes, by the names that `load_data` knows."""
+CLASS_DATASETS = ("iwildcam",)
+"""Data with exclusive classes, by the names that `load_class_data` knows."""
 
 
 def load_data(
@@ -53,32 +52,70 @@ def load_data(
         DataError: Something on disk is missing or malformed; the message names the file.
         ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
     """
-    if name not in DATASETS:
-        other = " iWildCam has exclusive classes: use load_iwildcam." if "iwild" in name.casefold() else nearest(name, DATASETS)
-        raise ValueError(f"there is no data set {name!r}.{other} The data sets are: {', '.join(DATASETS)}.")
+    if name in CLASS_DATASETS:
+        raise ValueError(f"name={name!r}: its classes are exclusive and nothing in it is protected; use load_class_data")
+    check_choice(DATASETS, name=name)
+    chosen: dict[str, Any] = {"protected": protected or None, "attributes": attributes}
+    chosen = {argument: value for argument, value in chosen.items() if value is not None}
     if name not in ("celeba", "awa2"):
-        for argument, value in (("protected", protected), ("attributes", attributes)):
-            if value is not None:
-                raise ValueError(f"{argument}={value!r}: {name} has one protected attribute and fixed labels; leave it out")
+        for argument, value in chosen.items():
+            raise ValueError(f"{argument}={value!r}: {name} has one protected attribute and fixed labels; leave it out")
     if name == "faces":
         if data_root:
             raise ValueError(f"data_root={str(data_root)!r}: faces are drawn and not read; leave it empty, or name other data")
         if num_train is None or num_val is None or num_test is None:
             raise ValueError("num_train, num_val and num_test must be given for faces: there are as many as one asks for")
         return face_data(make_face_splits(num_train, num_val, num_test, seed=seed, image_size=image_size))
-    if not data_root:
-        raise ValueError(
-            f"data_root is empty: {name} is read from a folder; the data card data/{_CARDS[name]}/CARD.md says how it must look"
-        )
+    root = _folder(name, data_root)
     if name == "cifar10s":
-        return _load_cifar10s(data_root, image_size, num_train, num_val, num_test, seed)
-    sizes = {"train": num_train, "val": num_val, "test": num_test}
-    limit = {split: size for split, size in sizes.items() if size is not None}
+        return _load_cifar10s(root, image_size, num_train, num_val, num_test, seed)
+    limit = _limit(num_train, num_val, num_test)
     if name == "waterbirds":
-        return load_waterbirds(data_root, image_size=image_size, limit=limit)
-    if name == "awa2":
-        return load_awa2(data_root, image_size=image_size, limit=limit, protected=protected or "water", attributes=attributes)
-    return load_celeba(data_root, image_size=image_size, limit=limit, protected=protected or "Male", attributes=attributes)
+        return load_waterbirds(root, image_size=image_size, limit=limit)
+    return (load_awa2 if name == "awa2" else load_celeba)(root, image_size=image_size, limit=limit, **chosen)
+
+
+def load_class_data(
+    name: str,
+    data_root: str | Path | None = None,
+    *,
+    image_size: int = 32,
+    num_train: int | None = None,
+    num_val: int | None = None,
+    num_test: int | None = None,
+) -> ClassData:
+    """Load data with exclusive classes by name.
+
+    Args:
+        name: "iwildcam" (`load_iwildcam`).
+        data_root: Folder with the data.
+        image_size: Height and width in pixels.
+        num_train: At most so many training images, evenly spread over the table; None for all. Few of them leave rare classes out.
+        num_val: Validation images, alike.
+        num_test: Test images, alike.
+
+    Returns:
+        The splits "train", "val" and "test"; of iWildCam those two from other cameras than training.
+
+    Raises:
+        DataError: Something on disk is missing or malformed; the message names the file.
+        ValueError: The name is unknown, `data_root` is missing, or an argument is out of range.
+    """
+    check_choice(CLASS_DATASETS, name=name)
+    limit = _limit(num_train, num_val, num_test)
+    return load_iwildcam(_folder(name, data_root), image_size=image_size, limit=limit, splits=("train", "val", "test"))
+
+
+def _folder(name: str, data_root: str | Path | None) -> str | Path:
+    if not data_root:
+        card = f"data/{name.removesuffix('s') if name == 'cifar10s' else name}/CARD.md"
+        raise ValueError(f"data_root is empty: {name} is read from a folder; the data card {card} says how it must look")
+    return data_root
+
+
+def _limit(num_train: int | None, num_val: int | None, num_test: int | None) -> dict[str, int]:
+    sizes = {"train": num_train, "val": num_val, "test": num_test}
+    return {split: size for split, size in sizes.items() if size is not None}
 
 
 def _load_cifar10s(
@@ -89,9 +126,5 @@ def _load_cifar10s(
     if num_test is not None and (num_test < 2 or num_test % 2):
         raise ValueError(f"num_test={num_test}: must be even and at least 2, because each test image comes in colour and in grey")
     num_val = 5000 if num_val is None else num_val
-    limit = {}
-    if num_train is not None:
-        limit["train"] = num_train + num_val
-    if num_test is not None:
-        limit["test"] = num_test // 2
+    limit = _limit(None if num_train is None else num_train + num_val, None, None if num_test is None else num_test // 2)
     return make_cifar10s(load_cifar10(root, limit=limit), seed=seed, num_val=num_val)

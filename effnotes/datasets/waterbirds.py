@@ -6,22 +6,10 @@ import numpy as np
 import torch
 
 from effnotes.datasets.attributes import AttributeData, AttributeSplit
-from effnotes.datasets.files import (
-    Limit,
-    check_image_size,
-    check_images_exist,
-    check_limit,
-    check_not_empty,
-    decode_images,
-    find_root,
-    limited,
-    parse_choice,
-    read_csv,
-)
-
-__all__ = ["load_waterbirds"]
+from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test")  # in the order of the column's numbers
+_CHOICES = {"split": ("0", "1", "2"), "y": ("0", "1"), "place": ("0", "1")}
 _LAYOUT = """\
   ROOT/metadata.csv      with the columns img_filename, y, place and split
   ROOT/<img_filename>    the images
@@ -45,30 +33,17 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: A number is out of range.
     """
-    check_image_size(image_size)
-    check_limit(limit, _SPLITS)
+    check_request(image_size, limit, _SPLITS)
     nested = ["waterbird_complete95_forest2water2", "waterbirds_v1.0"]
     base = find_root(root, nested, lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
-    rows: list[tuple[int, int, int]] = []  # split, label, place
-    names: list[str] = []
-    for line, row in read_csv(table, ["img_filename", "y", "place", "split"]):
-        label, place = (parse_choice(row[name], ("0", "1"), table, line, name) for name in ("y", "place"))
-        rows.append((parse_choice(row["split"], ("0", "1", "2"), table, line, "split"), label, place))
-        names.append(row["img_filename"])
-    values = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    chosen = {name: np.flatnonzero(values[:, 0] == number) for number, name in enumerate(_SPLITS)}
-    check_not_empty({name: len(of_split) for name, of_split in chosen.items()}, table)
-    chosen = {name: of_split[limited(len(of_split), limit, name)] for name, of_split in chosen.items()}
-    paths = {name: [base / names[row] for row in of_split] for name, of_split in chosen.items()}
-    check_images_exist([path for of_split in paths.values() for path in of_split])
-    splits = [
-        AttributeSplit(
-            decode_images(paths[name], image_size), torch.from_numpy(values[of_split, 1:2]), torch.from_numpy(values[of_split, 2])
-        )
-        for name, of_split in chosen.items()
-    ]
-    train, val, test = splits
-    return AttributeData(
-        train, val, test, ("Waterbird",), None, f"Waterbirds, {image_size} px, official split; group: water background"
-    )
+    values, paths = [], []
+    for line, row in read_csv(table, ["img_filename", *_CHOICES]):
+        values.append([parse_choice(row[name], allowed, table, line, name) for name, allowed in _CHOICES.items()])
+        paths.append(base / row["img_filename"])
+    split_of, label, place = np.array(values, dtype=np.int64).reshape(-1, 3).T
+    labels, places = torch.from_numpy(label), torch.from_numpy(place)
+    read = read_splits(rows_of_splits(split_of, _SPLITS, limit, table), paths, image_size)
+    train, val, test = (AttributeSplit(images, labels[rows, None], places[rows]) for rows, images in read.values())
+    source = f"Waterbirds, {image_size} px, official split; group: water background"
+    return AttributeData(train, val, test, ("Waterbird",), None, source)

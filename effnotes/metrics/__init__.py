@@ -5,7 +5,6 @@ from effnotes.core.lazy import exports
 _HOMES = {
     "audit_logits": "effnotes.metrics.bias",
     "bias_audit": "effnotes.metrics.bias",
-    "find_runs": "effnotes.metrics.bias",
     "read_outputs": "effnotes.metrics.bias",
 }
 

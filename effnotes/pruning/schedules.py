@@ -44,8 +44,8 @@ class CubicSchedule:
 
     start: Annotated[int, Field(ge=0)]  # epoch of the first update
     end: int  # the updates come before this epoch
-    frequency: int = Field(default=1, ge=1)  # epochs from one update to the next
-    initial: float = Field(default=0.05, ge=0, lt=1)  # sparsity of the first update
+    frequency: int = Field(1, ge=1)  # epochs from one update to the next
+    initial: float = Field(0.05, ge=0, lt=1)  # sparsity of the first update
 
     def __post_init__(self) -> None:
         if not self.start < self.end:
@@ -70,7 +70,7 @@ class CubicSchedule:
 class OneShotSchedule:
     """A single update straight to the target at the start of one epoch."""
 
-    epoch: int = Field(default=0, ge=0)  # epoch of the update
+    epoch: int = Field(0, ge=0)  # epoch of the update
 
     def levels(self, target: float) -> dict[int, float]:
         """Give the one update, `{epoch: target}`."""
@@ -89,10 +89,10 @@ class AlternatingSchedule:
         ValueError: A field is out of range.
     """
 
-    warmup: int = Field(default=10, ge=0)  # dense epochs before the first compressed phase
-    phase: int = Field(default=5, ge=1)  # epochs of each alternating phase
-    phases: int = Field(default=13, ge=1)  # alternating phases; odd, because the first and the last are compressed
-    final_dense: int = Field(default=10, ge=1)  # epochs of the dense phase before the final compressed one
+    warmup: int = Field(10, ge=0)  # dense epochs before the first compressed phase
+    phase: int = Field(5, ge=1)  # epochs of each alternating phase
+    phases: int = Field(13, ge=1)  # alternating phases; odd, because the first and the last are compressed
+    final_dense: int = Field(10, ge=1)  # epochs of the dense phase before the final compressed one
 
     def __post_init__(self) -> None:
         if self.phases % 2 == 0:

@@ -37,13 +37,13 @@ class Recipe:
         ValueError: A field is out of range.
     """
 
-    epochs: int = Field(default=12, ge=1)  # passes over the training images
-    batch_size: int = Field(default=128, ge=2)  # images a step; an epoch is cut into equal batches of at most this size
-    learning_rate: float = Field(default=0.1, gt=0)  # peak, reached at the end of the warm-up
+    epochs: int = Field(12, ge=1)  # passes over the training images
+    batch_size: int = Field(128, ge=2)  # images a step; an epoch is cut into equal batches of at most this size
+    learning_rate: float = Field(0.1, gt=0)  # peak, reached at the end of the warm-up
     optimizer: Literal["sgd", "adam"] = "sgd"
-    momentum: float = Field(default=0.9, ge=0, lt=1)  # SGD only
-    weight_decay: float = Field(default=1e-4, ge=0)  # L2 penalty on all parameters
-    warmup_epochs: float = Field(default=1.0, ge=0)  # linear warm-up, step by step
+    momentum: float = Field(0.9, ge=0, lt=1)  # SGD only
+    weight_decay: float = Field(1e-4, ge=0)  # L2 penalty on all parameters
+    warmup_epochs: float = Field(1.0, ge=0)  # linear warm-up, step by step
     decay: Literal["cosine", "constant"] = "cosine"  # after the warm-up, step by step: to zero, or none
     max_shift: int = Field(
         default=1, ge=0

@@ -34,7 +34,7 @@ from effnotes.core.errors import DataError, nearest
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
-from effnotes.datasets.worlds.graph import PROMPTABLE
+from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.datasets.worlds.words import PAD
 from effnotes.models.answers import answer
 from effnotes.models.language import (
@@ -70,23 +70,23 @@ class PretrainingRecipe:
         ValueError: A field is out of range.
     """
 
-    passes: int = Field(default=1, ge=1)  # times that the corpus is read; how often each fact stands in it is the world's `repeats`
-    batch_size: int = Field(default=256, ge=1)  # sentences a step
-    learning_rate: float = Field(default=4e-3, gt=0)  # peak, reached at the end of the warm-up
+    passes: int = Field(1, ge=1)  # times that the corpus is read; how often each fact stands in it is the world's `repeats`
+    batch_size: int = Field(256, ge=1)  # sentences a step
+    learning_rate: float = Field(4e-3, gt=0)  # peak, reached at the end of the warm-up
     final_share: Share = 0.05  # of the peak, where the cosine ends
-    warmup_steps: int = Field(default=100, ge=0)  # linear; at most a tenth of all steps
+    warmup_steps: int = Field(100, ge=0)  # linear; at most a tenth of all steps
     betas: tuple[float, float] = (0.9, 0.95)  # of AdamW
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest norm of the gradient
     precision: Literal["float32", "bfloat16"] = "float32"  # of activations
-    extension_steps: int = Field(default=200, ge=1)
+    extension_steps: int = Field(200, ge=1)
     extension_share: Share = 0.1  # of the peak, the learning rate of an extension
-    most_extensions: int = Field(default=4, ge=0)
+    most_extensions: int = Field(4, ge=0)
     recall: Share = 0.999  # share of facts to be known in the world's commonest template
     recall_elsewhere: Share = 0.995  # share of facts to be known in each other template
     probability: Share = 0.97  # mean probability of the right answers, in each template
-    most_asked: int = Field(default=20_000, ge=1)  # facts asked for in each template; of more, this many are drawn
-    checkpoint_steps: int = Field(default=200, ge=1)  # steps between two checkpoints, roughly
+    most_asked: int = Field(20_000, ge=1)  # facts asked for in each template; of more, this many are drawn
+    checkpoint_steps: int = Field(200, ge=1)  # steps between two checkpoints, roughly
 
     def learning_rate_at(self, step: int, total: int) -> float:
         """Give the learning rate of a step, counted from 0, of `total` steps; behind them that of an extension."""

@@ -26,7 +26,7 @@ def test_audit(benchmark, large, calibrated):
 
 
 def test_override_study(benchmark, large):
-    rates = metrics.conditional_rates(large[2], 20)
-    arguments = {"validation": large, "protected": 20, "rates": rates}
-    table = benchmark.pedantic(metrics.override_study, args=large, kwargs=arguments, rounds=3)
+    task = metrics.AttributeTask.of(large[2], protected=20, train_labels=large[2])
+    arguments = {"validation": large}
+    table = benchmark.pedantic(metrics.override_study, args=(*large[:2], task), kwargs=arguments, rounds=3)
     assert set(table["override"]) == {"none", "dense", "label"}

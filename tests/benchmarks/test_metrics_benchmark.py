@@ -16,13 +16,8 @@ def large():
 
 def test_whole_table(benchmark, large):
     logits, labels = large
-    table = benchmark.pedantic(
-        metrics.attribute_metrics,
-        args=(logits, labels),
-        kwargs={"train_labels": labels, "protected": 20},
-        rounds=3,
-        warmup_rounds=1,
-    )
+    task = metrics.AttributeTask.of(labels, train_labels=labels, protected=20)
+    table = benchmark.pedantic(metrics.attribute_metrics, args=(logits, task), rounds=3, warmup_rounds=1)
     assert table["attribute"].nunique() == 40
 
 

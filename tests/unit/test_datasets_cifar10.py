@@ -271,7 +271,7 @@ def test_the_seed_decides_and_the_source_is_left_as_it_was() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     source = classes_with([10] * 10)
-    with pytest.raises(ValueError, match=r"skew=0\.3: must lie from 0\.5"):
+    with pytest.raises(ValueError, match=r"skew=0\.3: must be from 0\.5 to 1"):
         make_cifar10s(source, skew=0.3, seed=0, num_val=10)
     for num_val in (0, 100):
         with pytest.raises(ValueError, match=f"num_val={num_val}: must be at least 1 and below the 100"):

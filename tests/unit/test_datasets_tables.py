@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from effnotes.datasets import DataError, frequency_groups, load_awa2, load_iwildcam, load_waterbirds
+from effnotes.datasets import (
+    DataError,
+    frequency_groups,
+    frequency_names,
+    load_awa2,
+    load_class_data,
+    load_iwildcam,
+    load_waterbirds,
+)
 
 
 def draw(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (24, 20)) -> None:
@@ -204,6 +212,26 @@ def test_iwildcam(iwildcam: Path) -> None:
     assert load_iwildcam(iwildcam, image_size=8).class_names == ("class 0", "class 1", "class 2")
 
 
+def test_iwildcam_by_name_has_the_three_splits_of_a_chapter_within_their_limits(iwildcam: Path) -> None:
+    for split in ("id_val", "id_test"):
+        for number in (number for number, (of, _) in enumerate(WILD_ROWS) if of == split):
+            (iwildcam / "train" / f"{number}.jpg").unlink()  # what nobody asks for is not read
+    data = load_class_data("iwildcam", str(iwildcam), image_size=8, num_train=2, num_test=1)
+    assert list(data.splits) == ["train", "val", "test"]
+    assert [len(split) for split in data.splits.values()] == [2, 1, 1]
+    assert data.splits["train"].labels.tolist() == [0, 1]
+    assert data.splits["train"].labels.dtype == torch.int64
+    assert data.class_names == ("empty", "tayassu pecari", "class 2")
+    with pytest.raises(ValueError, match=r"data_root is empty.*data/iwildcam/CARD\.md"):
+        load_class_data("iwildcam")
+    with pytest.raises(ValueError, match="name='faces': must be one of iwildcam"):
+        load_class_data("faces")
+    with pytest.raises(ValueError, match="limit=0 for val"):
+        load_class_data("iwildcam", iwildcam, image_size=8, num_val=0)
+    with pytest.raises(ValueError, match="Did you mean 'id_val'"):
+        load_iwildcam(iwildcam, image_size=8, splits=["idval"])
+
+
 def test_iwildcam_images_are_squashed_and_not_cropped(iwildcam: Path) -> None:
     image = np.zeros((20, 40, 3), dtype=np.uint8)
     image[:, :4] = 255  # an animal at the edge, which a crop would cut off
@@ -239,3 +267,5 @@ def test_classes_are_grouped_by_frequency_and_absent_ones_apart() -> None:
     counts = [0, 1, 5, 6, 10, 11, 50, 51, 150, 151]
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     assert frequency_groups(labels, len(counts) + 1).tolist() == [-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, -1]
+    assert frequency_groups(labels, len(counts), edges=(5,)).tolist() == [-1, 0, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert frequency_names() == ("1 to 5", "6 to 10", "11 to 50", "51 to 150", "over 150")

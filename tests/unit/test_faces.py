@@ -16,12 +16,12 @@ from effnotes.datasets import (
     Attribute,
     Faces,
     Nuisances,
+    face_drawing,
     make_face_splits,
     make_faces,
     render_faces,
     skewed_attributes,
 )
-from effnotes.datasets import faces as faces_module
 
 COLUMN = {attribute.name: column for column, attribute in enumerate(ATTRIBUTES)}
 N = 20_000
@@ -356,9 +356,9 @@ def test_a_larger_set_extends_a_smaller_one() -> None:
 
 def test_chunks_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_faces(40, seed=8, image_size=33)
-    monkeypatch.setattr(faces_module, "_CHUNK_PIXELS", 7 * 33**2)
+    monkeypatch.setattr(face_drawing, "_CHUNK_PIXELS", 7 * 33**2)
     assert torch.equal(make_faces(40, seed=8, image_size=33).images, whole.images)
-    monkeypatch.setattr(faces_module, "_CHUNK_PIXELS", 1)
+    monkeypatch.setattr(face_drawing, "_CHUNK_PIXELS", 1)
     assert torch.equal(make_faces(40, seed=8, image_size=33).images, whole.images)
 
 
@@ -422,34 +422,34 @@ def test_faces_feed_a_data_loader(faces: Faces) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "message"),
     [
-        ({"n": 0}, ValueError, "n is 0, but must be at least 1"),
-        ({"n": 2.0}, TypeError, "n must be an integer"),
-        ({"n": True}, TypeError, "n must be an integer"),
-        ({"seed": -1}, ValueError, "seed is -1"),
-        ({"seed": "0"}, TypeError, "seed must be an integer"),
-        ({"image_size": 31}, ValueError, "image_size is 31, but must be at least 32"),
-        ({"image_size": 65}, ValueError, "image_size is 65, but must lie from 32 to 64"),
-        ({"label_noise": 0.5}, ValueError, "label_noise is 0.5"),
-        ({"label_noise": -0.1}, ValueError, "at least 0 and below .5"),
-        ({"label_noise": float("nan")}, ValueError, "label_noise is nan"),
-        ({"label_noise": {"Smiling": 0.1}}, ValueError, r"label_noise names \['Smiling'\], but the attributes are"),
-        ({"attributes": ATTRIBUTES[1:]}, ValueError, "in this order"),
-        ({"attributes": (replace(ATTRIBUTES[0], rate_if_not=0.1), *ATTRIBUTES[1:])}, ValueError, "base rate"),
+        ({"n": 0}, "n=0: must be at least 1"),
+        ({"n": 2.0}, "n=2.0: must be a whole number"),
+        ({"n": True}, "n=True: must be a whole number"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+        ({"seed": "0"}, "seed='0': must be a whole number"),
+        ({"image_size": 31}, "image_size=31: must be from 32 to 64"),
+        ({"image_size": 65}, "image_size=65: must be from 32 to 64"),
+        ({"label_noise": 0.5}, "label_noise is 0.5"),
+        ({"label_noise": -0.1}, "at least 0 and below .5"),
+        ({"label_noise": float("nan")}, "label_noise is nan"),
+        ({"label_noise": {"Smiling": 0.1}}, r"label_noise names \['Smiling'\], but the attributes are"),
+        ({"attributes": ATTRIBUTES[1:]}, "in this order"),
+        ({"attributes": (replace(ATTRIBUTES[0], rate_if_not=0.1), *ATTRIBUTES[1:])}, "base rate"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
+def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_faces(**({"n": 4, "seed": 0} | arguments))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rate_if_round": 0.0}, "rate_if_round of Rosy is 0.0"),
-        ({"rate_if_not": 1.0}, "strictly between 0 and 1"),
-        ({"separability": -1.0}, "separability of Rosy is -1.0"),
+        ({"rate_if_round": 0.0}, "rate_if_round=0.0: must be above 0"),
+        ({"rate_if_not": 1.0}, "rate_if_not=1.0: must be below 1"),
+        ({"separability": -1.0}, "separability=-1.0: must be at least 0"),
         ({"separability": float("inf")}, "must be finite"),
     ],
 )

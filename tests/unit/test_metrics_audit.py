@@ -95,14 +95,14 @@ def test_rows_are_those_of_the_table_of_one_model(case):
     evidence, labels, train = case
     audit = metrics.audit_logits(evidence, evidence - 1, labels, protected=0, train_labels=train, names=NAMES)
     for model, logits in (("dense", evidence), ("pruned", evidence - 1)):
-        alone = metrics.attribute_metrics(logits, labels, train_labels=train, protected=0, names=NAMES)
+        task = metrics.AttributeTask.of(labels, train_labels=train, protected=0, names=NAMES)
+        alone = metrics.attribute_metrics(logits, task)
         found = audit.table[audit.table["model"] == model].merge(alone, on=["metric", "attribute"])
         assert len(found) == len(alone)
         np.testing.assert_array_equal(found["value_x"], found["value_y"])
         assert (found["reason_x"] == found["reason_y"]).all()
-    criteria = metrics.attribute_criteria(evidence, labels, train_labels=train, protected=0, names=NAMES)
-    pd.testing.assert_frame_equal(audit.criteria, criteria)
-    exemplars = metrics.exemplar_table(evidence[None], (evidence - 1)[None], names=NAMES)
+    pd.testing.assert_frame_equal(audit.criteria, metrics.attribute_criteria(evidence, task))
+    exemplars = metrics.exemplar_table(evidence > 0, evidence > 1, metrics.probabilities(evidence), names=NAMES)
     pd.testing.assert_frame_equal(audit.exemplars, exemplars)
 
 

@@ -19,23 +19,32 @@ def draw(seed=0, n=600, attributes=8):
     return logits, labels
 
 
+def phi_of(labels, protected):
+    return metrics.phi_coefficient(
+        metrics.AttributeTask.of(
+            labels, protected=protected, train_labels=labels, train_groups=None if np.ndim(protected) == 0 else protected
+        )
+    )
+
+
 def test_phi_is_the_correlation_coefficient():
     _, labels = draw()
-    phi = metrics.phi_coefficient(labels, 0)
+    phi = phi_of(labels, 0)
     np.testing.assert_allclose(phi.values[1:], [np.corrcoef(labels[:, 0], labels[:, k])[0, 1] for k in range(1, 9)], atol=1e-12)
-    np.testing.assert_allclose(metrics.phi_coefficient(labels, labels[:, 0]).values[1:], phi.values[1:])
+    np.testing.assert_allclose(phi_of(labels, labels[:, 0]).values[1:], phi.values[1:])
     assert phi.reasons[0] is Reason.PROTECTED_ITSELF
     columns = np.array([[0, 1, 1, 0], [1, 0, 1, 0]])
-    known = metrics.phi_coefficient(columns, [0, 1])
+    known = phi_of(columns, [0, 1])
     np.testing.assert_allclose(known.values[:2], [1, -1])
     assert known.reasons[2:] == (Reason.CONSTANT_TRAINING_LABEL,) * 2
-    assert metrics.phi_coefficient(columns, [1, 1]).reasons == (Reason.EMPTY_TRAINING_GROUP,) * 4
+    assert phi_of(columns, [1, 1]).reasons == (Reason.EMPTY_TRAINING_GROUP,) * 4
 
 
 def test_criteria_of_each_attribute():
     logits, labels = draw()
     _, train = draw(1)
-    table = metrics.attribute_criteria(logits, labels, train_labels=train, protected="a0", names=[f"a{k}" for k in range(9)])
+    task = metrics.AttributeTask.of(labels, train_labels=train, protected="a0", names=[f"a{k}" for k in range(9)])
+    table = metrics.attribute_criteria(logits, task)
     assert table.loc[0, "reason"] == Reason.PROTECTED_ITSELF
     assert table.loc[0, ["uncertainty", "abs_phi", "rarity", "auc_gap", "uncertainty_times_phi"]].isna().all()
     p = 1 / (1 + np.exp(-logits))
@@ -52,17 +61,16 @@ def test_criteria_of_each_attribute():
     assert not table["flagged"].all()
     amplification = metrics.bias_amplification(logits > 0, labels, 0, rates=metrics.conditional_rates(train, 0))
     np.testing.assert_array_equal(table["bias_amplification"], amplification.values)
-    by_array = metrics.attribute_criteria(
-        logits[:, 1:], labels[:, 1:], train_labels=train[:, 1:], protected=labels[:, 0], train_groups=train[:, 0]
-    )
+    of_groups = metrics.AttributeTask.of(labels[:, 1:], train_labels=train[:, 1:], protected=labels[:, 0], train_groups=train[:, 0])
+    by_array = metrics.attribute_criteria(logits[:, 1:], of_groups)
     columns = ["uncertainty", "abs_phi", "rarity", "flagged"]
     pd.testing.assert_frame_equal(by_array[columns], table.loc[1:, columns].reset_index(drop=True))
 
 
 def test_groups_without_training_groups_are_refused():
-    logits, labels = draw()
-    with pytest.raises(ValueError, match="train_groups are needed"):
-        metrics.attribute_criteria(logits, labels, train_labels=labels, protected=labels[:, 0])
+    _, labels = draw()
+    with pytest.raises(ValueError, match=r"train_groups=\.\.\. are needed"):
+        metrics.AttributeTask.of(labels, train_labels=labels, protected=labels[:, 0])
 
 
 def table_of(scores):

@@ -1,6 +1,4 @@
-"""Exemplars: majorities and distances by loops, the noise floor, and the table against SciPy and known counts."""
-
-from itertools import combinations, permutations
+"""Exemplars: majorities and distances by loops, and the table against SciPy and known counts."""
 
 import numpy as np
 import pytest
@@ -16,6 +14,13 @@ def populations(seed, dense_models=3, sparse_models=3, n=400, attributes=3):
     dense = truth + rng.normal(size=(dense_models, n, attributes)) * 0.6
     sparse = truth - 1.5 + rng.normal(size=(sparse_models, n, attributes)) * 3
     return dense, sparse
+
+
+def table_of(dense, sparse, names=None):
+    """The table of two populations of logits at threshold 0, as a reader makes it."""
+    p = np.mean([metrics.probabilities(model) for model in dense], axis=0)
+    before, after = (metrics.modal_predictions(logits > 0) for logits in (dense, sparse))
+    return metrics.exemplar_table(before, after, p, names=names)
 
 
 @pytest.mark.parametrize(("dense_models", "sparse_models"), [(1, 1), (3, 5), (4, 2)])
@@ -38,40 +43,10 @@ def test_a_tie_is_negative_and_total_contradiction_is_farthest():
     assert metrics.taxicab_distance(votes, 1 - votes).tolist() == [[0.0, 2.0]]
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_noise_floor_and_its_counterpart_by_all_orders(size):
-    dense, sparse = (logits > 0 for logits in populations(1, 6, 4, n=40))
-    floor, matched = [], []
-    for left in combinations(range(6), size):
-        majority = 2 * dense[list(left)].sum(0) > size
-        for right in permutations(range(6), size):
-            if not set(left) & set(right):
-                floor.append(majority != (2 * dense[list(right)].sum(0) > size))
-        for right in permutations(range(4), size):
-            matched.append(majority != (2 * sparse[list(right)].sum(0) > size))
-    np.testing.assert_allclose(metrics.split_rate(dense, size=size), np.mean(floor, axis=(0, 1)))
-    np.testing.assert_allclose(metrics.split_rate(dense, sparse, size=size), np.mean(matched, axis=(0, 1)))
-
-
-def test_noise_floor_of_many_models_is_drawn_by_seed():
-    rng = np.random.default_rng(0)
-    dense = rng.random((14, 50, 2)) < 0.6
-    first, again = (metrics.split_rate(dense, size=5, seed=3).values for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, metrics.split_rate(dense, size=5, seed=4).values)
-    assert metrics.split_rate(np.broadcast_to(dense[:1], dense.shape), size=5).values.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("size", "models"), [(2, 6), (3, 5), (0, 4), (1, 1)])
-def test_sizes_that_cannot_be(size, models):
-    with pytest.raises(ValueError, match="size must be odd and at most"):
-        metrics.split_rate(np.zeros((models, 4, 1)), size=size)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_table_by_counting(seed):
     dense, sparse = populations(seed)
-    table = metrics.exemplar_table(dense, sparse, names=["a", "b", "c"]).set_index("attribute")
+    table = table_of(dense, sparse, ["a", "b", "c"]).set_index("attribute")
     p = (1 / (1 + np.exp(-dense))).mean(0)
     before, after = (dense > 0).sum(0) > 1.5, (sparse > 0).sum(0) > 1.5
     for k, name in enumerate("abc"):
@@ -96,7 +71,7 @@ def test_table_by_counting(seed):
 def test_probability_above_nine_tenths_and_below_one_tenth_are_both_certain():
     # A slip in the brackets of |p - 1/2| < 0.4 would take every p < 0.9 for uncertain.
     dense = np.log(np.array([[[0.05]], [[0.05]], [[0.05]]]) / 0.95)
-    table = metrics.exemplar_table(dense, -dense)
+    table = table_of(dense, -dense)
     assert table.loc[0, "exemplars"] == 1
     assert table.loc[0, "dense_uncertain"] == 0
     assert table.loc[0, "positive_to_negative"] == 0
@@ -105,37 +80,29 @@ def test_probability_above_nine_tenths_and_below_one_tenth_are_both_certain():
 def test_odds_ratio_at_an_empty_cell_and_where_there_is_none():
     dense = np.array([[0.1], [0.1], [5.0], [-5.0], [-0.1]])[None]
     sparse = np.array([[-1.0], [1.0], [1.0], [-1.0], [-1.0]])[None]
-    row = metrics.exemplar_table(dense, sparse).loc[0]
+    row = table_of(dense, sparse).loc[0]
     # One exemplar, uncertain; of the other four two are: (1 + ½)(2 + ½) / ((0 + ½)(2 + ½)).
     assert row["odds_ratio"] == pytest.approx(1.5 * 2.5 / (0.5 * 2.5))
     half_width = 1.959963984540054 * np.sqrt(1 / 1.5 + 1 / 0.5 + 1 / 2.5 + 1 / 2.5)
     assert np.log([row["odds_ratio_low"], row["odds_ratio_high"]]) == pytest.approx(np.log(3) + half_width * np.array([-1, 1]))
-    same = metrics.exemplar_table(dense, dense).loc[0]
+    same = table_of(dense, dense).loc[0]
     assert same["reason"] == Reason.NO_EXEMPLARS
     assert same["exemplars"] == 0
     assert np.isnan(same[["dense_uncertain", "odds_ratio", "p_value", "positive_to_negative"]].astype(float)).all()
-    sure = metrics.exemplar_table(100 * dense, sparse).loc[0]
+    sure = table_of(100 * dense, sparse).loc[0]
     assert sure["reason"] == Reason.ONE_KIND_OF_SAMPLE
     assert sure["dense_uncertain"] == 0
     assert np.isnan(sure["odds_ratio"])
 
 
-def test_thresholds_of_each_model():
-    dense, sparse = populations(5)
-    cuts = np.arange(9).reshape(3, 3) / 10
-    moved = metrics.exemplar_table(dense, sparse, dense_thresholds=cuts, sparse_thresholds=[0.1, 0.2, 0.3])
-    expected = metrics.modal_exemplars(dense > cuts[:, None, :], sparse > np.array([0.1, 0.2, 0.3])).sum(0)
-    assert moved["exemplars"].tolist() == expected.tolist()
-    with pytest.raises(ValueError, match="one row for each of the 3 models"):
-        metrics.exemplar_table(dense, sparse, dense_thresholds=cuts[:2])
-
-
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"for one model pass dense_logits\[None\]"):
-        metrics.exemplar_table(np.zeros((4, 2)), np.zeros((1, 4, 2)))
+    with pytest.raises(ValueError, match=r"for one model pass predictions\[None\]"):
+        metrics.modal_predictions(np.zeros((4, 2)))
     with pytest.raises(ValueError, match="same samples and attributes"):
         metrics.modal_exemplars(np.zeros((1, 4, 2)), np.zeros((1, 5, 2)))
-    with pytest.raises(ValueError, match="dense_logits must be finite"):
-        metrics.exemplar_table(np.full((1, 2, 1), np.nan), np.zeros((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"before, after and p must have one shape, not \(2, 1\), \(2, 1\) and \(1, 1\)"):
+        metrics.exemplar_table(np.zeros((2, 1)), np.zeros((2, 1)), [[0.5]])
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        metrics.exemplar_table([[1]], [[0]], [[np.nan]])
     with pytest.raises(ValueError, match="at least one sample"):
-        metrics.exemplar_table(np.zeros((1, 0, 2)), np.zeros((1, 0, 2)))
+        metrics.exemplar_table(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2)))

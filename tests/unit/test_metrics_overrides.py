@@ -46,9 +46,8 @@ def test_study_by_hand():
     dense, sparse, labels = draw(0)
     validation = draw(1)
     rates = metrics.conditional_rates(labels, 0)
-    table = metrics.override_study(
-        dense, sparse, labels, validation=validation, protected="_group", rates=rates, names=["_group", "a", "b", "c", "d"], seed=7
-    )
+    task = metrics.AttributeTask.of(labels, protected="_group", rates=rates, names=["_group", "a", "b", "c", "d"])
+    table = metrics.override_study(dense, sparse, task, validation=validation, seed=7)
     cuts = [np.zeros(5), np.zeros(5)]
     calibrated = []
     for logits in validation[:2]:
@@ -86,7 +85,6 @@ def test_study_by_hand():
 
 def test_bad_shapes_name_the_model():
     dense, sparse, labels = draw(0)
+    task = metrics.AttributeTask.of(labels, protected=0, train_labels=labels)
     with pytest.raises(ValueError, match="sparse_logits and labels must have one shape"):
-        metrics.override_study(
-            dense, sparse[:5], labels, validation=(dense, sparse, labels), protected=0, rates=metrics.conditional_rates(labels, 0)
-        )
+        metrics.override_study(dense, sparse[:5], task, validation=(dense, sparse, labels))

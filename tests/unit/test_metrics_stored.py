@@ -1,4 +1,4 @@
-"""Stored logits in the layout of the pruned-vision-model-bias repository: files that are whole, and files that are not."""
+"""Stored logits as the pruned-vision-model-bias repository writes them: files that are whole, and files that are not."""
 
 import numpy as np
 import pytest
@@ -53,62 +53,3 @@ def test_a_missing_and_a_binary_file(tmp_path):
     path.write_bytes(b"\x80\x04\x95 pickled")
     with pytest.raises(ValueError, match="no text file"):
         metrics.read_outputs(path)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    base = tmp_path / "runs"
-    two = np.zeros((2, 2))
-    joint = base / "joint_runs" / "celeba" / "resnet18"
-    write(joint / "Dense" / "0" / "seed21" / "test_outputs.txt", two)
-    write(joint / "Dense" / "0" / "seed21" / "valid_outputs.txt", two)
-    for epoch in ("best", "last"):
-        write(joint / "GMP-RI" / "99.5" / "seed21" / f"test_outputs_{epoch}.txt", two)
-    write(joint / "GMP-RI" / "99.5" / "seed21" / "val_outputs_best.txt", two)
-    (joint / "GMP-RI" / "99.5" / "unfinished").mkdir()
-    (joint / "GMP-RI" / ".DS_Store").write_text("")
-    (joint / "GMP-RI" / "99.5" / "run_stats.pkl").write_bytes(b"never opened")
-    write(
-        base / "single_label_runs" / "celeba" / "resnet18" / "GMP-RI" / "big-nose" / "80" / "s15" / "test_outputs_best.txt",
-        two[:, :1],
-    )
-    write(
-        base / "backdoor_runs" / "celeba" / "resnet18" / "Dense" / "blond" / "grayscale" / "0" / "s8" / "test_outputs_best.txt", two
-    )
-    return tmp_path
-
-
-def test_runs_are_found_by_the_layout(runs):
-    table = metrics.find_runs(runs)
-    described = table[["kind", "strategy", "attribute", "planted", "sparsity", "run", "epoch"]].to_numpy().tolist()
-    assert described == [
-        ["backdoor", "Dense", "blond", "grayscale", 0.0, "s8", "best"],
-        ["joint", "Dense", "", "", 0.0, "seed21", ""],
-        ["joint", "GMP-RI", "", "", 0.995, "seed21", "best"],
-        ["joint", "GMP-RI", "", "", 0.995, "seed21", "last"],
-        ["joint", "GMP-RI", "", "", 0.995, "unfinished", ""],
-        ["single_label", "GMP-RI", "big-nose", "", 0.8, "s15", "best"],
-    ]
-    assert set(table["dataset"]) == {"celeba"}
-    assert set(table["architecture"]) == {"resnet18"}
-    files = [[path and path.name for path in pair] for pair in table[["test_outputs", "validation_outputs"]].to_numpy()]
-    assert files[1] == ["test_outputs.txt", "valid_outputs.txt"]
-    assert files[2] == ["test_outputs_best.txt", "val_outputs_best.txt"]
-    assert files[3] == ["test_outputs_last.txt", None]
-    assert files[4] == [None, None]
-    assert metrics.read_outputs(table.loc[5, "test_outputs"]).shape == (2, 1)
-    assert metrics.find_runs(runs / "runs").equals(table)
-
-
-@pytest.mark.parametrize("name", ["dense", "0.995", "100", "-5"])
-def test_a_folder_that_is_no_percentage(runs, name):
-    (runs / "runs" / "joint_runs" / "celeba" / "resnet18" / "GMP-PT" / name / "seed1").mkdir(parents=True)
-    with pytest.raises(ValueError, match="named by a sparsity in percent"):
-        metrics.find_runs(runs)
-
-
-def test_a_folder_without_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match="joint_runs, single_label_runs, backdoor_runs"):
-        metrics.find_runs(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no such folder of runs"):
-        metrics.find_runs(tmp_path / "nowhere")

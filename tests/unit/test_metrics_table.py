@@ -25,10 +25,10 @@ def model():
     return 3 * test - 1.5 + rng.normal(size=test.shape), test, train
 
 
-def measure(model, **changes):
+def measure(model, thresholds=None, **changes):
     logits, labels, train = model
-    arguments = {"train_labels": train, "protected": 0, "names": NAMES} | changes
-    return metrics.attribute_metrics(logits, labels, **arguments)
+    task = metrics.AttributeTask.of(labels, **{"train_labels": train, "protected": 0, "names": NAMES} | changes)
+    return metrics.attribute_metrics(logits, task, thresholds=thresholds)
 
 
 def values_of(table, metric):
@@ -106,13 +106,14 @@ def test_given_rates_replace_those_of_the_training_labels(model):
 
 def test_tensors_and_unnamed_attributes(model):
     logits, labels, train = (torch.as_tensor(array) for array in model)
-    table = metrics.attribute_metrics(logits, labels, train_labels=train, protected=0)
+    table = metrics.attribute_metrics(logits, metrics.AttributeTask.of(labels, train_labels=train, protected=0))
     assert table["attribute"].unique().tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(table["value"], measure(model)["value"])
 
 
 def test_no_samples_and_a_single_attribute_give_reasons_not_errors():
-    table = metrics.attribute_metrics(np.zeros((0, 1)), np.zeros((0, 1)), train_labels=np.zeros((0, 1)), protected=0)
+    nothing = np.zeros((0, 1))
+    table = metrics.attribute_metrics(nothing, metrics.AttributeTask.of(nothing, train_labels=nothing, protected=0))
     assert table["value"].isna().all()
     assert (table["reason"] != "").all()
 

@@ -19,7 +19,8 @@ from effnotes.datasets.worlds import (
     to_litgpt_jsonl,
 )
 from effnotes.datasets.worlds.__main__ import main
-from effnotes.datasets.worlds.sentences import FORMS, prompts_of
+from effnotes.datasets.worlds.forms import FORMS
+from effnotes.datasets.worlds.sentences import prompts_of
 
 NESTED = World(120, 2, 16, n_nested=4, repeats=2)
 QUESTIONS = World(60, 3, 8, qa_frac=0.25, repeats=4)

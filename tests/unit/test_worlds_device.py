@@ -9,8 +9,9 @@ import torch
 from effnotes.datasets.worlds import Facts, World, make_task
 from effnotes.datasets.worlds import corpus as corpus_module
 from effnotes.datasets.worlds.corpus import Permutation
-from effnotes.datasets.worlds.device import DeviceCorpus, SentenceWriter, Told, _mixed, _permuted, can_be_written
-from effnotes.datasets.worlds.sentences import FIXED_FORMS, FORMS, form_code, write_facts
+from effnotes.datasets.worlds.device import DeviceCorpus, SentenceWriter, Told, can_be_written
+from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, form_code
+from effnotes.datasets.worlds.sentences import write_facts
 
 CPU = torch.device("cpu")
 FOUR = {"sro": 0.4, "rso": 0.3, "sor": 0.2, "osr": 0.1}
@@ -127,7 +128,7 @@ def test_sentences_can_be_read_in_any_order() -> None:
 def test_the_order_is_that_of_the_host(n: int) -> None:
     permutation = Permutation(n, np.random.default_rng(n))
     positions = np.unique(np.random.default_rng(0).integers(n, size=5000))
-    assert np.array_equal(_permuted(permutation, torch.from_numpy(positions)), permutation(positions))
+    assert np.array_equal(permutation(torch.from_numpy(positions)), permutation(positions))
 
 
 def test_everything_is_where_it_was_asked_for(monkeypatch) -> None:
@@ -142,7 +143,7 @@ def test_everything_is_where_it_was_asked_for(monkeypatch) -> None:
         rows = sentences.tokens(torch.arange(8, device=meta))
         assert (rows.device, rows.dtype, rows.shape) == (meta, torch.int64, (8, 20))
         order = world.corpus().order
-        assert _mixed(order, torch.arange(8, device=meta)).device == meta
+        assert order._mixed(torch.arange(8, device=meta)).device == meta
 
 
 def test_forms_with_something_random_are_refused() -> None:

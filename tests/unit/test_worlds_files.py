@@ -209,8 +209,8 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"subjects_with_questions.txt": "0\n4\n"}, r"subjects_with_questions.txt, line 2: '4' is no subject; it must be a number"),
         ({"subjects_with_questions.txt": "[64]\n"}, r"line 1: '\[64\]' is no subject; .* or the tokens of a subject in brackets"),
         ({"args.json": ORIGINAL["args.json"] | {"questions_frac": 0.5}}, r"metadata: qa_frac=0.5 asks for questions, but"),
-        ({"args.json": {"phrase_creator": "rhymes"}}, r"args.json: phrase_creator='rhymes': allowed are"),
-        ({"args.json": {"subjects": "4"}}, r"n_subjects='4' is text"),
+        ({"args.json": {"phrase_creator": "rhymes"}}, r"args.json: phrase_creator='rhymes': must be one of"),
+        ({"args.json": {"subjects": "4"}}, r"n_subjects='4': must be a whole number"),
         (
             {"remappings_map.json": {"subjects": []}},
             r"remappings_map.json: there is no list 'relationships'; the lists are 'subjects'",
@@ -404,7 +404,7 @@ def test_the_command_line_takes_settings_from_a_file_and_facts_from_a_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["create", "-s", "0", "--output-dir", "{}/w"], "n_subjects=0 is out of range"),
+        (["create", "-s", "0", "--output-dir", "{}/w"], "n_subjects=0: must be at least 1"),
         (["create", "-g", "{}", "--world", "x.yaml", "--output-dir", "{}/w"], "-g and --world both say"),
         (["edit", "-g", "{}"], "there is no folder metadata/"),
         (["edit", "-g", "{}", "--single-ft-value", "--all-same-remapping"], "are three kinds of edit; give one"),

@@ -135,7 +135,7 @@ def test_settings_say_how_the_facts_are_written() -> None:
         ),
         ({"correlation": 0.5}, ValueError, r"correlation=0.5 says how facts are drawn"),
         ({"repeat": 9}, ValueError, r"repeat=9 is no setting. Did you mean 'repeats'\?"),
-        ({"repeats": 0}, DataError, r"facts.csv: repeats=0 is out of range"),
+        ({"repeats": 0}, DataError, r"facts.csv: repeats=0: must be at least 1"),
         ({"qa_frac": 1.0, "qa_subject_frac": 0.01}, DataError, r"qa_subject_frac=0.01 of n_subjects=24 is no subject"),
     ],
 )
@@ -200,7 +200,7 @@ def test_more_than_a_world_can_hold_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"
     rows = [f"s{s},r{r},o{(s + r) % 2}\n" for s in range(4) for r in range(1000)]
     path.write_text("subject,relation,object\n" + "".join(rows))
-    with pytest.raises(DataError, match=r"facts.csv: n_relations=1000 is out of range: .* from 1 to 999"):
+    with pytest.raises(DataError, match=r"facts.csv: n_relations=1000: must be at most 999"):
         read_facts(path)
 
 

@@ -344,13 +344,13 @@ def test_edited_subjects_and_new_objects_are_uniform() -> None:
 @pytest.mark.parametrize(
     ("world", "arguments", "options", "message"),
     [
-        (IID, ("remaps",), {}, r"kind='remaps': allowed are remap, .*Did you mean 'remap"),
+        (IID, ("remaps",), {}, r"kind='remaps': must be one of 'remap', .*Did you mean 'remap"),
         (IID, ("remap", 0), {}, r"n=0: must be at least 1"),
         (IID, ("remap", 17), {}, r"n=17: at most 16 facts of relation 0 can be remapped at once"),
         (IID, ("remap", 1), {"relation": 4}, r"relation=4: the world's relations are numbered 0 to 3"),
-        (IID, ("remap", 1), {"retain_coverage": 0.6}, r"retain_coverage=0.6: must be from 0 to 0.5"),
+        (IID, ("remap", 1), {"retain_coverage": 0.6}, r"retain_coverage=0.6: must be at most 0.5"),
         (IID, ("remap", 1), {"edge": "sno"}, r"edge='sno' needs a world with nested objects; this one has n_nested=0"),
-        (IID, ("remap", 1), {"edge": "os"}, r"edge='os': allowed are so, sno, ono"),
+        (IID, ("remap", 1), {"edge": "os"}, r"edge='os': must be one of 'so', 'sno', 'ono'"),
         (
             NESTED,
             ("suppress", 1),
@@ -368,7 +368,12 @@ def test_edited_subjects_and_new_objects_are_uniform() -> None:
         ),
         (IID, ("unlearn_subject", 767), {}, r"n=767: no two of the 768 subjects are left"),
         (IID, ("unlearn_subject", 769), {}, r"n=769: only 768 subjects are left to edit"),
-        (NESTED, ("remap_same", 1), {"nested_class": "other"}, r"nested_class='other': allowed are any, changed, unchanged"),
+        (
+            NESTED,
+            ("remap_same", 1),
+            {"nested_class": "other"},
+            r"nested_class='other': must be one of 'any', 'changed', 'unchanged'",
+        ),
         (
             World(20, 1, 4, n_nested=4),
             ("remap", 1),

@@ -2,11 +2,12 @@
 
 from effnotes.datasets.worlds.changes import Group
 from effnotes.datasets.worlds.draws import Draws, make_draws, make_task
+from effnotes.datasets.worlds.forms import FORMS
 from effnotes.datasets.worlds.graph import Facts, Graph
 from effnotes.datasets.worlds.litgpt import read_litgpt_jsonl, to_litgpt_jsonl
 from effnotes.datasets.worlds.named import NamedWorld, read_facts
 from effnotes.datasets.worlds.plot import plot_world
-from effnotes.datasets.worlds.sentences import FORMS, Sentences
+from effnotes.datasets.worlds.sentences import Sentences
 from effnotes.datasets.worlds.storage import export_world, import_world, load_world, save_world
 from effnotes.datasets.worlds.tasks import Task
 from effnotes.datasets.worlds.world import World

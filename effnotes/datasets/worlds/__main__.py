@@ -5,22 +5,27 @@ The options are those of Behemoth's `create_data.py` and `create_finetuning_data
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from effnotes.datasets.worlds.changes import TaskKind
 from effnotes.datasets.worlds.draws import make_task, subset_size
 from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
+from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, SETTINGS, rename_settings
 from effnotes.datasets.worlds.storage import export_world, import_world, load_world
-from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+from effnotes.datasets.worlds.world import World
 
 _FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
 
 # Settings that facts are drawn from.
 _DRAWING = ("n_subjects", "n_relations", "n_objects", "n_nested", "correlation", "binarize", "minority_frac")
+_NAMES = (*SETTINGS, *(part for parts in COMPOSED.values() for part in parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,27 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     create.set_defaults(run=_create)
     create.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
     create.add_argument("--world", type=Path, help="YAML file with settings; other options override it")
-    create.add_argument(
-        "-g",
-        "--graph-path",
-        type=Path,
-        help="take the facts and settings of a world that was written before; other options override how they are written",
-    )
+    taken = "take the facts and settings of a world that was written before; other options override how they are written"
+    create.add_argument("-g", "--graph-path", type=Path, help=taken)
     create.add_argument("-d", "--shards", type=int, help="files of the training text")
     create.add_argument("-v", "--validation-data-only", action="store_true", help="write no training text")
     create.add_argument("-x", "--write-graph-only", action="store_true", help="write neither training text nor prompts")
-    create.add_argument("--correlated-pair", action="store_true", help="relation 1 copies relation 0")
-    create.add_argument("--correlation-strength", type=float, help="how often it does (default 1)")
-    create.add_argument("-c", "--phrase-creator", help="inverted, simplerepeats or nonsense")
-    create.add_argument("-i", "--inversion-frac", type=float, help="share of sentences that are not in the order SRO")
-    for name, setting in SETTINGS.items():
-        kind = setting.metadata["kind"]
-        flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in setting.metadata["aliases"]]
-        flags = list(dict.fromkeys([*flags, f"--{name.replace('_', '-')}"]))
-        if kind is bool:
-            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of World")
-        elif kind in (int, float):
-            create.add_argument(*flags, dest=name, type=kind, help=f"`{name}` of World")
+    for name in _NAMES:
+        flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in (*ALIASES.get(name, ()), name)]
+        if name in ("binarize", "shuffle", "correlated_pair"):
+            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of a world")
+        else:
+            create.add_argument(*flags, dest=name, type=_value, help=f"`{name}` of a world")
 
     edit = commands.add_parser("edit", help="write an edit of a world that was written before", allow_abbrev=False)
     edit.set_defaults(run=_edit)
@@ -86,10 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _value(text: str) -> Any:
+    """Read a number, a word or a mapping; World says whether it fits."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
 def _create(options: argparse.Namespace) -> Path:
     given = vars(options)
-    names = (*SETTINGS, "correlated_pair", "correlation_strength", "phrase_creator", "inversion_frac")
-    settings = rename_settings({name: given[name] for name in names if name in given})
+    settings = rename_settings({name: given[name] for name in _NAMES if name in given})
     if "graph_path" in given:
         if "world" in given:
             raise ValueError("-g and --world both say which world to write; give one of them")
@@ -111,15 +113,10 @@ def _create(options: argparse.Namespace) -> Path:
     else:
         base: dict[str, Any] = load_world(given["world"]).settings() if "world" in given else {}
         world = World(**(base | settings))
-    graph_only = given.get("write_graph_only", False)
-    export_world(
-        world,
-        given["output_dir"],
-        text=not (graph_only or given.get("validation_data_only", False)),
-        validation=not graph_only,
-        shards=given.get("shards"),
-    )
-    return Path(given["output_dir"])
+    graph_only = "write_graph_only" in given
+    text = not graph_only and "validation_data_only" not in given
+    export_world(world, options.output_dir, text=text, validation=not graph_only, shards=given.get("shards"))
+    return Path(options.output_dir)
 
 
 def _edit(options: argparse.Namespace) -> Path:

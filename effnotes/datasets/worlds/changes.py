@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from effnotes.datasets.worlds.graph import ONO, PROMPTABLE, SNO, SO, FactKind, Facts, Integers
-from effnotes.datasets.worlds.sentences import REFUSALS, form_code
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.forms import PROMPTABLE, REFUSALS, form_code
+from effnotes.datasets.worlds.graph import ONO, SNO, SO, FactKind, Facts, Integers, RowIndex
+from effnotes.datasets.worlds.world import World
 
 TaskKind: TypeAlias = Literal[
     "remap", "remap_same", "remap_subject", "suppress", "refusal", "question_refusal", "new_question", "unlearn_subject"
@@ -35,7 +32,7 @@ class Group:
     def __len__(self) -> int:
         return len(self.facts)
 
-    def take(self, rows: Integers | NDArray[np.bool_] | slice) -> Group:
+    def take(self, rows: RowIndex) -> Group:
         """Return the rows at the given positions, or where a mask is true."""
         return Group(self.facts.take(rows), self.form[rows])
 

@@ -11,62 +11,64 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effnotes.datasets.worlds.forms import QUESTION, form_code
 from effnotes.datasets.worlds.graph import CORPUS, ORDER, SAMPLE, Facts, Integers, draw_exposures, stream
-from effnotes.datasets.worlds.sentences import FORMS, Sentences, form_code, write_facts
+from effnotes.datasets.worlds.knowledge import Knowledge
+from effnotes.datasets.worlds.sentences import Sentences, write_facts
 
 if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+    from torch import Tensor
+
+Array = TypeVar("Array", NDArray[np.int64], "Tensor")
 
 # Rows worked on at a time: the tables of a block stay small, and what one block draws depends on no other.
 _BLOCK_ROWS = 2**16
 _ROUNDS = 6
-_QUESTION = FORMS.index("question")
-MIX_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
+_MIX_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 
 
 class Permutation:
-    """A keyed bijection of {0, ..., n - 1} that is computed and not stored.
+    """A keyed bijection of {0, ..., n - 1} that is computed and not stored, the same on arrays and on tensors of any device.
 
     Attributes:
         n: Numbers that are permuted.
-        low: Bits of the lower half of a number at first; with each round the halves change places.
-        high: Bits of the upper half.
-        keys: (rounds,) uint64.
     """
 
     def __init__(self, n: int, rng: np.random.Generator) -> None:
         bits = max(2, (n - 1).bit_length())
         self.n = n
-        self.low = bits // 2
-        self.high = bits - self.low
-        self.keys = rng.integers(2**64, size=_ROUNDS, dtype=np.uint64)
+        # Bits of the halves of a number at first; with each round they change places.
+        self._low, self._high = bits // 2, bits - bits // 2
+        self._keys: list[int] = rng.integers(2**64, size=_ROUNDS, dtype=np.uint64).view(np.int64).tolist()
 
-    def __call__(self, positions: Integers) -> Integers:
+    def __call__(self, positions: Array) -> Array:
         """Return the images of positions in [0, n), (k,) int64."""
-        image = self._mixed(positions.astype(np.uint64))
-        outside = np.flatnonzero(image >= self.n)
-        while len(outside):
+        image = self._mixed(positions)
+        outside = image >= self.n
+        while outside.any():
             image[outside] = self._mixed(image[outside])
-            outside = outside[image[outside] >= self.n]
-        return image.astype(np.int64)
+            outside = image >= self.n
+        return image
 
-    def _mixed(self, x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        high, low = self.high, self.low
-        left, right = x >> np.uint64(low), x & np.uint64(2**low - 1)
-        for key in self.keys:
-            # The finalising steps of MurmurHash3, which spread every bit over the word; `device` takes the same.
-            mix = (right ^ key) * np.uint64(MIX_FACTORS[0])
-            mix ^= mix >> np.uint64(33)
-            mix *= np.uint64(MIX_FACTORS[1])
-            mix ^= mix >> np.uint64(33)
-            left, right = right, left ^ (mix & np.uint64(2**high - 1))
+    def _mixed(self, x: Array) -> Array:
+        high, low = self._high, self._low
+        left, right = x >> low, x & (2**low - 1)
+        for key in self._keys:
+            # The finalising steps of MurmurHash3, which spread every bit over the word. Tensors have no unsigned 64-bit arithmetic:
+            # signed products wrap alike, and a shift to the right has to drop copies of the sign.
+            mix = right ^ key
+            for factor in _MIX_FACTORS:
+                mix = mix * (factor - 2**64)
+                mix = mix ^ ((mix >> 33) & (2**31 - 1))
+            left, right = right, left ^ (mix & (2**high - 1))
             high, low = low, high
-        return (left << np.uint64(low)) | right
+        image: Array = (left << low) | right
+        return image
 
 
 class Statements(NamedTuple):
@@ -86,7 +88,7 @@ class Corpus:
     between objects and questions always stand alone.
     """
 
-    world: World
+    world: Knowledge
     left_out: Facts | None = None
     together: bool = False
 
@@ -245,7 +247,7 @@ class Corpus:
             fact[~is_single[position]] = whole.reshape(-1)
         asks = (items >= self.first_question)[position]
 
-        form = np.full(len(fact), _QUESTION)
+        form = np.full(len(fact), QUESTION)
         chance, dissent = self.chances(len(fact), rng)
         codes, shares = self.template_shares
         if len(codes) == 1:

@@ -9,22 +9,19 @@ All is the same to the bit as `World.sentences`, `World.sample_sentences` and `w
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effnotes.datasets.worlds.corpus import MIX_FACTORS, Corpus, Permutation
+from effnotes.datasets.worlds.corpus import Corpus
+from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, PATTERNS, QUESTION
 from effnotes.datasets.worlds.graph import CORPUS, ONO, SO, Facts, Integers, stream
-from effnotes.datasets.worlds.sentences import FIXED_FORMS, FORMS, PATTERNS
+from effnotes.datasets.worlds.settings import WorldSettings
 from effnotes.datasets.worlds.words import ABSENT, EOS, PAD, RESERVED, Words
 
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
-
-_QUESTION = FORMS.index("question")
 _CONSTANT = -1  # a place in a pattern that no word of the fact takes
 _SLOTS = {"S": 0, "R": 2, "O": 4}  # column of a word's first token in `SentenceWriter._words_of`
 
@@ -58,21 +55,9 @@ class SentenceWriter:
     """
 
     def __init__(self, words: Words, device: torch.device) -> None:
-        n_relations, n_objects, _ = words.objects.shape
-        tables = (
-            words.subjects,
-            words.objects,
-            words.relations,
-            words.subject_nested_relations,
-            words.object_nested_relations,
-            words.nested,
-        )
-        self._words = _moved(np.concatenate([table.reshape(-1, 2) for table in tables]), device)  # (all words, 2)
-        self._n_relations, self._n_objects, self._n_nested = n_relations, n_objects, words.nested.shape[1]
-        # Rows of the words' table at which the kinds of words begin; subjects are the first.
-        self._objects = len(words.subjects)
-        self._relations = self._objects + n_relations * n_objects
-        self._nested = self._relations + sum(len(table) for table in tables[2:5])
+        self._words = _moved(words.table, device)  # (all words, 2)
+        self._n_relations, self._n_objects, self._n_nested = *words.objects.shape[:2], words.nested.shape[1]
+        self._objects, self._relations, self._nested = words.starts
         slots, constants = _patterns(words)
         self._slots, self._constants = _moved(slots, device), _moved(constants, device)
         self._is_fixed = _moved(np.isin(FORMS, FIXED_FORMS), device)
@@ -190,7 +175,7 @@ class DeviceCorpus:
         for begin in range(first, behind, size):
             rng = stream(corpus.world.seed, CORPUS, begin // size)
             drawn.append(self._chances(min(size, behind - begin), rng))
-        numbers = _permuted(self._alone.order, torch.arange(first, behind, device=self._device))
+        numbers = self._alone.order(torch.arange(first, behind, device=self._device))
         told = self._told(numbers, torch.cat(drawn, dim=1))
         # One item is one sentence. Those beside the shard are told for their length alone: the host pads its blocks as a whole.
         return DeviceSentences(self._writer, told.take(slice(start - first, stop - first)), self._writer.width(told))
@@ -217,7 +202,7 @@ class DeviceCorpus:
         else:
             rows = self._shares[0] if self._withheld is None else self._shares[self._withheld[fact] + 1]
             form = self._codes[(chances[0][:, None] >= rows).sum(dim=1).clamp(max=len(self._codes) - 1)]
-        form = torch.where(item >= self._alone.first_question, _QUESTION, form)
+        form = torch.where(item >= self._alone.first_question, QUESTION, form)
         kind, subject, relation, value, _ = self._facts.take(fact)
         if self._minority is not None:
             alternative = self._minority[fact]
@@ -225,7 +210,7 @@ class DeviceCorpus:
         return Told(kind, subject, relation, value, form)
 
 
-def can_be_written(world: World) -> bool:
+def can_be_written(world: WorldSettings) -> bool:
     """Return whether all forms that a world is written in have nothing random in them, so that `DeviceCorpus` can write it."""
     return all(name in FIXED_FORMS for name, share in world.templates.items() if share > 0)
 
@@ -252,28 +237,3 @@ def _patterns(words: Words) -> tuple[Integers, Integers]:
     for number, row in enumerate(rows):
         table[:, number, : len(row[0])] = row
     return table[0], table[1]
-
-
-def _permuted(permutation: Permutation, positions: Tensor) -> Tensor:
-    """Return what `permutation` gives, computed where the positions are: (k,) int64."""
-    image = _mixed(permutation, positions)
-    outside = torch.nonzero(image >= permutation.n).flatten()
-    while len(outside):
-        image[outside] = _mixed(permutation, image[outside])
-        outside = outside[image[outside] >= permutation.n]
-    return image
-
-
-def _mixed(permutation: Permutation, x: Tensor) -> Tensor:
-    # Tensors have no unsigned 64-bit arithmetic: products wrap alike, and a shift to the right has to drop copies of the sign.
-    high, low = permutation.high, permutation.low
-    left, right = x >> low, x & (2**low - 1)
-    for key in permutation.keys.view(np.int64).tolist():
-        mix = right ^ key
-        for factor in MIX_FACTORS:
-            mix = mix * (factor - 2**64)
-            mix = mix ^ ((mix >> 33) & (2**31 - 1))
-        left, right = right, left ^ (mix & (2**high - 1))
-        high, low = low, high
-    image: Tensor = (left << low) | right
-    return image

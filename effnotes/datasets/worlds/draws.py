@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
+from pydantic import Field, InstanceOf
 
-from effnotes.core.errors import nearest
-from effnotes.datasets.worlds.changes import TASK_KINDS, FactChange, TaskKind, entities, in_form
-from effnotes.datasets.worlds.graph import FACT_KINDS, PROMPTABLE, TASKS, FactKind, Facts, Integers, other_than, stream
+from effnotes.core.checks import check_range
+from effnotes.core.settings import settings
+from effnotes.datasets.worlds.changes import FactChange, TaskKind, entities, in_form
+from effnotes.datasets.worlds.forms import PROMPTABLE
+from effnotes.datasets.worlds.graph import TASKS, FactKind, Facts, Integers, other_than, stream
 from effnotes.datasets.worlds.tasks import Task
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.world import World
 
 NestedClass: TypeAlias = Literal["any", "changed", "unchanged"]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What else a task can be drawn by; `make_task` says what each means, and what it is by default."""
+
+    relation: int
+    retain_coverage: float
+    edge: FactKind
+    nested_class: NestedClass
 
 
 class Draws(NamedTuple):
@@ -27,17 +36,7 @@ class Draws(NamedTuple):
 
 
 def make_draws(
-    world: World,
-    kind: TaskKind,
-    n: int = 1,
-    *,
-    n_tune: int,
-    n_test: int,
-    relation: int = 0,
-    retain_coverage: float = 0.1,
-    edge: FactKind = "so",
-    nested_class: NestedClass = "any",
-    seed: int = 0,
+    world: World, kind: TaskKind, n: int = 1, *, n_tune: int, n_test: int, seed: int = 0, **options: Unpack[TaskOptions]
 ) -> Draws:
     """Draw several tasks of one kind whose edited subjects all differ: no draw to tune on shares one with a draw to report.
 
@@ -45,41 +44,26 @@ def make_draws(
 
     Args:
         world: The world that is edited.
-        kind: As for `make_task`, like the arguments not named here.
+        kind: As for `make_task`.
         n: Facts or subjects edited in each draw.
         n_tune: Draws to choose hyperparameters on, at least 0.
         n_test: Draws to report, at least 0.
-        relation: As for `make_task`.
-        retain_coverage: As for `make_task`.
-        edge: As for `make_task`.
-        nested_class: As for `make_task`.
         seed: Of all draws.
+        options: relation, retain_coverage, edge and nested_class, as for `make_task`.
 
     Raises:
         ValueError: As for `make_task`, also where there are too few subjects for so many draws.
     """
-    for name, value in (("n_tune", n_tune), ("n_test", n_test)):
-        if value < 0:
-            raise ValueError(f"{name}={value}: must be at least 0")
+    check_range(0, n_tune=n_tune, n_test=n_test)
     tasks: list[Task] = []
     for number in range(n_tune + n_test):
         taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
         rng = stream(world.seed, TASKS, seed, number)
-        tasks.append(_Maker(world, kind, n, relation, retain_coverage, edge, nested_class, rng, taken).task())
+        tasks.append(_Maker(world, rng, taken, kind, n, **options).task())
     return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
 
 
-def make_task(
-    world: World,
-    kind: TaskKind,
-    n: int = 1,
-    *,
-    relation: int = 0,
-    retain_coverage: float = 0.1,
-    edge: FactKind = "so",
-    nested_class: NestedClass = "any",
-    seed: int = 0,
-) -> Task:
+def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **options: Unpack[TaskOptions]) -> Task:
     """Draw one edit of a world.
 
     Args:
@@ -96,15 +80,15 @@ def make_task(
             "new_question": n facts are taught in a question form that the world does not have. (`-f qa`)
             "unlearn_subject": all facts of n subjects are to be forgotten.
         n: Facts or subjects, at least 1.
-        relation: The edited relation, where not all are. (`--relationship-ordinal`)
+        seed: Of the draw.
+        relation: The edited relation, where not all are; 0 by default. (`--relationship-ordinal`)
         retain_coverage: Share of all subjects (in an edit of "ono" facts: of all objects and subjects) that retain rows come from,
-            with all their facts, 0 to 0.5. At least one unless it is 0, and at most half of those not edited; the other half is
-            held out.
-        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so", "sno"
+            with all their facts, 0 to 0.5, by default 0.1. At least one unless it is 0, and at most half of those not edited; the
+            other half is held out.
+        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so" (the default), "sno"
             (`--remap-subject-nested-object-edges`) or "ono" (`--remap-object-nested-object-edges`).
         nested_class: For "remap" and "remap_same" of "so" facts in a nested world: whether the new object's nested object differs
-            from the old one's.
-        seed: Of the draw.
+            from the old one's, "changed" or "unchanged"; "any" by default.
 
     Returns:
         The task. New objects are among those that sentences of the world state (`World.in_use`). In a correlated world an edit of
@@ -115,49 +99,27 @@ def make_task(
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
     """
-    return make_draws(
-        world,
-        kind,
-        n,
-        n_tune=0,
-        n_test=1,
-        relation=relation,
-        retain_coverage=retain_coverage,
-        edge=edge,
-        nested_class=nested_class,
-        seed=seed,
-    ).test[0]
+    return make_draws(world, kind, n, n_tune=0, n_test=1, seed=seed, **options).test[0]
 
 
-@dataclass(frozen=True)
+@settings
 class _Maker:
     """The steps of drawing one task."""
 
-    world: World
+    world: InstanceOf[World]
+    rng: InstanceOf[np.random.Generator]
+    taken: InstanceOf[Integers]
     kind: TaskKind
-    n: int
-    relation: int
-    retain_coverage: float
-    edge: FactKind
-    nested_class: NestedClass
-    rng: np.random.Generator
-    taken: Integers
+    n: Annotated[int, Field(ge=1)]
+    relation: int = 0
+    retain_coverage: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # half of the subjects is held out
+    edge: FactKind = "so"
+    nested_class: NestedClass = "any"
 
     def __post_init__(self) -> None:
         world = self.world
-        for name, value, allowed in (
-            ("kind", self.kind, TASK_KINDS),
-            ("edge", self.edge, FACT_KINDS),
-            ("nested_class", self.nested_class, get_args(NestedClass)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r}: allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}")
-        if self.n < 1:
-            raise ValueError(f"n={self.n}: must be at least 1")
         if not 0 <= self.relation < world.n_relations:
             raise ValueError(f"relation={self.relation}: the world's relations are numbered 0 to {world.n_relations - 1}")
-        if not 0 <= self.retain_coverage <= 0.5:
-            raise ValueError(f"retain_coverage={self.retain_coverage}: must be from 0 to 0.5, as half of the subjects is held out")
         if self.edge != "so" and not world.graph.has_nested:
             raise ValueError(f"edge={self.edge!r} needs a world with nested objects; this one has n_nested=0")
         if self.edge != "so" and self.kind not in ("remap", "remap_same", "refusal"):
@@ -167,22 +129,18 @@ class _Maker:
         if not any(world.templates.get(name, 0) > 0 for name in PROMPTABLE):
             raise ValueError(
                 f"a world that is edited needs a template that ends with the object, to be asked in: {', '.join(PROMPTABLE)}; "
-                f"templates is {dict(world.templates)}"
+                f"templates is {world.templates}"
             )
         if self.kind == "question_refusal" and not world.qa_frac:
             raise ValueError("kind='question_refusal' needs a world with questions; this one has qa_frac=0")
-        if self.kind.startswith("remap"):
-            self._check_values()
+        for relation in range(world.n_relations) if self.whole_subjects else (self.relation,):
+            if self.kind.startswith("remap") and len(self.values(relation)) < 2:
+                raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {relation} has one")
         if self.kind == "suppress" and not world.in_use[self.relation, 0]:
             raise ValueError(
                 f"kind='suppress' gives facts object 0, which no sentence states in relation {self.relation}; take a relation that "
                 f"has it: {', '.join(map(str, np.flatnonzero(world.in_use[:, 0]))) or 'there is none'}"
             )
-
-    def _check_values(self) -> None:
-        for relation in range(self.world.n_relations) if self.whole_subjects else (self.relation,):
-            if len(self.values(relation)) < 2:
-                raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {relation} has one")
 
     # --- what can be edited ---------------------------------------------------------------------------------------------------
 
@@ -234,12 +192,7 @@ class _Maker:
         if len(facts) < self.n:
             raise ValueError(f"n={self.n}: only {len(facts)} facts of relation {self.relation} can be edited by {self.kind}")
         facts = facts.take(slice(self.n))
-        new = facts.object
-        if self.kind == "remap":
-            new = 1 - facts.object
-        elif self.kind == "suppress":
-            new = np.zeros(self.n, dtype=np.int64)
-        return facts, new
+        return facts, {"remap": 1 - facts.object, "suppress": np.zeros_like(facts.object)}.get(self.kind, facts.object)
 
     def _whole_subjects(self) -> tuple[Facts, Integers]:
         world = self.world
@@ -330,15 +283,8 @@ class _Maker:
             subjects = np.unique(old.subject)
             first = np.isin(old.subject, subjects[: len(subjects) // 2])
             test |= {"forget_relearn": facts.take(first), "forget_other_half": facts.take(~first)}
-        return Task(
-            kind=self.kind,
-            edge=self.edge,
-            relation=edit.relation,
-            old=old,
-            train={key: group for key, group in train.items() if len(group)},
-            test={key: group for key, group in test.items() if len(group)},
-            world=self.world,
-        )
+        train, test = ({key: group for key, group in groups.items() if len(group)} for groups in (train, test))
+        return Task(self.kind, self.edge, edit.relation, old, train, test, self.world)
 
 
 def subset_size(world: World, share: float) -> int:

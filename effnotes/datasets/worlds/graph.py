@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.core.checks import check_range
+from effnotes.datasets.worlds.forms import PROMPTABLE
+from effnotes.datasets.worlds.settings import WorldSettings, n_of
 
 FactKind: TypeAlias = Literal["so", "sno", "ono"]
 """Subject to object, subject to nested object, object to nested object."""
@@ -18,10 +18,11 @@ FactKind: TypeAlias = Literal["so", "sno", "ono"]
 FACT_KINDS: tuple[FactKind, ...] = get_args(FactKind)
 SO, SNO, ONO = range(3)
 
-PROMPTABLE = ("sro", "rso", "repeats", "nonsense_sro", "nonsense_rso")
-"""Statement forms that end with their object, so that a prompt can ask for it."""
-
 Integers: TypeAlias = NDArray[np.int64]
+RowIndex: TypeAlias = Integers | NDArray[np.bool_] | slice
+"""Positions of rows, or a mask that is true for them."""
+
+COLUMNS = ("kind", "subject", "relation", "object")
 
 # One stream of random numbers for each purpose: a change of one setting leaves what the others draw as it was.
 (_OBJECTS, _COPIES, _NESTED, _MINORITY, _QUESTIONS, _RANKS, _WITHHELD, CORPUS, ORDER, SAMPLE, FILLERS, TASKS, ROWS) = range(13)
@@ -33,8 +34,7 @@ def stream(seed: int, *purpose: int) -> np.random.Generator:
     Raises:
         ValueError: A seed is below 0.
     """
-    if min(seed, *purpose) < 0:
-        raise ValueError(f"seed={min(seed, *purpose)}: must be at least 0")
+    check_range(0, seed=min(seed, *purpose))
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
@@ -78,7 +78,7 @@ class Facts:
     object: Integers
 
     def __post_init__(self) -> None:
-        shapes = {name: np.shape(getattr(self, name)) for name in ("kind", "subject", "relation", "object")}
+        shapes = {name: np.shape(getattr(self, name)) for name in COLUMNS}
         if len(set(shapes.values())) != 1 or len(shapes["kind"]) != 1:
             raise ValueError(f"columns of facts must be vectors of one length; given were {shapes}")
 
@@ -97,28 +97,23 @@ class Facts:
         """Return a table without rows."""
         return cls.of(SO, np.zeros(0, dtype=np.int64), 0, 0)
 
-    def take(self, rows: Integers | NDArray[np.bool_] | slice) -> Facts:
+    def take(self, rows: RowIndex) -> Facts:
         """Return the rows at the given positions, or where a mask is true."""
-        return Facts(self.kind[rows], self.subject[rows], self.relation[rows], self.object[rows])
+        return Facts(*(getattr(self, column)[rows] for column in COLUMNS))
 
     def saying(self, object: Integers | int) -> Facts:
-        """Return the same facts with other objects."""
-        return Facts.of_columns(self.kind, self.subject, self.relation, object)
-
-    @classmethod
-    def of_columns(cls, kind: Integers, subject: Integers, relation: Integers, object: Integers | int) -> Facts:
-        """Return facts of mixed kinds; a single object is repeated."""
-        return cls(kind, subject, relation, np.broadcast_to(np.asarray(object, dtype=np.int64), subject.shape).copy())
+        """Return the same facts with other objects; a single one is repeated."""
+        said = np.broadcast_to(np.asarray(object, dtype=np.int64), self.subject.shape).copy()
+        return Facts(self.kind, self.subject, self.relation, said)
 
     @staticmethod
     def join(*tables: Facts) -> Facts:
         """Return the rows of all tables, one below the other."""
-        columns = ("kind", "subject", "relation", "object")
-        return Facts(*(np.concatenate([getattr(table, column) for table in tables]) for column in columns))
+        return Facts(*(np.concatenate([getattr(table, column) for table in tables]) for column in COLUMNS))
 
     def rows(self) -> list[tuple[str, int, int, int]]:
         """Return (kind, subject, relation, object) of each fact, in plain Python types."""
-        columns = (self.kind.tolist(), self.subject.tolist(), self.relation.tolist(), self.object.tolist())
+        columns = (getattr(self, column).tolist() for column in COLUMNS)
         return [(FACT_KINDS[kind], *rest) for kind, *rest in zip(*columns, strict=True)]
 
 
@@ -128,12 +123,7 @@ def other_than(values: Integers, n: int, rng: np.random.Generator) -> Integers:
     return np.where(drawn < values, drawn, drawn + 1)
 
 
-def n_of(share: float, n: int) -> int:
-    """Return how many of n a share is, rounded down, but not for the sake of a last binary digit: 0.29 of 100 is 29."""
-    return math.floor(round(share * n, 6))
-
-
-def draw_graph(world: World) -> Graph:
+def draw_graph(world: WorldSettings) -> Graph:
     """Draw the facts of a world from its settings and seed (Behemoth, arXiv 2601.23153, `graph_utils.py`).
 
     Independent: o ~ Uniform{0..O-1} for each (s, r). Correlated: relation 1 has relation 0's index with probability
@@ -166,7 +156,7 @@ def draw_graph(world: World) -> Graph:
     return Graph(objects, minority.reshape(s, r), nested, asked)
 
 
-def draw_exposures(world: World) -> Integers:
+def draw_exposures(world: WorldSettings) -> Integers:
     """Return (S,) int64: how often each statement of a subject is written.
 
     Without `zipf` it is `repeats` for all. With exponent a, the k-th most frequent subject gets a share proportional to k^-a of
@@ -179,7 +169,7 @@ def draw_exposures(world: World) -> Integers:
     return ranked.take(stream(world.seed, _RANKS).permutation(world.n_subjects))
 
 
-def draw_withheld(world: World, n_facts: int) -> Integers:
+def draw_withheld(world: WorldSettings, n_facts: int) -> Integers:
     """Return (n_facts,) int64: position of the template in which a fact is never written, -1 where there is none."""
     withheld = np.full(n_facts, -1)
     if world.withheld_frac > 0:

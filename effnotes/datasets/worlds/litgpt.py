@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
-from effnotes.datasets.files import read_lines
+from effnotes.datasets.files import naming, read_lines
 from effnotes.datasets.worlds.changes import Group
+from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
-from effnotes.datasets.worlds.sentences import FORMS, PATTERNS, REFUSALS, prompts_of
-from effnotes.datasets.worlds.storage import fresh_folder
+from effnotes.datasets.worlds.sentences import prompts_of
+from effnotes.datasets.worlds.storage import fresh_folder, write_lines
 from effnotes.datasets.worlds.tasks import EDITED, Task
 from effnotes.datasets.worlds.words import OO, REPEATED_WORDS, RESERVED, RR, SS
 from effnotes.datasets.worlds.world import World
@@ -37,8 +39,7 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     Raises:
         ValueError: `repeats` is below 1.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats}: must be at least 1")
+    check_range(1, repeats=repeats)
     root = Path(directory)
     training, asked = root / "finetuning_data", root / "ft_validations"
     for folder, pattern in ((training, "*.jsonl"), (asked, "*.txt")):
@@ -48,21 +49,21 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     for name in task.train:
         copies = repeats if name in EDITED else 1
         rows = [_json_row(*pair) for pair in prompts_of(task.encode("train", name, seed=seed, copies=copies), words)]
-        (training / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
+        write_lines(training / f"{name}.jsonl", rows)
         lines["train"] += rows
         lines["val"] += rows[: len(task.train[name])]
     for name in task.test:
         pairs = prompts_of(task.encode("test", name, seed=seed), words)
-        (asked / f"{name}.txt").write_text("".join(f"{prompt}\t{answer}\n" for prompt, answer in pairs), encoding="utf-8")
+        write_lines(asked / f"{name}.txt", (f"{prompt}\t{answer}" for prompt, answer in pairs))
         lines["test"] += [_json_row(*pair) for pair in pairs]
     paths = {split: training / f"{split}.jsonl" for split in lines}
     for split, path in paths.items():
-        path.write_text("".join(lines[split]), encoding="utf-8")
+        write_lines(path, lines[split])
     return paths
 
 
 def _json_row(prompt: str, answer: str) -> str:
-    return json.dumps({"instruction": prompt, "input": "", "output": answer}) + "\n"
+    return json.dumps({"instruction": prompt, "input": "", "output": answer})
 
 
 def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
@@ -85,10 +86,8 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
             raise DataError(
                 f"{path}, line {number}: {line[:60]!r} is no JSON object with the texts 'instruction' and 'output'"
             ) from None
-        try:
+        with naming(f"{path}, line {number}"):
             rows.append(_read_sentence(world, sentence))
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
     kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
     facts = Facts(kind, subject, relation, value)
     unsaid = value < 0

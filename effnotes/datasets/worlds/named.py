@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from effnotes.core.errors import DataError, nearest
-from effnotes.datasets.files import read_csv
+from effnotes.datasets.files import naming, read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
-from effnotes.datasets.worlds.world import SETTINGS, World
+from effnotes.datasets.worlds.settings import SETTINGS
+from effnotes.datasets.worlds.world import World
 
 _COLUMNS = ("subject", "relation", "object")
 _FEWEST_SUBJECTS = 4  # one to edit, one to retain, and two to hold out
@@ -98,12 +99,10 @@ def read_facts(path: str | Path, **settings: Any) -> NamedWorld:
     _check_complete(path, lines, subjects, relations, objects)
     numbers = [{name: number for number, name in enumerate(names)} for names in objects]
     graph = np.array([[numbers[r][stated[s, name]] for r, name in enumerate(relations)] for s in subjects], dtype=np.int64)
-    try:
+    with naming(path):
         # Drawn first, for whom questions are asked about; its facts are never looked at.
         drawn = World(len(subjects), len(relations), max(map(len, objects)), **settings)
         world = replace(drawn, given_graph=replace(drawn.graph, objects=graph))
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
     return NamedWorld(world, subjects, relations, objects)
 
 

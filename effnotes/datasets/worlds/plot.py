@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnotes.core.checks import check_range
 from effnotes.datasets.worlds.world import World
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_SUBJECTS = 12
+_MOST_SUBJECTS = 12  # more could not be told apart
 
 
 def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: Axes | None = None) -> Axes:
@@ -33,10 +34,8 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     Raises:
         ValueError: A number is out of range.
     """
-    if not 1 <= n_subjects <= _MOST_SUBJECTS:
-        raise ValueError(f"n_subjects={n_subjects}: must be from 1 to {_MOST_SUBJECTS}; more could not be told apart")
-    if n_relations < 1:
-        raise ValueError(f"n_relations={n_relations}: must be at least 1")
+    check_range(1, _MOST_SUBJECTS, n_subjects=n_subjects)
+    check_range(1, n_relations=n_relations)
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyArrowPatch
 

@@ -1,20 +1,4 @@
-"""Sentences: the forms in which a fact can be written, and many facts turned into rows of tokens at once.
-
-Forms, with s, r, o for the words of subject, relation and object, w for grammar words, and EOS at the beginning of each row (in
-text files: at the end of each sentence), after Behemoth (arXiv 2601.23153, `phrase_creation_utils.py`):
-
-    sro                SS s w0 w1 RR r w2 OO o .                    statements; the default
-    rso                w9 RR r w7 SS s w5 OO o .
-    sor                SS s w0 OO o w3 w4 RR r .                    the object is not last: no prompt for it
-    osr                OO o w5 SS s w8 RR r .
-    repeats            1-3 markers before and 0-3 after each of SS s, RR r, OO o: 12^3 = 1,728 surface forms
-    nonsense_sro       1-5 random fillers before each of SS s, RR r, OO o
-    nonsense_rso       the same, with the relation first
-    question           QQ a1 RR r a2 SS s a3 a4 AA OO o .
-    new_question       QQ b1 RR r b2 SS s b3 AA OO o .              a form that no world is written in
-    refusal            SS s w0 w1 RR r w2 OO OO OO .                the prompt of sro, answered with OO OO
-    question_refusal   QQ a1 RR r a2 SS s a3 a4 AA OO OO OO .       the prompt of question, answered with OO OO OO
-"""
+"""Sentences: many facts, each in one of `FORMS`, turned into rows of tokens at once."""
 
 from __future__ import annotations
 
@@ -24,46 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effnotes.core.errors import nearest
-from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
+from effnotes.datasets.worlds.graph import Facts, Integers, RowIndex
 from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED, Words
-
-# Capitals are reserved tokens, S, R and O the words of the fact, the others grammar words. The answer begins where the bar is;
-# "repeats" and "nonsense" are put together elsewhere.
-PATTERNS = {
-    "sro": "SS S W0 W1 RR R W2 OO | O .",
-    "rso": "W9 RR R W7 SS S W5 OO | O .",
-    "sor": "SS S W0 OO | O W3 W4 RR R .",
-    "osr": "OO | O W5 SS S W8 RR R .",
-    "repeats": "",
-    "nonsense_sro": "",
-    "nonsense_rso": "",
-    "question": "QQ WQ1 RR R WQ2 SS S WQ3 WQ4 AA OO | O .",
-    "new_question": "QQ FTWQ1 RR R FTWQ2 SS S FTWQ3 AA OO | O .",
-    "refusal": "SS S W0 W1 RR R W2 OO | OO OO .",
-    "question_refusal": "QQ WQ1 RR R WQ2 SS S WQ3 WQ4 AA | OO OO OO .",
-}
-FORMS = tuple(PATTERNS)
-"""All forms; a sentence carries its form as the position in this tuple."""
-STATEMENTS = FORMS[:7]
-"""Forms in which a world can be written."""
-REFUSALS = ("refusal", "question_refusal")
-FIXED_FORMS = tuple(form for form, pattern in PATTERNS.items() if pattern)
-"""Forms in which a fact is always written alike: nothing in them is random."""
 
 _MOST_FILLERS, _MORE_FILLERS = 5, 0.4
 _VALIDATION_FILLERS = 2
-
-
-def form_code(form: str) -> int:
-    """Return the position of a form in `FORMS`.
-
-    Raises:
-        ValueError: There is no such form.
-    """
-    if form not in FORMS:
-        raise ValueError(f"there is no form {form!r}.{nearest(form, FORMS)} The forms are: {', '.join(FORMS)}.")
-    return FORMS.index(form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +39,10 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def take(self, rows: Integers | NDArray[np.bool_] | slice) -> Sentences:
+    def take(self, rows: RowIndex) -> Sentences:
         """Return the sentences at the given positions, or where a mask is true; the padding stays."""
-        return Sentences(
-            self.tokens[rows],
-            self.length[rows],
-            self.answer[rows],
-            self.answer_length[rows],
-            self.facts.take(rows),
-            self.form[rows],
-        )
+        said = (self.length[rows], self.answer[rows], self.answer_length[rows], self.facts.take(rows), self.form[rows])
+        return Sentences(self.tokens[rows], *said)
 
 
 def text_of(sentences: Sentences, words: Words) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
-from effnotes.datasets.files import read_lines
-from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, PROMPTABLE, Facts, Graph, Integers, stream
-from effnotes.datasets.worlds.sentences import FORMS, prompts_of, text_of, write_facts
+from effnotes.datasets.files import naming, read_lines, read_text
+from effnotes.datasets.worlds.forms import FORMS, PROMPTABLE
+from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, Facts, Graph, Integers, stream
+from effnotes.datasets.worlds.sentences import prompts_of, text_of, write_facts
+from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, NAME_OF, SETTINGS, rename_settings
 from effnotes.datasets.worlds.words import ABSENT, Words
-from effnotes.datasets.worlds.world import SETTINGS, World, rename_settings
+from effnotes.datasets.worlds.world import World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
 _SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
@@ -39,12 +42,7 @@ def load_world(path: str | Path) -> World:
             not go with another; the message names the file, the line, the setting and what is allowed.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path}: there is no such file; a world is described by a YAML file, as in data/worlds/") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    text = read_text(path)
     try:
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -72,11 +70,9 @@ def _line_of(message: str, lines: Mapping[str, int]) -> str:
     found = []
     for key, line in lines.items():
         plain = key.lstrip("-").replace("-", "_")
-        names = {key, plain, *(name for name, each in SETTINGS.items() if plain in each.metadata["aliases"])}
-        if plain in ("correlated_pair", "correlation_strength"):
-            names.add("correlation")
-        starts = [match.start() for name in names for match in [re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)] if match]
-        found += [(start, line) for start in starts]
+        composed = (name for name, parts in COMPOSED.items() if plain in parts)
+        for name in {key, plain, NAME_OF.get(plain, plain), *composed}:
+            found += [(match.start(), line) for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", message)]
     return f", line {min(found)[1]}" if found else ""
 
 
@@ -120,8 +116,7 @@ def export_world(
     """
     if shards is None:
         shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
-    if shards < 1:
-        raise ValueError(f"shards={shards}: must be at least 1")
+    check_range(1, shards=shards)
     root = Path(directory)
     metadata = root / "metadata"
     metadata.mkdir(parents=True, exist_ok=True)
@@ -134,12 +129,14 @@ def export_world(
                 for block in world.sentences(shard=shard, of=shards):
                     file.write(text_of(block, world.words))
                     n_tokens += int(block.length.sum())
-    counts: dict[str, int] = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
-    if text:
-        counts |= {"total_num_tokens": n_tokens}
-    _write_json(metadata / "metadata.json", counts)
+    counts = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
+    counts |= {"total_num_tokens": n_tokens} if text else {}
+    write_lines(metadata / "metadata.json", [json.dumps(counts, indent=1)])
     if validation:
-        _write_validation(world, root)
+        for name in ("validations", "questions"):
+            fresh_folder(root / name, "*.txt")
+        for name, facts, form, markers in _prompt_files(world):
+            write_lines(root / f"{name}.txt", _prompt_lines(world, facts, form, markers))
 
 
 def fresh_folder(path: Path, pattern: str) -> None:
@@ -149,102 +146,90 @@ def fresh_folder(path: Path, pattern: str) -> None:
         old.unlink()
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file, each line with its end."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def _write_graph(world: World, metadata: Path) -> None:
-    graph = world.graph
-    so = world.facts("so")
-    alternative = graph.minority.reshape(-1)
-    nested = world.nested_of(so.relation, so.object) if graph.has_nested else np.full(len(so), ABSENT)
-    columns = [column.tolist() for column in (so.subject, so.relation, so.object, alternative, nested)]
-    with (metadata / "relationship_graph.txt").open("w", encoding="utf-8") as file:
-        for *plain, other, inner in zip(*columns, strict=True):
-            file.write(" ".join(map(str, plain)) + f" {_or_none(other)} {_or_none(inner)}\n")
-    _write_token_graph(world, so, alternative, metadata / "relationship_graph_quasitokens.txt")
-    _write_json(metadata / "remappings_map.json", world.words.remappings())
-    _write_json(metadata / "other_special_tokens.json", {name: f"{n:04d}" for name, n in world.words.grammar.items()})
-    _write_json(metadata / "tokenizer.json", world.tokenizer_json())
-    _write_json(metadata / "args.json", _arguments(world))
+    graph, words, so = world.graph, world.words, world.facts("so")
+    other = graph.minority.reshape(-1)
+    inner = world.nested_of(so.relation, so.object) if graph.has_nested else np.full(len(so), ABSENT)
+    table = np.stack([so.subject, so.relation, so.object, other, inner], axis=1).tolist()
+    write_lines(metadata / "relationship_graph.txt", (" ".join(map(_or_none, row)) for row in table))
+
+    columns = [*words.of_facts(so), np.where(other[:, None] >= 0, words.objects[so.relation, other], ABSENT)]
+    if graph.has_nested:
+        columns += [words.subject_nested_relations[so.relation], words.object_nested_relations[so.relation]]
+        columns.append(words.nested[so.relation, inner])
+    rows = ("".join(f"{_numbers(word)}\t" for word in row) for row in np.stack(columns, axis=1).tolist())
+    write_lines(metadata / "relationship_graph_quasitokens.txt", rows)
+
+    for name, content in (
+        ("remappings_map", words.remappings()),
+        ("other_special_tokens", {name: f"{n:04d}" for name, n in words.grammar.items()}),
+        ("tokenizer", world.tokenizer_json()),
+        ("args", _arguments(world)),
+    ):
+        write_lines(metadata / f"{name}.json", [json.dumps(content, indent=1)])
     (metadata / "world.yaml").write_text(_yaml(world), encoding="utf-8")
     if world.qa_frac:
-        asked = np.flatnonzero(graph.asked).tolist()
-        (metadata / "subjects_with_questions.txt").write_text("".join(f"{subject}\n" for subject in asked), encoding="utf-8")
+        write_lines(metadata / "subjects_with_questions.txt", map(str, np.flatnonzero(graph.asked).tolist()))
 
 
 def _or_none(value: int) -> str:
     return "None" if value < 0 else str(value)
 
 
-def _write_token_graph(world: World, so: Facts, alternative: Integers, path: Path) -> None:
-    words = world.words
-    columns = [*words.of_facts(so)]
-    columns.append(np.where(alternative[:, None] >= 0, words.objects[so.relation, alternative], ABSENT))
-    if world.graph.has_nested:
-        inner = world.nested_of(so.relation, so.object)
-        nested = (words.subject_nested_relations[so.relation], words.object_nested_relations[so.relation])
-        columns += [*nested, words.nested[so.relation, inner]]
-    with path.open("w", encoding="utf-8") as file:
-        for row in np.stack(columns, axis=1).tolist():
-            cells = (",".join(f"{token:04d}" for token in word if token != ABSENT) for word in row)
-            file.write("".join(f"{cell}\t" for cell in cells) + "\n")
+def _numbers(word: list[int]) -> str:
+    return ",".join(f"{token:04d}" for token in word if token != ABSENT)
 
 
 def _arguments(world: World) -> dict[str, Any]:
     """The settings by Behemoth's names, as far as it has names for them."""
-    names = {name: each.metadata["aliases"][0] for name, each in SETTINGS.items() if each.metadata["aliases"]}
-    names["repeats"] = "repeats"
+    names = {name: aliases[0] for name, aliases in ALIASES.items() if name in SETTINGS} | {"repeats": "repeats"}
     arguments = {alias: getattr(world, name) for name, alias in names.items()}
-    strength = 1.0 if world.correlation is None else world.correlation
     creator = next(iter(world.templates))
     creators = {"repeats": "simplerepeats", "nonsense_sro": "nonsense", "nonsense_rso": "nonsense"}
     inverted = 1.0 - sum(world.templates.get(name, 0.0) for name in ("sro", "repeats", "nonsense_sro"))
     return arguments | {
         "shuffle": world.shuffle,
         "correlated_pair": world.correlation is not None,
-        "correlation_strength": strength,
+        "correlation_strength": 1.0 if world.correlation is None else world.correlation,
         "phrase_creator": creators.get(creator, "inverted"),
         # In nonsense Behemoth takes it for the share in the order SRO, the contrary of what it says.
         "inversion_frac": 1.0 - inverted if creator.startswith("nonsense") else inverted,
     }
 
 
-def _validation_files(world: World) -> Iterable[tuple[str, str, tuple[int, ...] | None]]:
-    """Name, form and markers of each file of prompts."""
-    for form in (name for name, share in world.templates.items() if name in PROMPTABLE and share > 0):
-        if form != "repeats":
-            yield form.removeprefix("nonsense_"), form, None
-            continue
-        for si, sj, ri, rj, oi in itertools.product(range(1, 4), range(4), range(1, 4), range(4), range(1, 4)):
-            yield f"si{si}_sj{sj}_ri{ri}_rj{rj}_oi_{oi}", form, (si, sj, ri, rj, oi, 0)
-
-
-def _write_validation(world: World, root: Path) -> None:
-    for name in ("validations", "questions"):
-        fresh_folder(root / name, "*.txt")
-    for kind in FACT_KINDS if world.graph.has_nested else FACT_KINDS[:1]:
-        prefix = _PREFIXES[kind] if world.graph.has_nested else ""
-        facts = world.facts(kind)
-        for name, form, markers in _validation_files(world):
-            _write_prompts(world, facts, form, markers, root / "validations" / f"{prefix}{name}.txt")
+def _prompt_files(world: World) -> Iterator[tuple[str, Facts, str, tuple[int, ...] | None]]:
+    """Name, facts, form and markers of each file of prompts."""
+    nested = world.graph.has_nested
+    for kind in FACT_KINDS if nested else FACT_KINDS[:1]:
+        folder, facts = f"validations/{_PREFIXES[kind] if nested else ''}", world.facts(kind)
+        for form in (name for name, share in world.templates.items() if name in PROMPTABLE and share > 0):
+            if form != "repeats":
+                yield folder + form.removeprefix("nonsense_"), facts, form, None
+                continue
+            for si, sj, ri, rj, oi in itertools.product(range(1, 4), range(4), range(1, 4), range(4), range(1, 4)):
+                yield f"{folder}si{si}_sj{sj}_ri{ri}_rj{rj}_oi_{oi}", facts, form, (si, sj, ri, rj, oi, 0)
     if world.qa_frac:
         facts = world.facts("so")
         asked = world.graph.asked[facts.subject]
-        prefix = _PREFIXES["so"] if world.graph.has_nested else ""
-        for name, which in (("default", asked), ("default_new", ~asked)):
-            _write_prompts(world, facts.take(which), "question", None, root / "questions" / f"{prefix}{name}.txt")
+        folder = f"questions/{_PREFIXES['so'] if nested else ''}"
+        yield f"{folder}default", facts.take(asked), "question", None
+        yield f"{folder}default_new", facts.take(~asked), "question", None
 
 
-def _write_prompts(world: World, facts: Facts, form: str, markers: tuple[int, ...] | None, path: Path) -> None:
+def _prompt_lines(world: World, facts: Facts, form: str, markers: tuple[int, ...] | None) -> Iterator[str]:
     rng = stream(world.seed, FILLERS)
-    with path.open("w", encoding="utf-8") as file:
-        for start in range(0, len(facts), _CHUNK):
-            part = facts.take(slice(start, start + _CHUNK))
-            codes = np.full(len(part), FORMS.index(form))
-            repeats = None if markers is None else np.array(markers)
-            written = write_facts(world.words, part, codes, rng, validation=True, repeats=repeats)
-            file.writelines(f"{prompt}\t{answer}\n" for prompt, answer in prompts_of(written, world.words))
+    repeats = None if markers is None else np.array(markers)
+    for start in range(0, len(facts), _CHUNK):
+        part = facts.take(slice(start, start + _CHUNK))
+        codes = np.full(len(part), FORMS.index(form))
+        written = write_facts(world.words, part, codes, rng, validation=True, repeats=repeats)
+        yield from (f"{prompt}\t{answer}" for prompt, answer in prompts_of(written, world.words))
 
 
 def import_world(directory: str | Path) -> World:
@@ -267,15 +252,11 @@ def import_world(directory: str | Path) -> World:
         raise DataError(f"{given}: there is no folder metadata/ (or viscera/) in it, with a file relationship_graph.txt")
     rows = _read_graph_rows(metadata / "relationship_graph.txt")
     settings = _read_settings(metadata, rows)
-    try:
+    with naming(metadata):
         world = World(**settings)
         words = _read_words(metadata, world)
         graph = _graph_of(rows, replace(world, given_words=words), metadata)
         return World(**settings, given_graph=graph, given_words=words)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{metadata}: {error}") from error
 
 
 def _read_graph_rows(path: Path) -> Integers:
@@ -300,10 +281,8 @@ def _read_graph_rows(path: Path) -> Integers:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: this is no JSON ({error})") from error
+    with naming(f"{path}: this is no JSON"):
+        return json.loads(read_text(path))
 
 
 def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
@@ -318,32 +297,25 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
         settings["minority_frac"] = float((rows[:, 4] >= 0).mean())
         return settings
     stored = _read_json(path)
-    aliases = {alias: name for name, each in SETTINGS.items() for alias in each.metadata["aliases"]}
-    arguments = {key: value for key, value in stored.items() if key in aliases or key in ("shuffle", "repeats")}
-    for first, second in (("correlated_pair", "correlation_strength"), ("phrase_creator", "inversion_frac")):
-        if stored.get(first):
-            arguments |= {key: stored[key] for key in (first, second) if key in stored}
+    arguments = {key: value for key, value in stored.items() if key in NAME_OF or key in ("shuffle", "repeats")}
+    for parts in COMPOSED.values():
+        if stored.get(parts[0]):
+            arguments |= {part: stored[part] for part in parts if part in stored}
     if arguments.get("phrase_creator") == "nonsense":
         # The contrary of what it says, as in `_arguments`.
         arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
     # A graph may be given instead of the numbers, which are then empty.
     arguments = {key: value for key, value in arguments.items() if value is not None}
-    try:
+    with naming(path):
         return settings | rename_settings(arguments)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def _read_words(metadata: Path, world: World) -> Words | None:
     paths = [metadata / name for name in ("remappings_map.json", "other_special_tokens.json")]
     if not all(path.is_file() for path in paths):
         return None
-    try:
+    with naming(paths[0]):
         return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), world.n_relations, world.templates)
-    except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{paths[0]}: {error}") from error
 
 
 def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:

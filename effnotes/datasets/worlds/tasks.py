@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import nearest
 from effnotes.datasets.worlds.changes import FactChange, Group, TaskKind, entities, in_form
 from effnotes.datasets.worlds.graph import ROWS, FactKind, Facts, Integers, stream
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.world import World
 
 EDITED = ("edited", "forget")
 """Training groups of the edit itself; all others are retain rows."""
@@ -123,8 +122,7 @@ class Task:
         Raises:
             ValueError: There is no such group, or `copies` is below 1.
         """
-        if copies < 1:
-            raise ValueError(f"copies={copies}: must be at least 1")
+        check_range(1, copies=copies)
         groups = self.train if split == "train" else self.test
         if group not in groups:
             raise ValueError(

@@ -11,15 +11,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts, Integers
-
-if TYPE_CHECKING:
-    from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.graph import ONO, SO, Facts, Integers
+from effnotes.datasets.worlds.settings import WorldSettings
 
 EOS, PAD, STOP, SS, RR, OO, QQ, AA = range(8)
 RESERVED = ("<|endoftext|>", "<|padding|>", ".", "SS", "RR", "OO", "QQ", "AA")
@@ -36,6 +34,16 @@ QUESTION_WORDS = ("WQ1", "WQ2", "WQ3", "WQ4")
 NEW_QUESTION_WORDS = ("FTWQ1", "FTWQ2", "FTWQ3")
 REPEATED_WORDS = ("WS", "WR", "WO")
 GRAMMAR_WORDS = (*STATEMENT_WORDS, *QUESTION_WORDS, *NEW_QUESTION_WORDS, *REPEATED_WORDS)
+
+# Behemoth's lists of words, and the tables of `Words` that hold them.
+_LISTS = {
+    "subjects": "subjects",
+    "relationships": "relations",
+    "objects": "objects",
+    "subject_nested_relationships": "subject_nested_relations",
+    "object_nested_relationships": "object_nested_relations",
+    "object_nested_objects": "nested",
+}
 
 _PIECE = re.compile(r" ?(SS|RR|OO|QQ|AA)|(\.)|(<\|endoftext\|>)|(<\|padding\|>)| ?(\d{4})")
 
@@ -62,7 +70,7 @@ def _grammar_names(templates: Iterable[str]) -> list[str]:
     return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
 
 
-def check_vocabulary(world: World) -> None:
+def check_vocabulary(world: WorldSettings) -> None:
     """Raise ValueError where a world needs more tokens than four digits can number."""
     r, s, o = world.n_relations, world.n_subjects, world.n_objects
     relations, nested = (1, 0) if not world.n_nested else (3, sum(_high_and_low(world.n_nested)))
@@ -102,7 +110,7 @@ class Words:
     n_tokens: int
 
     @classmethod
-    def allocate(cls, world: World) -> Words:
+    def allocate(cls, world: WorldSettings) -> Words:
         """Number the words of a world, one kind after the other, from the first number that is not reserved.
 
         Grammar words of all sentence forms are always there, so that an edit can use a form that the world did not, except for
@@ -130,45 +138,29 @@ class Words:
             ValueError: A list is missing or has the wrong length.
         """
 
-        def words(name: str, of_relations: bool = False) -> Integers:
-            entries = remappings.get(name)
-            if entries is None:
+        def table(name: str) -> Integers:
+            of_relations = name in ("objects", "object_nested_objects")
+            if "nested" in name and "object_nested_objects" not in remappings:
+                return np.zeros((n_relations, 0, 2) if of_relations else (0, 2), dtype=np.int64)
+            if name not in remappings:
                 raise ValueError(f"there is no list {name!r}; the lists are {', '.join(map(repr, remappings))}")
-            pairs = np.array([[*entry, ABSENT][:2] for entry in entries], dtype=np.int64).reshape(-1, 2)
+            pairs = np.array([[*entry, ABSENT][:2] for entry in remappings[name]], dtype=np.int64).reshape(-1, 2)
             if of_relations and len(pairs) % n_relations:
                 raise ValueError(f"{name!r} has {len(pairs)} words, which {n_relations} relations cannot share evenly")
             return pairs.reshape(n_relations, -1, 2) if of_relations else pairs
 
-        is_nested = "object_nested_objects" in remappings
-        empty = np.zeros((0, 2), dtype=np.int64)
-        tables = (
-            words("subjects"),
-            words("relationships"),
-            words("objects", True),
-            words("subject_nested_relationships") if is_nested else empty,
-            words("object_nested_relationships") if is_nested else empty,
-            words("object_nested_objects", True) if is_nested else np.zeros((n_relations, 0, 2), dtype=np.int64),
-        )
+        subjects, relations, objects, first, second, nested = tables = [table(name) for name in _LISTS]
         numbers = {name: int(number) for name, number in grammar.items()}
         free = 1 + max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
         for name in _grammar_names(templates):
             if name not in numbers:
                 numbers[name], free = free, free + 1
-        return cls(*tables, numbers, free)
+        return cls(subjects, relations, objects, first, second, nested, numbers, free)
 
     def remappings(self) -> dict[str, list[list[int]]]:
         """Return the lists of Behemoth's `remappings_map.json`."""
-        tables = {"subjects": self.subjects, "relationships": self.relations, "objects": self.objects}
-        if self.nested.shape[1]:
-            tables |= {
-                "subject_nested_relationships": self.subject_nested_relations,
-                "object_nested_relationships": self.object_nested_relations,
-                "object_nested_objects": self.nested,
-            }
-        return {
-            name: [[token for token in word if token != ABSENT] for word in table.reshape(-1, 2).tolist()]
-            for name, table in tables.items()
-        }
+        tables = {name: getattr(self, column) for name, column in _LISTS.items()}
+        return {name: [list(_word(pair)) for pair in table.reshape(-1, 2).tolist()] for name, table in tables.items() if table.size}
 
     @cached_property
     def strings(self) -> NDArray[np.object_]:
@@ -205,18 +197,25 @@ class Words:
         kind, s, r, o = facts.kind, facts.subject, facts.relation, facts.object
         if not kind.any():
             return self.subjects[s], self.relations[r], self.objects[r, o]
-        out = tuple(np.empty((len(facts), 2), dtype=np.int64) for _ in range(3))
-        for which, subjects, relations, values in (
-            (SO, self.subjects, self.relations, self.objects),
-            (SNO, self.subjects, self.subject_nested_relations, self.nested),
-            (ONO, None, self.object_nested_relations, self.nested),
-        ):
-            rows = kind == which
-            if rows.any():
-                out[0][rows] = self.objects[r[rows], s[rows]] if subjects is None else subjects[s[rows]]
-                out[1][rows] = relations[r[rows]]
-                out[2][rows] = values[r[rows], o[rows]]
-        return out[0], out[1], out[2]
+        n_relations, n_objects, _ = self.objects.shape
+        objects, relations, nested = self.starts
+        subject = np.where(kind == ONO, objects + r * n_objects + s, s)
+        value = np.where(kind == SO, objects + r * n_objects + o, nested + r * self.nested.shape[1] + o)
+        return self.table[subject], self.table[relations + kind * n_relations + r], self.table[value]
+
+    @cached_property
+    def table(self) -> Integers:
+        """All words below one another, (n, 2) int64: subjects, objects, the relations of the kinds of facts, nested objects."""
+        relations = (self.relations, self.subject_nested_relations, self.object_nested_relations)
+        return np.concatenate([part.reshape(-1, 2) for part in (self.subjects, self.objects, *relations, self.nested)])
+
+    @property
+    def starts(self) -> tuple[int, int, int]:
+        """Rows of `table` at which objects, relations and nested objects begin."""
+        n_relations, n_objects, _ = self.objects.shape
+        objects = len(self.subjects)
+        relations = objects + n_relations * n_objects
+        return objects, relations, len(self.table) - n_relations * self.nested.shape[1]
 
     @cached_property
     def meanings(self) -> dict[tuple[int, ...], tuple[str, int, int]]:

@@ -2,8 +2,8 @@
 
 Every metric is one function on arrays of shape (n, K), samples by attributes: logits, probabilities in [0,
 1], labels and predictions in {0, 1}. It returns a `PerAttribute`: K numbers, NaN with a `Reason` where there
-is none. `attribute_metrics` computes all of them in one table, and `summarise` averages it over a fixed set
-of attributes.
+is none. An `AttributeTask` holds labels, groups, rates and names of a test set; `attribute_metrics` computes all
+metrics of a model on it in one table, and `summarise` averages that over a fixed set of attributes.
 
 `bias_audit` compares a pruned model with its dense parent in one call, and `audit_logits` does so from stored
 logits. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense
@@ -40,61 +40,21 @@ from effnotes.metrics.bias.criteria import (
     rank_association,
     rank_products,
 )
-from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, split_rate, taxicab_distance
+from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, taxicab_distance
 from effnotes.metrics.bias.interdependence import interdependence
 from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares
-from effnotes.metrics.bias.outputs import find_runs, read_outputs
+from effnotes.metrics.bias.outputs import read_outputs
 from effnotes.metrics.bias.overrides import override, override_study, select_least_certain, select_randomly
 from effnotes.metrics.bias.per_attribute import PerAttribute, Reason
+from effnotes.metrics.bias.task import AttributeTask
 from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
-__all__ = [
-    "BiasAudit",
-    "PerAttribute",
-    "Reason",
-    "accuracy",
-    "attribute_criteria",
-    "attribute_metrics",
-    "audit_logits",
-    "average_precision",
-    "balanced_accuracy",
-    "bias_amplification",
-    "bias_audit",
-    "by_group",
-    "calibrated_thresholds",
-    "conditional_rates",
-    "corpus_bias_amplification",
-    "directional_bias_amplification",
-    "evaluate_criteria",
-    "exemplar_table",
-    "expected_calibration_error",
-    "false_negative_rate",
-    "false_positive_rate",
-    "find_runs",
-    "fixed_attribute_set",
-    "group_gap",
-    "hard_predictions",
-    "interdependence",
-    "majority_accuracy",
-    "modal_exemplars",
-    "modal_predictions",
-    "override",
-    "override_study",
-    "phi_coefficient",
-    "planted_bias_amplification",
-    "positive_rate",
-    "positive_shares",
-    "probabilities",
-    "rank_association",
-    "rank_products",
-    "rare_value_ratio",
-    "read_outputs",
-    "roc_auc",
-    "select_least_certain",
-    "select_randomly",
-    "split_rate",
-    "summarise",
-    "taxicab_distance",
-    "uncertain",
-    "uncertainty",
-]
+__all__ = ["AttributeTask", "BiasAudit", "PerAttribute", "Reason", "audit_logits", "bias_audit", "read_outputs"]
+__all__ += ["accuracy", "attribute_criteria", "attribute_metrics", "average_precision", "balanced_accuracy"]
+__all__ += ["bias_amplification", "by_group", "calibrated_thresholds", "conditional_rates", "corpus_bias_amplification"]
+__all__ += ["directional_bias_amplification", "evaluate_criteria", "exemplar_table", "expected_calibration_error"]
+__all__ += ["false_negative_rate", "false_positive_rate", "fixed_attribute_set", "group_gap", "hard_predictions"]
+__all__ += ["interdependence", "majority_accuracy", "modal_exemplars", "modal_predictions", "override", "override_study"]
+__all__ += ["phi_coefficient", "planted_bias_amplification", "positive_rate", "positive_shares", "probabilities"]
+__all__ += ["rank_association", "rank_products", "rare_value_ratio", "roc_auc", "select_least_certain", "select_randomly"]
+__all__ += ["summarise", "taxicab_distance", "uncertain", "uncertainty"]

@@ -178,11 +178,8 @@ def _undefined_by_labels(
         raise ValueError(f"min_skew must be at least 0, not {min_skew}")
     low, high = np.minimum(*q), np.maximum(*q)
     small_skew = (high - low < min_skew * low * (1 - _ROUNDING)) | (high == low)
-    itself = np.zeros(true.shape[1], dtype=bool)
-    if column is not None:
-        itself[column] = True
     return [
-        (Reason.PROTECTED_ITSELF, itself),
+        (Reason.PROTECTED_ITSELF, np.arange(true.shape[1]) == column),
         (Reason.EMPTY_TRAINING_GROUP, np.isnan(low)),
         (Reason.NO_TRAINING_POSITIVES, high == 0),
         (Reason.SMALL_SKEW, small_skew),

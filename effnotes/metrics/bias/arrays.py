@@ -84,6 +84,25 @@ def as_binary(values: ArrayLike, name: str) -> BoolArray:
     return _as_booleans(_as_matrix(values, name), name)
 
 
+def as_attributes(labels: ArrayLike, attributes: int | None, name: str) -> BoolArray:
+    """Read labels as attributes (n, K): integer classes (n,) become one column per class."""
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        return as_binary(array, name)
+    single = f"for a single binary attribute pass {name}[:, None]"
+    if array.dtype.kind not in "iu" or attributes is None:
+        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {array.dtype}; {single}")
+    if len(array) and (array.min() < 0 or array.max() >= attributes):
+        raise ValueError(
+            f"{name} must be classes from 0 to {attributes - 1}, as there are {attributes} logits a sample, "
+            f"but range from {array.min()} to {array.max()}; {single}"
+        )
+    if attributes < 2:
+        raise ValueError(f"{name} of shape (n,) beside one logit a sample: {single}")
+    classes: BoolArray = array[:, None] == np.arange(attributes)
+    return classes
+
+
 def as_pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[BoolArray, BoolArray]:
     """Read predictions and labels of one shape (n, K)."""
     predicted, true = as_binary(predictions, "predictions"), as_binary(labels, "labels")
@@ -118,7 +137,7 @@ def as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
     return q
 
 
-def as_names(names: Sequence[str] | None, attributes: int) -> list[Hashable]:
+def as_names(names: Sequence[Hashable] | None, attributes: int) -> list[Hashable]:
     """Read the names of K attributes; None numbers them from 0."""
     if names is None:
         return list(range(attributes))

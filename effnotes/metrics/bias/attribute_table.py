@@ -6,49 +6,23 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
-from effnotes.metrics.bias.amplification import bias_amplification, conditional_rates
+from effnotes.metrics.bias import classification as of_decisions
+from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import expected_calibration_error, uncertainty
-from effnotes.metrics.bias.classification import (
-    accuracy,
-    balanced_accuracy,
-    by_group,
-    false_negative_rate,
-    false_positive_rate,
-    group_gap,
-    majority_accuracy,
-    positive_rate,
-    ranking_metrics,
-    rare_value_ratio,
-)
 from effnotes.metrics.bias.interdependence import interdependence
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason
+from effnotes.metrics.bias.task import AttributeTask
 
 _COLUMNS = ["attribute", "metric", "value", "reason"]
 
 
-def attribute_metrics(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    train_labels: ArrayLike,
-    protected: int | str | ArrayLike,
-    rates: ArrayLike | None = None,
-    thresholds: ArrayLike | None = None,
-    names: Sequence[str] | None = None,
-) -> pd.DataFrame:
+def attribute_metrics(logits: ArrayLike, task: AttributeTask, *, thresholds: ArrayLike | None = None) -> pd.DataFrame:
     """Measure every attribute of one model: quality, confidence, interdependence and bias, as a tidy table.
 
     Args:
         logits: finite, shape (n, K), on the test samples.
-        labels: of the test samples in {0, 1}, shape (n, K).
-        train_labels: in {0, 1}, shape (m, K): they say which value of an attribute is rare, what the majority
-            is, and (unless `rates` does) in which group an attribute is more frequent.
-        protected: the protected attribute: a column's index or name, or the group of each test sample, shape
-            (n,).
-        rates: rates of positives by group, shape (2, K), in place of those of the training labels; needed
-            where `protected` is an array.
+        task: the test samples' labels, groups and names, and what the training set says of them.
         thresholds: on the logits, one number or shape (K,); None stands for 0.
-        names: of the K attributes; None numbers them from 0.
 
     Returns:
         Columns `attribute`, `metric`, `value` (NaN where undefined) and `reason` (empty where defined).
@@ -60,71 +34,44 @@ def attribute_metrics(
         documents each.
 
     Raises:
-        ValueError: shapes that differ, values out of range, names that are not K different ones, an unknown
-            protected attribute, or an array of groups without `rates`.
+        ValueError: shapes that differ, or values out of range.
     """
-    scores, true = arrays.as_logits(logits), arrays.as_binary(labels, "labels")
-    arrays.check_same_shape(scores, true, "logits")
-    train = arrays.as_binary(train_labels, "train_labels")
-    attributes = true.shape[1]
-    if train.shape[1] != attributes:
-        raise ValueError(f"train_labels must have {attributes} attributes as labels do, not {train.shape[1]}")
-    attribute_names = arrays.as_names(names, attributes)
-    if isinstance(protected, str):
-        protected = arrays.position(protected, attribute_names)
-    groups, column = arrays.resolve_protected(protected, true)
-    if rates is None:
-        if column is None:
-            raise ValueError("with an array as protected, rates are needed: conditional_rates(train_labels, train_groups)")
-        rates = conditional_rates(train, column)
-
-    predicted = arrays.hard_predictions(scores, thresholds)
-    results = score_metrics(scores, true) | decision_metrics(
-        predicted, true, protected, groups=groups, rates=rates, train_rate=positive_rate(train).values
-    )
-    return pd.concat([rows(metric, result, attribute_names) for metric, result in results.items()], ignore_index=True)
+    scores = arrays.as_logits(logits)
+    arrays.check_same_shape(scores, task.labels, "logits")
+    results = score_metrics(scores, task.labels) | decision_metrics(arrays.hard_predictions(scores, thresholds), task)
+    return tidy(results, task.names)
 
 
 def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
     """Measure what no threshold enters: the order and the probabilities of the logits, and the labels themselves."""
     p = arrays.probabilities(scores)
-    area, precision = ranking_metrics(scores, true)
+    area, precision = of_decisions.ranking_metrics(scores, true)
     return {
         "roc_auc": area,
         "average_precision": precision,
         "uncertainty": uncertainty(p),
         "expected_calibration_error": expected_calibration_error(p, true),
-        "positive_rate": positive_rate(true),
+        "positive_rate": of_decisions.positive_rate(true),
         "label_interdependence": interdependence(true),
     }
 
 
-def decision_metrics(
-    predicted: BoolArray,
-    true: BoolArray,
-    protected: int | ArrayLike,
-    *,
-    groups: BoolArray,
-    rates: ArrayLike,
-    train_rate: FloatArray,
-) -> dict[str, PerAttribute]:
-    """Measure what depends on the decisions; `groups` (n,) are those of `protected`."""
-    results = {
-        "accuracy": accuracy(predicted, true),
-        "majority_accuracy": majority_accuracy(true, train_rate),
-        "balanced_accuracy": balanced_accuracy(predicted, true),
-        "predicted_positive_rate": positive_rate(predicted),
-        "rare_value_ratio": rare_value_ratio(predicted, true, train_rate),
-        "false_positive_rate": false_positive_rate(predicted, true),
-        "false_negative_rate": false_negative_rate(predicted, true),
+def decision_metrics(predicted: BoolArray, task: AttributeTask) -> dict[str, PerAttribute]:
+    """Measure what depends on the decisions, shape (n, K)."""
+    true, rate = task.labels, task.train_rate
+    by_group = (of_decisions.accuracy, of_decisions.false_positive_rate, of_decisions.false_negative_rate)
+    results = {metric.__name__: metric(predicted, true) for metric in (*by_group, of_decisions.balanced_accuracy)}
+    results |= {
+        "majority_accuracy": of_decisions.majority_accuracy(true, rate),
+        "predicted_positive_rate": of_decisions.positive_rate(predicted),
+        "rare_value_ratio": of_decisions.rare_value_ratio(predicted, true, rate),
         "interdependence": interdependence(predicted),
-        "bias_amplification": bias_amplification(predicted, true, protected, rates=rates),
+        "bias_amplification": bias_amplification(predicted, true, task.protected, rates=task.rates),
     }
-    for metric in (accuracy, false_positive_rate, false_negative_rate):
-        group_0, group_1 = by_group(metric, predicted, true, groups)
-        results[f"{metric.__name__}_group_0"] = group_0
-        results[f"{metric.__name__}_group_1"] = group_1
-        results[f"{metric.__name__}_gap"] = group_gap(group_0, group_1)
+    for metric in by_group:
+        groups = of_decisions.by_group(metric, predicted, true, task.groups)
+        results |= {f"{metric.__name__}_group_{number}": result for number, result in enumerate(groups)}
+        results[f"{metric.__name__}_gap"] = of_decisions.group_gap(*groups)
     return results
 
 
@@ -193,7 +140,11 @@ def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None)
     return summary
 
 
-def rows(metric: str, result: PerAttribute, names: list[Hashable]) -> pd.DataFrame:
-    """Write one metric as rows of the tidy table."""
-    reasons = ["" if reason is None else reason.value for reason in result.reasons]
-    return pd.DataFrame({"attribute": names, "metric": metric, "value": result.values, "reason": reasons})
+def tidy(results: dict[str, PerAttribute], names: list[Hashable], **given: object) -> pd.DataFrame:
+    """Write metrics as rows of the tidy table, after columns that tell models apart."""
+    tables = []
+    for metric, result in results.items():
+        reasons = ["" if reason is None else reason.value for reason in result.reasons]
+        columns = {"attribute": names, "metric": metric, "value": result.values, "reason": reasons}
+        tables.append(pd.DataFrame(given | columns))
+    return pd.concat(tables, ignore_index=True)

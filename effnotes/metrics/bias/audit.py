@@ -3,22 +3,21 @@
 # Keeps the signatures that help() prints readable.
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
-from effnotes.metrics.bias.amplification import conditional_rates
-from effnotes.metrics.bias.attribute_table import decision_metrics, rows, score_metrics, summarise
-from effnotes.metrics.bias.criteria import criteria_of, phi_of_rates
-from effnotes.metrics.bias.exemplars import table_of_exemplars
+from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
+from effnotes.metrics.bias.criteria import criteria_of
+from effnotes.metrics.bias.exemplars import exemplar_table
 from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
+from effnotes.metrics.bias.task import AttributeTask
 from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
 MODELS = ("dense", "pruned")
 
-_NO_DIRECTION = (
-    "the audit needs the training labels to know which value of an attribute is rare and in which group it is more frequent: "
-    "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups). Without any, the audited labels can stand in "
-    "for them, at the price of noise where an attribute is nearly as frequent in both groups"
-)
 _PANELS = (
     ("bias_amplification", "bias amplification"),
     ("uncertainty", "uncertain predictions\n(share of samples)"),
@@ -138,27 +132,17 @@ class BiasAudit:
         changed = int(self.exemplars["exemplars"].sum())
         total = self.samples * len(self.exemplars)
         facts = pd.DataFrame(
-            {
-                "fact": [
-                    "samples",
-                    "attributes",
-                    "decisions that pruning changed",
-                    "attributes to watch, by the dense model alone",
-                ],
-                "value": [
-                    f"{self.samples:,}",
-                    f"{len(self.exemplars):,}",
-                    f"{changed:,} ({changed / total:.1%})",
-                    ", ".join(flagged) or "none",
-                ],
-            }
+            [
+                ("samples", f"{self.samples:,}"),
+                ("attributes", f"{len(self.exemplars):,}"),
+                ("decisions that pruning changed", f"{changed:,} ({changed / total:.1%})"),
+                ("attributes to watch, by the dense model alone", ", ".join(flagged) or "none"),
+            ]
         )
+        averages = self.summary.to_html(index=False, float_format="{:.4f}".format, na_rep="undefined")
         return (
-            "<div><p><strong>Bias audit</strong></p>"
-            + facts.to_html(index=False, header=False)
-            + "<p>Averages over the attributes that are defined in both models:</p>"
-            + self.summary.to_html(index=False, float_format="{:.4f}".format, na_rep="undefined")
-            + "</div>"
+            f"<div><p><strong>Bias audit</strong></p>{facts.to_html(index=False, header=False)}"
+            f"<p>Averages over the attributes that are defined in both models:</p>{averages}</div>"
         )
 
 
@@ -237,12 +221,12 @@ def bias_audit(
     """
     from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
 
-    settings = _Settings(protected, train_labels, train_groups, rates, thresholds, names)
-    if protected is not None and not isinstance(protected, str) and np.ndim(protected) > 0 and shuffles(loader):
+    if protected is not None and np.ndim(protected) > 0 and shuffles(loader):
         raise ValueError(
             "protected is an array in the order of the samples, but the loader shuffles; "
             "let it yield (images, labels, group), or pass shuffle=False"
         )
+    known: dict[str, Any] = {"train_labels": train_labels, "train_groups": train_groups, "rates": rates, "names": names}
 
     def check(attributes: int, multi_class: bool, grouped: bool) -> None:
         if protected is None and not grouped:
@@ -250,16 +234,18 @@ def bias_audit(
                 "nothing says which samples belong to which group: pass protected=..., "
                 "or a loader that yields (images, labels, group)"
             )
-        settings.check(attributes, multi_class)
+        # A task of no samples, which refuses what cannot work as soon as the number of outputs is known.
+        none = np.zeros(0, dtype=np.int64) if multi_class else np.zeros((0, attributes))
+        group = np.zeros(0) if protected is None or np.ndim(protected) > 0 else protected
+        AttributeTask.of(none, protected=group, classes=attributes, **known)
+        _cuts(thresholds, attributes)
 
     first, second, labels, groups = paired_logits(dense, pruned, loader, check=check)
-    calibration = None
-    if validation is not None:
-        # The groups of the validation samples play no part in the thresholds.
-        calibration = paired_logits(dense, pruned, validation, check=None)[:3]
-    if protected is None:
-        settings = settings._replace(protected=groups)
-    return _audit(first, second, labels, settings, calibration)
+    # The groups of the validation samples play no part in the thresholds.
+    calibration = None if validation is None else paired_logits(dense, pruned, validation, check=None)[:3]
+    chosen = groups if protected is None else protected
+    assert chosen is not None  # `check` has seen to it
+    return audit_logits(first, second, labels, protected=chosen, thresholds=thresholds, validation=calibration, **known)
 
 
 def audit_logits(
@@ -298,173 +284,66 @@ def audit_logits(
     Source:
         As in `bias_audit`.
     """
-    settings = _Settings(protected, train_labels, train_groups, rates, thresholds, names)
-    dense = arrays.as_logits(dense_logits, "dense_logits")
-    settings.check(dense.shape[1], np.ndim(labels) == 1)
-    return _audit(dense, arrays.as_logits(pruned_logits, "pruned_logits"), np.asarray(labels), settings, validation)
-
-
-class _Reference(NamedTuple):
-    """What the training set says: rates by group (2, K), rate (K,), share of group 1."""
-
-    rates: FloatArray
-    train_rate: FloatArray
-    share: float
-
-    def shares(self) -> FloatArray:
-        """Share of the positives in group 1, (K,)."""
-        in_group = self.share * self.rates[1]
-        return ratio(in_group, in_group + (1 - self.share) * self.rates[0])
-
-
-class _Settings(NamedTuple):
-    protected: int | str | ArrayLike | None
-    train_labels: ArrayLike | None
-    train_groups: ArrayLike | None
-    rates: ArrayLike | None
-    thresholds: ArrayLike | Mapping[str, ArrayLike] | None
-    names: Sequence[str] | None
-
-    def check(self, attributes: int, multi_class: bool) -> None:
-        """Refuse what cannot work, as soon as the number of outputs is known."""
-        if self.train_labels is None and self.rates is None:
-            raise ValueError(_NO_DIRECTION)
-        names = arrays.as_names(self.names, attributes)
-        self.cuts(attributes)
-        if self.rates is not None:
-            arrays.as_rates(self.rates, attributes)
-        is_column = isinstance(self.protected, str) or (self.protected is not None and np.ndim(self.protected) == 0)
-        if is_column and multi_class:
-            raise ValueError(
-                f"protected={self.protected!r} names a column, but labels of shape (n,) are those of a multi-class task, whose "
-                "classes are no groups; pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
-            )
-        if is_column:
-            if isinstance(self.protected, str):
-                arrays.position(self.protected, names)
-            else:
-                arrays.resolve_protected(self.protected, np.zeros((0, attributes), dtype=bool))  # type: ignore[arg-type]
-        train = None if self.train_labels is None else self.training(attributes)
-        if not is_column and self.rates is None:
-            if self.train_groups is None:
-                raise ValueError(
-                    "with groups beside the labels, train_groups=... are needed as well: the group of each training sample, "
-                    "shape (m,); or rates=conditional_rates(train_labels, train_groups)"
-                )
-            assert train is not None
-            arrays.resolve_protected(self.train_groups, train)
-
-    def training(self, attributes: int) -> BoolArray:
-        """Give the training labels as attributes, shape (m, K)."""
-        train = _as_attributes(self.train_labels, attributes, "train_labels")
-        if train.shape[1] != attributes:
-            raise ValueError(f"train_labels must have {attributes} attributes as the logits do, not {train.shape[1]}")
-        return train
-
-    def cuts(self, attributes: int) -> dict[str, FloatArray | None]:
-        """Give the thresholds of each model, (K,); None for none given."""
-        if self.thresholds is None:
-            return dict.fromkeys(MODELS)
-        given = self.thresholds if isinstance(self.thresholds, Mapping) else dict.fromkeys(MODELS, self.thresholds)
-        if set(given) != set(MODELS):
-            raise ValueError(f"thresholds by model need the keys 'dense' and 'pruned', not {sorted(given)}")
-        return {model: arrays.as_thresholds(given[model], attributes) for model in MODELS}
-
-    def reference(self, member: BoolArray, column: int | None, attributes: int) -> _Reference:
-        """Describe the training set; what is unknown of it is taken from the audited samples' groups."""
-        share = float(member.mean()) if len(member) else np.nan
-        if self.train_labels is None:
-            q = arrays.as_rates(self.rates, attributes)  # type: ignore[arg-type]
-            return _Reference(q, share * q[1] + (1 - share) * q[0], share)
-        train = self.training(attributes)
-        train_member = None
-        if self.train_groups is not None:
-            train_member = arrays.as_groups(self.train_groups, len(train))
-        elif column is not None:
-            train_member = train[:, column]
-        if train_member is not None and len(train_member):
-            share = float(train_member.mean())
-        if self.rates is not None:
-            q = arrays.as_rates(self.rates, attributes)
-        else:
-            assert train_member is not None  # `check` has seen to it
-            q = conditional_rates(train, train_member)
-        return _Reference(q, ratio(train.sum(0), len(train)), share)
-
-
-def _audit(
-    dense_logits: FloatArray,
-    pruned_logits: FloatArray,
-    labels: NDArray[Any],
-    settings: _Settings,
-    validation: tuple[ArrayLike, ArrayLike, ArrayLike] | None,
-) -> BiasAudit:
-    multi_class = labels.ndim == 1
-    logits = dict(zip(MODELS, (dense_logits, pruned_logits), strict=True))
-    attributes = dense_logits.shape[1]
-    true = _as_attributes(labels, attributes, "labels")
-    if len(true) == 0:
+    logits = {
+        "dense": arrays.as_logits(dense_logits, "dense_logits"),
+        "pruned": arrays.as_logits(pruned_logits, "pruned_logits"),
+    }
+    attributes, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
+    task = AttributeTask.of(
+        labels,
+        protected=protected,
+        train_labels=train_labels,
+        train_groups=train_groups,
+        rates=rates,
+        names=names,
+        classes=attributes,
+    )
+    cuts = _cuts(thresholds, attributes)
+    if len(task.labels) == 0:
         raise ValueError("an audit needs at least one sample, but labels has none")
     for model in MODELS:
-        arrays.check_same_shape(logits[model], true, f"{model}_logits")
-    names = arrays.as_names(settings.names, attributes)
-    protected = settings.protected
-    if isinstance(protected, str):
-        protected = arrays.position(protected, names)
-    member, column = arrays.resolve_protected(protected, true)  # type: ignore[arg-type]
-    group: int | ArrayLike = member if column is None else column
-    reference = settings.reference(member, column, attributes)
-
-    scores = {model: _log_odds(logits[model]) if multi_class else arrays.as_logits(logits[model]) for model in MODELS}
-    cuts = settings.cuts(attributes)
+        arrays.check_same_shape(logits[model], task.labels, f"{model}_logits")
+    scores = {model: _log_odds(logits[model]) if multi_class else logits[model] for model in MODELS}
     decisions = {"raw": {model: _decide(logits[model], scores[model], cuts[model], multi_class) for model in MODELS}}
     if validation is not None:
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
 
-    measured = {("raw", model): score_metrics(scores[model], true) for model in MODELS}
+    measured = {("raw", model): score_metrics(scores[model], task.labels) for model in MODELS}
+    in_group = task.train_share * task.rates[1]
+    shares = ratio(in_group, in_group + (1 - task.train_share) * task.rates[0])
     for decision, predictions in decisions.items():
-        for model in MODELS:
-            predicted = predictions[model]
-            of_model = decision_metrics(
-                predicted,
-                true,
-                group,
-                groups=member,
-                rates=reference.rates,
-                train_rate=reference.train_rate,
-            )
-            of_model["directional_bias_amplification"] = directional_bias_amplification(
-                predicted, true, group, rates=reference.rates
-            )
-            of_model["corpus_bias_amplification"] = corpus_bias_amplification(predicted, group, train_shares=reference.shares())
-            measured[decision, model] = measured.get((decision, model), {}) | of_model
-    return BiasAudit(
-        table=_tidy(measured, names),
-        exemplars=table_of_exemplars(
-            decisions["raw"]["dense"], decisions["raw"]["pruned"], arrays.probabilities(scores["dense"]), names
-        ),
-        criteria=criteria_of(
-            measured["raw", "dense"],
-            phi_of_rates(reference.rates, reference.share, column),
-            reference.train_rate,
-            names,
-            column,
-        ),
-        samples=len(true),
-    )
-
-
-def _tidy(measured: dict[tuple[str, str], dict[str, PerAttribute]], names: list[Hashable]) -> pd.DataFrame:
+        for model, predicted in predictions.items():
+            measured[decision, model] = {
+                **measured.get((decision, model), {}),
+                **decision_metrics(predicted, task),
+                "directional_bias_amplification": directional_bias_amplification(
+                    predicted, task.labels, task.protected, rates=task.rates
+                ),
+                "corpus_bias_amplification": corpus_bias_amplification(predicted, task.protected, train_shares=shares),
+            }
     tables = []
-    for decision in dict.fromkeys(decision for decision, _ in measured):
+    for decision in decisions:
         dense, pruned = (measured[decision, model] for model in MODELS)
         change = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
         for model, results in (("dense", dense), ("pruned", pruned), ("difference", change)):
-            part = pd.concat([rows(metric, result, names) for metric, result in results.items()])
-            part.insert(0, "model", model)
-            part.insert(1, "decision", decision)
-            tables.append(part)
-    return pd.concat(tables, ignore_index=True)
+            tables.append(tidy(results, task.names, model=model, decision=decision))
+    before, after = (decisions["raw"][model] for model in MODELS)
+    return BiasAudit(
+        table=pd.concat(tables, ignore_index=True),
+        exemplars=exemplar_table(before, after, arrays.probabilities(scores["dense"]), names=task.names),
+        criteria=criteria_of(measured["raw", "dense"], task),
+        samples=len(task.labels),
+    )
+
+
+def _cuts(thresholds: ArrayLike | Mapping[str, ArrayLike] | None, attributes: int) -> dict[str, FloatArray | None]:
+    """Give the thresholds of each model, (K,); None for none given."""
+    if thresholds is None:
+        return dict.fromkeys(MODELS)
+    given = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(MODELS, thresholds)
+    if set(given) != set(MODELS):
+        raise ValueError(f"thresholds by model need the keys 'dense' and 'pruned', not {sorted(given)}")
+    return {model: arrays.as_thresholds(given[model], attributes) for model in MODELS}
 
 
 def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:
@@ -472,33 +351,13 @@ def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:
     return PerAttribute(pruned.values - dense.values, reasons)
 
 
-def _as_attributes(labels: ArrayLike | None, attributes: int, name: str) -> BoolArray:
-    """Read labels as attributes (n, K): integer classes (n,) become one column per class."""
-    array = np.asarray(labels)
-    if array.ndim != 1:
-        return arrays.as_binary(array, name)
-    if array.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} of shape (n,) must be the integer classes of a multi-class task, not {array.dtype}; "
-            f"for a single binary attribute pass {name}[:, None]"
-        )
-    if len(array) and (array.min() < 0 or array.max() >= attributes):
-        raise ValueError(
-            f"{name} must be classes from 0 to {attributes - 1}, as there are {attributes} logits a sample, "
-            f"but range from {array.min()} to {array.max()}; for a single binary attribute pass {name}[:, None]"
-        )
-    if attributes < 2:
-        raise ValueError(f"{name} of shape (n,) beside one logit a sample: for a single binary attribute pass {name}[:, None]")
-    classes: BoolArray = array[:, None] == np.arange(attributes)
-    return classes
-
-
 def _log_odds(logits: FloatArray) -> FloatArray:
     """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j."""
-    z = arrays.as_logits(logits)
+    from scipy.special import logsumexp
+
     # Leaving the class out of the sum keeps the digits that 1 - p would lose where p is near 1.
-    rest = [logsumexp(np.delete(z, c, axis=1), axis=1) for c in range(z.shape[1])]
-    odds: FloatArray = z - np.stack(rest, axis=1)
+    rest = [logsumexp(np.delete(logits, c, axis=1), axis=1) for c in range(logits.shape[1])]
+    odds: FloatArray = logits - np.stack(rest, axis=1)
     return odds
 
 
@@ -521,6 +380,6 @@ def _calibrated(
         if logits.shape[1] != scores[model].shape[1]:
             raise ValueError(f"the {model} logits of validation must have {scores[model].shape[1]} columns, not {logits.shape[1]}")
         own = _log_odds(logits) if multi_class else logits
-        true = _as_attributes(labels, logits.shape[1], "validation labels")
+        true = arrays.as_attributes(labels, logits.shape[1], "validation labels")
         decisions[model] = arrays.hard_predictions(scores[model], calibrated_thresholds(own, true))
     return decisions

@@ -58,8 +58,7 @@ def uncertainty(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
     inside = uncertain(p, centre=centre, half_width=half_width)
-    no_samples = np.full(inside.shape[1], len(inside) == 0)
-    return PerAttribute.masked(ratio(inside.sum(0), len(inside)), (Reason.NO_SAMPLES, no_samples))
+    return PerAttribute.masked(ratio(inside.sum(0), len(inside)), (Reason.NO_SAMPLES, len(inside) == 0))
 
 
 def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
@@ -91,4 +90,4 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     # n_b |mean p - mean y| is |sum of (p - y)|: no division, hence no empty bin to guard.
     sums = np.bincount(cells.ravel(), weights=(probability - true).ravel(), minlength=_ECE_BINS * attributes)
     error = np.abs(sums.reshape(attributes, _ECE_BINS)).sum(1)
-    return PerAttribute.masked(ratio(error, n), (Reason.NO_SAMPLES, np.full(attributes, n == 0)))
+    return PerAttribute.masked(ratio(error, n), (Reason.NO_SAMPLES, n == 0))

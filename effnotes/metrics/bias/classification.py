@@ -29,7 +29,7 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
         ValueError: shapes that differ, or entries other than 0 and 1.
     """
     predicted, true = as_pair(predictions, labels)
-    return _rate((predicted == true).sum(0), _count(true))
+    return _share((predicted == true).sum(0), len(true), len(true))
 
 
 def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
@@ -52,11 +52,7 @@ def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
     rate = _as_rate(train_rate, true.shape[1])
     positives, n = true.sum(0), len(true)
     hits = np.where(rate > 0.5, positives, n - positives)
-    return PerAttribute.masked(
-        ratio(hits, n),
-        (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)),
-        (Reason.NO_SAMPLES, _count(true) == 0),
-    )
+    return PerAttribute.masked(ratio(hits, n), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), (Reason.NO_SAMPLES, n == 0))
 
 
 def balanced_accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
@@ -130,11 +126,8 @@ def ranking_metrics(scores: FloatArray, true: BoolArray) -> tuple[PerAttribute, 
             # Twice the trapezoids, so that the sum stays in exact integers.
             doubled = np.sum((true_positives[1:] + true_positives[:-1]) * np.diff(false_positives))
             area[k] = doubled / (2 * positives[k] * negatives[k])
-    no_samples = _count(true) == 0
-    return (
-        PerAttribute.masked(area, *_absent_classes(positives, negatives)),
-        PerAttribute.masked(precisions, (Reason.NO_SAMPLES, no_samples), (Reason.NO_POSITIVES, positives == 0)),
-    )
+    absent = _absent_classes(positives, negatives)
+    return PerAttribute.masked(area, *absent), PerAttribute.masked(precisions, *absent[:2])
 
 
 def positive_rate(values: ArrayLike) -> PerAttribute:
@@ -150,7 +143,7 @@ def positive_rate(values: ArrayLike) -> PerAttribute:
         ValueError: not of shape (n, K), or entries other than 0 and 1.
     """
     positive = as_binary(values, "values")
-    return _rate(positive.sum(0), _count(positive))
+    return _share(positive.sum(0), len(positive), len(positive))
 
 
 def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
@@ -182,7 +175,7 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
     return PerAttribute.masked(
         ratio(predicted_rare, true_rare),
         (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)),
-        (Reason.NO_SAMPLES, _count(true) == 0),
+        (Reason.NO_SAMPLES, len(true) == 0),
         (Reason.NO_RARE_VALUES, true_rare == 0),
     )
 
@@ -201,7 +194,7 @@ def false_positive_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
         ValueError: shapes that differ, or entries other than 0 and 1.
     """
     predicted, true = as_pair(predictions, labels)
-    return _rate((predicted & ~true).sum(0), (~true).sum(0), Reason.NO_NEGATIVES, _count(true))
+    return _share((predicted & ~true).sum(0), (~true).sum(0), len(true), Reason.NO_NEGATIVES)
 
 
 def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
@@ -218,7 +211,7 @@ def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
         ValueError: shapes that differ, or entries other than 0 and 1.
     """
     predicted, true = as_pair(predictions, labels)
-    return _rate((~predicted & true).sum(0), true.sum(0), Reason.NO_POSITIVES, _count(true))
+    return _share((~predicted & true).sum(0), true.sum(0), len(true), Reason.NO_POSITIVES)
 
 
 def by_group(
@@ -271,13 +264,8 @@ def group_gap(group_0: PerAttribute, group_1: PerAttribute) -> PerAttribute:
     )
 
 
-def _count(true: BoolArray) -> IntArray:
-    return np.full(true.shape[1], len(true))
-
-
-def _rate(events: IntArray, cases: IntArray, reason: Reason = Reason.NO_SAMPLES, samples: IntArray | None = None) -> PerAttribute:
-    no_samples = (cases if samples is None else samples) == 0
-    return PerAttribute.masked(ratio(events, cases), (Reason.NO_SAMPLES, no_samples), (reason, cases == 0))
+def _share(events: IntArray, cases: IntArray | int, samples: int, reason: Reason = Reason.NO_SAMPLES) -> PerAttribute:
+    return PerAttribute.masked(ratio(events, cases), (Reason.NO_SAMPLES, samples == 0), (reason, cases == 0))
 
 
 def _absent_classes(positives: IntArray, negatives: IntArray) -> tuple[tuple[Reason, BoolArray], ...]:

@@ -1,19 +1,18 @@
 """Which attributes will suffer from pruning, told from the dense model alone, and how well that works."""
 
-from collections.abc import Sequence
 from itertools import permutations as all_orders
 from math import factorial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from effnotes.metrics.bias import arrays
-from effnotes.metrics.bias.amplification import bias_amplification, conditional_rates
+from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import uncertainty
-from effnotes.metrics.bias.classification import positive_rate, roc_auc
+from effnotes.metrics.bias.classification import roc_auc
 from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason
+from effnotes.metrics.bias.task import AttributeTask
 
 CRITERIA = ("uncertainty", "abs_phi", "rarity", "auc_gap", "bias_amplification", "uncertainty_times_phi", "flagged")
 
@@ -23,69 +22,45 @@ _MIN_ATTRIBUTES = 4
 _ROUNDING = 1e-12
 
 
-def phi_coefficient(labels: ArrayLike, protected: int | ArrayLike) -> PerAttribute:
-    """Correlation of each attribute with the protected one, Pearson's r of two binary variables, in [-1, 1].
+def phi_coefficient(task: AttributeTask) -> PerAttribute:
+    """Correlation of each attribute with the protected one in training, Pearson's r of two binary variables, in [-1, 1].
 
     With the rates q_0 and q_1 of positives in either group, the share s of group 1 and π = s q_1 + (1 - s) q_0,
 
         φ = (q_1 - q_0) √(s (1 - s) / (π (1 - π))).
 
     Args:
-        labels: in {0, 1}, shape (n, K); those of training, for a criterion.
-        protected: the index of the protected column, or the group of each sample in {0, 1}, shape (n,).
+        task: knows the rates and the share; `AttributeTask.of(labels, protected=..., train_labels=labels)` for labels themselves.
 
     Returns:
         K values; undefined for the protected attribute itself, with an empty group, and for a constant label.
-
-    Raises:
-        ValueError: labels or groups other than 0 and 1, a wrong shape, an index out of range.
     """
-    true = arrays.as_binary(labels, "labels")
-    member, column = arrays.resolve_protected(protected, true)
-    share = float(member.mean()) if len(member) else np.nan
-    return phi_of_rates(conditional_rates(true, protected), share, column)
-
-
-def phi_of_rates(rates: FloatArray, share: float, column: int | None) -> PerAttribute:
-    """Correlation from the rates (2, K) of positives by group and the share of group 1; `column` is protected."""
-    rate = share * rates[1] + (1 - share) * rates[0]
+    q, share = task.rates, task.train_share
+    rate = share * q[1] + (1 - share) * q[0]
     variance = rate * (1 - rate)
     constant = variance <= _ROUNDING
     spread = share * (1 - share) / np.where(constant, 1.0, variance)
     return PerAttribute.masked(
-        np.clip((rates[1] - rates[0]) * np.sqrt(spread), -1, 1),
-        (Reason.PROTECTED_ITSELF, np.arange(rates.shape[1]) == (-1 if column is None else column)),
+        np.clip((q[1] - q[0]) * np.sqrt(spread), -1, 1),
+        (Reason.PROTECTED_ITSELF, np.arange(len(task.names)) == task.column),
         (Reason.EMPTY_TRAINING_GROUP, np.isnan(rate)),
         (Reason.CONSTANT_TRAINING_LABEL, constant),
     )
 
 
-def attribute_criteria(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    train_labels: ArrayLike,
-    protected: int | str | ArrayLike,
-    train_groups: ArrayLike | None = None,
-    names: Sequence[str] | None = None,
-) -> pd.DataFrame:
+def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
     """Score each attribute by the dense model alone: where is bias likely to grow when the model is pruned?
 
     Args:
         logits: of the dense model, finite, shape (n, K), at threshold 0.
-        labels: of the same samples in {0, 1}, shape (n, K).
-        train_labels: in {0, 1}, shape (m, K).
-        protected: the protected attribute: a column's index or name, or the group of each sample in {0, 1},
-            shape (n,).
-        train_groups: the group of each training sample, shape (m,); needed where `protected` is an array.
-        names: of the K attributes; None numbers them from 0.
+        task: labels, groups and names of the same samples, and what the training set says of them.
 
     Returns:
         One row per attribute; each criterion is larger where more growth is expected. Columns:
 
         - `attribute`;
         - `uncertainty`: u, share of samples with 0.1 < p < 0.9, in [0, 1];
-        - `abs_phi`: |φ|, `phi_coefficient` on the training labels, in [0, 1];
+        - `abs_phi`: |φ|, `phi_coefficient` of the training labels, in [0, 1];
         - `rarity`: share of the more frequent value in training, max(π, 1 - π), in [1/2, 1];
         - `auc_gap`: 1 - ROC AUC, in [0, 1];
         - `bias_amplification`: of the dense model, in [-1, 1];
@@ -96,57 +71,38 @@ def attribute_criteria(
           no criteria but is listed.
 
     Raises:
-        ValueError: shapes that differ, values out of range, an unknown name, an array as `protected` without
-            `train_groups`.
+        ValueError: shapes that differ, values out of range.
 
     Source:
         That criteria on the dense model tell which attributes to distrust: Iofinova, Peste & Alistarh (CVPR
         2023, arXiv 2304.12622). The product u |φ| is this book's reading of it.
     """
-    scores, true = arrays.as_logits(logits), arrays.as_binary(labels, "labels")
-    arrays.check_same_shape(scores, true, "logits")
-    train = arrays.as_binary(train_labels, "train_labels")
-    attribute_names = arrays.as_names(names, true.shape[1])
-    if train.shape[1] != true.shape[1]:
-        raise ValueError(f"train_labels must have {true.shape[1]} attributes as labels do, not {train.shape[1]}")
-    if isinstance(protected, str):
-        protected = arrays.position(protected, attribute_names)
-    _, column = arrays.resolve_protected(protected, true)
-    if column is None and train_groups is None:
-        raise ValueError("with an array as protected, train_groups are needed: the group of each training sample, shape (m,)")
-    train_protected: int | ArrayLike = column if train_groups is None else train_groups  # type: ignore[assignment]
+    scores = arrays.as_logits(logits)
+    arrays.check_same_shape(scores, task.labels, "logits")
     measured = {
         "uncertainty": uncertainty(arrays.probabilities(scores)),
-        "roc_auc": roc_auc(scores, true),
-        "bias_amplification": bias_amplification(
-            arrays.hard_predictions(scores), true, protected, rates=conditional_rates(train, train_protected)
-        ),
+        "roc_auc": roc_auc(scores, task.labels),
+        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), task.labels, task.protected, rates=task.rates),
     }
-    return criteria_of(measured, phi_coefficient(train, train_protected), positive_rate(train).values, attribute_names, column)
+    return criteria_of(measured, task)
 
 
-def criteria_of(
-    measured: dict[str, PerAttribute],
-    phi: PerAttribute,
-    train_rate: FloatArray,
-    names: Sequence[object],
-    column: int | None,
-) -> pd.DataFrame:
+def criteria_of(measured: dict[str, PerAttribute], task: AttributeTask) -> pd.DataFrame:
     """Assemble the table of criteria from the metrics of the dense model."""
-    itself = np.arange(len(names)) == (-1 if column is None else column)
+    phi = phi_coefficient(task)
+    itself = np.arange(len(task.names)) == task.column
     unsure = np.where(itself, np.nan, measured["uncertainty"].values)
     association = np.abs(phi.values)
-    gap = np.where(itself, np.nan, 1 - measured["roc_auc"].values)
     others = unsure[~np.isnan(unsure)]
     middle = np.median(others) if len(others) else np.nan
-    parts = [phi.reasons, measured["roc_auc"].reasons, measured["uncertainty"].reasons, measured["bias_amplification"].reasons]
+    parts = [phi.reasons, *(measured[metric].reasons for metric in ("roc_auc", "uncertainty", "bias_amplification"))]
     return pd.DataFrame(
         {
-            "attribute": list(names),
+            "attribute": task.names,
             "uncertainty": unsure,
             "abs_phi": association,
-            "rarity": np.where(itself, np.nan, np.maximum(train_rate, 1 - train_rate)),
-            "auc_gap": gap,
+            "rarity": np.where(itself, np.nan, np.maximum(task.train_rate, 1 - task.train_rate)),
+            "auc_gap": np.where(itself, np.nan, 1 - measured["roc_auc"].values),
             "bias_amplification": measured["bias_amplification"].values,
             "uncertainty_times_phi": unsure * association,
             "flagged": (unsure > _FLAG_UNCERTAINTY * middle) & (association > _FLAG_PHI),
@@ -188,14 +144,13 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     target = np.asarray(growth, dtype=np.float64)
     if target.shape != (len(criteria),):
         raise ValueError(f"growth must have shape ({len(criteria)},), one entry per attribute of criteria, not {target.shape}")
-    if permutations < 99:
-        raise ValueError(f"permutations must be at least 99, not {permutations}")
     evaluated = []
     for name in CRITERIA:
         score = criteria[name].to_numpy(dtype=np.float64)
         # "Not flagged" where a criterion is undefined is no judgement on that attribute.
         used = ~np.isnan(score) & ~np.isnan(target) & criteria["uncertainty_times_phi"].notna().to_numpy()
-        evaluated.append({"criterion": name, **_association(score[used], target[used], permutations, seed)})
+        found = rank_association(score[used], target[used], permutations=permutations, seed=seed)
+        evaluated.append({"criterion": name, **found})
     return pd.DataFrame(evaluated)
 
 
@@ -221,7 +176,29 @@ def rank_association(
     first, second = _as_pair_of_vectors(score, target)
     if permutations < 99:
         raise ValueError(f"permutations must be at least 99, not {permutations}")
-    return _association(first, second, permutations, seed)
+    n = len(first)
+    result = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
+    reason = ""
+    if n < _MIN_ATTRIBUTES:
+        reason = Reason.TOO_FEW_ATTRIBUTES.value
+    elif np.ptp(first) == 0:
+        reason = Reason.CONSTANT_CRITERION.value
+    elif np.ptp(second) == 0:
+        reason = Reason.CONSTANT_GROWTH.value
+    else:
+        left, right = _standard_ranks(first), _standard_ranks(second)
+        rho = float(left @ right)
+        exact = factorial(n) <= permutations
+        if exact:
+            orders = np.array(list(all_orders(range(n))))
+        else:
+            orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+        # The order that is given counts among all orders, and beside random ones.
+        reached, given = int(np.sum(right[orders] @ left >= rho - _ROUNDING)), 0 if exact else 1
+        without = [_spearman(np.delete(first, k), np.delete(second, k)) for k in range(n)]
+        measured = (rho, (given + reached) / (given + len(orders)), float(np.min(without)), float(np.max(without)))
+        result = dict(zip(result, measured, strict=True))
+    return {**result, "attributes": n, "reason": reason}
 
 
 def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
@@ -259,37 +236,6 @@ def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray
     return first, second
 
 
-def _association(score: FloatArray, target: FloatArray, permutations: int, seed: int) -> dict[str, float | int | str]:
-    n = len(score)
-    names = ("spearman", "p_value", "leave_one_out_low", "leave_one_out_high")
-    result: dict[str, float | int | str] = dict.fromkeys(names, np.nan)
-    result["attributes"] = n
-    reason = ""
-    if n < _MIN_ATTRIBUTES:
-        reason = Reason.TOO_FEW_ATTRIBUTES.value
-    elif np.ptp(score) == 0:
-        reason = Reason.CONSTANT_CRITERION.value
-    elif np.ptp(target) == 0:
-        reason = Reason.CONSTANT_GROWTH.value
-    else:
-        left, right = _standard_ranks(score), _standard_ranks(target)
-        rho = float(left @ right)
-        if factorial(n) <= permutations:
-            orders = np.array(list(all_orders(range(n))))
-            p_value = float(np.mean(right[orders] @ left >= rho - _ROUNDING))
-        else:
-            orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
-            p_value = (1 + int(np.sum(right[orders] @ left >= rho - _ROUNDING))) / (1 + permutations)
-        without = [_spearman(np.delete(score, k), np.delete(target, k)) for k in range(n)]
-        result |= {
-            "spearman": rho,
-            "p_value": p_value,
-            "leave_one_out_low": float(np.min(without)),
-            "leave_one_out_high": float(np.max(without)),
-        }
-    return {**result, "reason": reason}
-
-
 def _spearman(score: FloatArray, target: FloatArray) -> float:
     if np.ptp(score) == 0 or np.ptp(target) == 0:
         return float("nan")
@@ -297,6 +243,8 @@ def _spearman(score: FloatArray, target: FloatArray) -> float:
 
 
 def _standard_ranks(values: FloatArray) -> FloatArray:
+    from scipy.stats import rankdata  # half a second to import
+
     ranks = rankdata(values) - (len(values) + 1) / 2
     standard: FloatArray = ranks / np.linalg.norm(ranks)
     return standard

@@ -1,25 +1,19 @@
 """Compression-identified exemplars: the samples on which a pruned population decides otherwise than a dense one.
 
 A population is a stack of models that differ in their seed, shape (models, n, K). One model is a population,
-too; then every changed decision is an exemplar, and how much of that is chance shows only in
-`split_rate(dense)`, which needs two.
+too; then every changed decision is an exemplar, and how much of that is chance shows only beside two dense
+models of different seeds: give one of them in place of the sparse population.
 """
 
 from collections.abc import Hashable, Sequence
-from itertools import combinations
-from math import comb
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.calibration import uncertain
-from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
-
-_MAX_SPLITS = 100
+from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, Reason, ratio
 
 
 def modal_predictions(predictions: ArrayLike) -> BoolArray:
@@ -94,51 +88,10 @@ def taxicab_distance(dense: ArrayLike, sparse: ArrayLike) -> FloatArray:
     return distance
 
 
-def split_rate(dense: ArrayLike, sparse: ArrayLike | None = None, *, size: int = 1, seed: int = 0) -> PerAttribute:
-    """Share of modal exemplars between sub-populations of equal size, averaged over the ways to draw them.
-
-    Without `sparse` it is the noise floor: how often two disjoint groups of dense models disagree though
-    nothing was pruned. With it, the rate that this floor belongs to: majorities over few models are noisier
-    than those of the whole populations, so only rates of one size compare.
-
-    Args:
-        dense: predictions in {0, 1}, shape (models, n, K); without `sparse`, 2 `size` models at least.
-        sparse: predictions in {0, 1}, shape (models, n, K), with as many models as `size` at least.
-        size: models in each sub-population; an odd number, so that there are no ties.
-        seed: of the choice of 100 pairs of sub-populations, where there are too many to take all.
-
-    Returns:
-        K values in [0, 1]; undefined without samples.
-
-    Raises:
-        ValueError: as in `modal_exemplars`; `size` even or too large.
-    """
-    first = _as_population(dense, "dense")
-    second = None if sparse is None else _as_populations(first, sparse)[1]
-    available = len(first) // 2 if second is None else min(len(first), len(second))
-    if size % 2 == 0 or not 1 <= size <= available:
-        needed = "two disjoint groups of dense models" if second is None else "as many dense and sparse models"
-        raise ValueError(f"size must be odd and at most {available} ({needed}), not {size}")
-    pairs = _pairs(len(first), None if second is None else len(second), size, seed)
-    differing = np.zeros(first.shape[2])
-    for left, right in pairs:
-        other = first if second is None else second
-        differing += (modal_predictions(first[left]) != modal_predictions(other[right])).sum(0)
-    no_samples = np.full(first.shape[2], first.shape[1] == 0)
-    return PerAttribute.masked(ratio(differing, len(pairs) * first.shape[1]), (Reason.NO_SAMPLES, no_samples))
-
-
-def exemplar_table(
-    dense_logits: ArrayLike,
-    sparse_logits: ArrayLike,
-    *,
-    dense_thresholds: ArrayLike | None = None,
-    sparse_thresholds: ArrayLike | None = None,
-    names: Sequence[str] | None = None,
-) -> pd.DataFrame:
+def exemplar_table(before: ArrayLike, after: ArrayLike, p: ArrayLike, *, names: Sequence[Hashable] | None = None) -> pd.DataFrame:
     """Modal exemplars of each attribute: how many, how uncertain the dense models were, which way they went.
 
-    Uncertainty is read off the dense models' mean probability p̄: uncertain is 0.1 < p̄ < 0.9, highly
+    Uncertainty is read off the dense models' probability p̄, the mean of several: uncertain is 0.1 < p̄ < 0.9, highly
     uncertain 0.4 < p̄ < 0.6, whatever the thresholds. The odds ratio asks whether exemplars are more often
     uncertain than other samples,
 
@@ -148,11 +101,9 @@ def exemplar_table(
     and the p-value of Fisher's exact test (two-sided).
 
     Args:
-        dense_logits: finite, shape (models, n, K).
-        sparse_logits: finite, shape (models, n, K); their number may differ.
-        dense_thresholds: on the logits: one number, shape (K,), or shape (models, K), for thresholds
-            calibrated model by model. None stands for 0.
-        sparse_thresholds: likewise.
+        before: decisions of the dense model in {0, 1}, shape (n, K); of several, their `modal_predictions`.
+        after: decisions of the sparse model or models, likewise.
+        p: probabilities of the dense model, shape (n, K); of several, their mean.
         names: of the K attributes; None numbers them from 0.
 
     Returns:
@@ -164,32 +115,25 @@ def exemplar_table(
         no samples are exemplars, or all or none are uncertain. `reason` says so.
 
     Raises:
-        ValueError: shapes that differ, logits that are not finite, no samples, names that are not K
-            different ones.
+        ValueError: shapes that differ, values out of range, no samples, names that are not K different ones.
 
     Source:
         Exemplars: Hooker et al. (2020, arXiv 2010.03058). Uncertainty and direction of the exemplars per
         attribute: Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
-    dense, sparse = _as_logit_populations(dense_logits, sparse_logits)
-    before = modal_predictions(_decide(dense, dense_thresholds, "dense_thresholds"))
-    after = modal_predictions(_decide(sparse, sparse_thresholds, "sparse_thresholds"))
-    p = np.mean([arrays.probabilities(model) for model in dense], axis=0)
-    return table_of_exemplars(before, after, p, arrays.as_names(names, dense.shape[2]))
-
-
-def table_of_exemplars(before: BoolArray, after: BoolArray, p: FloatArray, names: Sequence[Hashable]) -> pd.DataFrame:
-    """Build the table of `exemplar_table` from decisions (n, K) before and after pruning and the dense probability (n, K)."""
-    samples = len(before)
+    first, second = arrays.as_binary(before, "before"), arrays.as_binary(after, "after")
+    unsure, very_unsure = uncertain(p), uncertain(p, half_width=0.1)
+    if not first.shape == second.shape == unsure.shape:
+        raise ValueError(f"before, after and p must have one shape, not {first.shape}, {second.shape} and {unsure.shape}")
+    samples = len(first)
     if samples == 0:
         raise ValueError("exemplars need at least one sample, but there is none")
-    differs = before != after
-    unsure, very_unsure = uncertain(p), uncertain(p, half_width=0.1)
+    differs = first != second
     exemplars = differs.sum(0)
     both = (differs & unsure).sum(0)
     table = pd.DataFrame(
         {
-            "attribute": list(names),
+            "attribute": arrays.as_names(names, first.shape[1]),
             "exemplars": exemplars,
             "rate": exemplars / samples,
             "dense_uncertain": ratio(both, exemplars),
@@ -203,7 +147,7 @@ def table_of_exemplars(before: BoolArray, after: BoolArray, p: FloatArray, names
         for yes, total, all_unsure in zip(both, exemplars, unsure.sum(0), strict=True)
     ]
     table[["odds_ratio", "odds_ratio_low", "odds_ratio_high", "p_value"]] = np.array(odds)
-    table["positive_to_negative"] = ratio((differs & before).sum(0), exemplars)
+    table["positive_to_negative"] = ratio((differs & first).sum(0), exemplars)
     reasons = np.where(table["odds_ratio"].isna(), Reason.ONE_KIND_OF_SAMPLE.value, "")
     table["reason"] = np.where(exemplars == 0, Reason.NO_EXEMPLARS.value, reasons)
     return table
@@ -211,6 +155,8 @@ def table_of_exemplars(before: BoolArray, after: BoolArray, p: FloatArray, names
 
 def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
     """Odds ratio, its interval and Fisher's p-value; NaN where a row or a column is empty."""
+    from scipy import stats  # half a second to import
+
     if (table.sum(0) == 0).any() or (table.sum(1) == 0).any():
         return np.nan, np.nan, np.nan, np.nan
     # SciPy's exact interval would do without the added halves, but takes half a second on counts of 100,000.
@@ -221,63 +167,18 @@ def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
     return float(np.exp(log_ratio)), float(low), float(high), float(stats.fisher_exact(table)[1])
 
 
-def _pairs(first: int, second: int | None, size: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Pairs of sub-populations: all of them, or 100 drawn at random; disjoint ones if drawn from one population."""
-    number = comb(first, size) * comb(first - size if second is None else second, size)
-    if number <= 2 * _MAX_SPLITS:
-        pairs = []
-        for left in combinations(range(first), size):
-            rest = [k for k in range(first) if k not in left] if second is None else range(second)
-            # Two halves of one population make the same pair in either order.
-            pairs += [(list(left), list(right)) for right in combinations(rest, size) if second is not None or left < right]
-        return pairs
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(_MAX_SPLITS):
-        order = rng.permutation(first)
-        other = order[size:] if second is None else rng.permutation(second)
-        drawn.append((order[:size].tolist(), other[:size].tolist()))
-    return drawn
-
-
 def _as_population(values: ArrayLike, name: str) -> BoolArray:
-    array = _stack(values, name)
-    return arrays.as_binary(array.reshape(-1, array.shape[2]), name).reshape(array.shape)
-
-
-def _as_populations(dense: ArrayLike, sparse: ArrayLike) -> tuple[BoolArray, BoolArray]:
-    first, second = _as_population(dense, "dense"), _as_population(sparse, "sparse")
-    _check_same_samples(first, second)
-    return first, second
-
-
-def _as_logit_populations(dense_logits: ArrayLike, sparse_logits: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    stacks = []
-    for values, name in ((dense_logits, "dense_logits"), (sparse_logits, "sparse_logits")):
-        array = _stack(values, name)
-        stacks.append(arrays.as_logits(array.reshape(-1, array.shape[2]), name).reshape(array.shape))
-    _check_same_samples(*stacks)
-    return stacks[0], stacks[1]
-
-
-def _stack(values: ArrayLike, name: str) -> NDArray[Any]:
     array = np.asarray(values)
     if array.ndim != 3 or array.shape[0] == 0 or array.shape[2] == 0:
         raise ValueError(
             f"{name} must have shape (models, n, K), models by samples by attributes, with at least one model and one "
             f"attribute, not {array.shape}; for one model pass {name}[None]"
         )
-    return array
+    return arrays.as_binary(array.reshape(-1, array.shape[2]), name).reshape(array.shape)
 
 
-def _check_same_samples(first: NDArray[Any], second: NDArray[Any]) -> None:
+def _as_populations(dense: ArrayLike, sparse: ArrayLike) -> tuple[BoolArray, BoolArray]:
+    first, second = _as_population(dense, "dense"), _as_population(sparse, "sparse")
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(f"dense and sparse models need the same samples and attributes, not {first.shape} and {second.shape}")
-
-
-def _decide(logits: FloatArray, thresholds: ArrayLike | None, name: str) -> BoolArray:
-    given = np.asarray(0.0 if thresholds is None else thresholds, dtype=np.float64)
-    if given.ndim == 2 and len(given) != len(logits):
-        raise ValueError(f"{name} must have one row for each of the {len(logits)} models, not {len(given)}")
-    per_model = given if given.ndim == 2 else [given] * len(logits)
-    return np.stack([arrays.hard_predictions(model, cut) for model, cut in zip(logits, per_model, strict=True)])
+    return first, second

@@ -65,8 +65,8 @@ def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute
         r_squared[varying] = 1 - unexplained
     return PerAttribute.masked(
         r_squared,
-        (Reason.NO_SAMPLES, np.full(attributes, n == 0)),
+        (Reason.NO_SAMPLES, n == 0),
         (Reason.CONSTANT_COLUMN, constant),
-        (Reason.NO_OTHER_COLUMN, np.full(attributes, len(varying) < 2)),
+        (Reason.NO_OTHER_COLUMN, len(varying) < 2),
         (Reason.TOO_FEW_SAMPLES, too_few),
     )

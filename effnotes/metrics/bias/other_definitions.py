@@ -80,10 +80,9 @@ def corpus_bias_amplification(predictions: ArrayLike, protected: int | ArrayLike
     towards_1 = shares > 0.5
     in_group = np.where(towards_1, predicted[member].sum(0), predicted[~member].sum(0))
     total = predicted.sum(0)
-    itself = np.arange(attributes) == (-1 if column is None else column)
     return PerAttribute.masked(
         ratio(in_group, total) - np.where(towards_1, shares, 1 - shares),
-        (Reason.PROTECTED_ITSELF, itself),
+        (Reason.PROTECTED_ITSELF, np.arange(attributes) == column),
         (Reason.NO_TRAINING_POSITIVES, np.isnan(shares)),
         (Reason.SMALL_SKEW, np.abs(shares - 0.5) < _ROUNDING),
         (Reason.NO_PREDICTED_POSITIVES, total == 0),
@@ -131,11 +130,10 @@ def directional_bias_amplification(
     attributes = true.shape[1]
     q = as_rates(rates, attributes)
     excess = [ratio(predicted[group].sum(0) - true[group].sum(0), group.sum()) for group in (~member, member)]
-    itself = np.arange(attributes) == (-1 if column is None else column)
     return PerAttribute.masked(
         np.sign(q[1] - q[0]) * (excess[1] - excess[0]) / 2,
-        (Reason.PROTECTED_ITSELF, itself),
+        (Reason.PROTECTED_ITSELF, np.arange(attributes) == column),
         (Reason.EMPTY_TRAINING_GROUP, np.isnan(q[0] + q[1])),
         (Reason.SMALL_SKEW, q[0] == q[1]),
-        (Reason.EMPTY_GROUP, np.full(attributes, len(np.unique(member)) < 2)),
+        (Reason.EMPTY_GROUP, len(np.unique(member)) < 2),
     )

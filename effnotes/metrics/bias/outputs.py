@@ -8,40 +8,18 @@ Its runs lie under one root, sparsities named in percent:
 
 with the logits of a run as plain text in `test_outputs.txt` and `valid_outputs.txt`, or with the endings
 `_best` and `_last` for the epoch they are of; its training writes `val_outputs`, its analysis reads
-`valid_outputs`, so both are taken. Cached pickles beside them are never opened.
+`valid_outputs`. `sorted(Path("runs").glob("joint_runs/*/*/*/*/*/test_outputs*.txt"))` lists them; cached pickles
+beside them are not opened.
 
 Source: code published with Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
 """
 
-from collections.abc import Iterator
+import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from effnotes.metrics.bias.per_attribute import FloatArray
-
-RUN_COLUMNS = (
-    "kind",
-    "dataset",
-    "architecture",
-    "strategy",
-    "attribute",
-    "planted",
-    "sparsity",
-    "run",
-    "epoch",
-    "test_outputs",
-    "validation_outputs",
-    "path",
-)
-
-_LEVELS = {
-    "joint": ("dataset", "architecture", "strategy", "sparsity", "run"),
-    "single_label": ("dataset", "architecture", "strategy", "attribute", "sparsity", "run"),
-    "backdoor": ("dataset", "architecture", "strategy", "attribute", "planted", "sparsity", "run"),
-}
-_EPOCHS = ("", "best", "last")
 
 
 def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
@@ -63,112 +41,30 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file of logits")
+    rows: list[list[float]] = []
+    source = "asked for"
     try:
-        # The fast parser counts lines without the blank ones; where it stumbles, the slow one names the line.
-        with file.open(encoding="utf-8") as lines:
-            if not any(line.strip() for line in lines):
-                raise ValueError(f"{file}: the file is empty; it should hold one line of logits per sample")
-        values: FloatArray = np.loadtxt(file, dtype=np.float64, comments=None, ndmin=2, encoding="utf-8")
-        readable = bool(np.isfinite(values).all()) and columns in (None, values.shape[1])
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no text file ({error.reason} at byte {error.start}); logits are read from plain text") from None
-    except ValueError as error:
-        _find_fault(file, columns)
-        raise ValueError(f"{file}: {error}") from error
-    if not readable:
-        _find_fault(file, columns)
-    return values
-
-
-def find_runs(root: str | Path) -> pd.DataFrame:
-    """List the stored runs below a folder, by the layout of the pruned-vision-model-bias repository.
-
-    Args:
-        root: the folder `runs`, or the one that holds it.
-
-    Returns:
-        One row per run and stored epoch, sorted. Columns: `kind` ("joint", "single_label" or "backdoor"),
-        `dataset`, `architecture`, `strategy` ("Dense", "GMP-RI", ...), `attribute` and `planted` (feature;
-        empty where the kind has none), `sparsity` (a fraction, in [0, 1): the folder's percent / 100), `run`,
-        `epoch` ("best", "last", or empty where the file name says none), `test_outputs` and
-        `validation_outputs` (paths for `read_outputs`, None where missing) and `path` (the run's folder). A
-        run without any test logits has one row, with None. Hidden entries and loose files are passed over.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or none of the three kinds in it.
-        ValueError: a folder in the place of a sparsity is not named by a percentage.
-    """
-    folder = Path(root)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of runs")
-    base = folder / "runs" if (folder / "runs").is_dir() else folder
-    kinds = [kind for kind in _LEVELS if (base / f"{kind}_runs").is_dir()]
-    if not kinds:
-        expected = ", ".join(f"{kind}_runs" for kind in _LEVELS)
-        raise FileNotFoundError(f"{base}: no runs here; expected at least one of the folders {expected}")
-    found = []
-    for kind in kinds:
-        for path, names in _walk(base / f"{kind}_runs", len(_LEVELS[kind])):
-            description: dict[str, object] = {"kind": kind, "attribute": "", "planted": "", "path": path}
-            description |= dict(zip(_LEVELS[kind], names, strict=True))
-            description["sparsity"] = _fraction(path.parent)
-            stored = [(epoch, *_outputs(path, epoch)) for epoch in _EPOCHS]
-            stored = [entry for entry in stored if entry[1] is not None] or [("", None, None)]
-            for epoch, test, validation in stored:
-                found.append({**description, "epoch": epoch, "test_outputs": test, "validation_outputs": validation})
-    table = pd.DataFrame(found, columns=list(RUN_COLUMNS))
-    # Columns of paths and None; a missing file must not turn into NaN.
-    for column in ("test_outputs", "validation_outputs"):
-        table[column] = table[column].astype(object).where(table[column].notna(), None)
-    keys = ["kind", "dataset", "architecture", "strategy", "attribute", "planted", "sparsity", "run", "epoch"]
-    return table.sort_values(keys, kind="stable", ignore_index=True)
-
-
-def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, list[str]]]:
-    """Folders that many levels down, with the names of the levels."""
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        if depth == 1:
-            yield entry, [entry.name]
-        else:
-            for path, names in _walk(entry, depth - 1):
-                yield path, [entry.name, *names]
-
-
-def _outputs(run: Path, epoch: str) -> tuple[Path | None, Path | None]:
-    ending = f"_{epoch}.txt" if epoch else ".txt"
-    paths = [[run / f"{split}_outputs{ending}" for split in splits] for splits in (("test",), ("valid", "val"))]
-    test, validation = (next((path for path in options if path.is_file()), None) for options in paths)
-    return test, validation
-
-
-def _fraction(folder: Path) -> float:
-    try:
-        percent = float(folder.name)
-    except ValueError:
-        percent = float("nan")
-    if not (percent == 0 or 1 <= percent < 100):
-        raise ValueError(f"{folder}: a folder of this level must be named by a sparsity in percent, such as 0, 95 or 99.5")
-    return percent / 100
-
-
-def _find_fault(file: Path, columns: int | None) -> None:
-    """Raise for the first line that is no row of finite numbers of the right length."""
-    expected, source = columns, "asked for"
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             entries = line.split()
             if not entries:
                 continue
-            if expected is None:
-                expected, source = len(entries), f"in line {number}"
-            if len(entries) != expected:
-                raise ValueError(f"{file}, line {number}: {len(entries)} columns, not the {expected} {source}")
-            for position, entry in enumerate(entries, start=1):
-                try:
-                    value = float(entry)
-                except ValueError:
-                    raise ValueError(f"{file}, line {number}, column {position}: {entry[:40]!r} is no number") from None
-                if not np.isfinite(value):
-                    raise ValueError(f"{file}, line {number}, column {position}: {entry!r} is not finite")
+            if columns is None:
+                columns, source = len(entries), f"in line {number}"
+            if len(entries) != columns:
+                raise ValueError(f"{file}, line {number}: {len(entries)} columns, not the {columns} {source}")
+            rows.append([_finite(entry, f"{file}, line {number}, column {k}") for k, entry in enumerate(entries, start=1)])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no text file ({error.reason} at byte {error.start}); logits are read from plain text") from None
+    if not rows:
+        raise ValueError(f"{file}: the file is empty; it should hold one line of logits per sample")
+    return np.array(rows)
+
+
+def _finite(entry: str, where: str) -> float:
+    try:
+        value = float(entry)
+    except ValueError:
+        raise ValueError(f"{where}: {entry[:40]!r} is no number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {entry!r} is not finite")
+    return value

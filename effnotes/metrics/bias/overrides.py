@@ -6,10 +6,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.amplification import bias_amplification
-from effnotes.metrics.bias.attribute_table import rows
+from effnotes.metrics.bias.attribute_table import tidy
 from effnotes.metrics.bias.calibration import uncertain
 from effnotes.metrics.bias.classification import accuracy, positive_rate
 from effnotes.metrics.bias.per_attribute import BoolArray
+from effnotes.metrics.bias.task import AttributeTask
 from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 
@@ -79,12 +80,9 @@ def select_least_certain(logits: ArrayLike, counts: ArrayLike) -> BoolArray:
 def override_study(
     dense_logits: ArrayLike,
     sparse_logits: ArrayLike,
-    labels: ArrayLike,
+    task: AttributeTask,
     *,
     validation: tuple[ArrayLike, ArrayLike, ArrayLike],
-    protected: int | str | ArrayLike,
-    rates: ArrayLike,
-    names: list[str] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Calibration of the thresholds, override of doubtful samples, and both: bias, accuracy and cost.
@@ -99,13 +97,8 @@ def override_study(
     Args:
         dense_logits: finite, shape (n, K), on the test samples.
         sparse_logits: likewise.
-        labels: of the test samples in {0, 1}, shape (n, K).
+        task: the test samples' labels, groups and names, and what the training set says of them.
         validation: dense logits, sparse logits and labels of validation samples, each of shape (v, K).
-        protected: the protected attribute: a column's index or name, or the group of each test sample, shape
-            (n,).
-        rates: rates of positives by training group, shape (2, K): `conditional_rates(train_labels,
-            protected)`.
-        names: of the K attributes; None numbers them from 0.
         seed: of the random control.
 
     Returns:
@@ -115,27 +108,18 @@ def override_study(
         a human would have to look at). `summarise` averages it.
 
     Raises:
-        ValueError: shapes that differ, values out of range, an unknown name.
+        ValueError: shapes that differ, values out of range.
 
     Source:
         That acting on samples found by the dense model attenuates bias, and the calibration: Iofinova, Peste &
         Alistarh (CVPR 2023, arXiv 2304.12622). The controls are this book's own.
     """
     dense, sparse = arrays.as_logits(dense_logits, "dense_logits"), arrays.as_logits(sparse_logits, "sparse_logits")
-    true = arrays.as_binary(labels, "labels")
+    true = task.labels
     arrays.check_same_shape(dense, true, "dense_logits")
     arrays.check_same_shape(sparse, true, "sparse_logits")
-    attribute_names = arrays.as_names(names, true.shape[1])
-    if isinstance(protected, str):
-        protected = arrays.position(protected, attribute_names)
-    dense_validation, sparse_validation, validation_labels = validation
-    thresholds = {
-        False: (None, None),
-        True: (
-            calibrated_thresholds(dense_validation, validation_labels),
-            calibrated_thresholds(sparse_validation, validation_labels),
-        ),
-    }
+    *of_validation, validation_labels = validation
+    calibrated_cuts = [calibrated_thresholds(logits, validation_labels) for logits in of_validation]
     doubtful = uncertain(arrays.probabilities(dense))
     counts = doubtful.sum(0)
     selections = {
@@ -144,22 +128,18 @@ def override_study(
         "sparse uncertainty": select_least_certain(sparse, counts),
     }
     tables = []
-    for calibrated, (dense_cut, sparse_cut) in thresholds.items():
+    for calibrated, (dense_cut, sparse_cut) in ((False, (None, None)), (True, calibrated_cuts)):
         own = arrays.hard_predictions(sparse, sparse_cut)
         cases = [("none", "none", own, np.zeros_like(true))]
         for name, replacements in (("dense", arrays.hard_predictions(dense, dense_cut)), ("label", true)):
             cases += [(name, how, override(own, replacements, chosen), chosen) for how, chosen in selections.items()]
         for name, how, decisions, chosen in cases:
             results = {
-                "bias_amplification": bias_amplification(decisions, true, protected, rates=rates),
+                "bias_amplification": bias_amplification(decisions, true, task.protected, rates=task.rates),
                 "accuracy": accuracy(decisions, true),
                 "share_overridden": positive_rate(chosen),
             }
-            measured = pd.concat([rows(metric, result, attribute_names) for metric, result in results.items()])
-            measured.insert(0, "calibrated", calibrated)
-            measured.insert(1, "override", name)
-            measured.insert(2, "selection", how)
-            tables.append(measured)
+            tables.append(tidy(results, task.names, calibrated=calibrated, override=name, selection=how))
     return pd.concat(tables, ignore_index=True)
 
 

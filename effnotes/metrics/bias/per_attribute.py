@@ -59,11 +59,11 @@ class PerAttribute:
             raise ValueError("a value must be NaN exactly where a reason is given, in one dimension")
 
     @classmethod
-    def masked(cls, values: FloatArray, *undefined: tuple[Reason, BoolArray]) -> "PerAttribute":
-        """Blank out `values` (K,) wherever a condition (K,) holds; the first that holds gives the reason."""
+    def masked(cls, values: FloatArray, *undefined: tuple[Reason, BoolArray | bool]) -> "PerAttribute":
+        """Blank out `values` (K,) wherever a condition, (K,) or one for all, holds; the first that holds gives the reason."""
         reasons: list[Reason | None] = [None] * len(values)
         for reason, where in reversed(undefined):
-            for k in np.flatnonzero(where):
+            for k in np.flatnonzero(np.broadcast_to(where, len(values))):
                 reasons[k] = reason
         explained = np.array([reason is not None for reason in reasons], dtype=bool)
         return cls(np.where(explained, np.nan, values), tuple(reasons))

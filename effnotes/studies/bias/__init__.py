@@ -1,1 +1,21 @@
-"""The experiments of the chapter on bias in pruned vision models."""
+"""What pruning does to a classifier's doubt and bias: the experiments of chapter 1, from parameters to claims.
+
+`plan` checks everything before anything is trained, `run` trains and measures, `follow_up` asks how far the findings reach, and
+`measure` judges the claims by effects such as `main_effects`, which the steps in `effects` put together; `figures` draws.
+"""
+
+from effnotes.core.lazy import exports
+
+_HOMES = {
+    "Findings": "effnotes.studies.bias.findings",
+    "plan": "effnotes.studies.bias.planning",
+    "generator_rates": "effnotes.studies.bias.planning",
+    "run": "effnotes.studies.bias.results",
+    "follow_up": "effnotes.studies.bias.further",
+    "measure": "effnotes.studies.bias.verdicts",
+    "main_effects": "effnotes.studies.bias.verdicts",
+    "repair_effects": "effnotes.studies.bias.verdicts",
+    "further_effects": "effnotes.studies.bias.verdicts",
+}
+
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,91 +1,28 @@
-"""Tables and figures of a study of edits: the same from a run and from its kept record.
+"""Figures of the chapter on editing, drawn from tables: the same from a run and from its kept record.
 
-Three tables hold all that is drawn, each averaged over the edits of a world, so that they stay small:
-
-- `ends`: one row for each rule, method and world, where a rule is how an edit ended and which learning rate it had: "budget",
-  "first_success", or "reference_rate" (the budget, at the rate that was chosen for the reference).
-- `course`: one row for each split, method, learning rate and step, averaged over worlds too.
-- `settings`: one row for each setting, method and world, at the budget.
+What `ends`, `course` and `settings` hold is said in `effnotes.studies.editing.tables`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from effnotes.reporting.figures import PALETTE, plot_intervals, plot_table
-from effnotes.studies.editing.choice import TIE, StopRule, compare, frontier, paired_differences
-from effnotes.studies.editing.edits import REFERENCE
+from effnotes.studies.editing.settings import REFERENCE, StopRule
+from effnotes.studies.editing.statistics import TIE, compare, frontier, paired_differences
+from effnotes.studies.editing.tables import GROUPS
 
-GROUPS = {
-    "kept_same_value": "same old object",
-    "kept_same_relation": "same relation",
-    "kept_same_subject": "same subject",
-    "kept_other": "all others",
-}
-"""Scores that retention is the mean of, and the facts that they speak of."""
-
-UNLEARNED = {
-    "learning_rate": "rate",
-    "edge": "on an edge",
-    "forget_accuracy": "forgotten facts still right",
-    "kept_other": "others kept",
-    "ks_statistic": "D from gold",
-    "forget_quality_log10_p": "log10 p",
-    "utility": "utility",
-    "relearned": "relearned",
-    "balance": "balance",
-}
-"""Columns of `compare_unlearning` that are shown, and how they are called on a page."""
-
-_METHOD = ["method", "blocks", "rank"]
 _BLOCKS = ("attention", "mlp", "linears")
 _OTHERWISE = "#bbbbbb"
-
-
-def average_by_world(edits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Average edits over the draws of each world.
-
-    Args:
-        edits: One row for each edit, as `run_edits` returns them.
-        by: Columns beside the method's name, blocks and rank and the world that rows are told apart by.
-
-    Returns:
-        A row for each group and world, with the means of all scores; no column draw, step or loss.
-    """
-    keys = [*by, *_METHOD, "world"]
-    scores = [name for name in edits.select_dtypes("number") if name not in {*keys, "draw", "step", "loss", "edited_exact"}]
-    return edits.groupby(keys, dropna=False, sort=False)[scores].mean().reset_index()
-
-
-def course_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average edits of one setting over worlds and draws, for each split, method, learning rate and step.
-
-    Args:
-        rows: As `run_edits` returns them.
-
-    Returns:
-        Columns split, method, blocks, rank, learning_rate, step, edit_success, retention, H and those of `GROUPS`.
-    """
-    keys = ["split", *_METHOD, "learning_rate", "step"]
-    return rows.groupby(keys, dropna=False, sort=False)[["edit_success", "retention", "H", *GROUPS]].mean().reset_index()
-
-
-def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
-    """Average over worlds what `compare_unlearning` gave: columns objective, method and those of `UNLEARNED`.
-
-    Columns have the names that a page shows.
-    """
-    named = unlearned.assign(edge=unlearned["edge"].fillna(""))
-    means = named.groupby(["objective", "method"], sort=False).agg(
-        {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
-    )
-    return means.rename(columns=UNLEARNED).reset_index()
+_ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "title": None}
 
 
 def rank_name(rank: float) -> str:
@@ -105,12 +42,9 @@ def plot_rates(course: pd.DataFrame) -> Figure:
     panels = _panels(tuned)
     fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.0), sharey=True, squeeze=False)
     for ax, blocks in zip(axes[0], panels, strict=True):
-        for name, colour, own in _by_rank(tuned, blocks):
-            line = own.sort_values("learning_rate")
-            ax.plot(line["learning_rate"], line["H"], "o-", color=colour, label=name, markersize=4)
-        ax.set(xscale="log", title=blocks, xlabel="learning rate")
-    axes[0, 0].set_ylabel("mean H on tuning edits")
-    axes[0, -1].legend(fontsize=8.5)
+        _lines(tuned, blocks, "learning_rate", "H", ax)
+        ax.set(xscale="log", title=blocks, xlabel="learning rate", ylabel="mean H on tuning edits")
+    _one_legend(axes[0], -1)
     return fig
 
 
@@ -119,17 +53,14 @@ def plot_course(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
     rates = ends.loc[ends["rule"] == "budget", ["method", "learning_rate"]].drop_duplicates()
     chosen = course[course["split"] == "test"].merge(rates, on=["method", "learning_rate"])
     shown = {"edit_success": "edit success", **{name: GROUPS[name] for name in ("kept_same_value", "kept_same_subject")}}
+    steps = sorted(chosen["step"].astype(int).unique())
     fig, axes = plt.subplots(1, len(shown), figsize=(7.4, 2.9), sharey=True)
     for ax, (score, title) in zip(axes, shown.items(), strict=True):
-        for name, colour, own in _by_rank(chosen, "linears"):
-            line = own.sort_values("step")
-            ax.plot(line["step"], line[score], "o-", color=colour, label=name, markersize=4)
-        steps = sorted(chosen["step"].astype(int).unique())
-        ax.set(xscale="log", title=title, xlabel="steps", ylim=(-0.03, 1.03))
-        ax.set_xticks(steps, [str(step) for step in steps])
+        _lines(chosen, "linears", "step", score, ax)
+        ax.set(xscale="log", title=title, xlabel="steps", ylim=(-0.03, 1.03), ylabel="share of facts")
+        ax.set_xticks(steps, map(str, steps))
         ax.minorticks_off()
-    axes[0].set_ylabel("share of facts")
-    axes[0].legend(fontsize=8.5, loc="lower right")
+    _one_legend(axes, 0, loc="lower right")
     return fig
 
 
@@ -139,16 +70,14 @@ def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.36 * len(names)))
     ax.axvspan(-TIE, TIE, color="#e3eef7")
     reach = 0.05
-    rules: tuple[tuple[StopRule, str, str], ...] = (("budget", "fixed budget", "o"), ("first_success", "first success", "s"))
-    for number, (rule, label, marker) in enumerate(rules):
+    for number, (rule, label, marker) in enumerate(zip(get_args(StopRule), ("fixed budget", "first success"), "os", strict=True)):
         compared = compare(differences(ends[ends["rule"] == rule]))
         frame = compared.rename(columns={"method": "name"}).set_index("name", drop=False).reindex(names)
         plot_intervals(frame, ax=ax, offset=0.24 * (number - 0.5), label=label, colour=PALETTE[number], marker=marker)
         # Half of the widest intervals may run out of the picture, or few worlds would squeeze all marks together.
         reach = max(reach, 1.2 * frame["mean"].abs().max(), frame[["low", "high"]].abs().max(axis=1).median())
-    ax.set_xlim(-reach, reach)
-    ax.set_xlabel("difference in H from full linears")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    ax.set(xlim=(-reach, reach), xlabel="difference in H from full linears")
+    ax.legend(ncols=2, **_ABOVE)
     return ax
 
 
@@ -163,12 +92,11 @@ def plot_groups(ends: pd.DataFrame, order: list[str]) -> Axes:
 def plot_ranks(ends: pd.DataFrame) -> Figure:
     """Draw H by rank and blocks twice: with each method's own learning rate, and with that of the reference for all."""
     rate = ends.loc[ends["rule"] == "reference_rate", "learning_rate"].iloc[0]
-    ranks = _ranks(ends)
-    fig, axes = plt.subplots(1, 2, figsize=(7.4, 1.2 + 0.42 * len(ranks)))
+    names = _names(ends)[::-1]
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 1.2 + 0.42 * len(names)))
     for ax, rule, title in zip(axes, ("budget", "reference_rate"), ("each at its own rate", f"all at {rate:g}"), strict=True):
         own = ends[(ends["rule"] == rule) & ends["blocks"].isin(_BLOCKS)].assign(name=ends["rank"].map(rank_name))
-        table = own.pivot_table(index="name", columns="blocks", values="H", observed=True)
-        table = table.reindex(index=[rank_name(rank) for rank in ranks], columns=_panels(own))
+        table = own.pivot_table(index="name", columns="blocks", values="H").reindex(index=names, columns=_panels(own))
         plot_table(table, ax=ax, low=0.0, high=1.0, decimals=3)
         ax.set_title(title)
     return fig
@@ -177,12 +105,12 @@ def plot_ranks(ends: pd.DataFrame) -> Figure:
 def plot_frontier(course: pd.DataFrame) -> Axes:
     """Draw retention against edit success on the tuning edits: all learning rates and steps, and the best of them joined."""
     _, ax = plt.subplots()
-    for name, colour, own in _by_rank(course[course["split"] == "tune"], "linears"):
-        line = frontier(own)
-        ax.plot(own["edit_success"], own["retention"], "o", color=colour, alpha=0.25, markersize=4)
-        ax.plot(line["edit_success"], line["retention"], "o-", color=colour, label=name, markersize=5)
+    tuned = course[(course["split"] == "tune") & (course["blocks"] == "linears")]
+    best = frontier(tuned).merge(tuned[["method", "blocks", "rank"]].drop_duplicates(), on="method")
+    sns.scatterplot(**_by_rank(tuned), x="edit_success", y="retention", alpha=0.25, s=22, legend=False, ax=ax)
+    _lines(best, "linears", "edit_success", "retention", ax)
     ax.set(xlabel="edit success (share of edited facts)", ylabel="retention (mean of four groups)")
-    ax.legend()
+    ax.legend(title=None)
     return ax
 
 
@@ -191,111 +119,115 @@ def plot_settings(settings: pd.DataFrame, names: Sequence[str]) -> Axes:
 
     Settings have names such as "8 facts, 5% retained", and stand in the order of these numbers.
     """
-    names = sorted(names, key=lambda name: [float(part.split()[0].rstrip("%")) for part in name.split(", ")])
+    order = sorted(names, key=lambda name: [float(part.split()[0].rstrip("%")) for part in name.split(", ")])
+    shown = settings[settings["setting"].isin(order) & (settings["blocks"] == "linears")]
     _, ax = plt.subplots(figsize=(7.4, 3.4))
-    shown = settings[settings["setting"].isin(names)]
-    ranks = _ranks(shown)
+    same, ranks = _by_rank(shown) | {"x": "setting", "y": "H", "order": order, "ax": ax}, _names(shown)
     width = 0.8 / len(ranks)
-    for name, colour, own in _by_rank(shown, "linears"):
-        number = [rank_name(rank) for rank in reversed(ranks)].index(name)
-        for place, setting in enumerate(names):
-            values = own.loc[own["setting"] == setting, "H"]
-            x = place + (number - (len(ranks) - 1) / 2) * width
-            ax.plot([x] * len(values), values, "o", color=colour, alpha=0.5, markersize=4)
-            ax.hlines(values.mean(), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=3, label="" if place else name)
-    ax.set_xticks(range(len(names)), [name.replace(", ", "\n").replace(" retained", "") for name in names], fontsize=8.5)
+    sns.stripplot(**same, dodge=True, jitter=False, alpha=0.5, size=4, legend=False)
+    bars: dict[str, Any] = {"marker": "_", "markersize": 330 * width / len(order), "markeredgewidth": 3, "linestyle": "none"}
+    sns.pointplot(**same, dodge=0.8 - width if len(ranks) > 1 else False, errorbar=None, **bars)
+    ax.set_xticks(range(len(order)), [name.replace(", ", "\n").replace(" retained", "") for name in order], fontsize=8.5)
     ax.set(ylabel="H", xlabel="facts edited at once, share of subjects retained")
-    ax.legend(ncols=len(ranks), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8.5)
+    ax.legend(ncols=len(ranks), fontsize=8.5, **_ABOVE)
     return ax
 
 
 def plot_truncation(ends: pd.DataFrame, truncations: Sequence[int]) -> Figure:
     """Draw the stable rank of full-rank changes by blocks, and H after they were cut down to lower ranks."""
     own = ends[(ends["rule"] == "budget") & ends["rank"].isna()]
+    panels = _panels(own)
+    columns = {**{f"truncated_{rank}_H": str(rank) for rank in sorted(truncations)}, "H": "whole"}
+    cut = own[["blocks", *columns]].rename(columns=columns).melt("blocks", var_name="rank", value_name="H")
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.1))
-    cut, panels = sorted(truncations), _panels(own)
-    for number, blocks in enumerate(panels):
-        rows = own[own["blocks"] == blocks]
-        left.plot([number] * len(rows), rows["stable_rank"], "o", color=PALETTE[number], alpha=0.6)
-        values = [rows[f"truncated_{rank}_H"].mean() for rank in cut] + [rows["H"].mean()]
-        right.plot(range(len(values)), values, "o-", color=PALETTE[number], label=blocks)
-    left.set_xticks(range(len(panels)), panels)
-    left.set(xlim=(-0.5, len(panels) - 0.5), ylabel="stable rank of the change", ylim=(0, None))
-    right.set_xticks(range(len(cut) + 1), [*map(str, cut), "whole"])
+    colours: dict[str, Any] = {"hue": "blocks", "hue_order": panels, "palette": PALETTE[: len(panels)]}
+    sns.stripplot(own, x="blocks", y="stable_rank", order=panels, jitter=False, alpha=0.6, size=6, legend=False, ax=left, **colours)
+    left.set(xlabel="", ylabel="stable rank of the change", ylim=(0, None))
+    sns.lineplot(cut, x="rank", y="H", errorbar=None, ax=right, **_MARKS, **colours)
     right.set(xlabel="rank that is kept", ylabel="H")
-    right.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(panels))
+    right.legend(fontsize=8.5, ncols=len(panels), **_ABOVE)
     return fig
 
 
 def plot_spread(settings: pd.DataFrame) -> Axes:
     """Draw how held-out subjects answer after some facts of a relation were rewritten to one object."""
     spreads = settings.dropna(subset="spread").groupby(["setting", "method"], sort=False)[["spread", "unseen_kept"]].mean()
+    spreads["otherwise"] = (1 - spreads["spread"] - spreads["unseen_kept"]).clip(lower=0)
+    spreads.index = pd.Index([f"{setting.rpartition(' by ')[2]}, {method}" for setting, method in spreads.index])
+    spreads.columns = pd.Index(["the one object", "their old object", "otherwise"])
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.34 * len(spreads)))
-    parts = {
-        "the one object": spreads["spread"],
-        "their old object": spreads["unseen_kept"],
-        "otherwise": (1 - spreads["spread"] - spreads["unseen_kept"]).clip(lower=0),
-    }
-    start = np.zeros(len(spreads))
-    for (label, values), colour in zip(parts.items(), (PALETTE[1], PALETTE[0], _OTHERWISE), strict=True):
-        ax.barh(np.arange(len(spreads)), values, left=start, color=colour, label=label, height=0.7)
-        start = start + values.to_numpy()
-    ax.set_yticks(np.arange(len(spreads)), [f"{setting.rpartition(' by ')[2]}, {method}" for setting, method in spreads.index])
+    spreads.plot.barh(stacked=True, width=0.7, color=[PALETTE[1], PALETTE[0], _OTHERWISE], ax=ax)
     ax.invert_yaxis()
-    ax.set(xlabel="share of held-out subjects", xlim=(0, 1))
+    ax.set(xlabel="share of held-out subjects", xlim=(0, 1), ylabel="")
     ax.grid(visible=False, axis="y")
-    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.legend(ncols=3, **_ABOVE)
     return ax
 
 
 def plot_ripple(settings: pd.DataFrame) -> Figure:
     """Draw how entailed facts are answered after an edit, and what is kept of other facts in a structured world."""
     means = settings.dropna(subset="consequence_followed").groupby("method", sort=False).mean(numeric_only=True)
-    labels = [name.replace(" linears", "") for name in means.index]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
-    shares = {
-        "consequence_followed": ("follows", PALETTE[2]),
-        "consequence_kept": ("as before", PALETTE[0]),
-        "consequence_other": ("otherwise", _OTHERWISE),
-    }
-    bottom = np.zeros(len(means))
-    for column, (label, colour) in shares.items():
-        left.bar(range(len(means)), means[column], bottom=bottom, color=colour, label=label, width=0.7)
-        bottom = bottom + means[column].to_numpy()
-    left.set_xticks(range(len(means)), labels)
-    left.set(ylabel="share of entailed facts", ylim=(0, 1))
-    left.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    means.index = pd.Index([name.replace(" linears", "") for name in means.index], name="method")
+    shares = {"consequence_followed": "follows", "consequence_kept": "as before", "consequence_other": "otherwise"}
     kept = {
         "pair_kept": "correlated\nrelation",
         "kept_same_subject": "subject's\nother facts",
         "nested_of_old_kept": "nested of\nold object",
         "nested_of_new_kept": "nested of\nnew object",
     }
-    width = 0.8 / len(means)
-    for number, label in enumerate(labels):
-        places = np.arange(len(kept)) + (number - (len(means) - 1) / 2) * width
-        right.bar(places, means[list(kept)].iloc[number], width=0.9 * width, color=PALETTE[number], label=label)
-    right.set_xticks(range(len(kept)), list(kept.values()), fontsize=8)
-    right.set(ylabel="share kept", ylim=(0, 1.02))
-    right.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(labels)))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
+    colours: list[Any] = [PALETTE[2], PALETTE[0], _OTHERWISE]
+    means[list(shares)].rename(columns=shares).plot.bar(stacked=True, width=0.7, rot=0, color=colours, ax=left)
+    left.set(xlabel="", ylabel="share of entailed facts", ylim=(0, 1))
+    left.legend(fontsize=8, ncols=2, **_ABOVE)
+    bars = means[list(kept)].rename(columns=kept).melt(var_name="facts", value_name="share", ignore_index=False).reset_index()
+    sns.barplot(bars, x="facts", y="share", hue="method", palette=PALETTE[: len(means)], errorbar=None, saturation=1, ax=right)
+    right.tick_params(axis="x", labelsize=8)
+    right.set(xlabel="", ylabel="share kept", ylim=(0, 1.02))
+    right.legend(fontsize=8, ncols=min(3, len(means)), **_ABOVE)
     return fig
 
 
-def _ranks(frame: pd.DataFrame) -> list[float]:
-    """Ranks from low to high, full rank last."""
-    low = sorted(frame["rank"].dropna().unique().tolist())
-    return [*low, *([float("nan")] if frame["rank"].isna().any() else [])]
+def plot_trace(trace: pd.DataFrame) -> Axes:
+    """Draw how much of an answer's probability returns when one hidden state is put back, by place of the prompt and block.
+
+    Args:
+        trace: Columns place, layer and recovered.
+    """
+    by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
+    _, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
+    plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
+    ax.set_title("probability that returns", fontsize=10.5)
+    return ax
+
+
+_MARKS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 0}
+
+
+def _lines(frame: pd.DataFrame, blocks: str, x: str, y: str, ax: Axes) -> None:
+    """Draw a line for full rank and for each rank."""
+    sns.lineplot(**_by_rank(frame[frame["blocks"] == blocks]), x=x, y=y, estimator=None, ax=ax, **_MARKS)
+
+
+def _one_legend(axes: Sequence[Axes], place: int, **where: Any) -> None:
+    """Keep the legend of one panel, and the label of the first one's upward axis."""
+    for ax in axes:
+        ax.legend().remove()
+        ax.label_outer()
+    axes[place].legend(fontsize=8.5, **where)
+
+
+def _by_rank(frame: pd.DataFrame) -> dict[str, Any]:
+    """What tells seaborn to give each rank a colour, full rank the first."""
+    names = _names(frame)
+    named = frame.assign(name=frame["rank"].map(rank_name))
+    return {"data": named, "hue": "name", "hue_order": names, "palette": PALETTE[: len(names)]}
+
+
+def _names(frame: pd.DataFrame) -> list[str]:
+    """Names of the ranks, full rank first, then from high to low."""
+    return [rank_name(rank) for rank in sorted(frame["rank"].unique(), key=lambda rank: -np.nan_to_num(rank, nan=np.inf))]
 
 
 def _panels(frame: pd.DataFrame) -> list[str]:
     return [blocks for blocks in _BLOCKS if (frame["blocks"] == blocks).any()]
-
-
-def _by_rank(frame: pd.DataFrame, blocks: str) -> list[tuple[str, str, pd.DataFrame]]:
-    """Name, colour and rows of full rank and of each rank, with full rank first."""
-    own = frame[frame["blocks"] == blocks]
-    ranks = _ranks(own)[::-1]
-    parts = [own[own["rank"].isna() if np.isnan(rank) else own["rank"] == rank] for rank in ranks]
-    return [
-        (rank_name(rank), PALETTE[place % len(PALETTE)], part) for place, (rank, part) in enumerate(zip(ranks, parts, strict=True))
-    ]

@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from effnotes.core.errors import nearest
-from effnotes.core.jobs import JobResult, run_jobs
+from effnotes.core.jobs import JobResult
+from effnotes.core.settings import settings, to_json
 from effnotes.datasets.worlds import FORMS, Group, Task
-from effnotes.finetuning.editing.edit import EditRecipe, edit
-from effnotes.finetuning.editing.scores import Evaluator, evaluate_unlearning, relearning_task
-from effnotes.finetuning.objectives import NPO, RMU, GradAscent, GradDiff, Learn, Objective, SimNPO
-from effnotes.metrics.editing import harmonic_mean
-from effnotes.studies.editing.edits import (
-    MOST_ASKED,
-    Base,
-    DrawPlan,
-    Method,
-    Setting,
-    Split,
-    Workers,
-    check_apart,
-    loaded,
-    models_folder,
-    pretrain_missing,
-)
+from effnotes.studies.editing.bases import loaded, pretrain_missing
+from effnotes.studies.editing.settings import MOST_ASKED, Base, DrawPlan, Method, Rate, Setting, check_apart
+from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, report, run_table
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
-UNLEARNING: Mapping[str, Objective] = {
-    "grad_ascent": GradAscent(),
-    "grad_diff": GradDiff(),
-    "npo": NPO(),
-    "simnpo": SimNPO(),
-    "rmu": RMU(),
-    "refusal": Learn(),
-}
-"""Losses by name. "refusal" learns to answer with a refusal where the forgotten object was."""
+    from effnotes.finetuning import Objective
 
-RELEARNING = EditRecipe(learning_rate=3e-4, checkpoints=(20,))
-"""How half of what was forgotten is taught again, after every method alike."""
+_CLASSES = {"grad_ascent": "GradAscent", "grad_diff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO", "rmu": "RMU"}
+UNLEARNING: Mapping[str, str] = _CLASSES | {"refusal": "Learn"}
+"""Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was."""
+
+RELEARNING = Method(), 3e-4, (20,)
+"""How half of what was forgotten is taught again, after every method alike: method, learning rate, steps."""
+
+UNTRAINED = ("nothing", "second gold")
+"""What is judged beside the losses and unlearns nothing: the model before, and a second gold one, which gives the noise ceiling."""
+
+_LOSS = ("objective", "method")
 
 
 def unlearning_objective(name: str) -> Objective:
@@ -56,39 +42,50 @@ def unlearning_objective(name: str) -> Objective:
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in UNLEARNING:
-        raise ValueError(f"there is no unlearning {name!r}.{nearest(name, UNLEARNING)} There are: {', '.join(UNLEARNING)}.")
-    return UNLEARNING[name]
+    check_loss(name)
+    from effnotes.finetuning import objectives
+
+    made: Objective = getattr(objectives, UNLEARNING[name])()
+    return made
 
 
-@dataclass(frozen=True)
-class UnlearningRun:
-    """One loss and one method on the first draw of a split, at several learning rates.
+def check_loss(name: str) -> None:
+    """Refuse what is none of `UNLEARNING`, without loading one.
 
     Raises:
-        ValueError: The setting forgets no subjects, or a single one, which has no half to relearn; there are no learning rates; the
-            gold model knows what is forgotten; or as for `EditRecipe`.
+        ValueError: There is none of that name.
+    """
+    if name not in UNLEARNING:
+        raise ValueError(f"there is no unlearning {name!r}.{nearest(name, UNLEARNING)} There are: {', '.join(UNLEARNING)}.")
+
+
+@settings
+class UnlearningRun:
+    """One loss and one method on the first draw of a split, at several learning rates; or a base that is only judged, at none.
+
+    Raises:
+        ValueError: The setting forgets no subjects, or a single one, which has no half to relearn; there are no learning rates; or
+            the gold model is of another world, or knows what is forgotten.
     """
 
     base: Base
     setting: Setting  # of the kind "unlearn_subject"
     draws: DrawPlan
     split: Split
-    loss: str  # a name in `UNLEARNING`
+    loss: str  # a name in `UNLEARNING`, or in `UNTRAINED`
     method: Method
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[Rate, ...]
     gold: Base | None = None  # trained without what is forgotten; None skips what needs it
 
     def __post_init__(self) -> None:
-        unlearning_objective(self.loss)
+        if self.loss not in UNTRAINED:
+            check_loss(self.loss)
+        if bool(self.learning_rates) == (self.loss in UNTRAINED):
+            raise ValueError(f"learning_rates={self.learning_rates}: unlearning needs some, and what is only judged has none")
         if self.setting.kind != "unlearn_subject":
             raise ValueError(f"setting {self.setting.name!r} is of the kind {self.setting.kind!r}; needed is 'unlearn_subject'")
         if self.setting.n < 2:
             raise ValueError(f"n={self.setting.n}: at least 2 subjects have to be forgotten, as half of them is taught again")
-        if not self.learning_rates:
-            raise ValueError("learning_rates=(): needed is at least one")
-        for rate in self.learning_rates:
-            self.method.recipe(rate, self.setting.checkpoints)
         if self.gold is not None:
             if self.split != "test":
                 raise ValueError(
@@ -128,59 +125,36 @@ def run_unlearning(runs: Sequence[UnlearningRun], *, workers: Workers = None) ->
         ValueError: Bases of one setting have worlds of the same seed, or different settings the same name.
         JobError: A training failed.
     """
-    check_apart((run.base, run.setting, run.draws) for run in runs)
-    jobs = [
-        {
-            "base": run.base.to_json(),
-            "setting": run.setting.to_json(),
-            "draws": dataclasses.asdict(run.draws),
-            "split": run.split,
-            "loss": run.loss,
-            "method": dataclasses.asdict(run.method),
-            "learning_rates": list(run.learning_rates),
-            "gold": None if run.gold is None else run.gold.to_json(),
-            "models": models_folder(),
-        }
-        for run in runs
-    ]
+    check_apart((run.base, run.setting, run.draws) for run in runs if run.learning_rates)
     pretrain_missing([base for run in runs for base in (run.base, run.gold) if base is not None], workers=workers)
-    order = sorted(range(len(jobs)), key=lambda index: json.dumps(jobs[index]["base"], sort_keys=True))
-    results = run_jobs(unlearn, [jobs[index] for index in order], workers=workers)
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for index, result in zip(order, results, strict=True):
-        run = runs[index]
-        names = {"world": run.base.settings.get("seed", 0), "setting": run.setting.name, "split": run.split}
-        names |= {"objective": run.loss, "method": run.method.name}
-        rows[index] = [names | row for row in result["rows"]]  # type: ignore[union-attr, operator]
-    return pd.DataFrame([row for index in range(len(jobs)) for row in rows[index]])
+    jobs = [dataclasses.replace(run, base=run.base.sealed(), gold=run.gold and run.gold.sealed()) for run in runs]
+
+    def names(job: UnlearningRun) -> dict[str, Any]:
+        named = {"world": job.base.world_seed, "setting": job.setting.name, "split": job.split}
+        return named | {"objective": job.loss, "method": job.method.name if job.learning_rates else "none"}
+
+    return run_table(unlearn, jobs, names=names, order=lambda job: to_json(job.base), workers=workers)
 
 
-def unlearn(
-    *,
-    base: dict[str, Any],
-    setting: dict[str, Any],
-    draws: dict[str, int],
-    split: Split,
-    loss: str,
-    method: dict[str, Any],
-    learning_rates: list[float],
-    gold: dict[str, Any] | None,
-    models: str,
-) -> JobResult:
+def unlearn(run: UnlearningRun) -> JobResult:
     """Unlearn by one loss and method; for `run_jobs`, see `run_unlearning`."""
-    world, model = loaded(base, models)
-    own = Setting.from_json(setting)
-    task = DrawPlan(**draws).tasks(world, own, split)[0]
-    trained_on = refusing(task) if loss == "refusal" else task
+    from effnotes.finetuning import Evaluator, edit
+
+    world, model = loaded(run.base)
+    task = run.draws.tasks(world, run.setting, run.split)[0]
     evaluate = Evaluator(model, task, most_asked=MOST_ASKED)
-    never_knew = None if gold is None else loaded(gold, models)[1]
-    rows = []
-    for rate in learning_rates:
-        recipe = dataclasses.replace(Method(**method).recipe(rate, own.checkpoints), objective=unlearning_objective(loss))
+    gold = None if run.gold is None else loaded(run.gold)[1]
+    rows: list[dict[str, Any]] = []
+    if not run.learning_rates:
+        scores = evaluate(model).scores
+        rows.append(scores | judged(model, gold, task, scores))
+    trained_on = refusing(task) if run.loss == "refusal" else task
+    for rate in run.learning_rates:
+        recipe = dataclasses.replace(run.method.recipe(rate, run.setting.checkpoints), objective=unlearning_objective(run.loss))
         made = edit(model, trained_on, recipe, observe=lambda edited: evaluate(edited).scores)
         row: dict[str, Any] = {str(name): value for name, value in made.history.to_dict("records")[-1].items()}
         row |= {"learning_rate": rate, "cpu_s": made.cpu_s, "n_trainable": made.n_trainable}
-        rows.append(row | judged(made.model, never_knew, task, row))
+        rows.append(row | judged(made.model, gold, task, row))
     return {"rows": rows}
 
 
@@ -193,7 +167,11 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
         task: What is forgotten.
         scores: Of the model, as `Evaluator` gives them.
     """
-    taught = edit(model, relearning_task(task), RELEARNING)
+    from effnotes.finetuning import edit, evaluate_unlearning, relearning_task
+    from effnotes.metrics.editing import harmonic_mean
+
+    method, rate, steps = RELEARNING
+    taught = edit(model, relearning_task(task), method.recipe(rate, steps))
     forgotten = min(1.0, (1 - scores["forget_accuracy"]) / (1 - guessed(task)))
     found = {
         "relearned": float(taught.history["edited_exact"].iloc[-1]),
@@ -213,55 +191,6 @@ def guessed(task: Task) -> float:
     facts, world = task.test["forget"].facts, task.world
     k = np.where(facts.kind == 0, world.in_use.sum(axis=1)[facts.relation], world.n_nested)
     return float((1 / k).mean())
-
-
-def judge_bases(
-    bases: Mapping[str, Base], gold: Base, setting: Setting, draws: DrawPlan, *, workers: Workers = None
-) -> pd.DataFrame:
-    """Judge models that have unlearned nothing, such as the model before and a second gold one, which gives the noise ceiling.
-
-    Args:
-        bases: Models by name, all of one world.
-        gold: The model that they are held against.
-        setting: What is to be forgotten, its first draw to report.
-        draws: As for `run_unlearning`.
-        workers: As for `run_jobs`.
-
-    Returns:
-        A row for each: world, setting, objective (its name), and the scores of `run_unlearning` that need no training but
-        relearning.
-
-    Raises:
-        ValueError: A model is of another world than the gold one, or the gold one knows what is to be forgotten.
-        JobError: A training failed.
-    """
-    for base in bases.values():
-        _check_gold(gold, base, setting, draws)
-    jobs = [
-        {
-            "base": base.to_json(),
-            "gold": gold.to_json(),
-            "setting": setting.to_json(),
-            "draws": dataclasses.asdict(draws),
-            "models": models_folder(),
-        }
-        for base in bases.values()
-    ]
-    pretrain_missing([*bases.values(), gold], workers=workers)
-    results = run_jobs(judge_base, jobs, workers=workers)
-    names = [{"world": base.settings.get("seed", 0), "setting": setting.name, "objective": name} for name, base in bases.items()]
-    return pd.DataFrame([name | dict(result) for name, result in zip(names, results, strict=True)])
-
-
-def judge_base(
-    *, base: dict[str, Any], gold: dict[str, Any], setting: dict[str, Any], draws: dict[str, int], models: str
-) -> JobResult:
-    """Judge one model; for `run_jobs`, see `judge_bases`."""
-    world, model = loaded(base, models)
-    never_knew = loaded(gold, models)[1]
-    task = DrawPlan(**draws).tasks(world, Setting.from_json(setting), "test")[0]
-    scores = dict(Evaluator(model, task, most_asked=MOST_ASKED)(model).scores)
-    return {**scores, **judged(model, never_knew, task, scores)}
 
 
 def refusing(task: Task) -> Task:
@@ -302,43 +231,28 @@ def compare_unlearning(
     """
     golds = [golds_of([base], setting, draws, n_gold) for base in bases]
 
-    def runs(split: Split, rates: Mapping[tuple[str, str], tuple[float, ...]]) -> list[UnlearningRun]:
-        return [
-            UnlearningRun(
-                base,
-                setting,
-                draws,
-                split,
-                loss,
-                method,
-                rates[loss, method.name],
-                gold if split == "test" else None,
-            )
+    def run(rates: Grids, split: Split) -> pd.DataFrame:
+        runs = [
+            UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name], gold if split == "test" else None)
             for base, (gold, *_) in zip(bases, golds, strict=True)
             for loss in losses
             for method in grids
         ]
+        return run_unlearning(runs, workers=workers)
 
-    tuned = run_unlearning(
-        runs("tune", {(loss, method.name): grid for loss in losses for method, grid in grids.items()}), workers=workers
-    )
-    # Rounded, as means of the same values in another order differ in their last bits.
-    means = tuned.groupby(["objective", "method", "learning_rate"])["balance"].mean().round(12).reset_index()
-    ordered = means.sort_values(["balance", "learning_rate"], ascending=[False, True], kind="stable")
-    best = ordered.drop_duplicates(["objective", "method"])
-    chosen = zip(best["objective"], best["method"], best["learning_rate"].astype(float), strict=True)
-    rates = {(loss, method): (rate,) for loss, method, rate in chosen}
-    found = run_unlearning(runs("test", rates), workers=workers)
-    ends = {method.name: (min(grid), max(grid)) for method, grid in grids.items()}
-    found["edge"] = [
-        "" if low == high else "low" if rate == low else "high" if rate == high else ""
-        for rate, (low, high) in zip(found["learning_rate"], found["method"].map(ends), strict=True)
+    def best(rows: pd.DataFrame) -> pd.DataFrame:
+        return choose(rows, by=_LOSS, value="learning_rate", score="balance")
+
+    own = {(loss, method.name): tuple(grid) for loss in losses for method, grid in grids.items()}
+    chosen = extend(run, own, best, by=_LOSS, times=0)[1]
+    found = report(run, chosen, by=_LOSS, value="learning_rate")
+    beside = [
+        UnlearningRun(each, setting, draws, "test", name, Method(), (), gold)
+        for base, (gold, *second) in zip(bases, golds, strict=True)
+        for name, each in zip(UNTRAINED, (base, *second), strict=False)
     ]
-    judged_bases = []
-    for base, (gold, *second) in zip(bases, golds, strict=True):
-        beside = {"nothing": base, **({"second gold": second[0]} if second else {})}
-        judged_bases.append(judge_bases(beside, gold, setting, draws, workers=workers))
-    return pd.concat([found, *(frame.assign(method="none", split="test") for frame in judged_bases)], ignore_index=True)
+    found = found.merge(chosen[[*_LOSS, "edge"]], on=list(_LOSS), how="left")
+    return pd.concat([found, run_unlearning(beside, workers=workers)], ignore_index=True)
 
 
 def golds_of(bases: Sequence[Base], setting: Setting, draws: DrawPlan, n_gold: int = 2) -> list[Base]:

@@ -1,4 +1,4 @@
-"""Choosing learning rates on draws of their own, and comparing methods edit by edit, from tables of edits.
+"""From tables of edits to comparisons: when an edit ends, which learning rates were chosen, and differences edit by edit.
 
 The protocol: learning rates are chosen for each method and setting by the mean score of the tuning draws and then frozen; methods
 are compared on other draws, as differences on the same edit; worlds are the independent units.
@@ -7,26 +7,24 @@ are compared on other draws, as differences on the same edit; worlds are the ind
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from effnotes.reporting.claims import cluster_interval
+from effnotes.studies.editing.settings import StopRule
+from effnotes.studies.protocol import DECIMALS, at_chosen, choose
 
-StopRule: TypeAlias = Literal["budget", "first_success"]
-STOP_RULES: tuple[StopRule, ...] = ("budget", "first_success")
+METHOD = ("setting", "method")
+"""Columns that tell what a learning rate is chosen for."""
 
 RUN = ["setting", "split", "world", "draw", "method", "blocks", "rank", "learning_rate"]
 """Columns that tell edits apart."""
 
 TIE = 0.01
 """An interval of differences of H that holds 0 and lies within this distance of it is a tie."""
-
-_DECIMALS = 12
-"""Sums of the same scores in another order differ in their last bits; rounded to so many decimals, equal means are equal."""
 
 
 def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
@@ -40,8 +38,8 @@ def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
     Raises:
         ValueError: There is no such rule.
     """
-    if rule not in STOP_RULES:
-        raise ValueError(f"rule={rule!r}: must be one of {', '.join(map(repr, STOP_RULES))}")
+    if rule not in get_args(StopRule):
+        raise ValueError(f"rule={rule!r}: must be one of {', '.join(map(repr, get_args(StopRule)))}")
     ordered = rows.sort_values("step", kind="stable")
     last = ordered.groupby(RUN, dropna=False, sort=False).tail(1)
     if rule == "first_success":
@@ -69,33 +67,9 @@ def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.
     tuning = rows[(rows["split"] == "tune") & rows["learning_rate"].notna()]
     if tuning.empty:
         raise ValueError("there are no edits of the split 'tune'; learning rates are not chosen on the draws that are reported")
-    by = ["setting", "method", "learning_rate"]
-    means = stopped(tuning, rule).groupby(by, sort=False)[score].mean().round(_DECIMALS).reset_index()
-    chosen = []
-    for (setting, method), group in means.groupby(["setting", "method"], sort=False):
-        grid = group.sort_values("learning_rate")
-        best = grid.sort_values(score, ascending=False, kind="stable").iloc[0]  # NaN last
-        if math.isnan(best[score]):
-            raise ValueError(f"{score} of {method} in {setting} is NaN at all learning rates; take tasks that have this score")
-        rate = float(best["learning_rate"])
-        edge = "low" if rate == grid["learning_rate"].min() else "high" if rate == grid["learning_rate"].max() else ""
-        chosen.append((setting, method, rule, rate, float(best[score]), len(grid), edge if len(grid) > 1 else ""))
-    return pd.DataFrame(chosen, columns=["setting", "method", "rule", "learning_rate", "score", "tried", "edge"])
-
-
-def next_rate(rates: Sequence[float], edge: Literal["low", "high"]) -> float:
-    """Return the rate beyond an end of a logarithmic grid of ones and threes: ..., 1e-4, 3e-4, 1e-3, 3e-3, ...
-
-    Args:
-        rates: The grid; at least one rate above 0.
-        edge: Which end.
-    """
-    end = min(rates) if edge == "low" else max(rates)
-    exponent = math.floor(math.log10(end) + 1e-9)
-    grid = [float(f"{digit}e{power}") for power in range(exponent - 1, exponent + 2) for digit in (1, 3)]
-    if edge == "low":
-        return max(rate for rate in grid if rate < end * (1 - 1e-6))
-    return min(rate for rate in grid if rate > end * (1 + 1e-6))
+    chosen = choose(stopped(tuning, rule), by=METHOD, value="learning_rate", score=score)
+    chosen.insert(2, "rule", rule)
+    return chosen
 
 
 def at_edges(rates: pd.DataFrame) -> str:
@@ -124,18 +98,8 @@ def at_rates(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     rules = rates["rule"].unique()
     if len(rules) != 1:
         raise ValueError(f"rates of the rules {', '.join(map(repr, rules)) or '(none)'}: give those of a single one")
-    (rule,) = rules
-    test = stopped(rows[rows["split"] == "test"], rule)
-    found = test.merge(rates[["setting", "method", "learning_rate"]], on=["setting", "method", "learning_rate"])
-    missing = rates.merge(found[["setting", "method"]].drop_duplicates(), on=["setting", "method"], how="left", indicator=True)
-    missing = missing[missing["_merge"] == "left_only"]
-    if len(missing):
-        first = missing.iloc[0]
-        raise ValueError(
-            f"{len(missing)} chosen learning rates have no edits of the split 'test', such as {first['learning_rate']:g} for "
-            f"{first['method']} in {first['setting']}; run them"
-        )
-    return found
+    test = stopped(rows[rows["split"] == "test"], rules[0])
+    return at_chosen(test, rates, by=METHOD, value="learning_rate")
 
 
 def paired_differences(edits: pd.DataFrame, reference: str, *, score: str = "H") -> pd.DataFrame:
@@ -159,7 +123,7 @@ def paired_differences(edits: pd.DataFrame, reference: str, *, score: str = "H")
         raise ValueError("an edit has several rows of the same method; choose one learning rate and one checkpoint first")
     of_reference = edits.loc[edits["method"] == reference, [*unit, score]].rename(columns={score: "of_reference"})
     both = edits[edits["method"] != reference].merge(of_reference, on=unit)
-    both["difference"] = (both[score] - both["of_reference"]).round(_DECIMALS)
+    both["difference"] = (both[score] - both["of_reference"]).round(DECIMALS)
     return both.loc[both["difference"].notna(), [*unit, "method", "difference"]].reset_index(drop=True)
 
 
@@ -183,9 +147,9 @@ def compare(differences: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (setting, method), group in differences.groupby(["setting", "method"], sort=False):
         worlds = by_world(group)
-        means = [round(float(np.mean(world)), _DECIMALS) for world in worlds]
+        means = [round(float(np.mean(world)), DECIMALS) for world in worlds]
         interval = cluster_interval(worlds) if len(worlds) > 1 else (means[0], math.nan, math.nan)
-        mean, low, high = (round(bound, _DECIMALS) for bound in interval)
+        mean, low, high = (round(bound, DECIMALS) for bound in interval)
         outcome = "win" if low > 0 else "loss" if high < 0 else "tie" if low > -TIE and high < TIE else "open"
         wins = float((group["difference"] > 0).mean())
         rows.append((setting, method, len(worlds), len(group), mean, low, high, wins, sign_test(means), outcome))
@@ -241,17 +205,11 @@ def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "rete
         up: Second score.
     """
     by = ["method", "learning_rate", "step"]
-    points = (
-        rows.groupby(by, sort=False, dropna=False)[[along, up]].mean().round(_DECIMALS).reset_index()
-    )  # closed forms have no learning rate
-    kept = []
-    for _, group in points.groupby("method", sort=False):
-        best = -math.inf
-        for _, point in group.sort_values([along, up], ascending=False).iterrows():
-            if point[up] > best:
-                best = point[up]
-                kept.append(point)
-    return pd.DataFrame(kept).sort_values(["method", along]).reset_index(drop=True)
+    # Closed forms have no learning rate.
+    points = rows.groupby(by, sort=False, dropna=False)[[along, up]].mean().round(DECIMALS).reset_index()
+    points = points.sort_values(["method", along, up], ascending=[True, False, False])
+    best_before = points.groupby("method")[up].transform(lambda scores: scores.cummax().shift(fill_value=-math.inf))
+    return points[points[up] > best_before].sort_values(["method", along]).reset_index(drop=True)
 
 
 def count_outcomes(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from effnotes.studies.editing import figures as report
-from effnotes.studies.editing.choice import at_edges, by_world, compare
-from effnotes.studies.editing.edits import REFERENCE, Method
+from effnotes.studies.editing import tables
+from effnotes.studies.editing.settings import REFERENCE, Method
+from effnotes.studies.editing.statistics import at_edges, by_world, compare
 
 METHODS = [Method(blocks, rank) for rank in (None, 1, 4) for blocks in ("linears", "attention", "mlp")]
 ORDER = [method.name for method in METHODS]
@@ -34,7 +35,7 @@ def rows() -> pd.DataFrame:
         names = {"setting": "one", "split": split, "world": world, "draw": draw, "method": method.name, "blocks": method.blocks}
         rank = float("nan") if method.rank is None else float(method.rank)
         names |= {"rank": rank, "learning_rate": rate, "step": step, "loss": 1.0, "edited_exact": 1.0}
-        scores = {name: float(rng.random()) for name in ("edit_success", "retention", "H", "drift", *report.GROUPS)}
+        scores = {name: float(rng.random()) for name in ("edit_success", "retention", "H", "drift", *tables.GROUPS)}
         cut = {"stable_rank": 2.0, "truncated_1_H": 0.25, "truncated_2_H": 0.75}
         made.append(names | scores | cut)
     return pd.DataFrame(made)
@@ -45,7 +46,7 @@ def ends(rows: pd.DataFrame) -> pd.DataFrame:
     last = rows[(rows["split"] == "test") & (rows["step"] == 20)]
     rules = {"budget": 1e-2, "first_success": 1e-3, "reference_rate": 1e-2}
     edits = pd.concat([last[last["learning_rate"] == rate].assign(rule=rule) for rule, rate in rules.items()])
-    return report.average_by_world(edits, ["rule", "learning_rate"])
+    return tables.average_by_world(edits, ["rule", "learning_rate"])
 
 
 def test_a_world_s_row_is_the_mean_of_its_edits(rows, ends):
@@ -63,7 +64,7 @@ def test_a_world_s_row_is_the_mean_of_its_edits(rows, ends):
 
 
 def test_the_course_is_the_mean_over_worlds_and_edits(rows):
-    course = report.course_table(rows)
+    course = tables.course_table(rows)
     assert len(course) == 2 * len(METHODS) * 2 * 2
     row = course.iloc[5]
     same = ["split", "method", "learning_rate", "step"]
@@ -100,8 +101,13 @@ def test_ranks_stand_from_low_to_full_and_both_tables_have_their_means(ends):
 
 
 def test_every_figure_is_drawn_with_a_line_for_each_rank(rows, ends):
-    course = report.course_table(rows)
-    assert [line.get_label() for line in report.plot_rates(course).axes[0].lines] == ["full", "rank 4", "rank 1"]
+    course = tables.course_table(rows)
+    panels = report.plot_rates(course).axes
+    assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["full", "rank 4", "rank 1"]
+    tuned = course[(course["split"] == "tune") & (course["step"] == 20) & (course["blocks"] == "attention")]
+    for line, rank in zip(panels[0].lines[:3], (np.nan, 4, 1), strict=True):
+        own = tuned[tuned["rank"].isna() if np.isnan(rank) else tuned["rank"] == rank]
+        assert list(line.get_ydata()) == pytest.approx(own["H"].tolist())
     steps = report.plot_course(course, ends).axes
     assert [ax.get_title() for ax in steps] == ["edit success", "same old object", "same subject"]
     assert list(steps[0].lines[0].get_xdata()) == [10, 20]
@@ -119,8 +125,9 @@ def test_settings_are_drawn_by_world_with_bars_at_their_means(ends):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1 fact\n10%", "8 facts\n0%"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["full", "rank 4", "rank 1"]
     full = settings[settings["method"] == REFERENCE.name]
-    bars = [path.vertices[0, 1] for collection in ax.collections for path in collection.get_paths()]
-    assert bars[0] == pytest.approx(full["H"].mean())
+    assert ax.lines[0].get_ydata()[0] == pytest.approx(full["H"].mean())
+    dots = sorted(height for _, height in ax.collections[0].get_offsets())
+    assert dots == pytest.approx(sorted(full["H"][: len(dots)]))
 
 
 def test_shares_of_spread_and_ripple_fill_their_bars(ends):
@@ -134,7 +141,7 @@ def test_shares_of_spread_and_ripple_fill_their_bars(ends):
     kept = {"pair_kept": 0.5, "nested_of_old_kept": 1.0, "nested_of_new_kept": 0.9}
     left, right = report.plot_ripple(base.assign(setting="structured", **shares, **kept)).axes
     assert {round(bar.get_y() + bar.get_height(), 6) for bar in left.patches} == {0.2, 0.9, 1.0}
-    assert len(right.patches) == 4 * 3
+    assert sum(bar.get_height() > 0 for bar in right.patches) == 4 * 3
 
 
 def test_edges_are_named_and_by_world_keeps_worlds_apart():
@@ -146,8 +153,8 @@ def test_edges_are_named_and_by_world_keeps_worlds_apart():
 
 
 def test_unlearning_is_averaged_over_worlds_and_named_for_a_page():
-    row = {"objective": "npo", "method": "full linears", "edge": None, **dict.fromkeys(set(report.UNLEARNED) - {"edge"}, 0.2)}
-    table = report.unlearning_table(pd.DataFrame([row | {"world": 1}, row | {"world": 2, "relearned": 0.6, "edge": "high"}]))
-    assert list(table) == ["objective", "method", *report.UNLEARNED.values()]
+    row = {"objective": "npo", "method": "full linears", "edge": None, **dict.fromkeys(set(tables.UNLEARNED) - {"edge"}, 0.2)}
+    table = tables.unlearning_table(pd.DataFrame([row | {"world": 1}, row | {"world": 2, "relearned": 0.6, "edge": "high"}]))
+    assert list(table) == ["objective", "method", *tables.UNLEARNED.values()]
     assert table["relearned"].item() == pytest.approx(0.4)
     assert table["others kept"].item() == pytest.approx(0.2)

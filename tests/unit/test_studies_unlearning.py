@@ -16,8 +16,10 @@ from effnotes.finetuning.editing.scores import object_probabilities
 from effnotes.metrics.editing import truth_ratio
 from effnotes.models.answers import answer
 from effnotes.models.language import weights_digest
+from effnotes.studies import protocol
 from effnotes.studies.editing import unlearning as module
-from effnotes.studies.editing.edits import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting, loaded, models_folder
+from effnotes.studies.editing.bases import loaded
+from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting
 from effnotes.studies.editing.unlearning import (
     RELEARNING,
     UNLEARNING,
@@ -25,52 +27,47 @@ from effnotes.studies.editing.unlearning import (
     compare_unlearning,
     golds_of,
     guessed,
-    judge_base,
-    judge_bases,
     refusing,
     run_unlearning,
     unlearn,
     unlearning_objective,
 )
-from effnotes.training.pretraining import PretrainingRecipe
 
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 SETTING = Setting("gone", "unlearn_subject", 4, retain_coverage=0.25, checkpoints=(5, 15))
 DRAWS = DrawPlan(tune=1, test=2, seed=0)  # the second draw to report is never used
-BASE = Base(SETTINGS, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1))
+BASE = Base(SETTINGS, "neox-32x2", {"batch_size": 16, "passes": 3, "most_extensions": 1})
 GOLD = dataclasses.replace(BASE, forgets=(SETTING, DRAWS))
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Iterator[str]:
-    """Folder of the base and the gold model, which are pretrained in this process by the first that loads them."""
+def models(tiny_cache) -> Iterator[None]:
+    """Folder of the base and the gold model, which the first that loads it pretrains in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EFFNOTES_CACHE_DIR", str(tiny_cache()))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        yield models_folder()
+        yield
         torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def base(models):
-    return loaded(BASE.to_json(), models)[1]
+    return loaded(BASE.sealed())[1]
 
 
 @pytest.fixture(scope="module")
 def gold(models):
-    return loaded(GOLD.to_json(), models)[1]
+    return loaded(GOLD.sealed())[1]
 
 
 def forgotten(split: str = "test"):
     return DRAWS.tasks(BASE.world, SETTING, split)[0]
 
 
-def job(models: str, loss: str = "grad_diff", *, split: str = "test", rates: tuple[float, ...] = (1e-3,), **other) -> dict:
-    """Keyword arguments of `unlearn`."""
-    named = {"base": BASE.to_json(), "setting": SETTING.to_json(), "draws": dataclasses.asdict(DRAWS), "split": split, "loss": loss}
-    rest = {"method": dataclasses.asdict(REFERENCE), "gold": GOLD.to_json() if split == "test" else None}
-    return named | rest | {"learning_rates": list(rates), "models": models} | other
+def job(loss: str = "grad_diff", *, split: str = "test", rates: tuple[float, ...] = (1e-3,), method: Method = REFERENCE):
+    """A job of `unlearn`."""
+    return UnlearningRun(BASE.sealed(), SETTING, DRAWS, split, loss, method, rates, GOLD.sealed() if split == "test" else None)
 
 
 # --- the gold model -----------------------------------------------------------------------------------------------------------
@@ -92,8 +89,11 @@ def test_a_gold_model_knows_all_but_what_it_forgot(base, gold) -> None:
 
 
 def test_the_base_and_the_gold_model_judged(base, gold, models) -> None:
-    plain = {"setting": SETTING.to_json(), "draws": dataclasses.asdict(DRAWS), "gold": GOLD.to_json(), "models": models}
-    nothing, ceiling = (judge_base(base=each.to_json(), **plain) for each in (BASE, GOLD))
+    runs = [
+        UnlearningRun(each.sealed(), SETTING, DRAWS, "test", name, REFERENCE, (), GOLD.sealed())
+        for name, each in (("nothing", BASE), ("second gold", GOLD))
+    ]
+    nothing, ceiling = (unlearn(each)["rows"][0] for each in runs)
     assert nothing["forget_accuracy"] == nothing["retention"] == ceiling["retention"] == 1
     assert nothing["balance"] == 0
     assert nothing["relearned"] == 1 or nothing["relearned"] > ceiling["relearned"]
@@ -117,20 +117,21 @@ def test_gold_models_that_would_tell_nothing_are_refused() -> None:
         ({"draws": dataclasses.replace(DRAWS, seed=1)}, "has to leave out the first draw to report"),
         ({"base": dataclasses.replace(BASE, settings=SETTINGS | {"seed": 1})}, "of another world"),
         ({"learning_rates": ()}, r"learning_rates=\(\)"),
-        ({"learning_rates": (-1.0,)}, r"learning_rate=-1.0"),
+        ({"learning_rates": (-1.0,)}, r"learning_rates.0=-1.0"),
         ({"setting": dataclasses.replace(SETTING, n=1)}, "n=1: at least 2 subjects"),
         ({"setting": Setting("one")}, "of the kind 'remap'; needed is 'unlearn_subject'"),
         ({"loss": "nop"}, r"no unlearning 'nop'.*npo"),
     ):
         with pytest.raises(ValueError, match=message):
             UnlearningRun(**fine | other)
-    with pytest.raises(ValueError, match="its `forgets` is None"):
-        judge_bases({"nothing": BASE}, BASE, SETTING, DRAWS)
+    UnlearningRun(**fine | {"loss": "nothing", "learning_rates": ()})
+    with pytest.raises(ValueError, match="what is only judged has none"):
+        UnlearningRun(**fine | {"loss": "nothing"})
 
 
 @pytest.mark.parametrize("name", UNLEARNING)
 def test_what_draws_leave_out_is_the_same_whatever_else_a_setting_says(name: str) -> None:
-    assert unlearning_objective(name) is UNLEARNING[name]
+    assert type(unlearning_objective(name)).__name__ == UNLEARNING[name]
     wide = dataclasses.replace(SETTING, name="wide", retain_coverage=0.5, checkpoints=(1,))
     more = dataclasses.replace(DRAWS, test=3)
     assert np.array_equal(more.tasks(BASE.world, wide, "test")[0].old.subject, forgotten().old.subject)
@@ -141,11 +142,11 @@ def test_what_draws_leave_out_is_the_same_whatever_else_a_setting_says(name: str
 
 def test_a_row_is_what_unlearning_by_hand_gives(base, gold, models) -> None:
     before = weights_digest(base), weights_digest(gold)
-    rows = unlearn(**job(models, "npo", rates=(1e-4, 3e-3)))["rows"]
+    rows = unlearn(job("npo", rates=(1e-4, 3e-3)))["rows"]
     assert (weights_digest(base), weights_digest(gold)) == before
     assert [row["learning_rate"] for row in rows] == [1e-4, 3e-3]
     task = forgotten()
-    recipe = dataclasses.replace(REFERENCE.recipe(3e-3, SETTING.checkpoints), objective=UNLEARNING["npo"])
+    recipe = dataclasses.replace(REFERENCE.recipe(3e-3, SETTING.checkpoints), objective=unlearning_objective("npo"))
     made = edit(base, task, recipe)
     scores = Evaluator(base, task, most_asked=MOST_ASKED)(made.model).scores
     row = rows[1]
@@ -170,9 +171,9 @@ def test_a_row_is_what_unlearning_by_hand_gives(base, gold, models) -> None:
 
 @pytest.mark.parametrize("rate", [3e-3, 1e-2])
 def test_half_is_relearned_and_the_other_half_asked_for(rate: float, base, models) -> None:
-    (row,) = unlearn(**job(models, "npo", rates=(rate,)))["rows"]
+    (row,) = unlearn(job("npo", rates=(rate,)))["rows"]
     task = forgotten()
-    recipe = dataclasses.replace(REFERENCE.recipe(rate, SETTING.checkpoints), objective=UNLEARNING["npo"])
+    recipe = dataclasses.replace(REFERENCE.recipe(rate, SETTING.checkpoints), objective=unlearning_objective("npo"))
     made = edit(base, task, recipe)
     subjects = np.unique(task.old.subject)
     facts = task.test["forget"].facts
@@ -181,22 +182,22 @@ def test_half_is_relearned_and_the_other_half_asked_for(rate: float, base, model
     # Twenty steps on the first half alone.
     group = dataclasses.replace(task.train["forget"].take(slice(4)), facts=again)
     first = dataclasses.replace(task, old=again, train={"forget": group})
-    taught = edit(made.model, first, RELEARNING)
+    taught = edit(made.model, first, RELEARNING[0].recipe(*RELEARNING[1:]))
     exact = answer(taught.model, BASE.world.encode(other, "sro")).exact
     assert row["relearned"] == pytest.approx(exact.mean())
 
 
 @pytest.mark.parametrize("loss", UNLEARNING)
 def test_every_loss_forgets_something_at_a_rate_that_is_large_enough(loss: str, models) -> None:
-    run = job(models, loss, rates=(3e-2 if loss == "rmu" else 1e-2,), split="tune")  # RMU retains a hundred times more
-    (row,) = unlearn(**run)["rows"]
+    run = job(loss, rates=(3e-2 if loss == "rmu" else 1e-2,), split="tune")  # RMU retains a hundred times more
+    (row,) = unlearn(run)["rows"]
     assert row["forget_accuracy"] < 1
     assert "ks_statistic" not in row
     assert "gold_accuracy" not in row
 
 
 def test_low_rank_unlearning_is_relearned_in_the_whole_model(models) -> None:
-    (row,) = unlearn(**job(models, "grad_diff", rates=(1e-2,), method=dataclasses.asdict(Method("linears", 2))))["rows"]
+    (row,) = unlearn(job("grad_diff", rates=(1e-2,), method=Method("linears", 2)))["rows"]
     assert row["n_trainable"] < 24576  # of full rank
     assert 0 <= row["relearned"] <= 1
 
@@ -204,7 +205,7 @@ def test_low_rank_unlearning_is_relearned_in_the_whole_model(models) -> None:
 def test_a_refusal_is_trained_where_the_object_was() -> None:
     task = forgotten()
     trained = refusing(task)
-    assert UNLEARNING["refusal"] == Learn()
+    assert unlearning_objective("refusal") == Learn()
     group = trained.train["forget"]
     assert set(group.form.tolist()) == {FORMS.index("refusal")}
     assert np.array_equal(group.facts.subject, task.train["forget"].facts.subject)
@@ -238,12 +239,12 @@ def test_runs_come_back_in_their_order_with_their_names(monkeypatch) -> None:
 
     def stand_in(function, jobs, **_):
         assert function is unlearn
-        seen.extend(each["base"]["settings"]["seed"] for each in jobs)
-        known = [(each["base"]["settings"]["seed"], each["learning_rates"]) for each in jobs]
+        seen.extend(each.base.settings["seed"] for each in jobs)
+        known = [(each.base.settings["seed"], each.learning_rates) for each in jobs]
         return [{"rows": [{"learning_rate": r, "mark": seed + r} for r in rates]} for seed, rates in known]
 
     trained = []
-    monkeypatch.setattr(module, "run_jobs", stand_in)
+    monkeypatch.setattr(protocol, "run_jobs", stand_in)
     monkeypatch.setattr(module, "pretrain_missing", lambda bases, **_: trained.extend(bases))
     runs = [
         UnlearningRun(each, SETTING, DRAWS, split, loss, REFERENCE, (0.1, 0.2), gold)
@@ -264,23 +265,26 @@ def test_runs_come_back_in_their_order_with_their_names(monkeypatch) -> None:
 
 
 def test_losses_are_compared_at_rates_that_other_subjects_chose(models, monkeypatch) -> None:
-    done = []
+    done, tuned = [], {}
 
     def in_this_process(function, jobs, **_):
-        done.extend((each["split"], each["loss"], each["gold"] is not None) for each in jobs if function is unlearn)
-        return [function(**each) for each in jobs]
+        done.extend((each.split, each.loss, each.gold is not None) for each in jobs)
+        results = [function(each) for each in jobs]
+        tuned.update({each.loss: result["rows"] for each, result in zip(jobs, results, strict=True) if each.split == "tune"})
+        return results
 
-    monkeypatch.setattr(module, "run_jobs", in_this_process)
+    monkeypatch.setattr(protocol, "run_jobs", in_this_process)
     monkeypatch.setattr(module, "pretrain_missing", lambda *_args, **_kwargs: None)
     found = compare_unlearning([BASE], SETTING, DRAWS, ["npo", "simnpo"], {REFERENCE: (1e-4, 1e-2, 3e-2)}, n_gold=1)
     assert found["objective"].tolist() == ["npo", "simnpo", "nothing"]
     assert found["method"].tolist() == ["full linears", "full linears", "none"]
     assert found["split"].tolist() == ["test"] * 3
-    assert done == [(split, loss, split == "test") for split in ("tune", "test") for loss in ("npo", "simnpo")]
+    expected = [(split, loss, split == "test") for split in ("tune", "test") for loss in ("npo", "simnpo")]
+    assert done == [*expected, ("test", "nothing", True)]
     assert found["ks_statistic"].notna().all()
     for loss, row in found.iloc[:2].set_index("objective").iterrows():
-        tuned = unlearn(**job(models, loss, split="tune", rates=(1e-4, 1e-2, 3e-2)))["rows"]
-        best = max(tuned, key=lambda each: (each["balance"], -each["learning_rate"]))["learning_rate"]
+        assert [each["learning_rate"] for each in tuned[loss]] == [1e-4, 1e-2, 3e-2]
+        best = max(tuned[loss], key=lambda each: (each["balance"], -each["learning_rate"]))["learning_rate"]
         assert row["learning_rate"] == best
         assert row["edge"] == {1e-4: "low", 1e-2: "", 3e-2: "high"}[best]
 
@@ -294,8 +298,9 @@ def test_gold_models_are_trained_even_where_the_base_is_read_from_a_folder() -> 
 
 
 def test_judged_models_are_named(monkeypatch) -> None:
-    monkeypatch.setattr(module, "run_jobs", lambda _function, jobs, **_: [{"mark": each["base"]["seed"]} for each in jobs])
+    monkeypatch.setattr(protocol, "run_jobs", lambda _function, jobs, **_: [{"rows": [{"mark": each.base.seed}]} for each in jobs])
     monkeypatch.setattr(module, "pretrain_missing", lambda *_args, **_kwargs: None)
-    found = judge_bases({"nothing": BASE, "second": dataclasses.replace(GOLD, seed=7)}, GOLD, SETTING, DRAWS)
-    expected = pd.DataFrame({"world": 0, "setting": "gone", "objective": ["nothing", "second"], "mark": [0, 7]})
-    pd.testing.assert_frame_equal(found, expected)
+    judged = (("nothing", BASE), ("second gold", dataclasses.replace(GOLD, seed=7)))
+    found = run_unlearning([UnlearningRun(each, SETTING, DRAWS, "test", name, REFERENCE, (), GOLD) for name, each in judged])
+    named = {"world": 0, "setting": "gone", "split": "test", "objective": ["nothing", "second gold"], "method": "none"}
+    pd.testing.assert_frame_equal(found, pd.DataFrame(named | {"mark": [0, 7]}))

@@ -10,7 +10,7 @@ import pytest
 
 from effnotes.reporting import claims
 from effnotes.reporting.claims import Claim, Source, measure
-from effnotes.studies.editing.choice import (
+from effnotes.studies.editing.statistics import (
     RUN,
     TIE,
     at_rates,
@@ -20,11 +20,11 @@ from effnotes.studies.editing.choice import (
     count_outcomes,
     frontier,
     holm,
-    next_rate,
     paired_differences,
     sign_test,
     stopped,
 )
+from effnotes.studies.protocol import next_value
 
 NAN = math.nan
 METHODS = {"full linears": ("linears", NAN), "LoRA 1 mlp": ("mlp", 1.0), "LoRA 4 mlp": ("mlp", 4.0)}
@@ -171,17 +171,17 @@ def test_ties_edges_and_undefined_scores(scores: dict[float, list[float]], rate:
 
 
 def test_no_rate_is_chosen_where_the_score_is_undefined_at_all() -> None:
-    with pytest.raises(ValueError, match="H of full linears in one is NaN at all learning rates"):
+    with pytest.raises(ValueError, match="H of one, full linears is NaN at every learning_rate"):
         choose_rates(tuning({1e-3: [NAN], 1e-2: [NAN]}), "budget")
 
 
 def test_the_grid_goes_on_in_ones_and_threes() -> None:
     grid = [float(f"{digit}e{power}") for power in range(-6, 1) for digit in (1, 3)]
     for low, high in itertools.pairwise(grid):
-        assert next_rate([low], "high") == next_rate([low / 2, low], "high") == high
-        assert next_rate([high], "low") == next_rate([high * 7, high], "low") == low
-    assert next_rate([5e-4], "low") == 3e-4
-    assert next_rate([5e-4], "high") == 1e-3
+        assert next_value([low], "high") == next_value([low / 2, low], "high") == high
+        assert next_value([high], "low") == next_value([high * 7, high], "low") == low
+    assert next_value([5e-4], "low") == 3e-4
+    assert next_value([5e-4], "high") == 1e-3
 
 
 # --- edits at the chosen rates ------------------------------------------------------------------------------------------------
@@ -205,7 +205,8 @@ def test_a_rate_that_was_not_run_on_the_draws_to_report_is_named() -> None:
     first = rates.iloc[0]
     gone = (rows["split"] == "test") & (rows["method"] == first["method"]) & (rows["setting"] == first["setting"])
     with pytest.raises(
-        ValueError, match=f"1 chosen learning rates have no edits.*{first['method']} in {first['setting']}; run them"
+        ValueError,
+        match=f"1 values of learning_rate that were chosen have no rows.*for {first['setting']}, {first['method']}; run them",
     ):
         at_rates(rows[~gone], rates)
     with pytest.raises(ValueError, match="rates of the rules 'budget', 'first_success': give those of a single one"):

@@ -1,0 +1,125 @@
+"""What decides the chapter's verdicts: an effect for each independent unit of each claim, from tables of edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import pandas as pd
+
+from effnotes.reporting.claims import Measurement
+from effnotes.reporting.claims import measure as measure_claim
+from effnotes.reporting.tables import KeptTable, keep_table
+from effnotes.studies.editing.experiment import Result
+from effnotes.studies.editing.settings import REFERENCE, Method
+from effnotes.studies.editing.statistics import TIE, by_world, compare, paired_differences
+from effnotes.studies.editing.tables import UNLEARNED, average_by_world, costs_table, models_table
+
+ByWorld: TypeAlias = list[list[float]]
+"""Effects of edits, as one list a world."""
+
+
+def low_rank_difference(edits: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the H of low rank, mean over the ranks, minus that of full rank, for each edit.
+
+    Args:
+        edits: One row for each setting, world, draw and method.
+        methods: Names of LoRA on all linears at the ranks, which count alike.
+
+    Returns:
+        Columns setting, world, draw, difference, method ("low rank").
+    """
+    found = paired_differences(edits, REFERENCE.name)
+    means = found[found["method"].isin(methods)].groupby(["setting", "world", "draw"], sort=False)["difference"].mean()
+    return means.reset_index().assign(method="low rank")
+
+
+def block_difference(edits: pd.DataFrame, restricted: str, ranks: Sequence[int | None]) -> ByWorld:
+    """Return the H of some blocks minus that of all linears at the same rank, mean over the ranks, for each edit.
+
+    Args:
+        edits: One row for each world, draw and method, of one setting.
+        restricted: The blocks, "mlp" or "attention"; where they were not trained, there is no effect.
+        ranks: Of LoRA, and None for full rank.
+    """
+    pairs = [(Method("linears", rank).name, Method(restricted, rank).name) for rank in ranks]  # type: ignore[arg-type]
+    parts = [paired_differences(edits, whole).query("method == @part") for whole, part in pairs]
+    return by_world(pd.concat(parts).groupby(["world", "draw"])["difference"].mean().reset_index())
+
+
+def setting_score(edits: pd.DataFrame, methods: Sequence[str]) -> float:
+    """Return 1 where low rank is at least as good as full rank in a setting, -1 where it is worse, 0 where that is open.
+
+    At least as good is an interval over worlds that lies above -0.01, one point of H; worse is one that lies below 0.
+
+    Args:
+        edits: As for `low_rank_difference`, of one setting.
+        methods: As there.
+    """
+    low, high = compare(low_rank_difference(edits, methods))[["low", "high"]].to_numpy()[0]
+    return 1.0 if low > -TIE else -1.0 if high < 0 else 0.0
+
+
+def per_edit(edits: pd.DataFrame, effect: pd.Series[float]) -> ByWorld:
+    """Return an effect for each edit, mean over methods and over settings; edits without one are left out.
+
+    Args:
+        edits: With columns world and draw.
+        effect: A value for each row of the edits.
+    """
+    means = edits.assign(effect=effect).groupby(["world", "draw"])["effect"].mean().dropna().reset_index()
+    return by_world(means, "effect")
+
+
+def effects(result: Result) -> dict[str, ByWorld | list[float]]:
+    """Return what each claim is measured by, by the claim's name in the chapter, in the order of the page."""
+    plan, best, edits = result.plan, result.endings["budget"], result.at_budget
+    main, own = plan.main.setting.name, plan.low_rank
+    ranks = [None, *plan.parameters["ranks"]]
+    of_setting = dict(list(edits[edits["setting"] != plan.ripple.setting.name].groupby("setting", sort=False))) | {main: best}
+    both = best.merge(result.endings["reference_rate"], on=["setting", "world", "draw", "method"], suffixes=("_own", "_reference"))
+    both = both[both["method"].isin(own(main))]
+    full, rippled = best[best["method"] == REFERENCE.name], edits[edits["setting"] == plan.ripple.setting.name]
+    spreads = edits[edits["setting"].isin([each.setting.name for each in plan.suppressions])]
+    return {
+        "low-rank-as-good": by_world(low_rank_difference(best, own(main))),
+        "low-rank-stopped-early": by_world(low_rank_difference(result.endings["first_success"], own(main))),
+        "low-rank-often": [setting_score(part, own(str(name))) for name, part in of_setting.items()],
+        "mlp-only-improves": block_difference(best, "mlp", ranks),
+        "attention-only-improves": block_difference(best, "attention", ranks),
+        "one-rate-misleads": per_edit(both, both["H_own"] - both["H_reference"]),
+        "neighbours-damaged": per_edit(full, full["kept_same_value"] - full["kept_other"]),
+        "linked-fact-suffers": per_edit(rippled, rippled["pair_kept"] - rippled["kept_same_subject"]),
+        "entailed-facts-stay": per_edit(rippled, rippled["consequence_followed"] - 0.5),
+        "suppression-spreads": per_edit(spreads, spreads["spread"] - 0.5),
+    }
+
+
+def measure(result: Result) -> list[Measurement]:
+    """Measure the chapter's claims; to be displayed."""
+    return [measure_claim(f"editing.{name}", found) for name, found in effects(result).items()]
+
+
+def keep(result: Result, models: pd.DataFrame, trace: pd.DataFrame) -> list[KeptTable]:
+    """Return the tables that a kept record of the chapter holds; to be displayed.
+
+    Args:
+        result: Of the run.
+        models: As `effnotes.studies.editing.pretrain` returns them.
+        trace: Columns place, layer and recovered.
+    """
+    plan, unlearned = result.plan, result.unlearned
+    kept = {
+        "models": models_table(models),
+        "ends": result.ends,
+        "course": result.course,
+        "settings": result.settings,
+        "against_full": result.against_full,
+        "rates": result.rates,
+        "costs": costs_table(result.rows[result.rows["setting"] == plan.main.setting.name], plan.order),
+        "trace": trace,
+        "closed": average_by_world(result.closed, []),
+    }
+    if unlearned is not None:
+        kept["unlearned"] = unlearned[["objective", "method", "world", *UNLEARNED, "gold_accuracy"]]
+    return [keep_table(name, table) for name, table in kept.items()]

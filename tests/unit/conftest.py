@@ -1,0 +1,33 @@
+"""One tiny pretrained world for all tests of a process: a model is trained once, whoever needs it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory):
+    """The model of the preset "smoke", which knows its world; nobody may change it."""
+    import torch
+
+    from effnotes.training.pretraining import preset, pretrain
+
+    smoke, threads = preset("smoke"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = pretrain(smoke.world, smoke.model, smoke.recipe, cache=tmp_path_factory.mktemp("models"))
+    torch.set_num_threads(threads)
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Make a folder for EFFNOTES_CACHE_DIR that holds the tiny model and nothing else."""
+
+    def make() -> Path:
+        folder, kept = tmp_path_factory.mktemp("cache"), tiny.folder.parent
+        shutil.copytree(kept, folder / "models" / kept.name)
+        return folder
+
+    return make
