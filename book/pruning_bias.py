@@ -215,7 +215,7 @@ result = bias.run(plan)
 # Zeros save space once they are stored as zeros, and time only with software or hardware that skips them.
 
 # %% tags=["hide-input"]
-from effnotes.training.images import resolve_precision
+from effnotes.training import resolve_precision
 
 activations = resolve_precision(precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 costs = result.costs

@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
@@ -256,6 +257,8 @@ def _work(link: connection.Connection) -> None:
             name, text, path = link.recv()
         except EOFError:
             return
+        global _unfinished
+        _unfinished = None if path is None else path.with_suffix(".unfinished")
         try:
             module, _, attribute = name.rpartition(":")
             function = getattr(importlib.import_module(module), attribute)
@@ -270,6 +273,17 @@ def _work(link: connection.Connection) -> None:
             link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None, None))
         else:
             link.send((None, result, made))
+
+
+_unfinished: Path | None = None
+
+
+def unfinished_folder() -> Path | None:
+    """Return the folder in which the job that runs may keep what it needs to go on, should it be killed; None for nowhere.
+
+    The same job finds it again, as long as nothing has changed that its result depends on. It is removed when the result is kept.
+    """
+    return _unfinished
 
 
 def _called(function: Callable[..., Any], text: str) -> Any:
@@ -369,6 +383,7 @@ def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> Non
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
     finally:
         temporary.unlink(missing_ok=True)
 

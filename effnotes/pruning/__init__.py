@@ -20,15 +20,8 @@ from effnotes.pruning.masks import (
     sparsity,
 )
 from effnotes.pruning.methods import PRUNING_METHODS, PruningMethod, prune_, pruning_plan
-from effnotes.pruning.schedules import (
-    AlternatingSchedule,
-    CubicSchedule,
-    MaskMethod,
-    OneShotSchedule,
-    PruningPlan,
-    Schedule,
-    cubic_level,
-)
+from effnotes.pruning.plans import MaskMethod, PruningHook, PruningPlan
+from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule, Schedule, cubic_level
 from effnotes.pruning.semi_structured import NMMagnitude
 
 __all__ = [
@@ -41,6 +34,7 @@ __all__ = [
     "ModelCost",
     "NMMagnitude",
     "OneShotSchedule",
+    "PruningHook",
     "PruningMethod",
     "PruningPlan",
     "Schedule",

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from effnotes.pruning.magnitude import global_magnitude
 from effnotes.pruning.masks import Masks, masks_in_force
-from effnotes.pruning.schedules import AlternatingSchedule, PruningPlan
+from effnotes.pruning.plans import PruningPlan
+from effnotes.pruning.schedules import AlternatingSchedule
 
 
 def reviving_magnitude(
@@ -42,7 +43,7 @@ def alternating_magnitude(target: float, *, epochs: int) -> PruningPlan:
     """Plan AC/DC for a run from random weights: dense warm-up, compressed and dense phases in turn, compressed to the end.
 
     Peste, Iofinova, Vladu & Alistarh (NeurIPS 2021). At each restoration the mask becomes all ones and the pruned weights
-    start again from 0, without the momentum that they gathered while they were out (see `effnotes.training.train`; the official
+    start again from 0, without the momentum that they gathered while they were out (see `PruningHook`; the official
     scripts reset the momentum there as well). Each compressed phase chooses its weights anew.
 
     Args:

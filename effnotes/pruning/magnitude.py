@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.pruning.masks import Masks, kept_count, masks_in_force, prunable_parameters
-from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule, PruningPlan
+from effnotes.pruning.plans import PruningPlan
+from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from effnotes.pruning.alternating import alternating_magnitude
 from effnotes.pruning.control import random_choice
 from effnotes.pruning.magnitude import global_magnitude, one_shot_magnitude, uniform_magnitude
 from effnotes.pruning.masks import Masks, apply_masks_
-from effnotes.pruning.schedules import CubicSchedule, MaskMethod, OneShotSchedule, PruningPlan
+from effnotes.pruning.plans import MaskMethod, PruningPlan
+from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
 from effnotes.pruning.semi_structured import NMMagnitude
 
 

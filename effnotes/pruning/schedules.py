@@ -1,32 +1,14 @@
-"""When masks are updated and to which sparsity, and the one contract that every pruning method fits.
+"""When masks are updated and to which sparsity.
 
 Epochs are counted from 0, and an update at epoch e happens before the first step of that epoch.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from effnotes.pruning.masks import Masks, masks_in_force
-
-
-class MaskMethod(Protocol):
-    """A pruning method: chooses the masks of one update.
-
-    It gets the model, the sparsity to reach in [0, 1), the masks in force and a generator for methods that draw at random.
-    It returns new masks and changes nothing. Whether pruned weights stay out for good (nested masks) or may return is its own
-    affair; a plan whose method brings weights back says so in its field `revives`.
-    """
-
-    def __call__(
-        self, model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, *, generator: torch.Generator
-    ) -> Masks:
-        """Give the masks for sparsity `level`."""
-        ...
+from effnotes.core.settings import settings
 
 
 class Schedule(Protocol):
@@ -51,7 +33,7 @@ def cubic_level(progress: float, target: float, initial: float = 0.05) -> float:
     return target - (target - initial) * remaining**3
 
 
-@dataclass(frozen=True)
+@settings
 class CubicSchedule:
     """Gradual pruning at epochs start, start + frequency, ... < end along `cubic_level`.
 
@@ -60,18 +42,14 @@ class CubicSchedule:
     goes to the target itself, so a sparse model has the sparsity that its label says.
     """
 
-    start: int  # epoch of the first update, 0 or later
+    start: Annotated[int, Field(ge=0)]  # epoch of the first update
     end: int  # the updates come before this epoch
-    frequency: int = 1  # epochs from one update to the next
-    initial: float = 0.05  # sparsity of the first update, in [0, 1)
+    frequency: int = Field(1, ge=1)  # epochs from one update to the next
+    initial: float = Field(0.05, ge=0, lt=1)  # sparsity of the first update
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end:
-            raise ValueError(f"start={self.start}, end={self.end}: needs 0 <= start < end, in epochs")
-        if self.frequency < 1:
-            raise ValueError(f"frequency={self.frequency}: needs at least 1 epoch between updates")
-        if not 0 <= self.initial < 1:
-            raise ValueError(f"initial={self.initial}: the first sparsity must be at least 0 and below 1")
+        if not self.start < self.end:
+            raise ValueError(f"start={self.start}, end={self.end}: needs start < end, in epochs")
 
     def levels(self, target: float) -> dict[int, float]:
         """Give the sparsity to reach at the start of each epoch with an update; the last one is `target`.
@@ -88,22 +66,18 @@ class CubicSchedule:
         return levels
 
 
-@dataclass(frozen=True)
+@settings
 class OneShotSchedule:
     """A single update straight to the target at the start of one epoch."""
 
-    epoch: int = 0  # epoch of the update, 0 or later
-
-    def __post_init__(self) -> None:
-        if self.epoch < 0:
-            raise ValueError(f"epoch={self.epoch}: epochs are counted from 0")
+    epoch: int = Field(0, ge=0)  # epoch of the update
 
     def levels(self, target: float) -> dict[int, float]:
         """Give the one update, `{epoch: target}`."""
         return {self.epoch: target}
 
 
-@dataclass(frozen=True)
+@settings
 class AlternatingSchedule:
     """Alternating compressed and dense phases (AC/DC), from a dense warm-up to a compressed end.
 
@@ -115,15 +89,12 @@ class AlternatingSchedule:
         ValueError: A field is out of range.
     """
 
-    warmup: int = 10  # dense epochs before the first compressed phase, 0 or more
-    phase: int = 5  # epochs of each alternating phase, 1 or more
-    phases: int = 13  # alternating phases; odd, because the first and the last are compressed
-    final_dense: int = 10  # epochs of the dense phase before the final compressed one, 1 or more
+    warmup: int = Field(10, ge=0)  # dense epochs before the first compressed phase
+    phase: int = Field(5, ge=1)  # epochs of each alternating phase
+    phases: int = Field(13, ge=1)  # alternating phases; odd, because the first and the last are compressed
+    final_dense: int = Field(10, ge=1)  # epochs of the dense phase before the final compressed one
 
     def __post_init__(self) -> None:
-        for name, lowest in (("warmup", 0), ("phase", 1), ("phases", 1), ("final_dense", 1)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {lowest}")
         if self.phases % 2 == 0:
             raise ValueError(f"phases={self.phases}: must be odd, because the first and the last phase are compressed")
 
@@ -149,63 +120,3 @@ class AlternatingSchedule:
         levels = {epoch: 0.0 if number % 2 else target for number, epoch in enumerate(starts)}
         levels[starts[-1] + self.final_dense] = target
         return levels
-
-
-@dataclass(frozen=True)
-class PruningPlan:
-    """How a training run is pruned: a method, a target, a schedule and a seed.
-
-    The target is met exactly at the end: the schedule's last level is the target, and the methods of this package keep
-    `kept_count` weights of all prunable ones. Only N:M patterns leave layers dense that they do not fit; see `NMMagnitude`.
-
-    Raises:
-        ValueError: `target` is not in (0, 1), or the schedule does not end there.
-    """
-
-    method: MaskMethod
-    target: float  # final sparsity over the prunable weights, in (0, 1)
-    schedule: Schedule
-    seed: int = 0  # for methods that draw at random; magnitude pruning does not
-    revives: bool = False  # whether pruned weights may return; False: each update must keep to the masks in force
-
-    def __post_init__(self) -> None:
-        if not 0 < self.target < 1:
-            raise ValueError(f"target={self.target}: must lie between 0 and 1; for a dense model leave the plan out")
-        levels = self.schedule.levels(self.target)
-        if not levels or levels[max(levels)] != self.target:
-            raise ValueError(f"the schedule's updates are {levels}; the last one must go to the target {self.target}")
-
-    @property
-    def levels(self) -> dict[int, float]:
-        """The sparsity of each update by epoch."""
-        return self.schedule.levels(self.target)
-
-    def update(self, epoch: int, model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> Masks:
-        """Give the masks in force from the start of `epoch`; the model is not changed.
-
-        Args:
-            epoch: Epoch that is about to start, counted from 0.
-            model: The model with its current weights.
-            masks: Masks in force so far; None for a dense model.
-
-        Returns:
-            New masks where the schedule has an update at this epoch, else the masks given (all True where none is given).
-
-        Raises:
-            ValueError: The method cannot reach the level, or it brings weights back although the plan does not say so.
-        """
-        current = masks_in_force(model, masks)
-        level = self.levels.get(epoch)
-        if level is None:
-            return current
-        # A generator of its own per update: a resumed run draws what an uninterrupted one draws.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        updated = self.method(model, level, current, generator=generator)
-        if not self.revives:
-            returned = sum(int((updated[name] & ~current[name]).sum()) for name in current)
-            if returned:
-                raise ValueError(
-                    f"the update of epoch {epoch} to sparsity {level} brings {returned} pruned weights back, but the plan's masks "
-                    "are nested; use another method, or set revives=True if that is meant"
-                )
-        return updated

@@ -9,8 +9,11 @@ _HOMES = {
     "celeba_transforms": "effnotes.training.images",
     "normalize": "effnotes.training.images",
     "predict_logits": "effnotes.training.images",
-    "resolve_precision": "effnotes.training.images",
+    "resolve_precision": "effnotes.training.hardware",
     "train": "effnotes.training.images",
+    "DivergedError": "effnotes.training.loop",
+    "Hook": "effnotes.training.loop",
+    "Loop": "effnotes.training.loop",
     "PretrainingRecipe": "effnotes.training.pretraining",
     "pretrain": "effnotes.training.pretraining",
 }

@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
-import time
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from effnotes.core.digests import tensors_digest
-from effnotes.core.errors import nearest
-from effnotes.datasets.worlds import Facts, Sentences, World
+from effnotes.core.errors import DataError, nearest
+from effnotes.core.settings import settings
+from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.forms import PROMPTABLE
-from effnotes.models.answers import PAD, answer
+from effnotes.datasets.worlds.words import PAD
+from effnotes.models.answers import answer
 from effnotes.models.language import (
     LanguageModelShape,
     build_language_model,
@@ -43,16 +45,21 @@ from effnotes.models.language import (
     n_parameters,
     save_language_model,
 )
+from effnotes.training.hardware import resolve_precision
+from effnotes.training.loop import Loop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_FORMAT = "effnotes-world-model-1"
+_FORMAT = "effnotes-world-model-2"
 _STATE = "state.safetensors"
 _REPORT = "report.json"
 
 
-@dataclass(frozen=True)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@settings
 class PretrainingRecipe:
     """How a model learns a world, and when it knows it.
 
@@ -63,45 +70,23 @@ class PretrainingRecipe:
         ValueError: A field is out of range.
     """
 
-    passes: int = 1  # times that the corpus is read; how often each fact stands in it is the world's `repeats`
-    batch_size: int = 256  # sentences a step
-    learning_rate: float = 4e-3  # peak, reached at the end of the warm-up
-    final_share: float = 0.05  # of the peak, where the cosine ends
-    warmup_steps: int = 100  # linear; at most a tenth of all steps
+    passes: int = Field(1, ge=1)  # times that the corpus is read; how often each fact stands in it is the world's `repeats`
+    batch_size: int = Field(256, ge=1)  # sentences a step
+    learning_rate: float = Field(4e-3, gt=0)  # peak, reached at the end of the warm-up
+    final_share: Share = 0.05  # of the peak, where the cosine ends
+    warmup_steps: int = Field(100, ge=0)  # linear; at most a tenth of all steps
     betas: tuple[float, float] = (0.9, 0.95)  # of AdamW
-    weight_decay: float = 0.01
-    clip: float = 1.0  # largest norm of the gradient
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest norm of the gradient
     precision: Literal["float32", "bfloat16"] = "float32"  # of activations
-    extension_steps: int = 200
-    extension_share: float = 0.1  # of the peak, the learning rate of an extension
-    most_extensions: int = 4
-    recall: float = 0.999  # share of facts to be known in the world's commonest template
-    recall_elsewhere: float = 0.995  # share of facts to be known in each other template
-    probability: float = 0.97  # mean probability of the right answers, in each template
-    most_asked: int = 20_000  # facts asked for in each template; of more, this many are drawn
-    checkpoint_steps: int = 200  # steps between two checkpoints, roughly
-
-    def __post_init__(self) -> None:
-        for name, lowest in (
-            ("passes", 1),
-            ("batch_size", 1),
-            ("warmup_steps", 0),
-            ("weight_decay", 0),
-            ("extension_steps", 1),
-            ("most_extensions", 0),
-            ("most_asked", 1),
-            ("checkpoint_steps", 1),
-        ):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {lowest}")
-        for name in ("learning_rate", "clip"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name}={getattr(self, name)}: must be positive and finite")
-        for name in ("final_share", "extension_share", "recall", "recall_elsewhere", "probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r}: must be 'float32' or 'bfloat16'")
+    extension_steps: int = Field(200, ge=1)
+    extension_share: Share = 0.1  # of the peak, the learning rate of an extension
+    most_extensions: int = Field(4, ge=0)
+    recall: Share = 0.999  # share of facts to be known in the world's commonest template
+    recall_elsewhere: Share = 0.995  # share of facts to be known in each other template
+    probability: Share = 0.97  # mean probability of the right answers, in each template
+    most_asked: int = Field(20_000, ge=1)  # facts asked for in each template; of more, this many are drawn
+    checkpoint_steps: int = Field(200, ge=1)  # steps between two checkpoints, roughly
 
     def learning_rate_at(self, step: int, total: int) -> float:
         """Give the learning rate of a step, counted from 0, of `total` steps; behind them that of an extension."""
@@ -185,10 +170,6 @@ class Pretrained:
     wall_s: float
     from_cache: bool
     folder: Path | None
-
-
-class DivergedError(RuntimeError):
-    """The loss of a training run became infinite or NaN."""
 
 
 def pretrain(
@@ -278,17 +259,6 @@ def sentence_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]).float(), tokens[:, 1:].reshape(-1), ignore_index=PAD)
 
 
-@dataclass
-class _Progress:
-    """How far a run has come; a checkpoint lies between two parts of the corpus or two extensions."""
-
-    parts: int = 0  # parts of the corpus that have been read, over all passes
-    steps: int = 0
-    extensions: int = 0
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-
-
 class _Run:
     def __init__(
         self,
@@ -345,70 +315,70 @@ class _Run:
     def train(self, folder: Path | None) -> Pretrained:
         model = build_language_model(self.shape, self.world.vocab_size, seed=self.seed)
         nn.Module.to(model, self.device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=0.0, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay, fused=True
+        loop = Loop(
+            model,
+            torch.optim.AdamW(
+                model.parameters(), lr=0.0, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay, fused=True
+            ),
+            self._batches,
+            lambda network, tokens: sentence_loss(network(input_ids=tokens).logits, tokens),
+            parts=self.recipe.passes * self.parts,
+            rate=self._rate,
+            precision=resolve_precision(self.recipe.precision, self.device),
+            clip=self.recipe.clip,
+            checkpoint=None if folder is None else folder / _STATE,
+            run={"key": self.key},
         )
-        progress = _Progress()
-        if folder is not None:
-            progress = _restore_(folder / _STATE, model, optimizer) or progress
-        while progress.parts < self.recipe.passes * self.parts:
-            self._sitting(model, optimizer, progress, self._part(progress.parts))
-            progress.parts += 1
-            _checkpoint(folder, model, optimizer, progress)
+        loop.fit()
         recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
-        while not recall["enough"].all() and progress.extensions < self.recipe.most_extensions:
-            self._sitting(model, optimizer, progress, self._extension(progress.extensions), extends=True)
-            progress.extensions += 1
-            _checkpoint(folder, model, optimizer, progress)
+        while not recall["enough"].all() and len(loop.history) < loop.parts + self.recipe.most_extensions:
+            loop.fit(len(loop.history) + 1)
             recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
         if not recall["enough"].all():
             known = "; ".join(f"{row.kind} in {row.template} {row.recall:.2%}" for row in recall.itertuples())
             warnings.warn(
-                f"after {progress.steps} steps the model knows too little of its world ({known}): judge edits by what it knew, "
+                f"after {loop.step} steps the model knows too little of its world ({known}): judge edits by what it knew, "
                 "or train longer (passes, most_extensions) or a larger model",
                 RuntimeWarning,
                 stacklevel=3,
             )
-        model.eval()
-        found = self.result(model, recall, progress, folder=None if folder is None else folder / "model", from_cache=False)
+        effort = {
+            "steps": loop.step,
+            "extensions": len(loop.history) - loop.parts,
+            "cpu_s": sum(row["cpu_seconds"] for row in loop.history),
+            "wall_s": sum(row["seconds"] for row in loop.history),
+        }
+        found = self.result(model, recall, effort, folder=None if folder is None else folder / "model", from_cache=False)
         if folder is not None:
-            self._keep(found, progress, folder)
+            self._keep(found, effort, folder)
         return found
 
     def result(
-        self, model: PreTrainedModel, recall: pd.DataFrame, progress: _Progress, *, folder: Path | None, from_cache: bool
+        self, model: PreTrainedModel, recall: pd.DataFrame, effort: dict[str, Any], *, folder: Path | None, from_cache: bool
     ) -> Pretrained:
         parameters = n_parameters(model)
         return Pretrained(
             model=model,
             recall=recall,
             knows=bool(len(recall)) and bool(recall["enough"].all()),
-            steps=progress.steps,
-            extensions=progress.extensions,
+            **effort,
             n_parameters=parameters,
             bits_per_parameter=self.world.n_bits / parameters,
-            cpu_s=progress.cpu_s,
-            wall_s=progress.wall_s,
             from_cache=from_cache,
             folder=folder,
         )
 
-    def _keep(self, found: Pretrained, progress: _Progress, folder: Path) -> None:
-        import shutil
-
-        import transformers
-
-        target = folder / "model"
-        shutil.rmtree(target, ignore_errors=True)
-        temporary = folder / f"model.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+    def _keep(self, found: Pretrained, effort: dict[str, Any], folder: Path) -> None:
+        target, temporary = folder / "model", folder / f"model.{os.getpid()}.tmp"
+        for old in (target, temporary):
+            shutil.rmtree(old, ignore_errors=True)
         save_language_model(found.model, temporary, self.world.hf_tokenizer())
         report = {
             "format": _FORMAT,
-            "progress": dataclasses.asdict(progress),
+            "effort": effort,
             "recall": found.recall.to_dict("records"),
             "digest": tensors_digest(found.model.state_dict()),
-            "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__},
+            "versions": {package: importlib.metadata.version(package) for package in ("torch", "transformers")},
         }
         (temporary / _REPORT).write_text(json.dumps(report, indent=1) + "\n")
         temporary.rename(target)
@@ -421,67 +391,37 @@ class _Run:
             return None
         return DeviceCorpus(self.world.corpus(self.left_out), self.device)
 
-    def _part(self, part: int) -> Sentences | DeviceSentences:
-        shard = part % self.parts
+    def _rate(self, part: int, step: int) -> float:
+        planned = part < self.recipe.passes * self.parts
+        return self.recipe.learning_rate_at(min(step, self.total_steps - 1) if planned else self.total_steps, self.total_steps)
+
+    def _batches(self, part: int) -> Iterator[Tensor]:
+        """Give the batches of a part of the corpus or, behind all its passes, of an extension."""
+        extension = part - self.recipe.passes * self.parts
+        sentences = self._shard(part % self.parts) if extension < 0 else self._extension(extension)
+        width = sentences.width if isinstance(sentences, DeviceSentences) else sentences.shape[1]
+        if width > self.shape.context:
+            raise ValueError(f"a sentence has {width} tokens, but the model's context is {self.shape.context}; enlarge it")
+        order = torch.from_numpy(np.random.default_rng([self.seed, part]).permutation(len(sentences))).to(self.device)
+        batches = order.tensor_split(math.ceil(len(order) / self.recipe.batch_size))
+        if isinstance(sentences, DeviceSentences):
+            return map(sentences.tokens, batches)
+        tokens = torch.from_numpy(sentences).to(self.device)
+        return (tokens[rows].long() for rows in batches)
+
+    def _shard(self, shard: int) -> NDArray[np.int32] | DeviceSentences:
         if self._on_device is not None:
             return self._on_device.shard(shard, self.parts)
-        return _join(list(self.world.sentences(shard=shard, of=self.parts, left_out=self.left_out)))
+        blocks = [block.tokens for block in self.world.sentences(shard=shard, of=self.parts, left_out=self.left_out)]
+        width = max(block.shape[1] for block in blocks)
+        return np.concatenate([np.pad(block, ((0, 0), (0, width - block.shape[1])), constant_values=PAD) for block in blocks])
 
-    def _extension(self, number: int) -> Sentences | DeviceSentences:
+    def _extension(self, number: int) -> NDArray[np.int32] | DeviceSentences:
         n = self.recipe.extension_steps * self.recipe.batch_size
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         if self._on_device is not None:
             return self._on_device.sample(n, seed)
-        return self.world.sample_sentences(n, seed=seed, left_out=self.left_out)
-
-    def _batches(self, sentences: Sentences | DeviceSentences, number: int) -> Iterator[Tensor]:
-        order = torch.from_numpy(np.random.default_rng([self.seed, number]).permutation(len(sentences))).to(self.device)
-        parts = order.tensor_split(math.ceil(len(order) / self.recipe.batch_size))
-        if isinstance(sentences, DeviceSentences):
-            yield from map(sentences.tokens, parts)
-            return
-        tokens = torch.from_numpy(sentences.tokens).to(self.device)
-        for rows in parts:
-            yield tokens[rows].long()
-
-    def _sitting(
-        self,
-        model: PreTrainedModel,
-        optimizer: torch.optim.Optimizer,
-        progress: _Progress,
-        sentences: Sentences | DeviceSentences,
-        *,
-        extends: bool = False,
-    ) -> None:
-        """Train on some sentences, in place: model, optimizer and progress move on."""
-        width = sentences.width if isinstance(sentences, DeviceSentences) else sentences.tokens.shape[1]
-        if width > self.shape.context:
-            raise ValueError(f"a sentence has {width} tokens, but the model's context is {self.shape.context}; enlarge it")
-        cpu, wall = time.process_time(), time.perf_counter()
-        model.train()
-        is_half = self.recipe.precision == "bfloat16"
-        worst = torch.zeros((), device=self.device)
-        for batch in self._batches(sentences, progress.parts + progress.extensions):
-            step = self.total_steps if extends else min(progress.steps, self.total_steps - 1)
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate_at(step, self.total_steps)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
-                logits = model(input_ids=batch).logits
-            loss = sentence_loss(logits, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip)
-            optimizer.step()
-            worst = worst + loss.detach()  # stays infinite or NaN once it is
-            progress.steps += 1
-        model.eval()
-        if not math.isfinite(float(worst)):
-            raise DivergedError(
-                f"the loss became {float(worst)} before step {progress.steps} (seed {self.seed}); lower learning_rate="
-                f"{self.recipe.learning_rate:g} or warm up longer"
-            )
-        progress.cpu_s += time.process_time() - cpu
-        progress.wall_s += time.perf_counter() - wall
+        return self.world.sample_sentences(n, seed=seed, left_out=self.left_out).tokens
 
 
 def _makes_sentences(device: torch.device, world: World) -> bool:
@@ -489,82 +429,19 @@ def _makes_sentences(device: torch.device, world: World) -> bool:
     return device.type == "cuda" and can_be_written(world)
 
 
-def _join(blocks: list[Sentences]) -> Sentences:
-    width = max(block.tokens.shape[1] for block in blocks)
-    tokens = np.full((sum(map(len, blocks)), width), PAD, dtype=np.int32)
-    done = 0
-    for block in blocks:
-        tokens[done : done + len(block), : block.tokens.shape[1]] = block.tokens
-        done += len(block)
-    return Sentences(
-        tokens,
-        np.concatenate([block.length for block in blocks]),
-        np.concatenate([block.answer for block in blocks]),
-        np.concatenate([block.answer_length for block in blocks]),
-        Facts.join(*(block.facts for block in blocks)),
-        np.concatenate([block.form for block in blocks]),
-    )
-
-
-def _checkpoint(folder: Path | None, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
-    """Write all that the run needs to go on, under another name first: a checkpoint is never half there."""
-    if folder is None:
-        return
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    state = {"format": _FORMAT, "progress": dataclasses.asdict(progress), "digest": tensors_digest(tensors)}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{_STATE}.{os.getpid()}.tmp"
-    try:
-        safetensors.torch.save_file(tensors, temporary, {"state": json.dumps(state)})
-        temporary.replace(folder / _STATE)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@torch.no_grad()
-def _restore_(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> _Progress | None:
-    """Load a checkpoint in place; None where there is none, or, with a warning, where it is broken."""
-    if not path.is_file():
-        return None
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if state["format"] != _FORMAT or state["digest"] != tensors_digest(tensors):
-            raise ValueError("its contents do not match its digest")
-        progress = _Progress(**state["progress"])
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"{path}: no whole checkpoint ({error}); training starts anew", RuntimeWarning, stacklevel=4)
-        return None
-    for name, parameter in model.state_dict().items():
-        parameter.copy_(tensors[f"model.{name}"])
-    for name, parameter in model.named_parameters():
-        prefix = f"optimizer.{name}."
-        for key in (key for key in tensors if key.startswith(prefix)):
-            # AdamW counts its steps on the device where its fused kernel wants them.
-            optimizer.state[parameter][key.removeprefix(prefix)] = tensors[key].to(parameter.device)
-    return progress
-
-
 def _read(run: _Run, folder: Path) -> Pretrained | None:
     """Read a finished model and ask it again; None, with a warning, where it does not know what its report says."""
-    from effnotes.core.errors import DataError
-
     try:
         report: dict[str, Any] = json.loads((folder / "model" / _REPORT).read_text())
         model = load_language_model(folder / "model")
         if report["format"] != _FORMAT or report["digest"] != tensors_digest(model.state_dict()):
             raise ValueError("the weights are not those of its report")
-        progress = _Progress(**report["progress"])
         nn.Module.to(model, run.device)
         recall = recall_table(model, run.world, run.recipe, left_out=run.left_out)
         before = pd.DataFrame(report["recall"])
         if list(before["asked"]) != list(recall["asked"]) or (before["recall"] - recall["recall"]).abs().max() > 0.005:
             raise ValueError("it no longer answers as its report says")
+        return run.result(model, recall, report["effort"], folder=folder / "model", from_cache=True)
     except (DataError, ValueError, KeyError, TypeError, OSError) as error:
         warnings.warn(f"{folder}: the kept model cannot be used ({error}); it is trained anew", RuntimeWarning, stacklevel=4)
         return None
-    return run.result(model, recall, progress, folder=folder / "model", from_cache=True)

@@ -12,6 +12,7 @@ from effnotes.datasets import make_faces
 from effnotes.models import build_model
 from effnotes.pruning import (
     NMMagnitude,
+    PruningHook,
     global_magnitude,
     model_cost,
     prunable_parameters,
@@ -62,7 +63,7 @@ def test_masked_steps_beside_dense_ones(benchmark, precision):
             model = build_model("resnet8", 12, image_size=32, seed=0)
             masks = None if masking == "dense" else global_magnitude(model, 0.9)
             start = time.process_time()
-            train(model, images, labels, recipe=recipe, masks=masks, seed=0)
+            train(model, images, labels, recipe=recipe, hooks=[PruningHook(masks=masks)], seed=0)
             times.append(time.process_time() - start)
 
     benchmark.pedantic(one_epoch_each, rounds=10, warmup_rounds=1)

@@ -11,8 +11,9 @@ from torch.nn.utils import prune
 
 from effnotes.datasets import make_faces
 from effnotes.models import build_model
-from effnotes.pruning import global_magnitude
-from effnotes.training.images import Recipe, normalize, resolve_precision, train
+from effnotes.pruning import PruningHook, global_magnitude
+from effnotes.training.hardware import resolve_precision
+from effnotes.training.images import Recipe, normalize, train
 
 IMAGES = 1280
 
@@ -48,7 +49,13 @@ def test_training_epoch(benchmark, faces, masking, precision):
                 prune.custom_from_mask(module, "weight", masks[f"{name}.weight"])
         benchmark.pedantic(plain_epoch, (model, images, labels, recipe), rounds=5, warmup_rounds=1)
     else:
-        benchmark.pedantic(train, (model, images, labels), {"recipe": recipe, "masks": masks, "seed": 0}, rounds=5, warmup_rounds=1)
+        benchmark.pedantic(
+            train,
+            (model, images, labels),
+            {"recipe": recipe, "hooks": [PruningHook(masks=masks)], "seed": 0},
+            rounds=5,
+            warmup_rounds=1,
+        )
     benchmark.extra_info["images_per_second"] = IMAGES / benchmark.stats.stats.min
 
 

@@ -12,9 +12,9 @@ import torch
 
 from effnotes.datasets.worlds import World, load_world, make_task
 from effnotes.models.language import LANGUAGE_MODELS, build_language_model, weights_digest
+from effnotes.training.loop import DivergedError
 from effnotes.training.pretraining import (
     PRESETS,
-    DivergedError,
     PretrainingRecipe,
     preset,
     pretrain,
@@ -181,11 +181,11 @@ class _Interrupted(Exception):
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, after: int) -> None:
-    import effnotes.training.pretraining as module
+    import effnotes.training.loop as module
 
     recipe = replace(SHORT, probability=1.0, most_extensions=2, extension_steps=4)
     whole = quietly(WORLD, "neox-32x1", recipe)
-    original, count = module._checkpoint, [0]
+    original, count = module.write_checkpoint, [0]
 
     def stop(*args):
         original(*args)
@@ -193,10 +193,10 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, a
         if count[0] == after:
             raise _Interrupted
 
-    monkeypatch.setattr(module, "_checkpoint", stop)
+    monkeypatch.setattr(module, "write_checkpoint", stop)
     with pytest.raises(_Interrupted):
         quietly(WORLD, "neox-32x1", recipe, cache=tmp_path)
-    monkeypatch.setattr(module, "_checkpoint", original)
+    monkeypatch.setattr(module, "write_checkpoint", original)
     resumed = quietly(WORLD, "neox-32x1", recipe, cache=tmp_path)
     assert weights_digest(resumed.model) == weights_digest(whole.model)
     assert (resumed.steps, resumed.extensions) == (whole.steps, whole.extensions)
@@ -250,5 +250,5 @@ def test_what_cannot_be_is_refused() -> None:
         PretrainingRecipe(recall=1.2)
     with pytest.raises(ValueError, match="context is 8"):
         pretrain(WORLD, replace(LANGUAGE_MODELS["neox-32x1"], context=8), SHORT)
-    with pytest.raises(DivergedError, match="lower learning_rate"):
+    with pytest.raises(DivergedError, match="lower the learning rate"):
         pretrain(WORLD, "neox-32x1", replace(SHORT, learning_rate=1e30, warmup_steps=0))

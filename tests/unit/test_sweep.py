@@ -1,15 +1,23 @@
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import safetensors
 import torch
 
 from effnotes.datasets import load_celeba, load_cifar10, make_face_splits
 from effnotes.models import build_model
 from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
 from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
-from effnotes.studies.bias.sweep import run_trainings, sweep_sparsities, train_classifiers
+from effnotes.studies.bias.sweep import TrainingJob, run_trainings, sweep_sparsities, train_classifiers
+from effnotes.training.checkpoints import read_checkpoint, write_checkpoint
 from effnotes.training.images import Recipe, predict_logits, train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -29,8 +37,7 @@ def one_thread():
 
 def in_process(experiment, sparsities, **settings):
     """The job itself, in this process."""
-    arguments = {"attribute": None, "backdoor": None, "backdoor_rates": [0.05, 0.95], "data_digest": "", "seed": 1, **settings}
-    return train_classifiers(experiment=dataclasses.asdict(experiment), sparsities=sparsities, **arguments)
+    return train_classifiers(TrainingJob(tuple(Training(experiment, 1, level, **settings) for level in sparsities), ""))
 
 
 def groups():
@@ -174,6 +181,54 @@ def test_what_is_kept_is_not_trained_again(swept, monkeypatch):
     assert [(run.seed, run.sparsity) for run in joint] == [(1, 0.0), (1, 0.9), (2, 0.0), (2, 0.9)]
 
 
+LONG = """
+import dataclasses
+from effnotes.studies.bias.experiment import Experiment, trainings
+from effnotes.studies.bias.sweep import run_trainings
+
+small = Experiment(num_train=300, num_val=20, num_test=20, width=8, epochs=12, batch_size=32, prune_end=9, parent_epochs=6)
+post = dataclasses.replace(small, method="gmp_post")
+(run,) = run_trainings({"": trainings(post, sparsities=[0.9], seeds=[1])}, workers=1)[""]
+print(run.training_s, run.test_logits.astype(float).ravel().tolist())
+"""
+
+
+def start_long(cache):
+    environment = os.environ | {"EFFNOTES_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", LONG], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
+    """Killed in the dense parent, then in the tuning; checkpoints are made to say 1000 s, to prove that they are read."""
+    whole, errors = start_long(tmp_path / "whole").communicate(timeout=300)
+    assert whole, errors
+    cache = tmp_path / "killed"
+    for stage in ("parent", "0"):
+        victim = start_long(cache)
+        while not (found := list(cache.glob(f"*.unfinished/{stage}.safetensors"))):
+            assert victim.poll() is None
+            time.sleep(0.01)
+        (worker,) = (child for child in psutil.Process(victim.pid).children() if "spawn_main" in " ".join(child.cmdline()))
+        worker.kill()
+        _, errors = victim.communicate(timeout=100)
+        assert "its process died with exit code -9" in errors
+        (file,) = found
+        with safetensors.safe_open(file, framework="pt") as opened:
+            state = json.loads(opened.metadata()["state"])
+        tensors, progress = read_checkpoint(file, state["run"])
+        assert 1 <= len(progress["history"]) < 6
+        progress["history"][0]["seconds"] += 1000
+        write_checkpoint(file, state["run"], tensors, progress)
+    resumed, errors = start_long(cache).communicate(timeout=300)
+    assert "Warning" not in errors
+    assert float(resumed.split()[0]) > 2000
+    assert resumed.split(maxsplit=1)[1] == whole.split(maxsplit=1)[1]
+    assert [path.suffix for path in cache.iterdir()] == [".npz"]  # nothing is left of what was unfinished
+
+
 def test_fingerprint_tells_changed_data(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("1")
@@ -309,7 +364,7 @@ def test_other_methods_reach_the_sparsity(method):
         ({"epochs": 2}, "prune_end=3"),
         ({"method": "magic"}, "method='magic'"),
         ({"method": "gmp_post", "parent_epochs": 3}, "parent_epochs=3"),
-        ({"method": "gmp_post", "tuning_rate": 0.0}, "learning_rate=0.0"),
+        ({"method": "gmp_post", "tuning_rate": 0.0}, "tuning_rate=0.0"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
     ],
 )
@@ -329,7 +384,7 @@ def test_wrong_experiments_are_refused(change, message):
         ({"attributes": "Oval"}, "give a list"),
         ({"backdoor": "yellow_square"}, "name the attribute"),
         ({"attributes": ["Oval"], "backdoor": "moustache"}, "backdoor='moustache'"),
-        ({"attributes": ["Oval"], "backdoor": "greyscale", "backdoor_rates": (0.5, 1.5)}, "two shares"),
+        ({"attributes": ["Oval"], "backdoor": "greyscale", "backdoor_rates": (0.5, 1.5)}, r"backdoor_rates\.1=1\.5"),
     ],
 )
 def test_wrong_trainings_are_refused(arguments, message):

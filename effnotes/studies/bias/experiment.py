@@ -8,47 +8,42 @@ and the differences of different seeds are independent but for the images that r
 
 import dataclasses
 import hashlib
-import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL.Image import Image
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Subset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from effnotes.datasets import (
-    DATASETS,
-    AttributeData,
-    CelebADataset,
-    ClassData,
-    Faces,
-    FaceSplits,
-    backdoor_data,
-    face_data,
-    load_cifar10,
-    load_data,
-    make_cifar10s,
-    make_face_splits,
-    make_faces,
-)
-from effnotes.datasets.attributes import column_of
+from effnotes.core.errors import nearest
+from effnotes.core.settings import settings
+from effnotes.datasets.attributes import AttributeData, column_of, face_data
+from effnotes.datasets.backdoor import backdoor_data
+from effnotes.datasets.celeba import CelebADataset
+from effnotes.datasets.cifar10 import ClassData, load_cifar10, make_cifar10s
+from effnotes.datasets.faces import Faces, FaceSplits, make_face_splits, make_faces
 from effnotes.datasets.files import limited
+from effnotes.datasets.load import DATASETS, load_data
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan
-from effnotes.pruning.schedules import PruningPlan
+from effnotes.pruning.plans import PruningPlan
 from effnotes.training.images import Recipe
 
-BACKDOORS = ("yellow_square", "greyscale")
+Backdoor = Literal["yellow_square", "greyscale"]
 """Kinds of spurious features that can be planted."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _NUM_FACES = {"num_train": 6000, "num_val": 3000, "num_test": 4000}
 _NUM_VAL_CIFAR10S = 5000
+_OF_IMAGES = ("dataset", "data_root", *_NUM_FACES, "label_noise", "image_size")
 _SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
 
 SplitName = Literal["train", "val", "test"]
@@ -70,7 +65,7 @@ class Labels(NamedTuple):
     protected: int | None  # column of the protected attribute; None where it is no label
 
 
-@dataclass(frozen=True)
+@settings
 class Experiment:
     """What all models of a sweep share: data, architecture, recipe and pruning method.
 
@@ -88,10 +83,10 @@ class Experiment:
     data_root: str = ""  # folder with the data; empty for faces, which are drawn
     # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
     # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
-    num_train: int | None = None
-    num_val: int | None = None
-    num_test: int | None = None
-    num_shared: int = 0  # faces: so many more for testing, the same for all seeds; real test images are the same anyway
+    num_train: int | None = Field(None, ge=2)
+    num_val: int | None = Field(None, ge=2)
+    num_test: int | None = Field(None, ge=2)
+    num_shared: int = Field(0, ge=0)  # faces: so many more for testing, the same for all seeds; real test images are so anyway
     label_noise: float = 0.0  # faces: share of labels flipped in training, validation and test alike, in [0, 0.5)
     image_size: int = 32  # height and width in pixels
     stream: bool = False  # celeba: decode images when they are needed and prepare them as published (`celeba_transforms`)
@@ -106,41 +101,35 @@ class Experiment:
     flip: bool = False  # mirror training images at random; `stream` always does
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `effnotes.training.resolve_precision`
     method: str = "gmp"  # one of effnotes.pruning.PRUNING_METHODS
-    prune_start: int = 1  # epoch of the first mask update, for gradual methods from random weights
+    prune_start: int = Field(1, ge=0)  # epoch of the first mask update, for gradual methods from random weights
     prune_end: int = 7  # their updates come before this epoch; the rest is left for recovery
     parent_epochs: int = 4  # dense epochs among `epochs`, for methods that start from a trained model
-    tuning_rate: float = 3e-3  # Adam's learning rate after them
+    tuning_rate: float = Field(3e-3, gt=0)  # Adam's learning rate after them
 
     def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise ValueError(f"dataset={self.dataset!r}: must be one of {', '.join(DATASETS)}")
-        if (self.dataset == "faces") != (self.data_root == ""):
-            needed = "is drawn and takes no folder" if self.dataset == "faces" else "is read from a folder; name it"
+        for name, known in (("dataset", DATASETS), ("method", PRUNING_METHODS)):
+            given = getattr(self, name)
+            if given not in known:
+                raise ValueError(f"{name}={given!r}: must be one of {', '.join(known)}.{nearest(given, known)}")
+        is_drawn = self.dataset == "faces"
+        if is_drawn != (self.data_root == ""):
+            needed = "is drawn and takes no folder" if is_drawn else "is read from a folder; name it"
             raise ValueError(f"data_root={self.data_root!r}: {self.dataset} {needed}")
         if self.stream and self.dataset != "celeba":
             raise ValueError(f"stream=True: only celeba is decoded as it goes; {self.dataset} is held in memory")
-        if self.label_noise and self.dataset != "faces":
+        if self.label_noise and not is_drawn:
             raise ValueError(f"label_noise={self.label_noise}: labels are flipped in drawn faces only, not in {self.dataset}")
-        for name in ("num_train", "num_val", "num_test"):
-            if getattr(self, name) is not None and getattr(self, name) < 2:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 2")
-        if self.num_shared < 0:
-            raise ValueError(f"num_shared={self.num_shared}: must be 0 or more")
-        if not 0 <= self.prune_start < self.prune_end <= self.epochs:
+        if not self.prune_start < self.prune_end <= self.epochs:
             raise ValueError(
-                f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs 0 <= prune_start < prune_end <= epochs"
-                f" ({self.epochs})"
+                f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs prune_start < prune_end <= epochs={self.epochs}"
             )
-        if self.method not in PRUNING_METHODS:
-            raise ValueError(f"method={self.method!r}: must be one of {', '.join(PRUNING_METHODS)}")
         if self.starts_trained and not 1 <= self.parent_epochs < self.epochs:
             raise ValueError(
                 f"parent_epochs={self.parent_epochs}: {self.method} starts from a trained model, which needs at least 1 epoch and "
                 f"must leave some of the {self.epochs} epochs for training with masks"
             )
-        self.recipe  # noqa: B018 - refuses wrong values of its own fields
-        if self.starts_trained:
-            self.parent_recipe, self.tuning_recipe  # noqa: B018 - as above
+        # What is wrong with other fields, the recipes refuse.
+        self.recipe, self.parent_recipe, self.tuning_recipe if self.starts_trained else None  # noqa: B018
 
     @property
     def starts_trained(self) -> bool:
@@ -151,17 +140,9 @@ class Experiment:
     @property
     def recipe(self) -> Recipe:
         """How dense models, and those pruned from random weights, are trained."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            warmup_epochs=self.warmup_epochs,
-            max_shift=0 if self.stream else Recipe.max_shift,
-            flip=self.flip and not self.stream,
-            precision=self.precision,
-        )
+        same = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "precision")
+        recipe = Recipe(**{name: getattr(self, name) for name in same}, flip=self.flip and not self.stream)
+        return dataclasses.replace(recipe, max_shift=0) if self.stream else recipe
 
     @property
     def parent_recipe(self) -> Recipe:
@@ -201,7 +182,7 @@ class Experiment:
             ValueError: the folder does not exist, or a number does not suit the data.
         """
         drawn = self.dataset in ("faces", "cifar10s")
-        return _data(self._selection, seed if drawn else 0, fingerprint(self.data_root))
+        return _data(self._images_alone, seed if drawn else 0, fingerprint(self.data_root))
 
     def faces(self, seed: int) -> FaceSplits:
         """Draw the training, validation and test faces of a seed with all that is known of them.
@@ -211,7 +192,7 @@ class Experiment:
         """
         if self.dataset != "faces":
             raise ValueError(f"dataset={self.dataset!r}: only drawn faces have known evidence; use data(seed)")
-        return _faces(self._selection, seed)
+        return _faces(self._images_alone, seed)
 
     def shared_faces(self) -> Faces:
         """Draw the test faces that are the same for all seeds, on which models of different seeds can be compared.
@@ -238,7 +219,7 @@ class Experiment:
             ValueError: there is no such attribute; the message names those that exist.
         """
         if self.stream:
-            datasets = [self._streamed(split) for split in ("train", "val", "test")]
+            datasets = [self.streamed(split) for split in ("train", "val", "test")]
             names = datasets[0][0].attribute_names
             train, val, test = (dataset.labels[rows] for dataset, rows in datasets)
             protected = protected or "Male"
@@ -269,33 +250,23 @@ class Experiment:
         name: SplitName = "test" if split == "shared" else split
         if not self.stream:
             return getattr(self.data(seed), name).images[list(rows)]  # type: ignore[no-any-return]
-        dataset, chosen = self._streamed(name)
+        dataset, chosen = self.streamed(name)
         square = v2.Compose([v2.Resize(96), v2.CenterCrop(96)])
         pictures = Subset(dataset, [int(chosen[row]) for row in rows])
         return torch.stack([transforms.pil_to_tensor(square(pictures[place][0])) for place in range(len(rows))])
 
-    def _streamed(self, split: SplitName) -> tuple[CelebADataset, Tensor]:
-        dataset = CelebADataset(self.data_root, split, lambda image: image)
+    def streamed(self, split: SplitName, transform: Callable[[Image], Any] = lambda image: image) -> tuple[CelebADataset, Tensor]:
+        """Give a split whose images are decoded when they are needed, and the rows of it that are taken."""
+        dataset = CelebADataset(self.data_root, split, transform)
         return dataset, torch.from_numpy(limited(len(dataset), getattr(self, f"num_{split}"), split))
 
     @property
-    def _selection(self) -> "_Selection":
-        return _Selection(*(getattr(self, name) for name in _Selection._fields))
+    def _images_alone(self) -> "Experiment":
+        """An experiment that differs from the default in nothing but what decides which images it has."""
+        return Experiment(**{name: getattr(self, name) for name in _OF_IMAGES})
 
 
-class _Selection(NamedTuple):
-    """What decides which images an experiment has, but for the seed."""
-
-    dataset: str
-    data_root: str
-    num_train: int | None
-    num_val: int | None
-    num_test: int | None
-    label_noise: float
-    image_size: int
-
-
-@dataclass(frozen=True)
+@settings
 class Training:
     """One model to train.
 
@@ -304,31 +275,23 @@ class Training:
     """
 
     experiment: Experiment
-    seed: int
-    sparsity: float  # share of the prunable weights that are removed, 0 for a dense model
+    seed: Annotated[int, Field(ge=0)]
+    sparsity: Annotated[float, Field(ge=0, lt=1)]  # share of the prunable weights that are removed, 0 for a dense model
     attribute: str | None = None  # name of the one label that the model learns; None for all together
-    backdoor: str | None = None  # spurious feature planted on that label, one of BACKDOORS; None for none
+    backdoor: Backdoor | None = None  # spurious feature planted on that label; None for none
     # Shares of the training images with label 0 and with label 1 that are stamped. In validation and test it is half of each.
-    backdoor_rates: tuple[float, float] = (0.05, 0.95)
+    backdoor_rates: tuple[Share, Share] = (0.05, 0.95)
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: must be 0 or more")
-        if not (math.isfinite(self.sparsity) and 0 <= self.sparsity < 1):
-            raise ValueError(f"sparsity={self.sparsity}: must be at least 0 (dense) and below 1")
         self.experiment.plan(self.sparsity, self.seed)  # refuses what the method cannot reach
         if self.backdoor is None:
             return
-        if self.backdoor not in BACKDOORS:
-            raise ValueError(f"backdoor={self.backdoor!r}: must be one of {', '.join(BACKDOORS)}")
         if self.attribute is None:
             raise ValueError(f"backdoor={self.backdoor!r}: name the attribute that it is planted on")
         if self.experiment.stream:
             raise ValueError(f"backdoor={self.backdoor!r}: needs images in memory; use an experiment with stream=False")
         if self.experiment.flip and self.backdoor == "yellow_square":
             raise ValueError("backdoor='yellow_square': mirroring would move the square to the other corner; use flip=False")
-        if len(self.backdoor_rates) != 2 or not all(0 <= rate <= 1 for rate in self.backdoor_rates):
-            raise ValueError(f"backdoor_rates={self.backdoor_rates}: must be two shares from 0 to 1, for label 0 and for label 1")
 
 
 def trainings(
@@ -337,7 +300,7 @@ def trainings(
     sparsities: Sequence[float],
     seeds: Sequence[int],
     attributes: Sequence[str] | None = None,
-    backdoor: str | None = None,
+    backdoor: Backdoor | None = None,
     backdoor_rates: tuple[float, float] = (0.05, 0.95),
 ) -> list[Training]:
     """List one training for each seed, attribute and sparsity.
@@ -385,13 +348,8 @@ def training_data(training: Training) -> AttributeData:
     if training.attribute is None:
         return data
     if training.backdoor is not None:
-        return backdoor_data(
-            data,
-            training.attribute,
-            kind=training.backdoor,  # type: ignore[arg-type]  # checked on creation
-            rates=training.backdoor_rates,
-            seed=training.seed,
-        )
+        rates = training.backdoor_rates
+        return backdoor_data(data, training.attribute, kind=training.backdoor, rates=rates, seed=training.seed)
     column = data.column(training.attribute)
     train, val, test = (
         dataclasses.replace(split, labels=split.labels[:, [column]], groups=data.groups_of(split))
@@ -405,10 +363,7 @@ def check_attribute(training: Training) -> None:
     experiment = training.experiment
     if training.attribute is None:
         return
-    if experiment.stream:
-        names: Sequence[str] = CelebADataset(experiment.data_root, "test", lambda image: image).attribute_names
-    else:
-        names = experiment.data(training.seed).attribute_names
+    names = experiment.streamed("test")[0].attribute_names if experiment.stream else experiment.data(training.seed).attribute_names
     if training.attribute not in names:
         raise ValueError(f"attribute={training.attribute!r}: the data have {', '.join(names)}")
 
@@ -436,26 +391,18 @@ def fingerprint(root: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _data(settings: _Selection, seed: int, _fingerprint: str) -> AttributeData:
-    if settings.dataset == "faces":
-        return face_data(_faces(settings, seed))
-    if settings.dataset == "cifar10s" and settings.image_size == 32 and (settings.num_test or 0) % 2 == 0:
+def _data(experiment: Experiment, seed: int, _fingerprint: str) -> AttributeData:
+    if experiment.dataset == "faces":
+        return face_data(_faces(experiment, seed))
+    if experiment.dataset == "cifar10s" and experiment.image_size == 32 and (experiment.num_test or 0) % 2 == 0:
         # The images are decoded once for all seeds, which differ in the split and in which of them are grey.
-        num_val = settings.num_val or _NUM_VAL_CIFAR10S
-        num_train = None if settings.num_train is None else settings.num_train + num_val
-        images = _cifar10(
-            settings.data_root, num_train, None if settings.num_test is None else settings.num_test // 2, _fingerprint
-        )
+        num_val = experiment.num_val or _NUM_VAL_CIFAR10S
+        num_train = None if experiment.num_train is None else experiment.num_train + num_val
+        num_test = None if experiment.num_test is None else experiment.num_test // 2
+        images = _cifar10(experiment.data_root, num_train, num_test, _fingerprint)
         return make_cifar10s(images, seed=seed, num_val=num_val)
-    return load_data(
-        settings.dataset,
-        settings.data_root,
-        image_size=settings.image_size,
-        num_train=settings.num_train,
-        num_val=settings.num_val,
-        num_test=settings.num_test,
-        seed=seed,
-    )
+    sizes = {name: getattr(experiment, name) for name in (*_NUM_FACES, "image_size")}
+    return load_data(experiment.dataset, experiment.data_root, seed=seed, **sizes)
 
 
 @lru_cache(maxsize=1)
@@ -465,13 +412,9 @@ def _cifar10(root: str, num_train: int | None, num_test: int | None, _fingerprin
 
 
 @lru_cache(maxsize=2)
-def _faces(settings: _Selection, seed: int) -> FaceSplits:
-    return make_face_splits(
-        *(getattr(settings, name) or default for name, default in _NUM_FACES.items()),
-        seed=seed,
-        image_size=settings.image_size,
-        label_noise=settings.label_noise,
-    )
+def _faces(experiment: Experiment, seed: int) -> FaceSplits:
+    sizes = (getattr(experiment, name) or default for name, default in _NUM_FACES.items())
+    return make_face_splits(*sizes, seed=seed, image_size=experiment.image_size, label_noise=experiment.label_noise)
 
 
 def child_seed(seed: int) -> int:

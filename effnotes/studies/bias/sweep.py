@@ -1,27 +1,27 @@
 """Train the models of an experiment side by side: for each sparsity and seed, for one label or all, with or without a backdoor."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from effnotes.core.jobs import JobResult, run_jobs
+from effnotes.core.jobs import JobResult, run_jobs, unfinished_folder
 from effnotes.core.processes import granted_cores
-from effnotes.datasets import CelebADataset
-from effnotes.datasets.files import limited
+from effnotes.core.settings import settings
 from effnotes.models import build_model
 from effnotes.pruning.cost import model_cost
 from effnotes.pruning.methods import PRUNING_METHODS, prune_
+from effnotes.pruning.plans import PruningPlan
 from effnotes.studies.bias.experiment import (
     Experiment,
-    SplitName,
     Training,
     check_attribute,
     child_seed,
@@ -29,7 +29,9 @@ from effnotes.studies.bias.experiment import (
     training_data,
     trainings,
 )
-from effnotes.training.images import celeba_transforms, predict_logits, train
+from effnotes.training.images import Recipe, celeba_transforms, predict_logits, train
+
+_OF_COST = ("effective_sparsity", "remaining_weights", "dense_bytes", "sparse_bytes", "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -77,52 +79,42 @@ def run_trainings(
         ValueError: there is nothing to train, a folder or an attribute does not exist; nothing has been trained then.
         JobError: a training failed.
     """
-    members = [(name, place) for name, group in groups.items() for place in range(len(group))]
-    if not members:
+    everything = [(name, training) for name, group in groups.items() for training in group]
+    if not everything:
         raise ValueError("there is nothing to train; give at least one training")
-    # Models from one parent go into one job, and jobs of one seed follow one another: a worker keeps the data of the last seeds.
-    gathered: dict[tuple[str, Training | tuple[Any, ...]], list[tuple[str, int]]] = {}
-    for name, place in members:
-        training = groups[name][place]
-        same = training if not training.experiment.starts_trained else _family(training)
-        gathered.setdefault((name, same), []).append((name, place))
-    batches = sorted(gathered.values(), key=lambda batch: (groups[batch[0][0]][batch[0][1]].seed, -len(batch)))
-    folders = {training.experiment.data_root for group in groups.values() for training in group}
-    for experiment in {training.experiment for group in groups.values() for training in group}:
+    experiments = {training.experiment for _, training in everything}
+    for experiment in experiments:
         build_model(experiment.model, 1, image_size=experiment.image_size, seed=0, width=experiment.width)  # refuses wrong names
-    digests = {folder: fingerprint(folder) for folder in folders}
-    for training in {
-        (t.experiment.dataset, t.experiment.data_root, t.attribute): t for group in groups.values() for t in group
-    }.values():
+    digests = {folder: fingerprint(folder) for folder in {experiment.data_root for experiment in experiments}}
+    for training in {(t.experiment.dataset, t.experiment.data_root, t.attribute): t for _, t in everything}.values():
         check_attribute(training)
 
+    # Models from one parent go into one job, and jobs of one seed follow one another: a worker keeps the data of the last seeds.
+    families: dict[tuple[str, Training], list[int]] = {}
+    for place, (name, training) in enumerate(everything):
+        same = dataclasses.replace(training, sparsity=0.0) if training.experiment.starts_trained else training
+        families.setdefault((name, same), []).append(place)
+    batches = sorted(families.values(), key=lambda batch: (everything[batch[0]][1].seed, -len(batch)))
     jobs = []
     for batch in batches:
-        trained = [groups[name][place] for name, place in batch]
-        job = asdict(trained[0])
-        del job["sparsity"]
-        job["backdoor_rates"] = list(trained[0].backdoor_rates)
-        digest = digests[trained[0].experiment.data_root]
-        jobs.append({**job, "sparsities": [each.sparsity for each in trained], "data_digest": digest})
+        members = tuple(everything[place][1] for place in batch)
+        jobs.append(TrainingJob(members, digests[members[0].experiment.data_root]))
     finished = 0
 
-    def count(job: Mapping[str, Any], _result: JobResult) -> None:
+    def count(job: TrainingJob, _result: JobResult) -> None:
         nonlocal finished
-        finished += len(job["sparsities"])
+        finished += len(job.trainings)
         if on_done is not None:
-            on_done(finished, len(members))
+            on_done(finished, len(everything))
 
-    found: dict[tuple[str, int], SparseRun] = {}
-    for batch, result in zip(batches, run_jobs(train_classifiers, jobs, workers=workers, on_done=count), strict=True):
-        for number, (name, place) in enumerate(batch):
-            training = groups[name][place]
-            prefix = f"{number}/"
-            own = {key.removeprefix(prefix): value for key, value in result.items() if key.startswith(prefix)}
-            shared = {key: value for key, value in result.items() if "/" not in key}
-            found[name, place] = SparseRun(
-                seed=training.seed, sparsity=training.sparsity, attribute=training.attribute, **cast(dict[str, Any], own | shared)
-            )
-    return {name: [found[name, place] for place in range(len(group))] for name, group in groups.items()}
+    found: dict[int, SparseRun] = {}
+    for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers, on_done=count), strict=True):
+        shared = {key: value for key, value in result.items() if "/" not in key}
+        for number, (place, training) in enumerate(zip(batch, job.trainings, strict=True)):
+            own: dict[str, Any] = {key.split("/")[1]: value for key, value in result.items() if key.startswith(f"{number}/")}
+            found[place] = SparseRun(training.seed, training.sparsity, attribute=training.attribute, **own | shared)
+    in_order = iter(sorted(found))
+    return {name: [found[next(in_order)] for _ in group] for name, group in groups.items()}
 
 
 def sweep_sparsities(
@@ -160,55 +152,71 @@ def sweep_sparsities(
     return run_trainings({"": group}, workers=workers, on_done=on_done)[""]
 
 
-def train_classifiers(
-    *,
-    experiment: dict[str, Any],
-    seed: int,
-    sparsities: list[float],
-    attribute: str | None,
-    backdoor: str | None,
-    backdoor_rates: list[float],
-    data_digest: str,  # noqa: ARG001 - tells kept results from those of other data in the same folder
-) -> JobResult:
-    """Train the models of one job; for `effnotes.core.jobs.run_jobs`, see `run_trainings` and `SparseRun`."""
-    settings = Experiment(**experiment)
-    rates = (backdoor_rates[0], backdoor_rates[1])
-    training = Training(settings, seed, sparsities[0], attribute, backdoor, rates)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = _streamed(training) if settings.stream else _in_memory(training)
-    # Beside a GPU one job runs at a time, and the cores are free to decode; elsewhere each core has a training of its own.
-    loaders = granted_cores() if settings.stream and device.type == "cuda" else 0
-    method = PRUNING_METHODS[settings.method]
+@settings
+class TrainingJob:
+    """What one process trains: one model, or all that are pruned from one parent, and differ in their sparsity alone."""
 
-    model = build_model(settings.model, data.outputs, image_size=settings.image_size, seed=seed, width=settings.width).to(device)
+    trainings: tuple[Training, ...]
+    data_digest: str  # tells kept results from those of other data in the same folder
+
+
+def train_classifiers(job: TrainingJob) -> JobResult:
+    """Train the models of one job; for `effnotes.core.jobs.run_jobs`, see `run_trainings` and `SparseRun`.
+
+    A job that is killed goes on from the last epoch of each of its trainings when it is run again.
+    """
+    training = job.trainings[0]
+    experiment, seed = training.experiment, training.seed
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = _streamed(training) if experiment.stream else _in_memory(training)
+    # Beside a GPU one job runs at a time, and the cores are free to decode; elsewhere each core has a training of its own.
+    loaders = granted_cores() if experiment.stream and device.type == "cuda" else 0
+    method = PRUNING_METHODS[experiment.method]
+    unfinished = unfinished_folder()
+
+    def trained(model: nn.Module, name: str, recipe: Recipe, seed: int, plan: PruningPlan | None = None) -> tuple[float, float]:
+        """Train in place; give the seconds that it took and the last loss."""
+        checkpoint = None if unfinished is None else unfinished / f"{name}.safetensors"
+        history = train(
+            model,
+            data.train,
+            data.train_labels,
+            recipe=recipe,
+            pruning=plan,
+            seed=seed,
+            checkpoint=checkpoint,
+            loader_workers=loaders,
+        ).history
+        return float(history["seconds"].sum()), float(history["loss"].iloc[-1])
+
+    def logits(model: nn.Module, images: Tensor | Dataset[Any]) -> NDArray[np.float32]:
+        return predict_logits(model, images, loader_workers=0 if isinstance(images, Tensor) else loaders).numpy()
+
+    size = experiment.image_size
+    model = build_model(experiment.model, data.outputs, image_size=size, seed=seed, width=experiment.width).to(device)
     parent_s, parent_loss = 0.0, math.nan
     if method.starts_trained:
-        parent = train(model, data.train, data.train_labels, recipe=settings.parent_recipe, seed=seed, loader_workers=loaders)
-        parent_s, parent_loss = float(parent.history["seconds"].sum()), float(parent.history["loss"].iloc[-1])
+        parent_s, parent_loss = trained(model, "parent", experiment.parent_recipe, seed)
     outcome: JobResult = {**data.stamped}
-    for number, level in enumerate(sparsities):
+    for number, level in enumerate(each.sparsity for each in job.trainings):
         own = copy.deepcopy(model)
-        plan = settings.plan(level, seed)
-        seconds, loss = parent_s, parent_loss
-        if method.trains:
-            recipe = settings.tuning_recipe if method.starts_trained else settings.recipe
-            order = child_seed(seed) if method.starts_trained else seed
-            result = train(own, data.train, data.train_labels, recipe=recipe, pruning=plan, seed=order, loader_workers=loaders)
-            seconds, loss = seconds + float(result.history["seconds"].sum()), float(result.history["loss"].iloc[-1])
-        elif plan is not None:
-            prune_(own, plan)
-        cost = model_cost(own, settings.image_size)
-        test_logits = predict_logits(own, data.test, loader_workers=loaders).numpy()
+        plan = experiment.plan(level, seed)
+        seconds, loss = 0.0, parent_loss
+        if not method.trains:
+            if plan is not None:
+                prune_(own, plan)
+        elif method.starts_trained:
+            seconds, loss = trained(own, str(number), experiment.tuning_recipe, child_seed(seed), plan)
+        else:
+            seconds, loss = trained(own, str(number), experiment.recipe, seed, plan)
+        cost = model_cost(own, size)
+        test_logits = logits(own, data.test)
         values: JobResult = {
             "test_logits": test_logits,
-            "shared_logits": test_logits if data.shared is None else predict_logits(own, data.shared).numpy(),
-            "val_logits": predict_logits(own, data.val, loader_workers=loaders).numpy(),
-            "effective_sparsity": cost.effective_sparsity,
-            "remaining_weights": cost.remaining_weights,
-            "dense_bytes": cost.dense_bytes,
-            "sparse_bytes": cost.sparse_bytes,
-            "latency_ms": cost.latency_ms,
-            "training_s": seconds,
+            "shared_logits": test_logits if data.shared is None else logits(own, data.shared),
+            "val_logits": logits(own, data.val),
+            **{name: getattr(cost, name) for name in _OF_COST},
+            "training_s": parent_s + seconds,
             "final_loss": loss,
         }
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
@@ -230,36 +238,30 @@ class _Material:
 
 def _in_memory(training: Training) -> _Material:
     data = training_data(training)
+    splits = {"train": data.train, "val": data.val, "test": data.test}
     stamped = {}
     if training.backdoor is not None:
-        for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-            assert split.groups is not None
-            stamped[f"{name}_stamped"] = split.groups.numpy().astype(np.bool_)
-    settings = training.experiment
-    shared = settings.shared_faces().images if settings.dataset == "faces" and settings.num_shared else None
-    train, val, test = data.train, data.val, data.test
-    return _Material(train.images, train.labels, val.images, test.images, shared, len(data.attribute_names), stamped)
+        stamped = {f"{name}_stamped": np.asarray(split.groups, dtype=np.bool_) for name, split in splits.items()}
+    experiment = training.experiment
+    shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
+    train, val, test = (split.images for split in splits.values())
+    return _Material(train, data.train.labels, val, test, shared, len(data.attribute_names), stamped)
 
 
 def _streamed(training: Training) -> _Material:
-    experiment = training.experiment
-
-    def split(name: SplitName, limit: int | None) -> "_Some":
-        transform = celeba_transforms(train=name == "train", image_size=experiment.image_size)
-        return _Some(CelebADataset(experiment.data_root, name, transform), limit, training.attribute)
-
-    train_split = split("train", experiment.num_train)
-    outputs = train_split[0][1].numel()
-    return _Material(train_split, None, split("val", experiment.num_val), split("test", experiment.num_test), None, outputs, {})
+    train, val, test = (_Some(training, name) for name in ("train", "val", "test"))
+    return _Material(train, None, val, test, None, train[0][1].numel(), {})
 
 
 class _Some(Dataset[tuple[Any, Tensor]]):
-    """At most `limit` images of a split (None: all), the same as `load_celeba` takes, with all labels or one."""
+    """Those images of a split that an experiment takes, the same as `load_celeba` takes, with all labels or one."""
 
-    def __init__(self, dataset: CelebADataset, limit: int | None, attribute: str | None) -> None:
-        self.dataset, self.rows = dataset, limited(len(dataset), limit, "split")
-        names = list(dataset.attribute_names)
-        self.columns = list(range(len(names))) if attribute is None else [names.index(attribute)]
+    def __init__(self, training: Training, split: Literal["train", "val", "test"]) -> None:
+        experiment = training.experiment
+        transform = celeba_transforms(train=split == "train", image_size=experiment.image_size)
+        self.dataset, self.rows = experiment.streamed(split, transform)
+        names = list(self.dataset.attribute_names)
+        self.columns = list(range(len(names))) if training.attribute is None else [names.index(training.attribute)]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -267,8 +269,3 @@ class _Some(Dataset[tuple[Any, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
         image, label = self.dataset[int(self.rows[index])]
         return image, label[self.columns]
-
-
-def _family(training: Training) -> tuple[Any, ...]:
-    """Give what models of one parent have in common: everything but the sparsity."""
-    return (training.experiment, training.seed, training.attribute, training.backdoor, training.backdoor_rates)

@@ -1,0 +1,173 @@
+"""Where batches of images come from: tensors in memory, or data sets that decode an image when it is needed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from effnotes.core.digests import tensors_digest
+
+Transform = Callable[[Any], Tensor]  # of one image
+LabelKind = Literal["binary", "softmax"]
+
+
+class Batch(NamedTuple):
+    """Images of one step, on the device of the training, and what they show."""
+
+    images: Tensor  # uint8 (b, 3, H, W), channel-last in memory
+    targets: Tensor  # float32 (b, K) of 0 and 1, or int64 (b,) of classes
+    n_classes: int  # that the labels speak of, at least; 0 for binary ones
+
+
+class Memory:
+    """Images in memory, shifted and flipped at random."""
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, kind: LabelKind, batch_size: int, max_shift: int, flip: bool, device: torch.device
+    ) -> None:
+        check_images(images, least=2)
+        check_labels(labels, kind, len(images))
+        self.windows = _shift_windows(images.to(device), max_shift)
+        self.targets = labels.to(device=device, dtype=_dtype(kind))
+        self.n_classes = _n_classes(labels, kind)
+        self.images, self.labels, self.flip = images, labels, flip
+        self.n, self.steps = len(images), -(-len(images) // batch_size)
+
+    def batches(self, epoch_seed: int) -> Iterator[Batch]:
+        """Give the batches of an epoch, of about equal size."""
+        device = self.targets.device
+        generator = torch.Generator().manual_seed(epoch_seed)
+        order = torch.randperm(self.n, generator=generator).to(device)
+        down, right = torch.randint(self.windows.shape[1], (2, self.n), generator=generator).to(device)
+        mirrored = (torch.rand(self.n, generator=generator) < 0.5).to(device) if self.flip else None
+        parts = (each.tensor_split(self.steps) for each in (order, down, right, torch.arange(self.n)))
+        for chosen, rows, columns, places in zip(*parts, strict=True):
+            images = self.windows[chosen, rows, columns]
+            if mirrored is not None:
+                images = torch.where(mirrored[places][:, None, None, None], images.flip(3), images)
+            yield Batch(images, self.targets[chosen], self.n_classes)
+
+    def describe(self) -> Any:
+        """Give what tells these data from others."""
+        return tensors_digest({"images": self.images, "labels": self.labels})
+
+
+class Stream:
+    """Images that are decoded when they are needed, in the order that images in memory would have."""
+
+    def __init__(self, prepared: "Prepared", kind: LabelKind, batch_size: int, workers: int, device: torch.device) -> None:
+        self.prepared, self.kind, self.workers, self.device = prepared, kind, workers, device
+        self.n, self.steps = len(prepared), -(-len(prepared) // batch_size)
+        check_labels(prepared[0, 0][1][None], kind, 1)
+
+    def batches(self, epoch_seed: int) -> Iterator[Batch]:
+        """Give the batches of an epoch, of about equal size."""
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(epoch_seed))
+        for images, labels in load(self.prepared, order.tensor_split(self.steps), self.workers, epoch_seed):
+            check_labels(labels, self.kind, len(images))
+            inputs = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            targets = labels.to(self.device, _dtype(self.kind), non_blocking=True)
+            yield Batch(inputs, targets, _n_classes(labels, self.kind))
+
+    def describe(self) -> Any:
+        """Give what tells these data from others, short of decoding them all."""
+        dataset, transform = self.prepared.dataset, self.prepared.transform
+        image, label = self.prepared[0, 0]
+        return [type(dataset).__qualname__, self.n, repr(transform), tensors_digest({"image": image, "label": label})]
+
+
+class Prepared:
+    """A dataset of uint8 tensors, made from one of images of any kind; items are asked for by (index, seed)."""
+
+    def __init__(self, dataset: Dataset[Any], transform: Transform | None, *, least: int = 2) -> None:
+        self.dataset, self.transform = dataset, transform
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise ValueError(f"{type(dataset).__name__} has no length or no items by index; needed: a map-style dataset")
+        if len(self) < least:
+            raise ValueError(f"{len(self)} image(s) given; needed: at least {least}")
+        self[0, 0]  # refuses what is no image before long work
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        index, seed = key
+        # A seed per item: what a transform draws depends on neither the number of workers nor the order in which they come.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            image, label = self.dataset[index]
+            if self.transform is not None:
+                image = self.transform(image)
+        if not (isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3):
+            found = f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(
+                f"item {index} of the dataset is prepared as {found}; needed: torch.uint8 of shape (3, H, W), which a "
+                "transform such as celeba_transforms makes of an RGB image"
+            )
+        return image, torch.as_tensor(label)
+
+
+def load(prepared: Prepared, batches: tuple[Tensor, ...], workers: int, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Load the images and labels of given indices, batch by batch."""
+    if workers < 0:
+        raise ValueError(f"loader_workers={workers}: must be 0 (none beside this process) or more")
+    seeds = np.random.SeedSequence(epoch_seed).generate_state(len(prepared)).tolist()
+    keys = [[(index, seeds[index]) for index in batch.tolist()] for batch in batches]
+    # A generator of its own, or the loader would draw from the one that dropout uses.
+    generator = torch.Generator().manual_seed(epoch_seed)
+    loader: DataLoader[Any] = DataLoader(
+        prepared,  # type: ignore[arg-type]  # a dataset by what it does, not by type
+        batch_sampler=keys,
+        num_workers=workers,
+        generator=generator,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def check_images(images: Tensor, *, least: int) -> None:
+    """Raise ValueError unless images are uint8 (n, 3, H, W) and enough."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
+    if len(images) < least:
+        raise ValueError(f"{len(images)} image(s) given; needed: at least {least}")
+
+
+def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:
+    """Raise ValueError unless the labels of n images are (n, K) of 0 and 1 ("binary"), or (n,) numbers of classes ("softmax")."""
+    found = f"labels of shape {tuple(labels.shape)} for {n} image(s)"
+    if kind == "softmax":
+        if labels.shape != (n,):
+            raise ValueError(f"{found}; needed for loss='softmax': ({n},), the number of the one class of each image")
+        if labels.is_floating_point() or (labels < 0).any():
+            raise ValueError("labels for loss='softmax' are the numbers of classes, whole and from 0 on")
+    elif labels.ndim != 2 or len(labels) != n:
+        raise ValueError(
+            f"{found}; needed: ({n}, K), one number for each attribute, 0 or 1 (for classes that exclude one another take a recipe "
+            "with loss='softmax')"
+        )
+    elif not ((labels == 0) | (labels == 1)).all():
+        raise ValueError("labels hold other values than 0 and 1; encode each attribute as one binary column")
+
+
+def _dtype(kind: LabelKind) -> torch.dtype:
+    return torch.int64 if kind == "softmax" else torch.float32
+
+
+def _n_classes(labels: Tensor, kind: LabelKind) -> int:
+    return int(labels.max()) + 1 if kind == "softmax" else 0
+
+
+def _shift_windows(images: Tensor, max_shift: int) -> Tensor:
+    """View the padded images as all their shifted crops: (n, 2s+1, 2s+1, 3, H, W), without copying them for each shift.
+
+    The pixels lie channel-last in memory, so a gathered batch is channel-last as well.
+    """
+    height, width = images.shape[2:]
+    rows = torch.arange(-max_shift, height + max_shift, device=images.device).clamp(0, height - 1)
+    columns = torch.arange(-max_shift, width + max_shift, device=images.device).clamp(0, width - 1)
+    padded = images.permute(0, 2, 3, 1)[:, rows][:, :, columns].contiguous()
+    return padded.unfold(1, height, 1).unfold(2, width, 1)
