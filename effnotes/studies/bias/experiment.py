@@ -25,10 +25,10 @@ from torchvision.transforms.v2 import functional as transforms
 
 from effnotes.core.errors import nearest
 from effnotes.core.settings import settings
-from effnotes.datasets.attributes import AttributeData, column_of, face_data
+from effnotes.datasets.attributes import AttributeData, ClassData, column_of, face_data
 from effnotes.datasets.backdoor import backdoor_data
 from effnotes.datasets.celeba import CelebADataset
-from effnotes.datasets.cifar10 import ClassData, load_cifar10, make_cifar10s
+from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
 from effnotes.datasets.faces import Faces, FaceSplits, make_face_splits, make_faces
 from effnotes.datasets.files import limited
 from effnotes.datasets.load import DATASETS, load_data
