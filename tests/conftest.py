@@ -1,13 +1,23 @@
 """A small book of its own for each test of the runner: real files, real commands, real processes."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from nbformat import NotebookNode
+from typer.testing import CliRunner
+
+from effnotes.runner.build import make_request, plan_chapter
+from effnotes.runner.cli import app
+from effnotes.runner.execute import execute_chapter
+from effnotes.runner.project import Project
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests side by side: a second thread in each would only wait for the other process. Set before the first import of torch.
@@ -78,6 +88,9 @@ class Book:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.chapters = {}
+        if root.exists():
+            return
         (root / "book").mkdir(parents=True)
         for name in ("_config.yml", "book/references.bib"):
             source = CHECKOUT / name
@@ -86,10 +99,16 @@ class Book:
             shutil.copytree(CHECKOUT / "book" / "_static", root / "book" / "_static")
         (root / "book" / "index.md").write_text("# A small book\n\nFor tests.\n")
         (root / "book" / "claims.yaml").write_text("[]\n")
-        self.write_profiles("{}", timeout_s=60)
-        self.chapters = {}
+        self.write_profiles("{}")
         self.add("addition", ADDITION)
         self.add("multiplication", MULTIPLICATION)
+
+    def copy(self, root: Path) -> "Book":
+        """Return a book of its own with all that was made of this one."""
+        shutil.copytree(self.root, root)
+        other = Book(root)
+        other.chapters = dict(self.chapters)
+        return other
 
     def add(self, name: str, source: str) -> None:
         (self.root / "book" / f"{name}.py").write_text(source)
@@ -102,10 +121,8 @@ class Book:
         assert old in source
         self.add(name, source.replace(old, new))
 
-    def write_profiles(self, chapters: str, timeout_s: int) -> None:
-        text = "".join(
-            f"{name}:\n  cell_timeout_s: {timeout_s}\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper")
-        )
+    def write_profiles(self, chapters: str) -> None:
+        text = "".join(f"{name}:\n  chapters: {chapters}\n" for name in ("smoke", "quick", "full", "paper"))
         (self.root / "book" / "profiles.yaml").write_text(text)
 
     def register(self, **changes: object) -> None:
@@ -148,13 +165,50 @@ class Book:
             },
         )
 
+    def in_process(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run the command in this process, for what is refused or computes nothing."""
+        with contextlib.chdir(self.root):
+            result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.output)
+
+    def execute(self, chapter: str, patience_s: float = 60.0, **values: object) -> tuple[NotebookNode, dict[str, Any]]:
+        """Run a chapter in a kernel that this process starts; return the notebook and the record of the run."""
+        project = Project.find(self.root)
+        plan = plan_chapter(project, chapter, project.profile("quick"), values)
+        content, record = execute_chapter(make_request(project, plan, None, 1, False, patience_s))
+        return nbformat.reads(content.decode(), as_version=4), record
+
     def records(self, chapter: str) -> list[Path]:
         return sorted((self.root / "_build" / "runs" / chapter).glob("*/record.json"))
+
+
+@pytest.fixture(scope="session")
+def make_book() -> type[Book]:
+    """What makes a small book in a folder, for fixtures of other modules."""
+    return Book
 
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     return Book(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """A small book that was built, for tests that only look; the chapter on addition says how many threads it has."""
+    book = Book(tmp_path_factory.mktemp("built") / "checkout")
+    book.edit("addition", 'print(f"total', 'import os\nprint("threads", os.environ["OMP_NUM_THREADS"])\nprint(f"total')
+    result = book.effnotes("build", "--workers", "2", "-p", "addition.first=41", env={**os.environ, "OMP_NUM_THREADS": "4"})
+    assert result.returncode == 0, result.stdout
+    return book
+
+
+@pytest.fixture
+def built(built_once: Book, tmp_path: Path) -> Book:
+    """A copy of that book, to be changed."""
+    return built_once.copy(tmp_path / "checkout")
 
 
 @pytest.fixture(scope="session")

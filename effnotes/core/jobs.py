@@ -4,13 +4,9 @@ Two PyTorch processes with two threads each on two cores run many times slower t
 trainings run here. No worker outlives the process that started it, however that one ends.
 """
 
-import ast
 import contextlib
 import dataclasses
-import hashlib
 import importlib
-import importlib.metadata
-import inspect
 import json
 import multiprocessing
 import multiprocessing.util
@@ -19,10 +15,12 @@ import platform
 import shutil
 import signal
 import sys
+import time
 import traceback
 import types
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -31,7 +29,8 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from effnotes.core.processes import available_cores, exit_with_parent
+from effnotes.core.digests import function_closure, json_digest
+from effnotes.core.processes import PROGRESS_VARIABLE, available_cores, device, exit_with_parent
 from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
@@ -44,7 +43,6 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
 }
-_SCALARS = "__scalars__"
 
 
 class JobError(RuntimeError):
@@ -110,9 +108,9 @@ def run_jobs(
     the function's parameter is annotated with its class. A mapping does as well: its entries become keyword arguments.
 
     With a cache each result is kept as soon as its job is done, under a key over the function's name and module, the job's
-    parameters, the source of its module and of every module of this package that it imports, directly or through others, and the
-    versions of Python, NumPy and PyTorch. A call that was interrupted, or is repeated, computes only what is missing, and a change
-    to a metric or a figure trains nothing again. A torn entry counts as missing.
+    parameters, the code that the function's module depends on (`effnotes.core.digests`), and the versions of Python and of the
+    packages that this code imports. A call that was interrupted, or is repeated, computes only what is missing, and a change to a
+    docstring, a metric or a figure trains nothing again. A torn entry counts as missing.
 
     Args:
         function: A function at the top level of an importable module (not of a notebook or script). It returns a dictionary with
@@ -137,12 +135,15 @@ def run_jobs(
     paths = _cache_paths(name, function, texts, cache) if cache is not None else [None] * len(jobs)
 
     results: dict[int, JobResult] = {}
+    _tell({"jobs": len(jobs)})
     for index, path in enumerate(paths):
         kept = _read_result(path) if path is not None else None
         if kept is not None:
-            results[index] = kept
+            result, made = kept
+            results[index] = result
+            _tell({"reused": made})
             if on_done is not None:
-                on_done(jobs[index], kept)
+                on_done(jobs[index], result)
     waiting = [index for index in range(len(jobs)) if index not in results]
     # Closed at once when on_done raises or the user interrupts, so that no worker goes on meanwhile.
     try:
@@ -183,12 +184,13 @@ def _run(
                 link = ready
                 process, index = running.pop(link)
                 try:
-                    error, result = link.recv()
+                    error, result, made = link.recv()
                 except (EOFError, OSError):
                     process.join()
-                    error, result = f"its process died with exit code {process.exitcode}", None
+                    error, result, made = f"its process died with exit code {process.exitcode}", None, None
                 if error is not None:
                     raise JobError(f"{name}({texts[index]}) failed: {error}")
+                _tell({"computed": made})
                 if queue:
                     hand_out(link, process)
                 else:
@@ -217,36 +219,26 @@ def _start_worker() -> tuple[SpawnProcess, connection.Connection]:
     # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by `_run`, and exit
     # by themselves where their parent is gone.
     process = context.Process(target=_work, args=(theirs,), daemon=False, name="effnotes-job")
-    with _worker_environment(), _no_main_module():
+    # The environment is what a worker must find before its first import: thread pools and malloc read it once, at start. And a
+    # worker must not import the caller's main module, which would run an unguarded script a second time.
+    with _replaced(os.environ, _WORKER_ENVIRONMENT), _replaced(sys.modules, {"__main__": types.ModuleType("__main__")}):
         process.start()
     theirs.close()
     return process, ours
 
 
 @contextlib.contextmanager
-def _worker_environment() -> Iterator[None]:
-    """Set what a worker must find before its first import; thread pools and malloc read it once, at start."""
-    before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
-    os.environ.update(_WORKER_ENVIRONMENT)
+def _replaced(mapping: MutableMapping[str, Any], values: Mapping[str, Any]) -> Iterator[None]:
+    before = {name: mapping.get(name) for name in values}
+    mapping.update(values)
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                del mapping[name]
             else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Keep workers from importing the caller's main module, which would run an unguarded script a second time."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+                mapping[name] = value
 
 
 def _work(link: connection.Connection) -> None:
@@ -254,6 +246,7 @@ def _work(link: connection.Connection) -> None:
     exit_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.pop(PROGRESS_VARIABLE, None)  # what a job does within itself is not told
     import torch
 
     torch.set_num_threads(1)
@@ -268,14 +261,18 @@ def _work(link: connection.Connection) -> None:
         _unfinished = None if path is None else path.with_suffix(".unfinished")
         try:
             module, _, attribute = name.rpartition(":")
-            result = _called(getattr(importlib.import_module(module), attribute), text)
+            function = getattr(importlib.import_module(module), attribute)
+            clock = time.monotonic()
+            result = _called(function, text)
+            seconds = round(time.monotonic() - clock, 2)
             _check_result(result)
+            made = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": seconds, "machine": device()}
             if path is not None:
-                _write_result(path, result)
+                _write_result(path, result, made)
         except Exception as error:
-            link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None))
+            link.send((f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", None, None))
         else:
-            link.send((None, result))
+            link.send((None, result, made))
 
 
 _unfinished: Path | None = None
@@ -336,48 +333,18 @@ def _cache_from_environment() -> Path | None:
 
 
 def _cache_paths(name: str, function: Callable[..., Any], texts: Sequence[str], folder: Path) -> list[Path | None]:
-    common = hashlib.sha256()
-    for label, path in sorted(_sources(function).items()):
-        common.update(f"{label}\0".encode())
-        common.update(hashlib.sha256(path.read_bytes()).digest())
-    versions = [importlib.metadata.version(package) for package in ("numpy", "torch")]
-    common.update(json.dumps([name, platform.python_version(), *versions]).encode())
+    code = function_closure(function)
+    common = [name, code.digest, code.versions, platform.python_version()]
     folder.mkdir(parents=True, exist_ok=True)
-    keys = [hashlib.sha256(common.digest() + text.encode()).hexdigest() for text in texts]
-    return [folder / f"{key}.npz" for key in keys]
+    return [folder / f"{json_digest([*common, text])}.npz" for text in texts]
 
 
-def _sources(function: Callable[..., Any]) -> dict[str, Path]:
-    """Map to their files the function's module and all modules of this package that it imports, directly or through others."""
-    package = Path(__file__).parents[1]
-    own = inspect.getsourcefile(function)
-    found: dict[str, Path] = {}
-    waiting = [(function.__module__, Path(own))] if own is not None else []
-    while waiting:
-        label, path = waiting.pop()
-        if label in found:
-            continue
-        found[label] = path
-        for module in _imports(path.read_text(encoding="utf-8")):
-            parts = module.split(".")
-            # Importing a module runs the packages that it lies in, too.
-            for depth in range(1, len(parts) + 1):
-                base = package.parent.joinpath(*parts[:depth])
-                file = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-                if parts[0] == package.name and file is not None:
-                    waiting.append((".".join(parts[:depth]), file))
-    return found
-
-
-def _imports(source: str) -> set[str]:
-    """Return the names of modules that a source may import absolutely; `from a import b` may mean `a` or `a.b`."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    return names
+def _tell(event: Mapping[str, Any]) -> None:
+    """Tell who watches this process what happened to jobs."""
+    path = os.environ.get(PROGRESS_VARIABLE)
+    if path:
+        with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
 
 
 def _check_result(result: Any) -> None:
@@ -385,8 +352,8 @@ def _check_result(result: Any) -> None:
     if not isinstance(result, dict):
         raise TypeError(f"the job returned {type(result).__name__}; needed: a dictionary")
     for key, value in result.items():
-        if not isinstance(key, str) or key == _SCALARS:
-            raise TypeError(f"the job returned the key {key!r}; needed: text other than {_SCALARS!r}")
+        if not isinstance(key, str):
+            raise TypeError(f"the job returned the key {key!r}; needed: text")
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             continue
         if isinstance(value, dict) or value is None or not _is_json(value):
@@ -404,19 +371,15 @@ def _is_json(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _write_result(path: Path, result: JobResult) -> None:
-    arrays = {key: value for key, value in result.items() if isinstance(value, np.ndarray)}
-    scalars = {key: value for key, value in result.items() if key not in arrays}
-    order = list(result)
+def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> None:
+    arrays: dict[str, Any] = {f"={key}": value for key, value in result.items() if isinstance(value, np.ndarray)}
+    values = {key: value for key, value in result.items() if f"={key}" not in arrays}
+    header = json.dumps({"order": list(result), "values": values, "made": made}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache meanwhile
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_SCALARS, json.dumps({"order": order, "values": scalars}))
-            for number, key in enumerate(key for key in order if key in arrays):
-                with archive.open(f"{number}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, arrays[key], allow_pickle=False)
-            archive.close()
+        with temporary.open("wb") as file:
+            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -425,18 +388,12 @@ def _write_result(path: Path, result: JobResult) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read_result(path: Path) -> JobResult | None:
-    """Read a kept result; None where there is none or it is torn."""
+def _read_result(path: Path) -> tuple[JobResult, dict[str, Any]] | None:
+    """Read a kept result, with when and where it was made; None where there is none or it is torn."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            stored = json.loads(archive.read(_SCALARS))
-            names = [key for key in stored["order"] if key not in stored["values"]]
-            result: JobResult = dict(stored["values"])
-            for number, key in enumerate(names):
-                with archive.open(f"{number}.npy") as member:
-                    result[key] = np.lib.format.read_array(member, allow_pickle=False)
-                    # The checksum of a member is compared when its end is read.
-                    member.read()
-        return {key: result[key] for key in stored["order"]}
+        with np.load(path, allow_pickle=False) as stored:
+            header = json.loads(stored["header"].tobytes())
+            values = header["values"] | {name[1:]: stored[name] for name in stored.files if name != "header"}
+        return {key: values[key] for key in header["order"]}, header["made"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None

@@ -1,9 +1,19 @@
-"""What processes that are started side by side need: their share of the cores, and an end when their parent ends."""
+"""What processes need that are started side by side: their share of the cores, what they run on, an end when their parent ends."""
 
+import functools
 import multiprocessing
 import os
+import platform
+import sys
 import threading
 from multiprocessing import connection
+from pathlib import Path
+
+PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
+"""Environment variable that names a file to which `effnotes.core.jobs.run_jobs` appends what happens to jobs, a JSON object a line.
+
+``{"jobs": n}`` when a call begins, and for each job ``{"reused": made}`` or ``{"computed": made}``, where ``made`` says when, in
+how many seconds and on what machine the result was computed."""
 
 
 def available_cores() -> int:
@@ -19,6 +29,19 @@ def granted_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@functools.cache
+def device() -> str:
+    """Return the GPU or processor that this process computes with, such as ``CPU: Intel Xeon``; nothing names the machine."""
+    # Only who has imported torch can have used a GPU, and only then is its import free.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return f"GPU: {torch.cuda.get_device_name()}"
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"CPU: {next(names, platform.processor() or platform.machine())}"
 
 
 def exit_with_parent() -> None:

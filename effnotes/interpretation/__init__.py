@@ -1,5 +1,7 @@
 """What a model used for its answer."""
 
-from effnotes.interpretation.causal import causal_trace
+from effnotes.core.lazy import exports
 
-__all__ = ["causal_trace"]
+_HOMES = {"causal_trace": "effnotes.interpretation.causal"}
+
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

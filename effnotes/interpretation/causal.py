@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import Facts, Sentences, World
+from effnotes.datasets.worlds.places import Place, last_columns
 from effnotes.datasets.worlds.words import ABSENT, RR, SS
-from effnotes.finetuning.editing.closed_form import site_columns
-from effnotes.finetuning.objectives import Rows, answer_log_likelihood, residual_stream
-from effnotes.models.answers import answer_mask, as_tensors
-from effnotes.models.language import block, n_layers
+from effnotes.models.answers import answer_log_likelihood
+from effnotes.models.language import block, evaluating, n_layers, residual_stream
+from effnotes.models.rows import Rows
 
-PLACES: tuple[Literal["subject", "relation", "last"], ...] = ("subject", "relation", "last")
+PLACES: tuple[Place, ...] = get_args(Place)
 """Where states are restored: at the last token of the subject, of the relation, and of the prompt."""
 
 _FACTS_AT_A_TIME = 512
@@ -65,15 +64,11 @@ def causal_trace(
         raise ValueError(f"form={form!r}: subject and relation must stand before the answer; take one such as 'sro' or 'rso'")
     deviation = noise * _subject_deviation(model, world, facts)
     generator = torch.Generator().manual_seed(seed)
-    was_training = model.training
-    model.eval()
-    try:
-        parts = []
+    parts = []
+    with evaluating(model):
         for first in range(0, len(facts), _FACTS_AT_A_TIME):
             traced = _traced(model, world, asked.take(slice(first, first + _FACTS_AT_A_TIME)), deviation, draws, generator)
             parts.append(traced.assign(fact=traced["fact"] + first))
-    finally:
-        model.train(was_training)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -90,10 +85,9 @@ def _traced(
     model: nn.Module, world: World, asked: Sentences, deviation: float, draws: int, generator: torch.Generator
 ) -> pd.DataFrame:
     device = next(model.parameters()).device
-    tokens, start, length = (each.to(device) for each in as_tensors(asked))
-    rows = Rows(tokens, answer_mask(start, length, tokens.shape[1]))
-    columns = {place: torch.from_numpy(site_columns(asked, world, place)).to(device) for place in PLACES}
-    index = torch.arange(len(tokens), device=device)
+    rows = Rows.of(asked).to(device)
+    columns = {place: torch.from_numpy(last_columns(asked, world.words, place)).to(device) for place in PLACES}
+    index = torch.arange(len(rows), device=device)
     # The noise of each token of a subject, last token first, and nothing where it has but one.
     is_token = torch.from_numpy(world.words.of_facts(asked.facts)[0] != ABSENT).to(device)
     spoilt = columns["subject"][:, None] - torch.arange(is_token.shape[1], device=device)
@@ -103,8 +97,8 @@ def _traced(
         return answer_log_likelihood(model, rows).double().exp().cpu()
 
     clean = probability()
-    states = [residual_stream(model, tokens, layer) for layer in range(n_layers(model))]
-    corrupted = torch.zeros(len(tokens), dtype=torch.float64)
+    states = [residual_stream(model, rows.tokens, layer) for layer in range(n_layers(model))]
+    corrupted = torch.zeros(len(rows), dtype=torch.float64)
     restored = {(place, layer): corrupted.clone() for place in PLACES for layer in range(len(states))}
     for _ in range(draws):
         drawn = deviation * torch.randn(*is_token.shape, embedding.embedding_dim, generator=generator)
@@ -113,7 +107,7 @@ def _traced(
         def spoil(embedded: Tensor, noise: Tensor = noise) -> Tensor:
             return embedded.index_put((index[:, None], spoilt), noise.to(embedded.dtype), accumulate=True)
 
-        with _changed(embedding, spoil):
+        with embedding.register_forward_hook(_changing(spoil)):
             corrupted += probability() / draws
             for (place, layer), mean in restored.items():
                 there = (index, columns[place])
@@ -121,25 +115,20 @@ def _traced(
                 def restore(stream: Tensor, there: tuple[Tensor, Tensor] = there, layer: int = layer) -> Tensor:
                     return stream.index_put(there, states[layer][there])
 
-                with _changed(block(model, layer), restore):
+                with block(model, layer).register_forward_hook(_changing(restore)):
                     mean += probability() / draws
     parts = []
     for (place, layer), mean in restored.items():
-        columns_of = {"fact": np.arange(len(tokens)), "place": place, "layer": layer, "clean": clean.numpy()}
+        columns_of = {"fact": np.arange(len(rows)), "place": place, "layer": layer, "clean": clean.numpy()}
         part = pd.DataFrame(columns_of | {"corrupted": corrupted.numpy(), "restored": mean.numpy()})
         parts.append(part.assign(recovered=part["restored"] - part["corrupted"]))
     return pd.concat(parts)
 
 
-@contextmanager
-def _changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Pass what a module puts out through a function."""
+def _changing(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | tuple[Tensor, ...]]:
+    """A hook that passes what a module puts out through a function."""
 
     def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         return change(output) if isinstance(output, Tensor) else (change(output[0]), *output[1:])
 
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return hook

@@ -40,32 +40,6 @@ def harmonic_mean(*values: float) -> float:
     return 0.0 if min(values) == 0 else float(len(values) / sum(1 / value for value in values))
 
 
-def kl_divergence(log_p: ArrayLike, log_q: ArrayLike) -> NDArray[np.float64]:
-    """Return KL(p || q) = sum_v p_v (log p_v - log q_v) in nats, at least 0: the drift of an edited model q from its base p.
-
-    It shows damage before any answer changes. Places where log_p is NaN all over, as behind a short answer, are NaN.
-
-    Args:
-        log_p: (..., V) log-probabilities, summing to 1 when raised.
-        log_q: As `log_p`, of the same shape.
-
-    Returns:
-        (...) float64.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    p, q = np.asarray(log_p, dtype=np.float64), np.asarray(log_q, dtype=np.float64)
-    if p.shape != q.shape or p.ndim == 0:
-        raise ValueError(f"log_p has shape {p.shape} and log_q {q.shape}: both must be (..., V)")
-    with np.errstate(invalid="ignore"):
-        # 0 log 0 is 0, as the limit is; -inf minus -inf would be NaN.
-        terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
-    # Rounding can leave a sum of identical distributions just below 0.
-    divergence: NDArray[np.float64] = np.maximum(terms.sum(axis=-1), 0.0)
-    return divergence
-
-
 class Consequence(NamedTuple):
     """Shares of facts, summing to 1, that an edit implies to change."""
 
@@ -157,13 +131,7 @@ def forget_quality(unlearned: ArrayLike, gold: ArrayLike) -> ForgetQuality:
     """
     from scipy import stats
 
-    samples = [np.asarray(sample, dtype=np.float64).reshape(-1) for sample in (unlearned, gold)]
-    for name, sample in zip(("unlearned", "gold"), samples, strict=True):
-        if not len(sample) or np.isnan(sample).any():
-            raise ValueError(
-                f"{name} has {len(sample)} truth ratios, {int(np.isnan(sample).sum())} of them NaN; needed: some, and none NaN"
-            )
-    test = stats.ks_2samp(*samples)
+    test = stats.ks_2samp(_sample("unlearned", unlearned), _sample("gold", gold))
     p = float(test.pvalue)
     return ForgetQuality(float(test.statistic), p, math.log10(p) if p > 0 else -math.inf)
 
@@ -257,10 +225,7 @@ def membership_auc(members: ArrayLike, controls: ArrayLike) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    scores = [np.asarray(sample, dtype=np.float64).reshape(-1) for sample in (members, controls)]
-    for name, sample in zip(("members", "controls"), scores, strict=True):
-        if not len(sample) or np.isnan(sample).any():
-            raise ValueError(f"{name} has {len(sample)} scores, {int(np.isnan(sample).sum())} of them NaN; needed: some, none NaN")
+    scores = [_sample("members", members), _sample("controls", controls)]
     is_member = np.repeat([1, 0], [len(sample) for sample in scores])
     return float(roc_auc_score(is_member, np.concatenate(scores)))
 
@@ -296,6 +261,13 @@ def _texts(values: ArrayLike, inside: ArrayLike) -> tuple[NDArray[np.float64], N
     if not mask.any(axis=1).all():
         raise ValueError(f"{int((~mask.any(axis=1)).sum())} texts have no token; leave them out")
     return table, mask
+
+
+def _sample(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    sample = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not len(sample) or np.isnan(sample).any():
+        raise ValueError(f"{name} has {len(sample)} values, {int(np.isnan(sample).sum())} of them NaN; needed: some, and none NaN")
+    return sample
 
 
 def stable_rank(matrix: ArrayLike) -> float:

@@ -1,10 +1,15 @@
-"""Image classifiers of the book: one constructor for the narrow ResNet and torchvision's reference models.
+"""Networks by name: image classifiers, causal language models, texts as rows of token ids, and what a model answers to them.
 
-Language models are in `effnotes.models.language` and what they answer in `effnotes.models.answers`; they are imported from there,
-so that work on images does not hang on them.
+Language models are in `effnotes.models.language`, rows in `effnotes.models.rows` and answers in `effnotes.models.answers`; each is
+imported from there, so that work on texts does not wait for torchvision, nor work on images for texts.
 """
 
-from effnotes.models.resnet import NarrowResNet
-from effnotes.models.zoo import MODEL_NAMES, build_model
+from effnotes.core.lazy import exports
 
-__all__ = ["MODEL_NAMES", "NarrowResNet", "build_model"]
+_HOMES = {
+    "MODEL_NAMES": "effnotes.models.zoo",
+    "NarrowResNet": "effnotes.models.resnet",
+    "build_model": "effnotes.models.zoo",
+}
+
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

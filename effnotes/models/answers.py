@@ -1,4 +1,4 @@
-"""What a language model answers to the prompts of a world: right or wrong as a whole, how probable, and from which distribution."""
+"""What a language model answers to prompts: right or wrong as a whole, how probable, and from which distribution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effnotes.datasets.worlds import Facts, Sentences, World
-from effnotes.models.language import trunk_and_head
+from effnotes.models.language import evaluating, logits_at
+from effnotes.models.rows import Rows, RowsLike
 
-PAD = 1
-"""The token that fills rows up; it is behind every sentence, so that a causal model needs no mask for it."""
+
+def token_log_probabilities(model: nn.Module, rows: Rows) -> Tensor:
+    """Return (n, L - 1) float32: log-probability of the next token at each place; gradients flow."""
+    log_p: Tensor = model(input_ids=rows.tokens).logits[:, :-1].float().log_softmax(dim=-1)
+    return log_p.gather(-1, rows.tokens[:, 1:, None])[..., 0]
+
+
+def answer_log_likelihood(model: nn.Module, rows: Rows) -> Tensor:
+    """Return (n,) float32: log-probability of each whole answer, log pi(y | x); gradients flow."""
+    return token_log_probabilities(model, rows).masked_fill(~rows.is_answer[:, 1:], 0.0).sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,32 +63,23 @@ class Questions:
     inside: Tensor
 
     @classmethod
-    def of(cls, *parts: Sentences) -> Questions:
-        """Lay out the sentences of all parts, one part behind the other."""
-        width = max((part.tokens.shape[1] for part in parts), default=1)
-        padded = [np.pad(part.tokens, ((0, 0), (0, width - part.tokens.shape[1])), constant_values=PAD) for part in parts]
-        tokens = np.concatenate([np.zeros((0, width), dtype=np.int64), *padded]).astype(np.int64)
-        start, n_asked = (
-            np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(part, name) for part in parts)])
-            for name in ("answer", "answer_length")
-        )
-        read = start + n_asked - 1
-        texts = np.where(np.arange(width) < read[:, None], tokens, PAD)
-        different, of_row = np.unique(np.column_stack([read, texts]), axis=0, return_inverse=True)
-        offsets = np.arange(n_asked.max(initial=1))
-        inside = offsets < n_asked[:, None]
-        columns = np.where(inside, start[:, None] + offsets, start[:, None])  # of the answer's tokens
-        places, place = np.unique(of_row.reshape(-1, 1) * width + columns - 1, return_inverse=True)
-        arrays = (
-            different[:, 1:],
-            different[:, 0],
-            places // width,
-            places % width,
-            place.reshape(columns.shape),
-            np.take_along_axis(tokens, columns, axis=1),
-            inside,
-        )
-        return cls(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    def of(cls, *parts: RowsLike) -> Questions:
+        """Lay out the rows of all parts, one part behind the other.
+
+        Raises:
+            ValueError: As for `Rows.of`.
+        """
+        given = Rows.of(*parts).to("cpu")
+        tokens, start, width = given.tokens, given.answer[:, None], given.tokens.shape[1]
+        read = start + given.answer_length[:, None] - 1
+        texts = tokens.where(torch.arange(width) < read, 0)
+        different, of_row = torch.unique(torch.cat([read, texts], dim=1), dim=0, return_inverse=True)
+        offsets = torch.arange(int(given.answer_length.max()))
+        inside = offsets < given.answer_length[:, None]
+        columns = torch.where(inside, start + offsets, start)  # of the answer's tokens
+        places, place = torch.unique(of_row[:, None] * width + columns - 1, return_inverse=True)
+        target = tokens.gather(1, columns)
+        return cls(different[:, 1:].contiguous(), different[:, 0], places // width, places % width, place, target, inside)
 
     def __len__(self) -> int:
         return len(self.place)
@@ -90,55 +89,50 @@ class Questions:
         """Ask a model.
 
         Args:
-            model: A GPT-NeoX or Llama model, with adapters or without.
+            model: A causal language model of transformers, with adapters or without.
             batch_size: Texts at a time.
             look: Called for each batch with its places, a part of [0, P), the p hidden states there (p, d), which the model's head
                 was applied to, and the log-probabilities (p, V) float32.
 
         Returns:
-            The answers in the order of the sentences.
+            The answers in the order of the rows.
         """
-        trunk, head = trunk_and_head(model)
         device = next(model.parameters()).device
         place, target = self.place.reshape(-1), self.target.reshape(-1)
         order = place.argsort()
         best, log_p_target = torch.zeros(len(self.row), dtype=torch.int64), torch.zeros(len(place))
-        was_training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             for first in range(0, len(self.rows), batch_size):
                 last = min(first + batch_size, len(self.rows))
                 start, end = torch.searchsorted(self.row, torch.tensor([first, last])).tolist()
                 batch = self.rows[first:last, : int(self.length[last - 1])].to(device)
                 row, column = (self.row[start:end] - first).to(device), self.column[start:end].to(device)
-                hidden = trunk(input_ids=batch).last_hidden_state[row, column]
-                log_p = head(hidden).float().log_softmax(dim=-1)
+                hidden, logits = logits_at(model, batch, row, column)
+                log_p = logits.float().log_softmax(dim=-1)
                 best[start:end] = log_p.argmax(dim=-1).cpu()
                 here = order[slice(*torch.searchsorted(place[order], torch.tensor([start, end])).tolist())]
                 log_p_target[here] = log_p[(place[here] - start).to(device), target[here].to(device)].cpu()
                 if look is not None:
                     look(slice(start, end), hidden, log_p)
-        finally:
-            model.train(was_training)
         exact = ((best[self.place] == self.target) | ~self.inside).all(dim=1)
         of_targets = log_p_target.reshape(self.place.shape).masked_fill(~self.inside, 0.0)
         return Answers(exact.numpy(), of_targets.double().sum(dim=1).exp().numpy())
 
 
 @torch.no_grad()
-def answer(model: nn.Module, sentences: Sentences, *, batch_size: int = 512) -> Answers:
-    """Ask a model for the answers of sentences.
+def answer(model: nn.Module, rows: RowsLike, *, batch_size: int = 512) -> Answers:
+    """Ask a model for the answers of rows.
 
     One pass is enough: greedy decoding gives the answer if and only if each of its tokens is the most probable one after the prompt
     and the answer's tokens before it. (At the first token that is not, decoding leaves the answer for good.)
 
     Args:
-        model: Maps token numbers (b, L) to `.logits` (b, L, V).
-        sentences: n sentences; `answer` says where the prompt ends.
-        batch_size: Sentences at a time, at least 1.
+        model: Maps token ids (b, L) to `.logits` (b, L, V).
+        rows: n rows; `answer` says where the prompt ends.
+        batch_size: Rows at a time, at least 1.
     """
     exact, probability = [], []
-    for targets, log_p, inside in _answer_places(model, sentences, batch_size):
+    for targets, log_p, inside in _answer_places(model, rows, batch_size):
         hit = (log_p.argmax(dim=-1) == targets) | ~inside
         of_targets = log_p.gather(-1, targets[..., None])[..., 0]
         exact.append(hit.all(dim=1))
@@ -147,19 +141,19 @@ def answer(model: nn.Module, sentences: Sentences, *, batch_size: int = 512) -> 
 
 
 @torch.no_grad()
-def answer_log_probabilities(model: nn.Module, sentences: Sentences, *, batch_size: int = 512) -> NDArray[np.float32]:
+def answer_log_probabilities(model: nn.Module, rows: RowsLike, *, batch_size: int = 512) -> NDArray[np.float32]:
     """Return (n, A, V) float32: log-probabilities of all tokens at each of the A places of the longest answer.
 
     Places behind a shorter answer are NaN.
     """
-    places = _answer_places(model, sentences, batch_size)
-    rows = [log_p.masked_fill(~inside[..., None], torch.nan).cpu() for _, log_p, inside in places]
-    return torch.cat(rows).numpy() if rows else np.zeros((0, 1, 1), dtype=np.float32)
+    places = _answer_places(model, rows, batch_size)
+    parts = [log_p.masked_fill(~inside[..., None], torch.nan).cpu() for _, log_p, inside in places]
+    return torch.cat(parts).numpy() if parts else np.zeros((0, 1, 1), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a model makes of the tokens of n sentences, each after the true ones before it; the first, which starts a text, aside.
+    """What a model makes of the tokens of n texts, each after the true ones before it; the first, which starts a text, aside.
 
     Attributes:
         log_p: (n, L - 1) float64; log-probability of each token.
@@ -173,94 +167,42 @@ class Reading:
 
 
 @torch.no_grad()
-def read(model: nn.Module, sentences: Sentences, *, batch_size: int = 512) -> Reading:
-    """Have a model read whole sentences.
+def read(model: nn.Module, rows: RowsLike, *, batch_size: int = 512) -> Reading:
+    """Have a model read whole texts.
 
     Args:
         model: As for `answer`.
-        sentences: n sentences.
-        batch_size: Sentences at a time.
+        rows: n rows.
+        batch_size: Rows at a time.
     """
     device = next(model.parameters()).device
+    given = Rows.of(rows).to("cpu")
     log_p, is_greedy = [], []
-    was_training = model.training
-    model.eval()
-    try:
-        for tokens in as_tensors(sentences)[0].split(batch_size):
+    with evaluating(model):
+        for tokens in given.tokens.split(batch_size):
             following = tokens[:, 1:].to(device)
             distributions = model(input_ids=tokens[:, :-1].to(device)).logits.float().log_softmax(dim=-1)
             log_p.append(distributions.gather(-1, following[..., None])[..., 0].double())
             is_greedy.append(distributions.argmax(dim=-1) == following)
-    finally:
-        model.train(was_training)
-    inside = np.arange(1, sentences.tokens.shape[1]) < sentences.length[:, None]
-    shape = inside.shape
-    return Reading(
-        _joined(log_p, torch.float64).numpy().reshape(shape), _joined(is_greedy, torch.bool).numpy().reshape(shape), inside
-    )
+    inside = given.is_text[:, 1:].numpy()
+    parts = _joined(log_p, torch.float64).numpy(), _joined(is_greedy, torch.bool).numpy()
+    return Reading(parts[0].reshape(inside.shape), parts[1].reshape(inside.shape), inside)
 
 
-def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str, *, batch_size: int = 512) -> NDArray[np.float64]:
-    """Return (n, O) float64: the probability of each object of a fact's relation as the answer to it (for nested kinds (n, M)).
-
-    Objects that no sentence of the world states have a column too; `World.in_use` says which they are.
-
-    Args:
-        model: As for `answer`.
-        world: The world that the facts are from.
-        facts: n facts, all between subjects and objects, or all to nested objects.
-        form: The form in which they are asked.
-        batch_size: Sentences at a time.
-
-    Raises:
-        ValueError: Facts to objects and facts to nested objects are mixed.
-    """
-    to_nested = facts.kind > 0
-    if to_nested.any() and not to_nested.all():
-        raise ValueError("facts to objects and facts to nested objects have different answers; ask for them one after the other")
-    is_nested = bool(len(facts) and to_nested.all())
-    n_values = world.n_nested if is_nested else world.n_objects
-    words = (world.words.nested if is_nested else world.words.objects)[facts.relation]  # (n, O, 2)
-    if (words[..., 1] < 0).all():  # one token each: one pass gives them all
-        log_p = answer_log_probabilities(model, world.encode(facts, form), batch_size=batch_size)[:, 0]
-        return np.exp(np.take_along_axis(log_p, words[..., 0], axis=1).astype(np.float64))
-    table = [answer(model, world.encode(facts.saying(value), form), batch_size=batch_size) for value in range(n_values)]
-    return np.stack([each.probability for each in table], axis=1)
-
-
-def _answer_places(model: nn.Module, sentences: Sentences, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _answer_places(model: nn.Module, rows: RowsLike, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield for the A places of the longest answer: its tokens (b, A), log-probabilities (b, A, V), and whether it is that long."""
     device = next(model.parameters()).device
-    tokens, start, length = as_tensors(sentences)
-    was_training = model.training
-    model.eval()
-    try:
-        for first in range(0, len(tokens), batch_size):
-            part = slice(first, first + batch_size)
-            last = int((start[part] + length[part]).max())
-            rows = tokens[part, :last].to(device)
-            offsets = torch.arange(int(length.max()))
-            columns = (start[part, None] + offsets).clamp_max(last - 1).to(device)
-            logits = model(input_ids=rows).logits
-            of_answer = logits[torch.arange(len(rows), device=device)[:, None], columns - 1].float()
-            yield rows.gather(1, columns), of_answer.log_softmax(dim=-1), (offsets < length[part, None]).to(device)
-    finally:
-        model.train(was_training)
-
-
-def as_tensors(sentences: Sentences) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tokens (n, L), the answers' first columns (n,) and the answers' lengths (n,), all int64."""
-    return (
-        torch.from_numpy(sentences.tokens.astype(np.int64)),
-        torch.from_numpy(np.ascontiguousarray(sentences.answer)),
-        torch.from_numpy(np.ascontiguousarray(sentences.answer_length)),
-    )
-
-
-def answer_mask(start: Tensor, length: Tensor, columns: int) -> Tensor:
-    """Return (n, columns - 1) bool: whether the next token is one of the answer."""
-    following = torch.arange(1, columns, device=start.device)
-    return (following >= start[:, None]) & (following < (start + length)[:, None])
+    given = Rows.of(rows).to("cpu")
+    offsets = torch.arange(max(given.answer_length.tolist(), default=0))
+    with evaluating(model):
+        for first in range(0, len(given), batch_size):
+            part = given.take(slice(first, first + batch_size))
+            last = int((part.answer + part.answer_length).max())
+            tokens = part.tokens[:, :last].to(device)
+            columns = (part.answer[:, None] + offsets).clamp_max(last - 1).to(device)
+            logits = model(input_ids=tokens).logits
+            of_answer = logits[torch.arange(len(tokens), device=device)[:, None], columns - 1].float()
+            yield tokens.gather(1, columns), of_answer.log_softmax(dim=-1), (offsets < part.answer_length[:, None]).to(device)
 
 
 def _joined(parts: list[Tensor], dtype: torch.dtype) -> Tensor:

@@ -6,19 +6,20 @@ transformers is imported where it is needed: what only asks for a name or a shap
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from torch import nn
+from pydantic import Field
+from torch import Tensor, nn
 
 from effnotes.core.digests import tensors_digest
 from effnotes.core.errors import DataError, nearest
+from effnotes.core.settings import settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -26,22 +27,15 @@ if TYPE_CHECKING:
 Family: TypeAlias = Literal["gpt_neox", "llama"]
 Blocks: TypeAlias = Literal["linears", "attention", "mlp"]
 
-# Linear layers of a block, by what they belong to; the names are those of transformers.
-_LINEARS: dict[str, dict[str, tuple[str, ...]]] = {
-    "gpt_neox": {
-        "attention": ("attention.query_key_value", "attention.dense"),
-        "mlp": ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
-    },
-    "llama": {
-        "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-        "mlp": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-    },
+# What the linear layers of a block belong to is told by words in their names.
+_KINDS: dict[str, tuple[str, ...]] = {
+    "attention": ("attn", "attention"),
+    "mlp": ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert"),
 }
-_MLP_OUT = {"gpt_neox": "mlp.dense_4h_to_h", "llama": "mlp.down_proj"}
-_INDEXED = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)$")
+_INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True)
+@settings
 class LanguageModelShape:
     """Size and family of a causal language model with untied embedding and head.
 
@@ -52,27 +46,16 @@ class LanguageModelShape:
         ValueError: A number is out of range, or the width cannot be shared evenly by the heads.
     """
 
-    width: int  # of the residual stream
-    layers: int
-    heads: int
-    mlp_width: int | None = None  # hidden units of an MLP; None takes four times the width
+    width: int = Field(ge=1)  # of the residual stream
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    mlp_width: int | None = Field(None, ge=1)  # hidden units of an MLP; None takes four times the width
     family: Family = "gpt_neox"
-    context: int = 32  # most tokens in a row
+    context: int = Field(32, ge=1)  # most tokens in a row
 
     def __post_init__(self) -> None:
-        if self.family not in _LINEARS:
-            raise ValueError(f"family={self.family!r}: allowed are {', '.join(_LINEARS)}.{nearest(str(self.family), _LINEARS)}")
-        for name in ("width", "layers", "heads", "mlp_width", "context"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width={self.width}, heads={self.heads}: each head needs an even share; take a multiple of 2 heads")
-
-    @property
-    def mlp_units(self) -> int:
-        """Hidden units of an MLP."""
-        return 4 * self.width if self.mlp_width is None else self.mlp_width
 
 
 LANGUAGE_MODELS: Mapping[str, LanguageModelShape] = {
@@ -124,7 +107,7 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
-        "intermediate_size": shape.mlp_units,
+        "intermediate_size": shape.mlp_width or 4 * shape.width,
         "max_position_embeddings": shape.context,
         "tie_word_embeddings": False,
         "use_cache": False,
@@ -149,33 +132,90 @@ def n_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _family(model: nn.Module) -> str:
-    family = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-    if family not in _LINEARS:
-        raise ValueError(f"a model of type {family!r} is not known here; known are {', '.join(_LINEARS)}")
-    return family
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Have a model in evaluation mode, and leave it in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
-def trunk_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Return what maps token numbers to `.last_hidden_state` (b, L, d) and what maps that to logits, adapters included.
+def logits_at(model: nn.Module, tokens: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the hidden states (p, d) that a model's head reads at p places, and the logits (p, V) there.
 
-    Logits are wanted at few places, and the head takes most of the time of a small model: apply it to those only.
+    Logits are wanted at few places, and the head takes most of the time of a small model: it is applied to those only. What a model
+    does to logits behind its head, such as to cap them, is done.
 
     Args:
-        model: A GPT-NeoX or Llama model of transformers, or one that peft has wrapped.
+        model: A causal language model of transformers, or one that peft has wrapped.
+        tokens: (n, L) int64.
+        row: (p,) rows of the places.
+        column: (p,) their columns.
+    """
+    caught: list[Tensor] = []
+
+    def only(_head: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        caught.append(inputs[0][row, column])
+        return caught[0]
+
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+    with head.register_forward_pre_hook(only):
+        logits: Tensor = model(input_ids=tokens).logits
+    return caught[0], logits
+
+
+def residual_stream(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
+    """Return (n, L, d): the residual stream behind a block, counted from 0; gradients flow."""
+    caught: list[Tensor] = []
+
+    def catch(_block: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        caught.append(output if isinstance(output, Tensor) else output[0])
+
+    with block(model, layer).register_forward_hook(catch):
+        _trunk(model)(input_ids=tokens)
+    return caught[0]
+
+
+def mlp_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
+    """Return (n, L, h): the hidden units of a block's MLP, which its output matrix is applied to; gradients flow.
 
     Raises:
-        ValueError: The model is of another family; others do more between the two.
+        ValueError: As for `mlp_output`.
     """
-    _family(model)
+    caught: list[Tensor] = []
+
+    def catch(_linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0].reshape(*tokens.shape, -1))  # some families join rows and places
+
+    with mlp_output(model, layer)[1].register_forward_pre_hook(catch):
+        _trunk(model)(input_ids=tokens)
+    return caught[0]
+
+
+def _trunk(model: nn.Module) -> nn.Module:
+    """All but the head, adapters included."""
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return causal.get_submodule(causal.base_model_prefix), causal.get_output_embeddings()
+    trunk: nn.Module = causal.base_model
+    return trunk
+
+
+def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and list of a model's blocks: the first list of as many modules as its configuration says."""
+    wanted = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return name, module
+    raise ValueError(
+        f"{type(model).__name__} is not known here: needed is a causal language model of transformers with a list of blocks"
+    )
 
 
 def n_layers(model: nn.Module) -> int:
-    """Return the number of blocks of a GPT-NeoX or Llama model."""
-    _family(model)
-    return int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    """Return the number of blocks."""
+    return len(_blocks(model)[1])
 
 
 def check_layers(model: nn.Module, layers: Iterable[int]) -> list[int]:
@@ -193,55 +233,73 @@ def check_layers(model: nn.Module, layers: Iterable[int]) -> list[int]:
     return chosen
 
 
-def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable[int] | None = None) -> dict[str, nn.Linear]:
-    """Return the linear layers of a model's blocks by full name, in the model's order; never its embedding or head.
-
-    Args:
-        model: A GPT-NeoX or Llama model of transformers.
-        blocks: "attention", "mlp", or "linears" for both.
-        layers: Numbers of the blocks, from 0; None takes all.
-
-    Raises:
-        ValueError: The model is of another family, there is no such layer, or `blocks` is unknown.
-    """
-    named = _LINEARS[_family(model)]
-    kinds = {"attention": ("attention",), "mlp": ("mlp",), "linears": ("attention", "mlp")}
-    if blocks not in kinds:
-        raise ValueError(f"blocks={blocks!r}: allowed are {', '.join(kinds)}.{nearest(str(blocks), kinds)}")
-    wanted = {name for kind in kinds[blocks] for name in named[kind]}
-    chosen = range(n_layers(model)) if layers is None else check_layers(model, layers)
-    found = {}
-    for name, module in model.named_modules():
-        match = _INDEXED.search(name)
-        if match and int(match[1]) in chosen and match[2] in wanted:
-            if not isinstance(module, nn.Linear):
-                raise ValueError(f"{name} is {type(module).__name__}, not a plain linear layer; merge adapters first")
-            found[name] = module
-    if len(found) != len(wanted) * len(chosen):
-        raise ValueError(f"expected {len(wanted)} linear layers in each of {len(chosen)} blocks, but found {len(found)} in all")
-    return found
-
-
-def mlp_output(model: nn.Module, layer: int) -> tuple[str, nn.Linear]:
-    """Return name and module of the linear layer by which a block's MLP writes into the residual stream.
-
-    Raises:
-        ValueError: The model is of another family, or there is no such layer.
-    """
-    inner = _MLP_OUT[_family(model)]
-    return next((name, module) for name, module in block_linears(model, "mlp", [layer]).items() if name.endswith(inner))
-
-
 def block(model: nn.Module, layer: int) -> nn.Module:
     """Return one block: the module that maps the residual stream to the next.
 
     Raises:
-        ValueError: The model is of another family, or there is no such layer.
+        ValueError: There is no such layer.
     """
-    check_layers(model, [layer])
-    name = f"layers.{layer}"
-    found: nn.Module = next(module for full, module in model.named_modules() if full == name or full.endswith(f".{name}"))
-    return found
+    return _blocks(model)[1][check_layers(model, [layer])[0]]
+
+
+def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable[int] | None = None) -> dict[str, nn.Module]:
+    """Return the linear layers of a model's blocks by full name, in the model's order; never its embedding or head.
+
+    What belongs to attention or to the MLP is told by the layers' names, and is the same in every block or refused. Where a family
+    has `Conv1D` in place of `nn.Linear` (GPT-2), these count; their weights are (in, out).
+
+    Args:
+        model: A causal language model of transformers.
+        blocks: "attention", "mlp", or "linears" for both.
+        layers: Numbers of the blocks, from 0; None takes all.
+
+    Raises:
+        ValueError: There is no such layer, `blocks` is unknown, adapters are in the way, or the linear layers cannot be told apart:
+            one has another name, a block has none of either, or blocks differ. (Experts that share one tensor are none.)
+    """
+    if blocks not in ("linears", *_KINDS):
+        raise ValueError(f"blocks={blocks!r}: must be one of 'linears', 'attention', 'mlp'")
+    prefix, every = _blocks(model)
+    kinds = [_linear_kinds(each) for each in every]
+    for number, of_block in enumerate(kinds):
+        if of_block != kinds[0]:
+            raise ValueError(
+                f"block {number} has the linear layers {[*of_block]}, block 0 {[*kinds[0]]}: they must be the same in all"
+            )
+    if lacking := [kind for kind in _KINDS if kind not in kinds[0].values()]:
+        raise ValueError(f"the blocks have the linear layers {[*kinds[0]]}, but none of them of their {lacking[0]}")
+    return {
+        f"{prefix}.{number}.{name}": every[number].get_submodule(name)
+        for number in (range(len(every)) if layers is None else check_layers(model, layers))
+        for name, kind in kinds[number].items()
+        if blocks in ("linears", kind)
+    }
+
+
+def _linear_kinds(one: nn.Module) -> dict[str, str]:
+    """What each linear layer of a block belongs to, by name in the block."""
+    kinds = {}
+    for name, module in one.named_modules():
+        if hasattr(module, "base_layer"):
+            raise ValueError(f"{name} is {type(module).__name__}, not a plain linear layer; merge adapters first")
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+            found = [kind for kind, words in _KINDS.items() if any(word in name.lower() for word in words)]
+            if not found:
+                raise ValueError(f"the linear layer {name} is neither of attention nor of an MLP, as far as its name tells")
+            kinds[name] = found[0]
+    return kinds
+
+
+def mlp_output(model: nn.Module, layer: int) -> tuple[str, nn.Linear]:
+    """Return name and module of the linear layer by which a block's MLP writes into the residual stream: its last.
+
+    Raises:
+        ValueError: There is no such layer, or its last is no plain linear layer onto the residual stream.
+    """
+    name, module = list(block_linears(model, "mlp", [layer]).items())[-1]
+    if not isinstance(module, nn.Linear) or module.out_features != model.config.hidden_size:  # type: ignore[union-attr]
+        raise ValueError(f"{name} is {module}, not a plain linear layer onto the residual stream")
+    return name, module
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -272,6 +330,28 @@ def save_language_model(model: PreTrainedModel, folder: str | Path, tokenizer: P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def checkpoint_files(folder: str | Path) -> list[Path]:
+    """Return the files that a model is read from: `config.json`, and the weights as one file, or an index and its parts.
+
+    Raises:
+        DataError: One is missing, or the index is none.
+    """
+    folder = Path(folder)
+    files = [folder / "config.json", folder / "model.safetensors"]
+    if not files[1].is_file() and (folder / _INDEX).is_file():
+        try:
+            parts = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(f"{folder / _INDEX}: this is no index of safetensors ({type(error).__name__}: {error})") from error
+        if strange := [part for part in parts if Path(part).name != part]:
+            raise DataError(f"{folder / _INDEX}: {strange[0]!r} is not the name of a file beside it")
+        files[1:] = [folder / name for name in (_INDEX, *parts)]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{folder}: {file.name} is missing; needed is a folder that save_pretrained wrote, with safetensors")
+    return files
+
+
 def load_language_model(folder: str | Path) -> PreTrainedModel:
     """Read a causal language model from a folder in Hugging Face's format. Only safetensors are read, nothing is unpickled.
 
@@ -282,9 +362,7 @@ def load_language_model(folder: str | Path) -> PreTrainedModel:
         DataError: The folder or a file is missing or broken, or a weight is missing, left over or of another shape.
     """
     folder = Path(folder)
-    for needed in ("config.json", "model.safetensors"):
-        if not (folder / needed).is_file():
-            raise DataError(f"{folder}: {needed} is missing; needed is a folder that save_pretrained wrote, with safetensors")
+    checkpoint_files(folder)
     from transformers import AutoModelForCausalLM
 
     try:

@@ -1,12 +1,12 @@
 """One constructor for every image classifier that the book trains."""
 
-import difflib
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torchvision import models
 
+from effnotes.core.errors import nearest
 from effnotes.models.resnet import MIN_IMAGE_SIZE, NarrowResNet
 
 _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
@@ -59,5 +59,4 @@ def _unknown_name(name: str) -> str:
     message = f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}"
     if name.lower().replace("_", "") in {"mobilenet", "mobilenetv1"}:
         return f"{message}. MobileNetV1 is not part of torchvision; use 'mobilenet_v2'"
-    nearest = difflib.get_close_matches(name.lower(), MODEL_NAMES, n=1)
-    return f"{message}. Did you mean {nearest[0]!r}?" if nearest else message
+    return f"{message}.{nearest(name, MODEL_NAMES)}"

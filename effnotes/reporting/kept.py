@@ -19,7 +19,7 @@ from effnotes.reporting.tables import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "read_record"]
+__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "jobs_text", "read_record", "run_facts"]
 
 _FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
 
@@ -73,25 +73,16 @@ class KeptRecord:
 
     def provenance_html(self) -> str:
         """Say in an HTML table what made the record: command, machine, versions, commit, time and data. All text is escaped."""
-        content, surroundings, commit = self.content, self.content["environment"] or {}, self.content.get("commit")
-        cores = f", {surroundings['cores']} cores" if surroundings.get("cores") else ""
-        memory = f", {format_memory(surroundings['memory_bytes'])} of memory" if surroundings.get("memory_bytes") else ""
-        state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
-        packages = surroundings.get("packages", {})
-        facts = [
-            ("Command", f"<code>{html.escape(self.command)}</code>"),
-            ("Run on", html.escape(content["started"].replace("T", " ").replace("+00:00", " UTC"))),
-            ("Time", format_duration(content["duration_s"])),
-            ("Peak memory", format_memory(content.get("peak_memory_bytes"))),
-            ("Machine", html.escape(f"{surroundings.get('device', 'not known')}{cores}{memory}")),
-            ("Platform", html.escape(f"Python {surroundings.get('python')}, {surroundings.get('platform')}")),
+        content, packages = self.content, (self.content["environment"] or {}).get("packages", {})
+        facts = [("Command", f"<code>{html.escape(self.command)}</code>")]
+        facts += [(name, html.escape(text)) for name, text in run_facts(content)]
+        facts += [
             ("Packages", html.escape(", ".join(f"{name} {version}" for name, version in packages.items()))),
             (
                 "Parameters",
                 ", ".join(f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items())
                 or "none",
             ),
-            ("Commit", "not known" if commit is None else f"<code>{html.escape(commit['revision'][:12])}</code>{state}"),
         ]
         facts += [
             (f"Data in {name.upper()}", f"SHA-256 <code>{html.escape(digest[:16])}…</code>")
@@ -126,6 +117,39 @@ def read_record(path: str | os.PathLike[str]) -> KeptRecord:
     if missing:
         raise RecordError(f"{given} is no kept record: it lacks {', '.join(missing)}. {remedy}")
     return KeptRecord(content)
+
+
+def run_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say what made a record, of a run or kept: pairs of a name and a text, to be escaped."""
+    surroundings, commit = record["environment"] or {}, record.get("commit")
+    machine = [surroundings.get("device", "not known")]
+    machine += [f"{surroundings[what]} {what}" for what in ("cores", "threads") if surroundings.get(what)]
+    machine += [f"{format_memory(surroundings['memory_bytes'])} of memory"] if surroundings.get("memory_bytes") else []
+    state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
+    return [
+        ("Run on", record["started"].replace("T", " ").replace("+00:00", " UTC")),
+        ("Time", format_duration(record["duration_s"])),
+        ("Computed", jobs_text(record)),
+        ("Peak memory", f"{format_memory(record.get('peak_memory_bytes'))}, kernel and its workers"),
+        ("Machine", ", ".join(machine)),
+        ("Platform", f"Python {surroundings.get('python')}, {surroundings.get('platform')}"),
+        ("Commit", "not known" if commit is None else f"{commit['revision'][:12]}{state}"),
+    ]
+
+
+def jobs_text(record: Mapping[str, Any]) -> str:
+    """Say how much of a record its run has computed and how much came from the cache, and when and where that was made."""
+    jobs = record.get("jobs")
+    if jobs is None:  # records have said so since November 2026
+        return "not known"
+    if not jobs["computed"] + jobs["reused"]:
+        return "all of it in this run"
+    noun = "job" if jobs["computed"] == 1 else "jobs"
+    computed = f"{jobs['computed']} {noun} in this run, in {format_duration(jobs['computed_s'])} of their own"
+    if not jobs["reused"]:
+        return computed
+    made = " to ".join(dict.fromkeys(jobs[end][:16].replace("T", " ") for end in ("reused_from", "reused_to")))
+    return f"{computed}; {jobs['reused']} from the cache, made {made} UTC on {', '.join(jobs['reused_on'])}"
 
 
 def format_duration(seconds: float) -> str:

@@ -1,11 +1,11 @@
-"""ChapterPlan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
+"""Plan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
 
 import errno
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from effnotes.runner.parameters import resolve
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Chapter, Profile, Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
-from effnotes.runner.schedule import Job, default_slots, describe_failure, run_chapters
+from effnotes.runner.schedule import default_slots, describe_failure, run_chapters
+from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site
 from effnotes.runner.stage import stage_book
+from effnotes.runner.watch import PATIENCE_MIN
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,35 @@ def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mappi
     return ChapterPlan(chapter, profile, values, key, parts)
 
 
+@dataclass
+class Results:
+    """What became of chapters that were to be run, by name.
+
+    Attributes:
+        finished: the recorded runs.
+        failed: for each chapter that failed or refused its parameters what its page says: ``where`` and ``error``.
+        failures: what the command line says of those that failed.
+        refusals: what it says of those that refused their parameters.
+    """
+
+    finished: dict[str, StoredRun] = field(default_factory=dict)
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """Raise what the command line is to report.
+
+        Raises:
+            BuildError: at least one chapter failed.
+            UsageError: chapters refused their parameters and none failed.
+        """
+        if self.failures:
+            raise BuildError("\n".join([*self.failures, *self.refusals]))
+        if self.refusals:
+            raise UsageError("\n".join(self.refusals))
+
+
 def run_plans(
     project: Project,
     plans: Iterable[ChapterPlan],
@@ -61,8 +92,11 @@ def run_plans(
     slots: int | None = None,
     scheduler: str | None = None,
     force: bool = False,
-) -> dict[str, StoredRun]:
-    """Return a finished run of each plan: the recorded one where there is one, else a new one.
+    patience_min: float = PATIENCE_MIN,
+) -> Results:
+    """Find a finished run of each plan: the recorded one where there is one, else a new one.
+
+    Whatever fails, all others are run and recorded. Of a refusal nothing is recorded.
 
     Args:
         project: the checkout.
@@ -71,16 +105,13 @@ def run_plans(
         slots: chapters run at once; default: as many as measure claims, at most one a core.
         scheduler: address of a `dask.distributed` scheduler to run on.
         force: run again what is recorded, from the start.
+        patience_min: for how many minutes nothing may happen in a cell.
 
     Raises:
-        BuildError: at least one chapter failed; all others were run and recorded first.
-        UsageError: the scheduler cannot be used; or chapters refused their parameters and none failed, and all others were run and
-            recorded first. Of a refusal nothing is recorded.
+        UsageError: the scheduler cannot be used.
     """
     store = RecordStore(project.build_dir / "runs")
-    finished: dict[str, StoredRun] = {}
-    failures: list[str] = []
-    refusals: list[str] = []
+    results = Results()
     with ExitStack() as locks:
         to_run: list[ChapterPlan] = []
         for plan in sorted(plans, key=lambda plan: plan.chapter.name):
@@ -94,7 +125,7 @@ def run_plans(
             )
             stored = None if force else store.load(name, plan.key)
             if stored is not None and stored.finished:
-                finished[name] = stored
+                results.finished[name] = stored
                 reporter.say(f"{name}: recorded already ({plan.profile.name}, run in {_seconds(stored)})")
             else:
                 to_run.append(plan)
@@ -102,50 +133,55 @@ def run_plans(
         measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
         slots = slots or default_slots(measuring or len(to_run))
         commit = _commit(project.root)
-        jobs = [Job(plan.chapter.source, _task(project, plan, commit, slots, force)) for plan in to_run]
+        requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
-        for job, outcome in run_chapters(jobs, slots=slots, scheduler=scheduler, on_cell=reporter.cell):
-            name = job.task["chapter"]
-            try:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                notebook, record = outcome
-                if record["status"] == "refused":
-                    refusals.append(f"{name} refuses these parameters: {record['error']['message']}")
-                    reporter.finish(name, "refused")
-                    continue
-                run = store.save(notebook, record)
-            except Exception as error:
-                failures.append(_no_record(name, error))
-                reporter.finish(name, "failed")
-                continue
-            if run.finished:
-                finished[name] = run
-                reporter.finish(name, f"run in {_seconds(run)} ({job.task['profile']})")
-            else:
-                failures.append(_failed_cell(project, run))
-                reporter.finish(name, "failed")
-    if failures:
-        raise BuildError("\n".join([*failures, *refusals]))
-    if refusals:
-        raise UsageError("\n".join(refusals))
-    return finished
+        for request, outcome in run_chapters(requests, slots=slots, scheduler=scheduler, on_progress=reporter.advance):
+            reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))
+    return results
 
 
-def build_book(
-    project: Project,
-    plans: list[ChapterPlan],
-    reporter: Reporter,
-    profile: str,
-    *,
-    slots: int | None = None,
-    scheduler: str | None = None,
-    force: bool = False,
-) -> Path:
+def _settle(project: Project, store: RecordStore, results: Results, request: RunRequest, outcome: Any) -> str:
+    """Enter into `results` what a chapter returned, or why it returned nothing; say in a word how it ended."""
+    name = request["chapter"]
+    paths = private_paths(request["directory"], request["cache_dir"], (item["value"] for item in request["parameters"]))
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        notebook, record = outcome
+        if record["status"] == "refused":
+            message = record["error"]["message"]
+            results.refusals.append(f"{name} refuses these parameters: {message}")
+            results.failed[name] = {"where": "The parameters of this run were refused.", "error": scrub(message, paths)}
+            return "refused"
+        run = store.save(notebook, record)
+    except Exception as error:
+        results.failures.append(_no_record(name, error))
+        results.failed[name] = {"where": "The run of this page gave no record.", "error": scrub(describe_failure(error), paths)}
+        return "failed"
+    if run.finished:
+        results.finished[name] = run
+        return f"run in {_seconds(run)} ({request['profile']})"
+    results.failures.append(_failed_cell(project, run))
+    results.failed[name] = {
+        "where": f"The run of this page failed {_place(run.record['error'])}.",
+        "error": f"{run.record['error']['name']}: {run.record['error']['message']}",
+    }
+    return "failed"
+
+
+def build_book(project: Project, plans: list[ChapterPlan], reporter: Reporter, profile: str, **options: Any) -> Path:
     """Run what is not recorded, then stage and render the whole book; return the path of its first page.
 
-    A chapter that `plans` leaves out is shown with its latest finished run, or as source with a note where it has none.
+    A chapter that `plans` leaves out is shown with its latest finished run, or as source with a note where it has none. The page of
+    one that failed, or that refused its parameters, says so; all others are rendered before the error is raised.
+
+    Args:
+        project: the checkout.
+        plans: one plan a chapter that is to be run.
+        reporter: is told how far each chapter is.
+        profile: name of the profile that was asked for.
+        options: as for `run_plans`.
 
     Raises:
         BuildError: a chapter failed, or the pages could not be rendered without warnings.
@@ -154,39 +190,47 @@ def build_book(
     kept = load_kept(project)
     with exclusive(project.build_dir / "build.lock", "Another build is running in this checkout; waiting for it.", reporter.say):
         store = RecordStore(project.build_dir / "runs")
-        runs = run_plans(project, plans, reporter, slots=slots, scheduler=scheduler, force=force)
-        for name in project.chapters:
-            latest = None if name in runs else store.latest(name)
-            if latest is not None:
-                runs[name] = latest
-        stage = stage_book(project, runs, kept, profile)
-        return build_site(stage, project.build_dir, reporter.say)
+        results = run_plans(project, plans, reporter, **options)
+        others = project.chapters.keys() - results.finished.keys() - results.failed.keys()
+        runs = results.finished | {name: run for name in others if (run := store.latest(name)) is not None}
+        stage = stage_book(project, runs, kept, profile, results.failed)
+        try:
+            index = build_site(stage, project.build_dir, reporter.say)
+        except BuildError as error:
+            results.failures.append(str(error))
+        results.raise_problems()
+        return index
 
 
-def _task(project: Project, plan: ChapterPlan, commit: dict[str, Any] | None, slots: int, force: bool) -> RunRequest:
+def make_request(
+    project: Project, plan: ChapterPlan, commit: dict[str, Any] | None, slots: int, force: bool, patience_s: float
+) -> RunRequest:
+    """Return what a run of a planned chapter needs.
+
+    Args:
+        project: the checkout.
+        plan: which chapter with which values.
+        commit: the checkout's revision.
+        slots: how many chapters share this machine's cores.
+        force: whether what the chapter has kept of earlier runs is removed first.
+        patience_s: for how many seconds nothing may happen in a cell.
+    """
+    closure = keys.chapter_closure(plan.chapter.source)
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
         shutil.rmtree(cache, ignore_errors=True)
     return {
         "chapter": plan.chapter.name,
+        "source": plan.chapter.source,
         "key": plan.key,
         "key_parts": dict(plan.key_parts),
         "profile": plan.profile.name,
-        "parameters": [
-            {
-                "name": parameter.name,
-                "annotation": parameter.annotation,
-                "default": parameter.default,
-                "value": plan.values[parameter.name],
-                "help": parameter.help,
-            }
-            for parameter in plan.chapter.parameters.values()
-        ],
-        "packages": list(keys.computing_packages(plan.chapter)),
+        "parameters": [asdict(each) | {"value": plan.values[each.name]} for each in plan.chapter.parameters.values()],
+        "packages": list(closure.versions),
         "claims": project.register(plan.chapter.name),
-        "library": keys.library_digest(),
+        "library": closure.digest,
         "commit": commit,
-        "cell_timeout_s": plan.profile.cell_timeout_s,
+        "patience_s": patience_s,
         "threads": max(1, available_cores() // slots),
         "directory": str(project.root),
         "cache_dir": str(cache),
@@ -219,15 +263,15 @@ def _no_record(chapter: str, error: Exception) -> str:
 def _failed_cell(project: Project, run: StoredRun) -> str:
     record, error = run.record, run.record["error"]
     chapter = project.chapters[record["chapter"]]
-    place = f"in cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"
     line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
-    notebook = _shown(run.notebook_path, project.root)
-    lines = [f"{chapter.name} failed {place}{line}:"]
+    path, root = run.notebook_path, project.root
+    notebook = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    lines = [f"{chapter.name} failed {_place(error)}{line}:"]
     if error["source"]:
         lines.append(f"    {error['source']}")
     lines += [f"  {error['name']}: {error['message']}", f"  The notebook up to there: {notebook}"]
     return "\n".join(lines)
 
 
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _place(error: Mapping[str, Any]) -> str:
+    return f"in cell {error['cell']} of {error['cells']}" if error["cell"] else "before its first cell"

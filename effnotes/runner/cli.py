@@ -13,13 +13,28 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from effnotes.core.errors import nearest
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.parameters import parse_value, split_assignment
 from effnotes.runner.project import Project
+from effnotes.runner.watch import PATIENCE_MIN
+
+
+class _Command(TyperGroup):
+    """Says what was refused or has failed in one message, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UsageError, BuildError, OSError) as error:
+            typer.echo(f"effnotes: {error}", err=True)
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
 
 app = typer.Typer(
+    cls=_Command,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -30,6 +45,10 @@ ProfileOption = Annotated[str, typer.Option(help="Which parameter values: smoke,
 BuildDirOption = Annotated[
     Path | None, typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False)
 ]
+PatienceOption = Annotated[
+    float,
+    typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is recorded already.")]
 
 
@@ -37,13 +56,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is re
 def build(
     only: Annotated[list[str] | None, typer.Option(help="Run only this chapter (repeatable).")] = None,
     assignments: Annotated[
-        list[str] | None,
-        typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable)."),
+        list[str] | None, typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
     ] = None,
     profile: ProfileOption = "quick",
     workers: Annotated[int | None, typer.Option(min=1, help="Chapters run at once.", show_default="one a core")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Run on this dask.distributed scheduler.")] = None,
     force: ForceOption = False,
+    patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
@@ -55,8 +74,9 @@ def build(
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
     plans = [plan_chapter(project, name, chosen, overrides.get(name, {})) for name in dict.fromkeys(selected)]
-    with Reporter(_console()) as reporter:
-        index = build_book(project, plans, reporter, profile, slots=workers, scheduler=scheduler, force=force)
+    with Reporter(Console(soft_wrap=True)) as reporter:
+        options: dict[str, Any] = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
+        index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
 
 
@@ -75,7 +95,11 @@ def run(
         str | None,
         typer.Option("--keep-as", metavar="NAME", help="Keep the record of this run under data/records by a name, for a page."),
     ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Let a kept record use what is computed already; without it all is computed anew.")
+    ] = False,
     force: ForceOption = False,
+    patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run one chapter, or a page that is drawn from a kept record, and record the run."""
@@ -94,8 +118,11 @@ def run(
     plan = plan_chapter(project, chapter, chosen, values)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
-    with Reporter(_console()) as reporter:
-        finished = run_plans(project, [plan], reporter, force=force)[chapter]
+    with Reporter(Console(soft_wrap=True)) as reporter:
+        force = force or ((keep or keep_as is not None) and not reuse)
+        results = run_plans(project, [plan], reporter, force=force, patience_min=patience)
+        results.raise_problems()
+        finished = results.finished[chapter]
         if out is not None:
             write_atomically(out / f"{chapter}.ipynb", finished.notebook_path.read_bytes())
             write_atomically(out / "record.json", (finished.directory / "record.json").read_bytes())
@@ -108,9 +135,7 @@ def run(
 
 
 @app.command()
-def params(
-    chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None,
-) -> None:
+def params(chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None) -> None:
     """List the parameters of a chapter with type, default and help."""
     project = Project.find()
     chosen = [project.chapter(chapter)] if chapter else list(project.chapters.values())
@@ -185,25 +210,9 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _console() -> Console:
-    return Console(stderr=False, soft_wrap=True)
-
-
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    try:
-        app(standalone_mode=True)
-    except UsageError as error:
-        _fail(error, 2)
-    except BuildError as error:
-        _fail(error, 1)
-    except OSError as error:
-        _fail(error, 1)
-
-
-def _fail(message: object, status: int) -> None:
-    typer.echo(f"effnotes: {message}", err=True)
-    raise SystemExit(status)
+    app()
 
 
 if __name__ == "__main__":

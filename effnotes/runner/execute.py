@@ -4,6 +4,7 @@
 this machine and on a worker of a cluster that shares no file system with it.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -11,54 +12,55 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-import psutil
-
+from effnotes.core.processes import PROGRESS_VARIABLE
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import environment, keys, refusal
-
-ProgressCallback = Callable[[int, int], None]  # number of cells done, number of cells
+from effnotes.runner.scrub import private_paths, scrub, scrub_output
+from effnotes.runner.watch import Progress, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_MEMORY_SAMPLING_INTERVAL_S = 0.5
 _LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
 class RunRequest(TypedDict):
-    """All that a run needs beside the chapter's source; plain data."""
+    """All that a run needs; plain data."""
 
     chapter: str
+    source: str  # of the chapter, py:percent
     key: str
     key_parts: dict[str, str]
     profile: str
     parameters: list[dict[str, Any]]  # name, annotation, default, value, help
     packages: list[str]  # distributions whose versions the record states
     claims: list[dict[str, Any]]  # the chapter's entries of the claim register
-    library: str  # digest of the library's source, which a worker elsewhere must share
+    library: str  # digest of the code that the chapter depends on, which a worker elsewhere must share
     commit: dict[str, Any] | None
-    cell_timeout_s: int
+    patience_s: float  # how long nothing may happen in a cell
     threads: int
     directory: str | None  # working directory of the kernel; None: one of its own
     cache_dir: str | None  # where the chapter keeps finished parts, to resume after a kill
 
 
 class LibraryMismatchError(RuntimeError):
-    """The worker's copy of the library is not the one that the build was planned with."""
+    """The code that the chapter depends on is not what the build was planned with."""
+
+
+class IdleCellError(RuntimeError):
+    """Nothing has happened in a cell for longer than the patience of the run."""
 
 
 def execute_chapter(
-    source: str,
     task: RunRequest,
-    progress: ProgressCallback | None = None,
+    progress: Callable[[Progress], None] | None = None,
     gpu: str | None = None,
     abandoned: Callable[[], bool] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
@@ -68,19 +70,20 @@ def execute_chapter(
     cell tagged ``check`` raised a `ValueError`, the chapter has refused its parameters, and the status is ``refused``.
 
     Args:
-        source: the chapter's py:percent source.
         task: the plan of the run.
-        progress: called after each code cell.
+        progress: told how far the run is, now and then.
         gpu: index of the GPU that this run may use, where there are several.
         abandoned: asked now and then whether nobody waits for the result any more; the kernel is stopped then.
 
     Raises:
-        LibraryMismatchError: the library's source here differs from the one that the task was planned with, or was changed during
-            the run.
+        LibraryMismatchError: the code that the chapter depends on differs here from what the task was planned with, or was changed
+            during the run.
     """
-    if keys.library_digest() != task["library"]:
+    source = task["source"]
+    # On the machine that planned the run the files are the same, and reading them would hold up a refusal.
+    if task["directory"] is None and keys.chapter_closure(source).digest != task["library"]:
         raise LibraryMismatchError(
-            "this worker has another version of effnotes than the build was planned with;"
+            "this worker has another version of effnotes or of Python than the build was planned with;"
             " install the same checkout on every worker and start them again"
         )
     import jupytext
@@ -95,32 +98,31 @@ def execute_chapter(
     started = datetime.now(UTC)
     clock = time.monotonic()
     with _private_directory() as private:
-        executed, error, peak = _run_notebook(notebook, source, task, private, progress, gpu, abandoned)
-    if keys.library_digest() != task["library"]:
+        watch = Watch(private / "jobs.jsonl", task["patience_s"], progress, abandoned)
+        executed, error = _run_notebook(notebook, task, private, watch, gpu)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    own = [cell for cell in code if not _is_added(cell)]
+    refused = _take_refusals(own, error)
+    if not refused and keys.chapter_closure(source).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
-    refused = _take_refusals(executed, error)
-    tables, repeated = _tables(executed, source)
+    tables, repeated = _tables(own, source)
     error = error or repeated
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
-        "chapter": task["chapter"],
-        "key": task["key"],
-        "key_parts": task["key_parts"],
+        **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
-        "profile": task["profile"],
-        "parameters": task["parameters"],
         "seeds": _seeds(task["parameters"]),
         "environment": _take_environment(executed),
-        "commit": task["commit"],
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - clock, 1),
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": watch.peak_bytes,
+        "jobs": watch.jobs(),
         "cells": [
             {"index": index, "duration_s": cell.metadata.get("papermill", {}).get("duration")}
             for index, cell in enumerate(executed.cells)
             if cell.cell_type == "code"
         ],
-        "claims": _claims(executed),
+        "claims": _shown(own, CLAIM_MIME),
         "tables": tables,
         "error": error,
     }
@@ -129,13 +131,13 @@ def execute_chapter(
         cell.metadata.pop("execution", None)
     executed.metadata.pop("papermill", None)
     # A refusal is kept nowhere, and tells whoever gave a path that very path.
-    replacements = [] if refused else _private_paths(task)
-    for cell in executed.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [_scrub_output(output, replacements) for output in cell.outputs]
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.source = _scrub_json(cell.source, replacements)
-    return writes(executed).encode(), _scrub_json(record, replacements)
+    values = [item["value"] for item in task["parameters"]]
+    replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], values)
+    for cell in code:
+        cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = scrub(cell.source, replacements)
+    return writes(executed).encode(), scrub(record, replacements)
 
 
 def overridden(parameters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -144,36 +146,23 @@ def overridden(parameters: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run_notebook(
-    notebook: Any,
-    source: str,
-    task: RunRequest,
-    private: Path,
-    progress: ProgressCallback | None,
-    gpu: str | None,
-    abandoned: Callable[[], bool] | None,
-) -> tuple[Any, dict[str, Any] | None, int]:
-    """Execute `notebook` with papermill; return it with its outputs, the error if there was one, and the peak memory."""
+    notebook: Any, task: RunRequest, private: Path, watch: Watch, gpu: str | None
+) -> tuple[Any, dict[str, Any] | None]:
+    """Execute `notebook` with papermill; return it with its outputs, and the error if there was one."""
     import nbformat
     import papermill
-    from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    done = 0
-
-    def count_cell(**_: Any) -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(min(done, total), total)
-
+    done = itertools.count(1)
     register = private / "claims.yaml"
     register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
     threads = str(task["threads"])
     kernel_environment = {
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
         "EFFNOTES_CLAIMS": str(register),
+        PROGRESS_VARIABLE: str(private / "jobs.jsonl"),
         # A reader's own start-up files must not change what a chapter shows.
         "IPYTHONDIR": str(private / "ipython"),
         "PYTHONHASHSEED": "0",
@@ -186,7 +175,6 @@ def _run_notebook(
     if gpu is not None:
         kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
     kernel_directory = task["directory"] or str(private)
-    meter = _Watch(abandoned)
     output_path = private / "executed.ipynb"
     kernel_log = private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
@@ -201,64 +189,60 @@ def _run_notebook(
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            execution_timeout=task["cell_timeout_s"],
+            # No clock ends a run; on a busy machine a kernel may take long to start, and to hand over what it has shown.
+            start_timeout=max(60, int(task["patience_s"])),
+            iopub_timeout=max(60, int(task["patience_s"])),
+            stdout_file=watch,
+            stderr_file=watch,
             resources={"metadata": {"path": kernel_directory}},
-            kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, meter),
+            kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, watch),
             # Parallel kernels on the IPC transport need an address each, or they share a socket.
             config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
-            on_cell_executed=count_cell,
+            on_cell_executed=lambda **_: watch.cell(min(next(done), total), total),
         )
-    except (PapermillExecutionError, CellTimeoutError) as error:
+    except PapermillExecutionError as error:
         exception = error
     except OSError:
         raise  # a full disk is the build's to report, not a fault of the chapter
     except Exception as error:  # a kernel that died or did not start
         exception = error
     finally:
-        meter.stop()
+        watch.stop()
     executed = nbformat.read(output_path, as_version=4) if output_path.is_file() else notebook
     if exception is None:
-        return executed, None, meter.peak_bytes
+        return executed, None
     if isinstance(exception, PapermillExecutionError):
         # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
         executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    return executed, _describe_error(executed, source, exception, task["cell_timeout_s"], _last_line(kernel_log)), meter.peak_bytes
+    if watch.idle:
+        minutes = f"{task['patience_s'] / 60:g} minutes"
+        exception = IdleCellError(
+            f"nothing has happened for {minutes}: no job was finished, nothing was printed, and no processor time was used."
+            " To wait longer, give --patience MINUTES"
+        )
+    return executed, _describe_error(executed, task["source"], exception, "" if watch.idle else _last_line(kernel_log))
 
 
-def _describe_error(executed: Any, source: str, exception: Exception, timeout_s: int, last_words: str) -> dict[str, Any]:
+def _describe_error(executed: Any, source: str, exception: Exception, last_words: str) -> dict[str, Any]:
     """Say in plain data which cell failed, on which line of the chapter's source, and why.
 
     Args:
         executed: the notebook with what papermill noted about each cell.
         source: the chapter's source.
         exception: what ended the execution.
-        timeout_s: the limit for one cell.
         last_words: the last line that the kernel's process wrote itself.
     """
-    from nbclient.exceptions import CellTimeoutError
-
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     started = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
     failed = started[-1] if started else None
     output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
-    if isinstance(exception, CellTimeoutError):
-        name, message = (
-            "CellTimeoutError",
-            f"the cell took longer than {timeout_s} s, the profile's limit for one cell",
-        )
-    elif output is not None:
+    if output is not None:
         name, message = str(output.ename), str(output.evalue)
     else:
         name, message = type(exception).__name__, str(exception).strip()
         if last_words:
             message += f" ({last_words})"
-    error: dict[str, Any] = {
-        "name": name,
-        "message": _ANSI.sub("", message),
-        "cell": None,
-        "line": None,
-        "source": None,
-    }
+    error: dict[str, Any] = {"name": name, "message": _ANSI.sub("", message), "cell": None, "line": None, "source": None}
     if failed is None:
         return error
     own = [cell for cell in code[: code.index(failed) + 1] if not _is_added(cell)]
@@ -302,7 +286,7 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "_Watch") -> type:
+def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: Watch) -> type:
     """Return a kernel manager that starts this very interpreter, with `extra_environment`, whatever kernels are installed."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -333,50 +317,9 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, meter: "
             await super()._async_post_start_kernel(**kw)
             pid = getattr(self.provisioner, "pid", None)
             if pid is not None:
-                meter.start(pid)
+                watch.start(pid)
 
     return SlotKernelManager
-
-
-class _Watch:
-    """Samples the resident memory of a kernel and of the processes that it started, and stops it when nobody waits for it."""
-
-    def __init__(self, abandoned: Callable[[], bool] | None) -> None:
-        self.peak_bytes = 0
-        self._abandoned = abandoned
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, pid: int) -> None:
-        self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _sample(self, pid: int) -> None:
-        while not self._stop.is_set():
-            try:
-                kernel = psutil.Process(pid)
-                if self._abandoned is not None and self._abandoned():
-                    kernel.kill()
-                    return
-                self.peak_bytes = max(
-                    self.peak_bytes,
-                    sum(_resident_bytes(process) for process in (kernel, *kernel.children(recursive=True))),
-                )
-            except psutil.Error:
-                return
-            self._stop.wait(_MEMORY_SAMPLING_INTERVAL_S)
-
-
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it ended between the listing and the reading
-        return 0
 
 
 @contextmanager
@@ -390,66 +333,43 @@ def _private_directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _shown(cells: Iterable[Any], kind: str) -> list[Any]:
+    """Return what the outputs of a MIME type hold."""
+    return [output["data"][kind] for cell in cells for output in cell.outputs if kind in output.get("data", {})]
+
+
 def _take_environment(notebook: Any) -> dict[str, Any] | None:
     """Remove the runner's closing cell from `notebook` and return what it told, None if it was not reached."""
-    report = None
-    for cell in notebook.cells:
-        if "effnotes-environment" in cell.metadata.get("tags", []):
-            for output in cell.outputs:
-                report = output.get("data", {}).get(environment.MIME_TYPE, report)
-    notebook.cells = [cell for cell in notebook.cells if "effnotes-environment" not in cell.metadata.get("tags", [])]
-    return report
+    closing = [cell for cell in notebook.cells if "effnotes-environment" in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if cell not in closing]
+    return next(iter(_shown(closing, environment.MIME_TYPE)), None)
 
 
-def _take_refusals(notebook: Any, error: dict[str, Any] | None) -> bool:
-    """Remove what the kernel told of errors from `notebook` and return whether the one that ended it is a refusal.
+def _take_refusals(own: list[Any], error: dict[str, Any] | None) -> bool:
+    """Remove what the kernel told of errors from the chapter's `own` code cells and return whether the last is a refusal.
 
     Args:
-        notebook: the executed notebook.
+        own: its code cells.
         error: what ended it, None if it ran to its end.
     """
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    refused = False
-    if error and error["cell"]:
-        last = [cell for cell in code if not _is_added(cell)][error["cell"] - 1]
-        told = any(refusal.MIME_TYPE in output.get("data", {}) for output in last.outputs)
-        refused = told and "check" in last.metadata.get("tags", [])
-    for cell in code:
+    last = own[error["cell"] - 1 : error["cell"]] if error and error["cell"] else []
+    refused = any(_shown([cell], refusal.MIME_TYPE) and "check" in cell.metadata.get("tags", []) for cell in last)
+    for cell in own:
         cell.outputs = [output for output in cell.outputs if refusal.MIME_TYPE not in output.get("data", {})]
     return refused
 
 
-def _claims(notebook: Any) -> list[dict[str, Any]]:
-    return [
-        output["data"][CLAIM_MIME]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if CLAIM_MIME in output.get("data", {})
-    ]
-
-
-def _tables(notebook: Any, source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the tables that the notebook keeps, by name, and the error where a name is used a second time.
-
-    Args:
-        notebook: the executed notebook.
-        source: the chapter's source.
-    """
-    own = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_added(cell)]
+def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the tables that the chapter's `own` code cells keep, by name, and the error where a name is used a second time."""
     tables: dict[str, Any] = {}
     for number, cell in enumerate(own, start=1):
-        for payload in (output["data"][TABLE_MIME] for output in cell.outputs if TABLE_MIME in output.get("data", {})):
+        for payload in _shown([cell], TABLE_MIME):
             name = payload["name"]
             if name in tables:
-                return tables, {
-                    "name": "TableError",
-                    "message": f"the table '{name}' is kept a second time; keep a table once, under a name of its own",
-                    "cell": number,
-                    "cells": len(own),
-                    "line": _first_line(source, [each.source for each in own[:number]]),
-                    "source": None,
-                }
+                message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
+                line = _first_line(source, [each.source for each in own[:number]])
+                place = {"cell": number, "cells": len(own), "line": line, "source": None}
+                return tables, {"name": "TableError", "message": message, **place}
             tables[name] = {"columns": payload["columns"], "data": payload["data"]}
     return tables, None
 
@@ -461,44 +381,3 @@ def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
         if item["name"] in {"seed", "seeds"} and item["value"] is not None:
             seeds.extend(item["value"] if isinstance(item["value"], list) else [item["value"]])
     return seeds
-
-
-def _private_paths(task: RunRequest) -> list[tuple[str, str]]:
-    """Return the paths of this machine that must not be shown, longest first, each with what is shown instead."""
-    paths = {
-        os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
-        tempfile.gettempdir(): "<temporary directory>",
-        sys.prefix: "<environment>",
-        sys.base_prefix: "<python>",
-        str(Path(__file__).parents[1]): "effnotes",
-    }
-    for path, shown in ((task["directory"], "."), (task["cache_dir"], "<cache>")):
-        if path:
-            paths[path] = shown
-    for item in task["parameters"]:
-        value = item["value"]
-        if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
-            paths[value] = f"…/{Path(value).name}"
-    pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
-    return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
-
-
-def _scrub_output(output: Any, replacements: list[tuple[str, str]]) -> Any:
-    """Scrub what an output says; pictures are left alone, as their base64 may hold the letters of a path by chance."""
-    if "data" not in output:
-        return _scrub_json(output, replacements)
-    readable = {kind: value for kind, value in output["data"].items() if not kind.startswith(("image/", "audio/", "video/"))}
-    output["data"].update(_scrub_json(readable, replacements))
-    return output
-
-
-def _scrub_json(value: Any, replacements: list[tuple[str, str]]) -> Any:
-    """Replace each path in every text of `value`, where it stands as a whole prefix of path components."""
-    if isinstance(value, dict):
-        return type(value)({key: _scrub_json(item, replacements) for key, item in value.items()})
-    if isinstance(value, list):
-        return [_scrub_json(item, replacements) for item in value]
-    if isinstance(value, str):
-        for path, shown in replacements:
-            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", shown.replace("\\", r"\\"), value)
-    return value

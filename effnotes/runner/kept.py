@@ -5,7 +5,6 @@ of runs with other parameters, ``<name>.json``, for pages that are drawn from th
 readers lack. `effnotes.reporting.kept` reads both, without the runner.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.digests import json_digest
 from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import parse_value, resolve
@@ -25,7 +25,7 @@ KEPT_PROFILE = "full"
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _KEPT_FIELDS = (
     *("format", "chapter", "seeds", "environment", "commit"),
-    *("started", "duration_s", "peak_memory_bytes", "claims", "tables"),
+    *("started", "duration_s", "peak_memory_bytes", "jobs", "claims", "tables"),
 )
 
 
@@ -105,7 +105,7 @@ def keep(
     kept["profile"] = profile
     kept["parameters"] = [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]]
     kept["overrides"] = shown
-    kept["data"] = {parameter: _digest(fingerprint) for parameter, fingerprint in fingerprints.items()}
+    kept["data"] = {parameter: json_digest(fingerprint) for parameter, fingerprint in fingerprints.items()}
     kept["command"] = keep_command(chapter.name, name, profile, shown)
     kept["made_for"] = _made_for(project, chapter, profile, shown)
     path = kept_path(project, chapter.name, name)
@@ -177,11 +177,7 @@ def _made_for(project: Project, chapter: Chapter, profile: str, overrides: Mappi
     layer = project.profile(profile).values.get(chapter.name, {})
     layers = [(f"profile '{profile}'", layer), ("given with -p", overrides)]
     values = resolve(chapter.parameters, layers, chapter.name)
-    return {"claims": _digest(project.register(chapter.name)), "parameters": _digest(values)}
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {"claims": json_digest(project.register(chapter.name)), "parameters": json_digest(values)}
 
 
 def _as_yaml(value: Any) -> str:

@@ -1,21 +1,18 @@
 """The key of a record: a SHA-256 over everything that decides what a run of a chapter computes.
 
 In the key are the executed source (prose, display tags and the defaults that parameters override left out), the parameter values,
-the chapter's entries in the claim register, the library's own source, the versions of the packages that it and the chapter import,
-the Python version and, for each parameter that names a path, a fingerprint of what lies there. Nothing else decides what is re-run.
+the chapter's entries in the claim register, the code that the chapter depends on (`effnotes.core.digests`: a docstring, a comment
+and what the chapter does not import are left out), the versions of the packages that this code and the chapter import, the Python
+version and, for each parameter that names a path, a fingerprint of what lies there. Nothing else decides what is re-run.
 """
 
-import ast
 import hashlib
-import json
 import platform
-import sys
-from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.digests import Closure, code_closure, json_digest
 from effnotes.runner.project import Chapter
 
 RECORD_FORMAT = 2
@@ -41,44 +38,40 @@ def record_key(
     Returns:
         The key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
+    closure = chapter_closure(chapter.source)
     parts = {
         "source": source_digest(chapter),
-        "parameters": _digest(dict(values)),
-        "claims": _digest(claims),
-        "library": library_digest(),
-        "packages": _digest({**computing_packages(chapter), "python": platform.python_version()}),
-        "data": _digest(data_fingerprints(values, directory)),
+        "parameters": json_digest(dict(values)),
+        "claims": json_digest(claims),
+        "library": closure.digest,
+        "packages": json_digest({**closure.versions, "python": platform.python_version()}),
+        "data": json_digest(data_fingerprints(values, directory)),
         "format": str(RECORD_FORMAT),
     }
-    return _digest(parts), parts
+    return json_digest(parts), parts
 
 
 def source_digest(chapter: Chapter) -> str:
     """Return a digest of the code cells of `chapter`, as the kernel gets them and as far as they decide what is computed."""
-    import jupytext
-
-    cells = [cell for cell in jupytext.reads(chapter.source, fmt="py:percent").cells if cell.cell_type == "code"]
-    tagged = [(cell.source, cell.metadata.get("tags", [])) for cell in cells]
-    return _digest(
+    return json_digest(
         [
             {"source": source, "tags": sorted(_EXECUTION_TAGS.intersection(tags))}
-            for source, tags in tagged
+            for source, tags in _code_cells(chapter.source)
             if "parameters" not in tags
         ]
     )
 
 
-def library_digest() -> str:
-    """Return a SHA-256 over the library's Python source, the runner left out: it computes nothing."""
-    return _digest({name: text for name, text in _library_source() if not name.startswith("runner/")})
+def chapter_closure(source: str) -> Closure:
+    """Return the modules of this package that the code cells of a chapter's `source` depend on, and the packages they import."""
+    return code_closure(text for text, _ in _code_cells(source))
 
 
-def computing_packages(chapter: Chapter) -> dict[str, str]:
-    """Return name and version of every installed distribution that the library or `chapter` imports directly."""
-    modules = _library_imports() | _imported_modules(cell.source for cell in chapter.cells if cell.kind == "code")
-    distributions = metadata.packages_distributions()
-    names = {name for module in modules for name in distributions.get(module, ())} - {"effnotes"}
-    return {name: metadata.version(name) for name in sorted(names)}
+def _code_cells(source: str) -> list[tuple[str, list[str]]]:
+    import jupytext
+
+    cells = jupytext.reads(source, fmt="py:percent").cells
+    return [(cell.source, cell.metadata.get("tags", [])) for cell in cells if cell.cell_type == "code"]
 
 
 def data_fingerprints(
@@ -118,34 +111,3 @@ def _file_fingerprint(path: Path, content_limit_bytes: float) -> list[Any]:
         with path.open("rb") as file:
             return [status.st_size, hashlib.file_digest(file, "sha256").hexdigest()]
     return [status.st_size, status.st_mtime_ns]
-
-
-def _library_source() -> tuple[tuple[str, str], ...]:
-    package = Path(__file__).parents[1]
-    return tuple((path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py")))
-
-
-@cache
-def _library_imports() -> frozenset[str]:
-    return _imported_modules(text for name, text in _library_source() if not name.startswith("runner/"))
-
-
-def _imported_modules(sources: Iterable[str]) -> frozenset[str]:
-    """Return the top-level names that `sources` import absolutely, the standard library left out."""
-    modules: set[str] = set()
-    for source in sources:
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:
-            # A cell with notebook magic; running it will tell whether it is sound.
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                modules.update(alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                modules.add(node.module.partition(".")[0])
-    return frozenset(modules - sys.stdlib_module_names)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -5,8 +5,8 @@ A chapter declares its parameters in one cell tagged ``parameters``, one annotat
     # %% tags=["parameters"]
     seeds: list[int] = [1, 2, 3]  # one model of each sparsity is trained per seed
 
-Annotations are read from the syntax tree, never evaluated. Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``, ``Any``,
-``Literal[...]``, ``list[...]``, ``dict[str, ...]``, ``Optional[...]``, ``Union[...]`` and ``X | Y``.
+An annotation is checked on the syntax tree before it is made a type. Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``,
+``Any``, ``Literal[...]``, ``list[...]``, ``dict[str, ...]``, ``Optional[...]``, ``Union[...]`` and ``X | Y``.
 """
 
 import ast
@@ -17,14 +17,26 @@ import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Literal, Optional, Union
 
 import yaml
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from effnotes.core.errors import nearest
 from effnotes.runner.errors import UsageError
 
-_SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+class _Literal:
+    """`Literal`, in which True is no 1: pydantic takes the one for the other."""
+
+    def __class_getitem__(cls, options: Any) -> Any:
+        kinds = set(map(type, options if isinstance(options, tuple) else (options,)))
+        return Annotated[Literal[options], BeforeValidator(lambda value: value if type(value) in kinds else object())]
+
+
+_NAMES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)} | {"Any": Any}
+_FORMS: dict[str, Any] = {"Literal": _Literal, "Optional": Optional, "Union": Union}
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -36,11 +48,7 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
 ):
     _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 _CoreSchemaLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
@@ -79,19 +87,22 @@ class Parameter:
             UsageError: the value does not fit; the message says what was given and what is allowed.
         """
         try:
-            return _conform(ast.parse(self.annotation, mode="eval").body, value)
-        except _MismatchError as mismatch:
-            message = (
-                f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
-                f"{mismatch.detail}"
-            )
+            return _adapter(self.annotation).validate_python(value, strict=True)
+        except ValidationError as error:
+            message = f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
+            choices = [fault for fault in error.errors() if fault["type"] == "literal_error"]
+            if choices:
+                options = choices[0]["ctx"]["expected"].replace(" or ", ", ")
+                given = choices[0]["input"]
+                guess = nearest(given, re.findall(r"'(.*?)'", options)) if isinstance(given, str) else ""
+                message += f"; allowed are {options}{'.' if guess else ''}{guess}"
             raise UsageError(message if message.endswith("?") else f"{message}.") from None
 
 
-class _MismatchError(Exception):
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(detail)
-        self.detail = detail
+@cache
+def _adapter(annotation: str) -> TypeAdapter[Any]:
+    """Return what checks values of an annotation that `_check_annotation` has let pass."""
+    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, **_FORMS}))
 
 
 def parse_value(text: str, name: str) -> Any:
@@ -220,13 +231,6 @@ def _trailing_comments(source: str) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _subscript(node: ast.expr) -> tuple[str, list[ast.expr]] | None:
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        inner = node.slice
-        return node.value.id, list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
-    return None
-
-
 def _is_literal(node: ast.expr) -> bool:
     """Whether `node` is a constant, or a negative number."""
     return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
@@ -236,15 +240,14 @@ def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
     if isinstance(node, ast.Constant) and node.value is None:
         return
-    if isinstance(node, ast.Name) and (node.id in _SCALARS or node.id in {"list", "dict", "Any"}):
+    if isinstance(node, ast.Name) and node.id in _NAMES:
         return
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         _check_annotation(node.left, where)
         _check_annotation(node.right, where)
         return
-    subscript = _subscript(node)
-    if subscript is not None:
-        head, arguments = subscript
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        head, arguments = node.value.id, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if head == "Literal" and all(_is_literal(argument) for argument in arguments):
             return
         if (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
@@ -255,65 +258,3 @@ def _check_annotation(node: ast.expr, where: str) -> None:
         f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
         " dict[str, ...], Optional[...], Union[...] and X | Y."
     )
-
-
-def _conform(node: ast.expr, value: Any) -> Any:
-    """Return `value` if the annotation `node` admits it, with ``int`` widened to ``float`` where only that is admitted."""
-    if isinstance(node, ast.Constant):
-        if value is None:
-            return value
-        raise _MismatchError
-    if isinstance(node, ast.Name):
-        return _conform_name(node.id, value)
-    if isinstance(node, ast.BinOp):
-        return _conform_any([node.left, node.right], value)
-    subscript = _subscript(node)
-    assert subscript is not None, "annotations are checked when they are read"
-    head, arguments = subscript
-    if head == "Literal":
-        allowed = [ast.literal_eval(argument) for argument in arguments]
-        if any(value == option and type(value) is type(option) for option in allowed):
-            return value
-        guess = nearest(value, [str(option) for option in allowed]) if isinstance(value, str) else ""
-        raise _MismatchError(f"; allowed are {', '.join(map(repr, allowed))}.{guess}".rstrip("."))
-    if head in {"Optional", "Union"}:
-        options = [*arguments, ast.Constant(None)] if head == "Optional" else arguments
-        return _conform_any(options, value)
-    if head == "list" and isinstance(value, list):
-        return [_conform(arguments[0], item) for item in value]
-    if head == "dict" and isinstance(value, dict):
-        return {_conform(arguments[0], key): _conform(arguments[1], item) for key, item in value.items()}
-    raise _MismatchError
-
-
-def _conform_any(options: list[ast.expr], value: Any) -> Any:
-    detail = ""
-    # An exact fit wins over a widened one: 3 given for `float | int` stays an int.
-    widened: list[Any] = []
-    for option in options:
-        try:
-            conformed = _conform(option, value)
-        except _MismatchError as mismatch:
-            detail = detail or mismatch.detail
-            continue
-        if type(conformed) is type(value):
-            return conformed
-        widened.append(conformed)
-    if widened:
-        return widened[0]
-    raise _MismatchError(detail)
-
-
-def _conform_name(name: str, value: Any) -> Any:
-    if name == "Any":
-        return value
-    if name in {"list", "dict"}:
-        if type(value).__name__ == name:
-            return value
-        raise _MismatchError
-    # bool is a subclass of int in Python; as a parameter it is not a number.
-    if name == "float" and type(value) is int:
-        return float(value)
-    if type(value) is _SCALARS[name]:
-        return value
-    raise _MismatchError

@@ -4,10 +4,13 @@ import time
 from types import TracebackType
 from typing import Self
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-_PLAIN_INTERVAL_S = 15.0
+from effnotes.reporting.kept import format_duration
+from effnotes.runner.watch import Progress
+
+_PLAIN_INTERVAL_S = 60.0
 
 
 class Reporter:
@@ -16,16 +19,9 @@ class Reporter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("cells"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not self._live,
-        )
-        self._bars: dict[str, TaskID] = {}
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TextColumn("{task.fields[state]}"))
+        self._progress = progress.Progress(*columns, progress.TimeElapsedColumn(), console=console, disable=not self._live)
+        self._bars: dict[str, progress.TaskID] = {}
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
 
@@ -46,22 +42,32 @@ class Reporter:
         """Announce that `chapter` will be run."""
         self._started[chapter] = self._said[chapter] = time.monotonic()
         if self._live:
-            self._bars[chapter] = self._progress.add_task(chapter, total=None)
+            self._bars[chapter] = self._progress.add_task(chapter, total=None, state="starting")
         else:
             self.say(f"{chapter}: running")
 
-    def cell(self, chapter: str, done: int, total: int) -> None:
-        """Note that `done` of the chapter's `total` code cells have run."""
-        if self._live:
-            self._progress.update(self._bars[chapter], completed=done, total=total)
-            return
+    def advance(self, chapter: str, state: Progress) -> None:
+        """Note how far `chapter` is: on a bar at once, on plain lines once a minute."""
         now = time.monotonic()
-        if now - self._said[chapter] >= _PLAIN_INTERVAL_S:
+        if self._live:
+            # Jobs count as parts of the cell that waits for them.
+            done = state.cells + (state.jobs / state.of_jobs if state.of_jobs else 0)
+            self._progress.update(self._bars[chapter], completed=done, total=state.of_cells or None, state=_described(state))
+        elif now - self._said[chapter] >= _PLAIN_INTERVAL_S:
             self._said[chapter] = now
-            self.say(f"{chapter}: {done} of {total} cells, {now - self._started[chapter]:.0f} s")
+            self.say(f"{chapter}: {_described(state)}, {now - self._started[chapter]:.0f} s")
 
     def finish(self, chapter: str, outcome: str) -> None:
         """Say how the run of `chapter` ended."""
         if self._live:
             self._progress.stop_task(self._bars[chapter])
         self.say(f"{chapter}: {outcome}")
+
+
+def _described(state: Progress) -> str:
+    parts = [f"{state.cells} of {state.of_cells} cells"]
+    if state.of_jobs:
+        parts.append(f"{state.jobs} of {state.of_jobs} jobs done, {state.of_jobs - state.jobs} left")
+    if state.left_s is not None:
+        parts.append(f"about {format_duration(max(1, round(state.left_s)))} for them")
+    return ", ".join(parts)

@@ -68,10 +68,9 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named set of parameter values and the longest time that one cell may take."""
+    """A named set of parameter values."""
 
     name: str
-    cell_timeout_s: int
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -148,21 +147,16 @@ class Project:
         declared = (_read_yaml(path) or {}).get(name)
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
-        unknown = set(declared) - {"cell_timeout_s", "chapters"}
-        timeout = declared.get("cell_timeout_s")
         values = declared.get("chapters") or {}
-        if unknown or not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 1:
-            raise UsageError(
-                f"book/profiles.yaml, '{name}': allowed are cell_timeout_s (whole seconds, at least 1) and chapters;"
-                f" found {declared!r}."
-            )
+        if set(declared) - {"chapters"}:
+            raise UsageError(f"book/profiles.yaml, '{name}': allowed is chapters; found {', '.join(declared)}.")
         if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
             raise UsageError(f"book/profiles.yaml, '{name}': chapters maps each chapter to its parameters; found {values!r}.")
         for chapter, parameters in values.items():
             if chapter not in self.chapters:
                 raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
             resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
-        return Profile(name, timeout, values)
+        return Profile(name, values)
 
 
 def _read_yaml(path: Path) -> Any:

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.execute import RunRequest, execute_chapter
+from effnotes.runner.watch import Progress
 
-CellCallback = Callable[[str, int, int], None]  # chapter, cells done, cells in all
+ProgressCallback = Callable[[str, Progress], None]  # name of the chapter, and how far it is
 Outcome = tuple[bytes, dict[str, Any]] | Exception
 
 # Set in each process of the pool by its initializer.
@@ -31,39 +31,33 @@ _slot_queue: Any = None
 _slot_gpu: str | None = None
 
 
-@dataclass(frozen=True)
-class Job:
-    """A chapter to run: its source and its plan."""
-
-    source: str
-    task: RunRequest
-
-
-def run_chapters(jobs: list[Job], *, slots: int, scheduler: str | None, on_cell: CellCallback) -> Iterator[tuple[Job, Outcome]]:
-    """Run `jobs` and yield each with what it returned, or with the exception that kept it from returning, as they end.
+def run_chapters(
+    requests: list[RunRequest], *, slots: int, scheduler: str | None, on_progress: ProgressCallback
+) -> Iterator[tuple[RunRequest, Outcome]]:
+    """Run chapters and yield each with what it returned, or with the exception that kept it from returning, as they end.
 
     Args:
-        jobs: what to run; an empty list yields nothing and starts nothing.
+        requests: what to run; an empty list yields nothing and starts nothing.
         slots: number of chapters run at once on this machine; without effect with `scheduler`.
         scheduler: address of a `dask.distributed` scheduler, or None for processes of this machine.
-        on_cell: called in this process whenever a chapter has finished a cell.
+        on_progress: called in this process now and then, while a chapter runs.
 
     Raises:
         UsageError: the scheduler does not answer, or the extra ``cluster`` is not installed.
     """
-    if not jobs:
+    if not requests:
         return
     if scheduler is not None:
-        yield from _run_on_cluster(jobs, scheduler, on_cell)
+        yield from _run_on_cluster(requests, scheduler, on_progress)
         return
-    broken: list[Job] = []
-    for job, outcome in _run_on_pool(jobs, slots, on_cell):
-        if isinstance(outcome, BrokenProcessPool) and len(jobs) > 1:
-            broken.append(job)
+    broken: list[RunRequest] = []
+    for request, outcome in _run_on_pool(requests, slots, on_progress):
+        if isinstance(outcome, BrokenProcessPool) and len(requests) > 1:
+            broken.append(request)
         else:
-            yield job, outcome
-    for job in broken:
-        yield from _run_on_pool([job], 1, on_cell)
+            yield request, outcome
+    for request in broken:
+        yield from _run_on_pool([request], 1, on_progress)
 
 
 def default_slots(chapters: int) -> int:
@@ -71,16 +65,16 @@ def default_slots(chapters: int) -> int:
     return max(1, min(chapters, available_cores()))
 
 
-def _run_on_pool(jobs: list[Job], slots: int, on_cell: CellCallback) -> Iterator[tuple[Job, Outcome]]:
+def _run_on_pool(requests: list[RunRequest], slots: int, on_progress: ProgressCallback) -> Iterator[tuple[RunRequest, Outcome]]:
     context = multiprocessing.get_context("spawn")
     progress = context.SimpleQueue()
     slot_numbers = context.SimpleQueue()
     for slot in range(slots):
         slot_numbers.put(slot)
-    with _listening(progress, on_cell):
+    with _listening(progress, on_progress):
         pool = ProcessPoolExecutor(slots, mp_context=context, initializer=_start_slot, initargs=(slot_numbers, progress, _gpus()))
         try:
-            yield from _outcomes(pool, jobs, _run_in_slot)
+            yield from _outcomes(pool, requests, _run_in_slot)
         except BaseException:
             # Ctrl-C, or the consumer gave up: what is under way is lost, what was yielded is kept.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -90,7 +84,9 @@ def _run_on_pool(jobs: list[Job], slots: int, on_cell: CellCallback) -> Iterator
         pool.shutdown()
 
 
-def _run_on_cluster(jobs: list[Job], address: str, on_cell: CellCallback) -> Iterator[tuple[Job, Outcome]]:
+def _run_on_cluster(
+    requests: list[RunRequest], address: str, on_progress: ProgressCallback
+) -> Iterator[tuple[RunRequest, Outcome]]:
     try:
         from distributed import Client
     except ImportError:
@@ -107,15 +103,15 @@ def _run_on_cluster(jobs: list[Job], address: str, on_cell: CellCallback) -> Ite
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
         # A topic of its own: other builds may use the same scheduler.
         topic = f"effnotes-{uuid.uuid4()}"
-        client.subscribe_topic(topic, lambda event: on_cell(*event[1]))
-        yield from _outcomes(client.get_executor(pure=False, retries=2), jobs, functools.partial(_run_on_worker, topic))
+        client.subscribe_topic(topic, lambda event: on_progress(event[1][0], Progress(*event[1][1])))
+        yield from _outcomes(client.get_executor(pure=False, retries=2), requests, functools.partial(_run_on_worker, topic))
 
 
 def _outcomes(
-    executor: Executor, jobs: list[Job], function: Callable[[str, RunRequest], tuple[bytes, dict[str, Any]]]
-) -> Iterator[tuple[Job, Outcome]]:
-    futures: dict[Future[tuple[bytes, dict[str, Any]]], Job] = {
-        executor.submit(function, job.source, job.task): job for job in jobs
+    executor: Executor, requests: list[RunRequest], function: Callable[[RunRequest], tuple[bytes, dict[str, Any]]]
+) -> Iterator[tuple[RunRequest, Outcome]]:
+    futures: dict[Future[tuple[bytes, dict[str, Any]]], RunRequest] = {
+        executor.submit(function, request): request for request in requests
     }
     for future in as_completed(futures):
         error = future.exception()
@@ -127,11 +123,11 @@ def _outcomes(
             raise error
 
 
-def _run_in_slot(source: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
-    return execute_chapter(source, task, lambda done, total: _slot_queue.put((task["chapter"], done, total)), gpu=_slot_gpu)
+def _run_in_slot(task: RunRequest) -> tuple[bytes, dict[str, Any]]:
+    return execute_chapter(task, lambda progress: _slot_queue.put((task["chapter"], progress)), gpu=_slot_gpu)
 
 
-def _run_on_worker(topic: str, source: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
+def _run_on_worker(topic: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
     from distributed import get_worker
 
     worker = get_worker()
@@ -145,9 +141,7 @@ def _run_on_worker(topic: str, source: str, task: RunRequest) -> tuple[bytes, di
     # Nothing of the machine that planned the build exists here: not its directories, not its count of cores.
     threads = max(1, available_cores() // worker.state.nthreads)
     local: RunRequest = {**task, "directory": None, "cache_dir": None, "threads": threads}
-    return execute_chapter(
-        source, local, lambda done, total: worker.log_event(topic, (task["chapter"], done, total)), abandoned=abandoned
-    )
+    return execute_chapter(local, lambda progress: worker.log_event(topic, (task["chapter"], tuple(progress))), abandoned=abandoned)
 
 
 def _start_slot(slot_numbers: Any, progress: Any, gpus: list[str]) -> None:
@@ -172,12 +166,12 @@ def _gpus() -> list[str]:
 
 
 @contextmanager
-def _listening(queue: Any, on_cell: CellCallback) -> Iterator[None]:
+def _listening(queue: Any, on_progress: ProgressCallback) -> Iterator[None]:
     """Pass on what the slots put into `queue` while the context is open."""
 
     def listen() -> None:
         while (item := queue.get()) is not None:
-            on_cell(*item)
+            on_progress(*item)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()

@@ -38,13 +38,14 @@ def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) ->
     if not (rendered / "index.html").is_file() or not stamp.is_file():
         # What a cut-short rendering has read, Sphinx would not read again, nor repeat its warnings.
         shutil.rmtree(site, ignore_errors=True)
-    if not stamp.is_file() or stamp.read_text() != digest:
+    target = build_dir / "html"
+    if not stamp.is_file() or stamp.read_text() != digest or not (target / "index.html").is_file():
         announce("pages: rendering")
         stamp.unlink(missing_ok=True)
         _run_jupyter_book(stage, site, build_dir / "jupyter-book.log")
+        _swap_in(rendered, target)
         write_atomically(stamp, digest.encode())
-    _swap_in(rendered, build_dir / "html")
-    return build_dir / "html" / "index.html"
+    return target / "index.html"
 
 
 def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
@@ -78,8 +79,6 @@ def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
 
 
 def _swap_in(rendered: Path, target: Path) -> None:
-    if target.is_dir() and _tree_state(target) == _tree_state(rendered):
-        return
     incoming = target.with_name("html.incoming")
     outgoing = target.with_name("html.outgoing")
     for leftover in (incoming, outgoing):
@@ -89,15 +88,6 @@ def _swap_in(rendered: Path, target: Path) -> None:
         target.rename(outgoing)
     incoming.rename(target)
     shutil.rmtree(outgoing, ignore_errors=True)
-
-
-def _tree_state(directory: Path) -> dict[str, tuple[int, int]]:
-    """Map each file to its size and time of change, which copying preserves."""
-    return {
-        path.relative_to(directory).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
 
 
 def _tree_digest(stage: Path) -> str:

@@ -85,12 +85,7 @@ class _BuildDirective(SphinxDirective):
         return f"{posixpath.relpath(chapter['page'], posixpath.dirname(self.env.docname))}.html"
 
     def table(
-        self,
-        name: str,
-        caption: str,
-        header: Sequence[str],
-        rows: Iterable[Sequence[list[nodes.Node]]],
-        widths: Sequence[int],
+        self, name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[list[nodes.Node]]], widths: Sequence[int]
     ) -> nodes.Node:
         """Return a captioned table, the first cell of each row heading it.
 
@@ -103,11 +98,7 @@ class _BuildDirective(SphinxDirective):
             head += header_cell("", nodes.paragraph("", text), scope="col")
         body = nodes.tbody()
         for cells in rows:
-            body += nodes.row(
-                "",
-                header_cell("", *cells[0], scope="row"),
-                *(nodes.entry("", *cell) for cell in cells[1:]),
-            )
+            body += nodes.row("", header_cell("", *cells[0], scope="row"), *(nodes.entry("", *cell) for cell in cells[1:]))
         group += [nodes.thead("", head), body]
         table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table", "colwidths-given"], names=[name])
         self.set_source_info(table)
@@ -172,10 +163,7 @@ class Scoreboard(_BuildDirective):
             low, high = claim["interval"]
             estimate, low, high = (format_number(x, high - low) for x in (claim["estimate"], low, high))
             value = f"{estimate} [{low}, {high}]"
-        return [
-            nodes.paragraph("", value, classes=["effnotes-number"]),
-            self.fine_print(f"{claim['unit']}; {units_text(claim)}"),
-        ]
+        return [nodes.paragraph("", value, classes=["effnotes-number"]), self.fine_print(f"{claim['unit']}; {units_text(claim)}")]
 
     def fine_print(self, markdown: str) -> nodes.paragraph:
         """Return a paragraph of small inline Markdown."""
@@ -200,17 +188,7 @@ class RunTable(_BuildDirective):
         build = self.read_build()
         if build is None:
             return [_not_run_note("The table of runs is filled in when the chapters are run.")]
-        header = (
-            "Page",
-            "Profile",
-            "Status",
-            "Started (UTC)",
-            "Time",
-            "Peak memory",
-            "Device",
-            "Commit",
-            "Key",
-        )
+        header = ("Page", "Profile", "Status", "Started (UTC)", "Time", "Peak memory", "Device", "Commit", "Key")
         rows = [self.row(chapter) for chapter in build["chapters"]]
         return [self.table("run-table", "The runs that these pages show", header, rows, (18, 8, 9, 14, 9, 10, 12, 10, 10))]
 
@@ -219,7 +197,8 @@ class RunTable(_BuildDirective):
         name = nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))
         record = chapter["record"]
         if record is None:
-            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", "not run")], *[[]] * 6]
+            status = "failed" if chapter["failed"] else "not run"
+            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", status)], *[[]] * 6]
         commit = record["commit"]
         texts = [
             record["profile"],
@@ -258,22 +237,11 @@ def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
     return [paragraph]
 
 
-def _not_run_note(text: str) -> nodes.note:
-    return nodes.note(
-        "",
-        nodes.paragraph(
-            "",
-            "",
-            nodes.Text(f"{text} Nothing was run for this page: type "),
-            nodes.literal("", "make book"),
-            nodes.Text(", or "),
-            nodes.literal("", "effnotes build"),
-            nodes.Text(" where the package is installed, and open "),
-            nodes.literal("", "_build/html/index.html"),
-            nodes.Text("."),
-        ),
-        classes=["effnotes-not-run"],
-    )
+def _not_run_note(text: str) -> nodes.Admonition:
+    how = "type `make book`, or `effnotes build` where the package is installed, and open `_build/html/index.html`"
+    parts = enumerate(f"{text} Nothing was run for this page: {how}.".split("`"))
+    inline = [nodes.literal("", part) if number % 2 else nodes.Text(part) for number, part in parts]
+    return nodes.note("", nodes.paragraph("", "", *inline), classes=["effnotes-not-run"])
 
 
 def read_chapter(text: str) -> NotebookNode:
@@ -325,15 +293,21 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
 
 def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None:
-    """Say below the title of a chapter that is shown from its source that it has no outputs."""
-    if Path(app.env.doc2path(app.env.docname)).suffix != ".py":
-        return
+    """Say below the title of a chapter that is shown from its source that it has no outputs, and what failed where it did."""
+    source = Path(app.env.doc2path(app.env.docname))
     title = next(iter(document.findall(nodes.title)), None)
-    if title is not None:
-        title.parent.insert(
-            title.parent.index(title) + 1,
-            _not_run_note("This is the source of the page, without outputs."),
-        )
+    if source.suffix != ".py" or title is None:
+        return
+    build = source.parent / "_data" / "build.json"
+    app.env.note_dependency(str(build))
+    chapters = json.loads(build.read_text(encoding="utf-8"))["chapters"] if build.is_file() else []
+    failed = next((chapter["failed"] for chapter in chapters if chapter["name"] == source.stem), None)
+    note = _not_run_note("This is the source of the page, without outputs.")
+    if failed:
+        told = nodes.literal_block(failed["error"], failed["error"], language="text")
+        what = nodes.paragraph("", f"{failed['where']} What follows is the source of the page, without outputs.")
+        note = nodes.admonition("", nodes.title("", "This page could not be made"), what, told, classes=["danger"])
+    title.parent.insert(title.parent.index(title) + 1, note)
 
 
 def _identify_exercise_content(_app: Sphinx, document: nodes.document) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from effnotes.reporting.kept import run_facts
 from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
 from effnotes.runner.project import Chapter, Project
@@ -21,6 +22,7 @@ def stage_book(
     runs: Mapping[str, StoredRun],
     kept: Mapping[str, dict[str, Any]],
     profile: str,
+    failed: Mapping[str, Mapping[str, str]],
 ) -> Path:
     """Write the book's sources to ``stage/`` of the build directory and return that directory.
 
@@ -31,6 +33,7 @@ def stage_book(
         runs: the finished run that each chapter is shown with; a chapter without one is staged as source, and says so.
         kept: the kept record of the full profile by chapter.
         profile: name of the profile that was asked for.
+        failed: what the pages of chapters that failed are to say, by chapter: ``where`` and ``error``.
     """
     stage = project.build_dir / "stage"
     files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in _CONFIGURATION}
@@ -48,6 +51,7 @@ def stage_book(
                 "name": chapter.name,
                 "title": chapter.title,
                 "page": chapter.page,
+                "failed": failed.get(chapter.name),
                 "record": _without_tables(run.record) if run else None,
                 "kept": _without_tables(kept[chapter.name]) if chapter.name in kept else None,
             }
@@ -115,29 +119,17 @@ def _drop_object_addresses(output: Any) -> None:
 
 def provenance(record: Mapping[str, Any]) -> str:
     """Return a Markdown section that says what made a page: parameters, seeds, versions, device, commit, time and memory."""
-    surroundings = record["environment"] or {}
-    commit = record["commit"]
-    state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"
-    facts = [
-        ("Profile", record["profile"]),
-        ("Seeds", ", ".join(map(str, record["seeds"])) or "none"),
-        ("Run on", record["started"].replace("T", " ").replace("+00:00", " UTC")),
-        ("Time", f"{record['duration_s']:.0f} s"),
-        ("Peak memory", f"{record['peak_memory_bytes'] / 2**30:.1f} GiB, kernel and its workers"),
-        ("Device", f"{surroundings.get('device')}, {surroundings.get('threads')} threads"),
-        ("Platform", f"Python {surroundings.get('python')}, {surroundings.get('platform')}"),
-        ("Commit", "not known" if commit is None else f"`{commit['revision'][:12]}`{state}"),
-        ("Record", f"`{record['key'][:16]}`"),
-    ]
+    facts = [("Profile", record["profile"]), ("Seeds", ", ".join(map(str, record["seeds"])) or "none")]
+    facts += [*run_facts(record), ("Record", f"`{record['key'][:16]}`")]
     lines = ["## What made this page", "", "| What | Value |", "|:--|:--|"]
-    lines += [f"| {name} | {value} |" for name, value in facts]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in facts]
     lines += ["", "### Parameters of this run", "", "| Parameter | Value | Default | Meaning |", "|:--|:--|:--|:--|"]
     lines += [
         f"| `{item['name']}` | {_code(item['value'])} | {_code(item['default'])} | {_cell(item['help'])} |"
         for item in record["parameters"]
     ]
     lines += ["", "### Versions", "", "| Package | Version |", "|:--|:--|"]
-    lines += [f"| {name} | {version} |" for name, version in surroundings.get("packages", {}).items()]
+    lines += [f"| {name} | {version} |" for name, version in (record["environment"] or {}).get("packages", {}).items()]
     return "\n".join(lines) + "\n"
 
 

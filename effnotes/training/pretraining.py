@@ -36,7 +36,8 @@ from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.forms import PROMPTABLE
-from effnotes.models.answers import PAD, answer
+from effnotes.datasets.worlds.words import PAD
+from effnotes.models.answers import answer
 from effnotes.models.language import (
     LanguageModelShape,
     build_language_model,

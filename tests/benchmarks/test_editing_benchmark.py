@@ -18,10 +18,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from effnotes.datasets.worlds import World, make_task
-from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, Rows, edit, evaluate_edit
-from effnotes.finetuning.editing.edit import Batches
+from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, edit, evaluate_edit
+from effnotes.finetuning.editing.edit import edit_pools
+from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model
+from effnotes.models.rows import Rows
 from effnotes.training.pretraining import PretrainingRecipe, preset, pretrain
 
 EMBEDDED = preset("embedded")
@@ -117,13 +119,13 @@ def bare_edit(base: nn.Module, task) -> None:
     """80 steps on the training rows, all linear layers: what an edit takes at least."""
     model, recipe = copy.deepcopy(base).requires_grad_(False), EDITS["full linears"]
     weights = [linear.weight.requires_grad_(True) for linear in block_linears(model).values()]
-    batches = iter(Batches(task, recipe, 0, torch.device("cpu")))
+    batches = iter(Batches(edit_pools(task, recipe), recipe.batch_size, 0, torch.device("cpu")))
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
     for _ in range(80):
-        rows = Rows(*(torch.cat(pair) for pair in zip(*next(batches), strict=True)))
+        rows = Rows.joined(*next(batches))
         log_p = model(input_ids=rows.tokens).logits[:, :-1].log_softmax(dim=-1).gather(-1, rows.tokens[:, 1:, None])[..., 0]
         optimizer.zero_grad()
-        (-log_p[rows.is_answer].mean()).backward()
+        (-log_p[rows.is_answer[:, 1:]].mean()).backward()
         optimizer.step()
 
 

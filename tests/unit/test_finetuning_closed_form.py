@@ -10,11 +10,12 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import World, make_task
-from effnotes.finetuning import ClosedFormRecipe, Rows, edit, evaluate_edit
-from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, key_moments, null_projection, site_columns
-from effnotes.finetuning.editing.edit import _rows
-from effnotes.models.answers import answer, as_tensors
+from effnotes.datasets.worlds.places import last_columns
+from effnotes.finetuning import ClosedFormRecipe, edit, evaluate_edit
+from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, key_moments, null_projection
+from effnotes.models.answers import answer
 from effnotes.models.language import build_language_model, mlp_output, weights_digest
+from effnotes.models.rows import Rows
 from effnotes.training.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world
@@ -132,7 +133,7 @@ def test_moments_are_those_of_all_tokens_of_all_facts(family: str) -> None:
     inputs: list[Tensor] = []
     handle = mlp_output(model, 1)[1].register_forward_hook(lambda _m, args, _o: inputs.append(args[0]))
     for name, share in world.templates.items():
-        for row in as_tensors(world.encode(world.facts(), name))[0]:
+        for row in Rows.of(world.encode(world.facts(), name)).tokens:
             inputs.clear()
             with torch.no_grad():
                 model(input_ids=row[None])
@@ -148,18 +149,18 @@ def test_the_site_is_the_last_token_of_subject_or_prompt() -> None:
     for form in ("sro", "rso", "question"):
         asked = world.encode(world.facts().take(slice(5, 9)), form)
         subjects = world.words.subjects[asked.facts.subject, 1]
-        columns = site_columns(asked, world, "subject")
+        columns = last_columns(asked, world.words, "subject")
         assert asked.tokens[np.arange(4), columns].tolist() == subjects.tolist()
         relations = world.words.relations[asked.facts.relation, 0]
-        assert asked.tokens[np.arange(4), site_columns(asked, world, "relation")].tolist() == relations.tolist()
-        assert (site_columns(asked, world, "last") == asked.answer - 1).all()
+        assert asked.tokens[np.arange(4), last_columns(asked, world.words, "relation")].tolist() == relations.tolist()
+        assert (last_columns(asked, world.words, "last") == asked.answer - 1).all()
 
 
 def test_a_delta_makes_the_answer_probable_and_leaves_the_weights(knowing) -> None:
     before = weights_digest(knowing)
-    rows = _rows([TASK.encode("train", "edited")], 11, torch.device("cpu"))
+    rows = Rows.of(TASK.encode("train", "edited"))
     asked = TASK.encode("test", "edited")
-    places = torch.from_numpy(site_columns(asked, WORLD, "last"))
+    places = torch.from_numpy(last_columns(asked, WORLD.words, "last"))
     delta, found = find_deltas(knowing, rows, places, 1, ClosedFormRecipe(site="last"))
     assert weights_digest(knowing) == before
     assert all(parameter.requires_grad for parameter in knowing.parameters())
@@ -175,14 +176,14 @@ def test_a_delta_makes_the_answer_probable_and_leaves_the_weights(knowing) -> No
 def test_what_is_found_for_a_fact_does_not_depend_on_the_others(knowing) -> None:
     task = make_task(WORLD, "remap", 3, retain_coverage=0.25)
     asked = task.encode("train", "edited")
-    rows = _rows([asked], 11, torch.device("cpu"))
-    places = torch.from_numpy(site_columns(asked, WORLD, "last"))
+    rows = Rows.of(asked)
+    places = torch.from_numpy(last_columns(asked, WORLD.words, "last"))
     recipe = ClosedFormRecipe(site="last")
     together, _ = find_deltas(knowing, rows, places, 1, recipe)
     steps = []
     for row in range(3):
         part = slice(row, row + 1)
-        alone, found = find_deltas(knowing, Rows(*(each[part] for each in rows)), places[part], 1, recipe)
+        alone, found = find_deltas(knowing, rows.take(part), places[part], 1, recipe)
         assert found >= recipe.enough
         assert torch.allclose(together[part], alone, atol=1e-4)
         steps.append(float(alone.norm()))

@@ -12,7 +12,6 @@ from effnotes.metrics.editing import (
     extraction_strength,
     forget_quality,
     harmonic_mean,
-    kl_divergence,
     loss_score,
     macro_average,
     membership_auc,
@@ -41,25 +40,6 @@ def test_harmonic_means() -> None:
     assert math.isnan(harmonic_mean())
     with pytest.raises(ValueError, match="at least 0"):
         harmonic_mean(-0.1, 1.0)
-
-
-def test_drift_is_the_relative_entropy() -> None:
-    p, q = RNG.dirichlet(np.ones(6), size=(2, 4))
-    found = kl_divergence(np.log(p), np.log(q))
-    assert found == pytest.approx([stats.entropy(a, b) for a, b in zip(p, q, strict=True)])
-    assert kl_divergence(np.log(p), np.log(p)) == pytest.approx(0, abs=1e-12)
-    assert (kl_divergence(np.log(p), np.log(p)) >= 0).all()
-
-
-def test_drift_at_the_edges() -> None:
-    with np.errstate(divide="ignore"):
-        sure, fair = np.log([1.0, 0.0]), np.log([0.5, 0.5])
-    assert kl_divergence(sure, fair) == pytest.approx(math.log(2))
-    assert kl_divergence(sure, sure) == 0
-    assert kl_divergence(fair, sure) == math.inf
-    assert np.isnan(kl_divergence(np.full(2, np.nan), np.full(2, np.nan)))
-    with pytest.raises(ValueError, match="shape"):
-        kl_divergence(np.zeros((2, 3)), np.zeros((2, 4)))
 
 
 def test_consequences_are_shares_that_sum_to_one() -> None:
@@ -159,7 +139,7 @@ def test_membership_is_the_share_of_pairs_in_order() -> None:
     assert membership_auc([0.0], [0.0]) == 0.5
     with pytest.raises(ValueError, match="controls has 0"):
         membership_auc([1.0], [])
-    with pytest.raises(ValueError, match="members has 2 scores, 1 of them NaN"):
+    with pytest.raises(ValueError, match="members has 2 values, 1 of them NaN"):
         membership_auc([1.0, math.nan], [1.0])
 
 

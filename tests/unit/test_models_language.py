@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from effnotes.datasets import DataError
 from effnotes.datasets.worlds import World
-from effnotes.models.answers import answer, answer_log_probabilities, object_probabilities, read
+from effnotes.finetuning.editing.scores import object_probabilities
+from effnotes.models.answers import answer, answer_log_probabilities, read
 from effnotes.models.language import (
     LANGUAGE_MODELS,
     LanguageModelShape,
@@ -219,8 +220,14 @@ def test_nothing_asked_is_nothing_answered() -> None:
     assert object_probabilities(model, WORLD, nothing, "sro").shape == (0, 8)
 
 
-def test_names_and_shapes_do_not_wait_for_transformers() -> None:
-    imports = "import sys, effnotes.models, effnotes.training.pretraining, effnotes.finetuning"
-    code = f"{imports}; print(*{{'transformers', 'peft'}} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("effnotes.training.pretraining, effnotes.finetuning.editing.edit", {"transformers", "peft", "torchvision"}),
+        ("effnotes.finetuning, effnotes.finetuning.tune", {"transformers", "effnotes.datasets.worlds", "effnotes.metrics"}),
+    ],
+)
+def test_names_and_recipes_do_not_wait_for_what_they_do_not_need(modules: str, without: set[str]) -> None:
+    code = f"import sys, {modules}; print(*{without!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+pytestmark = pytest.mark.slow  # starts schedulers and workers, and kills them
 
 
 def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen, Path]:
@@ -67,7 +68,7 @@ def cluster(tmp_path):
 def test_all_results_arrive_though_a_worker_is_killed(book, cluster):
     address, workers = cluster
     for number in range(4):
-        book.add(f"chapter_{number}", book.chapters["addition"].replace("pause_s: float = 0.0", "pause_s: float = 3.0"))
+        book.add(f"chapter_{number}", book.chapters["addition"].replace("pause_s: float = 0.0", "pause_s: float = 1.0"))
     build = book.start("build", "--scheduler", address)
     deadline = time.monotonic() + 60
     while not book.records("addition") and not book.records("multiplication"):
@@ -118,7 +119,7 @@ def test_a_kernel_of_a_worker_ends_when_its_build_is_killed(book, cluster):
 
 
 def test_an_address_where_no_scheduler_answers_is_refused(book):
-    result = book.effnotes("build", "--scheduler", "tcp://127.0.0.1:9")
+    result = book.in_process("build", "--scheduler", "tcp://127.0.0.1:9")
     assert result.returncode == 2
     assert "no scheduler answers" in result.stdout
     assert book.records("addition") == []

@@ -2,10 +2,14 @@
 
 import json
 import shlex
+import shutil
 
 import pytest
 
 from effnotes.reporting.kept import RecordError, read_record
+from effnotes.runner.build import plan_chapter
+from effnotes.runner.kept import keep
+from effnotes.runner.project import Project
 
 CHAPTER = """\
 # %% [markdown]
@@ -55,24 +59,53 @@ HTML("".join(claims.card_html(payload) for payload in kept.claims.values()) + ke
 """
 
 
-@pytest.fixture
-def measuring(book):
-    """The small book with a chapter that measures a claim, keeps two tables and can read data of the user's."""
+@pytest.fixture(scope="module")
+def kept_once(tmp_path_factory, make_book):
+    """A book with a chapter that measures a claim, keeps two tables and can read data of the user's, and with a record of it."""
+    folder = tmp_path_factory.mktemp("kept")
+    data = folder / "private folder" / "numbers"
+    data.mkdir(parents=True)
+    (data / "one.txt").write_text("1")
+    book = make_book(folder / "checkout")
     book.add("measuring", CHAPTER)
     book.register(chapter="measuring")
+    made = keep_mine(book, "-p", f"data_root={data}", "-p", "note='it is: so'")
+    assert made.returncode == 0, made.stdout
+    assert "kept: data/records/measuring/mine.json" in made.stdout
+    return book, data
+
+
+@pytest.fixture
+def measuring(kept_once, tmp_path):
+    """A copy of that book to be changed, without a record."""
+    book = kept_once[0].copy(tmp_path / "checkout")
+    shutil.rmtree(book.root / "data")
+    shutil.rmtree(book.root / "_build")
     return book
 
 
 @pytest.fixture
-def data(tmp_path):
-    folder = tmp_path / "private folder" / "numbers"
-    folder.mkdir(parents=True)
-    (folder / "one.txt").write_text("1")
-    return folder
+def recorded(kept_once, tmp_path):
+    """A copy of that book to be changed, with its record."""
+    return kept_once[0].copy(tmp_path / "checkout")
+
+
+@pytest.fixture
+def data(kept_once):
+    return kept_once[1]
 
 
 def keep_mine(book, *more: str):
     return book.effnotes("run", "measuring", "-p", "seeds=[1, 2, 3]", *more, "--profile", "full", "--keep-as", "mine")
+
+
+def keep_again(book, **overrides):
+    """Keep the recorded run under the same name as if it had been made with other values, without running it."""
+    project = Project.find(book.root)
+    (record,) = (json.loads(path.read_text()) for path in book.records("measuring"))
+    plan = plan_chapter(project, "measuring", project.profile("full"), overrides)
+    keep(project, plan.chapter, record, values=plan.values, name="mine", overrides=overrides)
+    return json.loads(kept_text(book, "mine"))
 
 
 def kept_text(book, name: str) -> str:
@@ -92,9 +125,16 @@ def test_the_record_of_the_full_profile_is_kept_and_refused_once_the_parameters_
     assert kept["overrides"] == {}
     assert kept["data"] == {}
     assert "cells" not in kept
-    assert measuring.effnotes("build").returncode == 0
-    measuring.write_profiles("{measuring: {seeds: [1, 2, 3]}}", timeout_s=60)
-    refused = measuring.effnotes("build")
+    assert measuring.in_process("claims").returncode == 0
+    # Records of the full profile from before there were others lack some fields, and still count.
+    lacking = ("tables", "overrides", "data", "jobs")
+    path = measuring.root / "data" / "records" / "measuring" / "full.json"
+    path.write_text(json.dumps({field: value for field, value in kept.items() if field not in lacking}))
+    assert measuring.in_process("claims").returncode == 0
+    assert read_record(path).claims["sum.grows"]["verdict"] == "shown"
+    assert '<th scope="row">Computed</th><td>not known</td>' in read_record(path).provenance_html()
+    measuring.write_profiles("{measuring: {seeds: [1, 2, 3]}}")
+    refused = measuring.in_process("build")
     assert refused.returncode == 2
     assert (
         "data/records/measuring/full.json was made with other parameters of 'measuring'."
@@ -102,19 +142,8 @@ def test_the_record_of_the_full_profile_is_kept_and_refused_once_the_parameters_
     ) in words(refused.stdout)
 
 
-def test_a_record_of_the_full_profile_from_before_there_were_others_still_counts(measuring):
-    assert measuring.effnotes("run", "measuring", "--profile", "full", "--keep").returncode == 0
-    path = measuring.root / "data" / "records" / "measuring" / "full.json"
-    kept = json.loads(path.read_text())
-    path.write_text(json.dumps({field: value for field, value in kept.items() if field not in ("tables", "overrides", "data")}))
-    assert measuring.effnotes("claims").returncode == 0
-    assert read_record(path).claims["sum.grows"]["verdict"] == "shown"
-
-
-def test_a_named_record_holds_numbers_and_the_command_but_no_path(measuring, data):
-    made = keep_mine(measuring, "-p", f"data_root={data}", "-p", "note='it is: so'")
-    assert made.returncode == 0, made.stdout
-    assert "kept: data/records/measuring/mine.json" in made.stdout
+def test_a_named_record_holds_numbers_and_the_command_but_no_path(kept_once):
+    measuring, data = kept_once
     text = kept_text(measuring, "mine")
     assert str(data.parent) not in text
     kept = json.loads(text)
@@ -135,53 +164,57 @@ def test_a_named_record_holds_numbers_and_the_command_but_no_path(measuring, dat
     assert read_record(measuring.root / "data" / "records" / "measuring" / "mine.json").table("names")["name"].isna().sum() == 1
 
 
-def test_the_digest_of_the_data_follows_their_content_and_not_their_time(measuring, data):
-    def digest() -> str:
-        assert keep_mine(measuring, "-p", f"data_root={data}").returncode == 0
-        return json.loads(kept_text(measuring, "mine"))["data"]["data_root"]
+def test_the_digest_of_the_data_follows_their_content_and_not_their_time(recorded, tmp_path):
+    def digest(name: str, content: str) -> str:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "one.txt").write_text(content)
+        return keep_again(recorded, data_root=str(folder))["data"]["data_root"]
 
-    first = digest()
-    other = data.with_name("copy")
-    other.mkdir()
-    (other / "one.txt").write_text("1")
-    assert keep_mine(measuring, "-p", f"data_root={other}").returncode == 0
-    assert json.loads(kept_text(measuring, "mine"))["data"]["data_root"] == first
-    (data / "one.txt").write_text("2")
-    assert digest() != first
+    first = digest("numbers", "1")
+    assert digest("copy", "1") == first
+    assert digest("numbers", "2") != first
 
 
-def test_a_choice_that_is_also_the_name_of_a_folder_is_no_path(measuring):
-    (measuring.root / "letters").mkdir()
-    assert keep_mine(measuring, "-p", "dataset=letters").returncode == 0
-    assert json.loads(kept_text(measuring, "mine"))["overrides"]["dataset"] == "letters"
+def test_a_choice_that_is_also_the_name_of_a_folder_is_no_path(recorded):
+    (recorded.root / "letters").mkdir()
+    assert keep_again(recorded, dataset="letters")["overrides"]["dataset"] == "letters"
+
+
+def test_a_kept_record_is_computed_anew_unless_told_otherwise(recorded):
+    arguments = ("-p", "seeds=[1, 2, 3]", "-p", "data_root=", "--profile", "full")
+    assert "measuring: running" in recorded.effnotes("run", "measuring", *arguments).stdout
+    reused = recorded.effnotes("run", "measuring", *arguments, "--keep-as", "mine", "--reuse")
+    assert "recorded already" in reused.stdout
+    assert "measuring: running" in recorded.effnotes("run", "measuring", *arguments, "--keep-as", "mine").stdout
+    assert json.loads(kept_text(recorded, "mine"))["jobs"]["computed"] == 0
 
 
 @pytest.mark.parametrize("command", [("build",), ("claims",)])
-def test_a_named_record_is_refused_once_claims_or_parameters_have_changed(measuring, command):
-    assert keep_mine(measuring).returncode == 0
+def test_a_named_record_is_refused_once_claims_or_parameters_have_changed(recorded, command):
+    keep_again(recorded, seeds=[1, 2, 3])
     again = "Make it again with 'effnotes run measuring -p seeds='[1, 2, 3]' --profile full --keep-as mine', or remove it."
-    assert measuring.effnotes(*command).returncode == 0
-    measuring.register(chapter="measuring", margin=0.5)
-    refused = measuring.effnotes(*command)
+    assert recorded.in_process("claims").returncode == 0
+    recorded.register(chapter="measuring", margin=0.5)
+    refused = recorded.in_process(*command)
     assert refused.returncode == 2
     assert f"data/records/measuring/mine.json was made with other claims of 'measuring'. {again}" in words(refused.stdout)
-    measuring.register(chapter="measuring")
-    measuring.edit("measuring", 'note: str = ""', 'note: str = "new"')
-    refused = measuring.effnotes(*command)
+    recorded.register(chapter="measuring")
+    recorded.edit("measuring", 'note: str = ""', 'note: str = "new"')
+    refused = recorded.in_process(*command)
     assert refused.returncode == 2
     assert f"mine.json was made with other parameters of 'measuring'. {again}" in words(refused.stdout)
-    measuring.edit("measuring", "seeds: list[int] = [1, 2]", "seeds: list[str] = ['1']")
-    refused = measuring.effnotes(*command)
+    recorded.edit("measuring", "seeds: list[int] = [1, 2]", "seeds: list[str] = ['1']")
+    refused = recorded.in_process(*command)
     assert refused.returncode == 2
     assert "mine.json was made with other parameters of 'measuring': chapter 'measuring': parameter 'seeds'" in words(
         refused.stdout
     )
 
 
-def test_a_value_that_a_named_record_overrides_may_change_in_the_profile(measuring):
-    assert keep_mine(measuring).returncode == 0
-    measuring.write_profiles("{measuring: {seeds: [4]}}", timeout_s=60)
-    assert measuring.effnotes("claims").returncode == 0
+def test_a_value_that_a_named_record_overrides_may_change_in_the_profile(recorded):
+    recorded.write_profiles("{measuring: {seeds: [4]}}")
+    assert recorded.in_process("claims").returncode == 0
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"made_for": 3}', '{"made_for": {}, "overrides": 3}'])
@@ -189,7 +222,7 @@ def test_a_damaged_record_is_refused(measuring, content):
     path = measuring.root / "data" / "records" / "measuring" / "mine.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    refused = measuring.effnotes("claims")
+    refused = measuring.in_process("claims")
     assert refused.returncode == 2
     assert "data/records/measuring/mine.json" in refused.stdout
     assert "Traceback" not in refused.stdout
@@ -207,32 +240,27 @@ def test_a_damaged_record_is_refused(measuring, content):
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_anything_runs(measuring, arguments, said):
-    refused = measuring.effnotes("run", "measuring", *arguments)
+    refused = measuring.in_process("run", "measuring", *arguments)
     assert refused.returncode == 2, refused.stdout
     assert said in words(refused.stdout)
     assert not (measuring.root / "_build").exists()
-    page = measuring.effnotes("run", "addition", "--keep-as", "mine")
+    page = measuring.in_process("run", "addition", "--keep-as", "mine")
     assert page.returncode == 2
     assert "'addition' registers no claims" in page.stdout
 
 
 def test_a_name_that_two_tables_have_fails_the_run_with_its_line(measuring):
     measuring.edit("measuring", 'tables.keep_table("names"', 'tables.keep_table("halves"')
-    failed = measuring.effnotes("run", "measuring")
-    assert failed.returncode == 1
+    _, record = measuring.execute("measuring")
+    error = record["error"]
     line = measuring.chapters["measuring"].splitlines().index("# %%", 20) + 2
-    assert "the table 'halves' is kept a second time" in failed.stdout
-    assert f"in cell 4 of 4 (book/measuring.py, line {line})" in failed.stdout
+    assert "the table 'halves' is kept a second time" in error["message"]
+    assert (error["cell"], error["cells"], error["line"]) == (4, 4, line)
 
 
-def test_a_page_is_drawn_from_a_named_record_and_again_from_a_new_one(measuring, data):
+def test_a_page_is_drawn_from_a_named_record_and_again_from_a_new_one(recorded):
+    measuring = recorded
     measuring.add("report", REPORT)
-    missing = measuring.effnotes("run", "report")
-    assert missing.returncode == 1
-    assert (
-        "there is no kept record here. A record is made by 'effnotes run measuring --profile full --keep-as mine'" in missing.stdout
-    )
-    assert keep_mine(measuring, "-p", f"data_root={data}").returncode == 0
     built = measuring.effnotes("build")
     assert built.returncode == 0, built.stdout
     page = (measuring.root / "_build" / "html" / "book" / "report.html").read_text()
@@ -242,13 +270,17 @@ def test_a_page_is_drawn_from_a_named_record_and_again_from_a_new_one(measuring,
     chapter = (measuring.root / "_build" / "html" / "book" / "measuring.html").read_text()
     assert "<code>halves</code>, 2 rows, kept with the record of this run." in chapter
     assert "recorded already" in measuring.effnotes("run", "report").stdout
-    (measured,) = json.loads(measuring.effnotes("claims", "--json").stdout)
+    (measured,) = json.loads(measuring.in_process("claims", "--json").stdout)
     assert measured["profile"] == "quick"  # the chapter's own run: the page measures nothing
-    assert measuring.effnotes("run", "measuring", "-p", "seeds=[5]", "--keep-as", "mine").returncode == 0
-    again = measuring.effnotes("build")
-    assert again.returncode == 0, again.stdout
+    path = measuring.root / "data" / "records" / "measuring" / "mine.json"
+    path.write_text(path.read_text().replace("0.333333, 0.666667, 1.0", "0.333333, 0.666667, 0.5"))
+    again = measuring.effnotes("run", "report", "--out", "out")
     assert "report: running" in again.stdout
-    assert "sum of halves 1.667" in (measuring.root / "_build" / "html" / "book" / "report.html").read_text()
+    assert "sum of halves 1.5" in (measuring.root / "out" / "report.ipynb").read_text()
+    path.unlink()
+    _, missing = measuring.execute("report")
+    remedy = "A record is made by 'effnotes run measuring --profile full --keep-as mine'"
+    assert f"there is no kept record here. {remedy}" in missing["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -68,13 +68,6 @@ def test_values_and_claims_are_in_the_key():
     assert key(claims=[{"id": "a.b", "margin": 0.1}]) != key(claims=[{"id": "a.b", "margin": 0.2}])
 
 
-def test_packages_are_those_that_library_and_chapter_import():
-    packages = keys.computing_packages(Chapter("chapter", "book/chapter", SOURCE + "\nimport rich\n"))
-    assert {"numpy", "torch", "scipy", "rich"} <= set(packages)
-    assert packages["numpy"].count(".") >= 1
-    assert not {"papermill", "typer", "effnotes", "ruff"} & set(packages)
-
-
 def test_a_directory_is_fingerprinted_by_what_is_in_it(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
@@ -94,17 +87,23 @@ def test_a_directory_is_fingerprinted_by_what_is_in_it(tmp_path):
     assert fingerprint() != changed
 
 
-@pytest.mark.parametrize(("edited", "runs_again"), [("metrics/bias.py", True), ("runner/progress.py", False)])
-def test_editing_the_library_runs_a_chapter_again_and_editing_the_runner_does_not(book, tmp_path, edited, runs_again):
-    copy = tmp_path / "library"
-    shutil.copytree(CHECKOUT / "effnotes", copy / "effnotes", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    assert "addition: running" in book.effnotes("run", "addition", env=environment).stdout
-    assert "recorded already" in book.effnotes("run", "addition", env=environment).stdout
-    with (copy / "effnotes" / edited).open("a") as source:
-        source.write("\n# A remark.\n")
-    again = book.effnotes("run", "addition", env=environment).stdout
-    assert ("addition: running" in again) == runs_again
+def test_editing_what_a_chapter_imports_runs_it_again_and_words_or_other_code_do_not(book, tmp_path):
+    copy = tmp_path / "library" / "effnotes"
+    shutil.copytree(CHECKOUT / "effnotes", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    book.edit("addition", "import time\n", "import time\nfrom effnotes.core.errors import nearest\n")
+
+    def run() -> str:
+        return book.effnotes("run", "addition", env={**os.environ, "PYTHONPATH": str(copy.parent)}).stdout
+
+    assert "addition: running" in run()
+    errors = (copy / "core" / "errors.py").read_text()
+    (copy / "core" / "errors.py").write_text('"""Other words."""\n' + errors.split('"""', 2)[2] + "\n# A remark.\n")
+    with (copy / "core" / "jobs.py").open("a") as source:
+        source.write("\nCHANGED = True\n")
+    assert "recorded already" in run()
+    with (copy / "core" / "errors.py").open("a") as source:
+        source.write("\nCHANGED = True\n")
+    assert "addition: running" in run()
 
 
 @pytest.mark.parametrize("arguments", [("params",), ("params", "pruning_bias"), ("claims", "--json"), ("--help",)])
@@ -121,15 +120,15 @@ def test_commands_that_compute_nothing_do_not_import_torch(arguments):
 
 def test_claims_as_json_are_one_object_a_claim(book):
     book.register()
-    before = json.loads(book.effnotes("claims", "--json").stdout)
+    before = json.loads(book.in_process("claims", "--json").stdout)
     assert [(row["id"], row["verdict"], row["estimate"]) for row in before] == [("sum.grows", "not measured", None)]
     book.edit(
         "addition",
         'print(f"total',
-        "from effnotes import claims\ndisplay(claims.measure('sum.grows', [1.0, 1.1, 0.9]))\nprint(f\"total",
+        "from effnotes.reporting import claims\ndisplay(claims.measure('sum.grows', [1.0, 1.1, 0.9]))\nprint(f\"total",
     )
     assert book.effnotes("run", "addition").returncode == 0
-    (row,) = json.loads(book.effnotes("claims", "--json").stdout)
+    (row,) = json.loads(book.in_process("claims", "--json").stdout)
     assert {"id", "statement", "published", "estimate", "interval", "verdict"} <= set(row)
     assert (row["verdict"], row["profile"]) == ("shown", "quick")
     assert row["interval"][0] < row["estimate"] < row["interval"][1]
@@ -138,7 +137,7 @@ def test_claims_as_json_are_one_object_a_claim(book):
 def test_a_register_that_breaks_the_rules_is_refused_before_anything_runs(book):
     (book.root / "book" / "claims.yaml").write_text("- {id: sum.grows, chapter: addition}\n")
     for command in (("build",), ("run", "addition"), ("claims",)):
-        result = book.effnotes(*command)
+        result = book.in_process(*command)
         assert result.returncode == 2, result.stdout
-        assert "missing field 'statement'" in result.stdout
+        assert "statement is missing" in result.stdout
     assert not (book.root / "_build").exists()

@@ -12,8 +12,9 @@ from scipy import stats
 
 from effnotes.datasets.worlds import FORMS, World
 from effnotes.finetuning import Evaluator, Learn, edit
+from effnotes.finetuning.editing.scores import object_probabilities
 from effnotes.metrics.editing import truth_ratio
-from effnotes.models.answers import answer, object_probabilities
+from effnotes.models.answers import answer
 from effnotes.models.language import weights_digest
 from effnotes.studies import protocol
 from effnotes.studies.editing import unlearning as module

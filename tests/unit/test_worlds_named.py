@@ -25,9 +25,8 @@ from effnotes.datasets.worlds import (
 from effnotes.datasets.worlds.changes import TASK_KINDS
 from effnotes.datasets.worlds.sentences import text_of
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
-from effnotes.finetuning.editing.scores import _truth_ratios
+from effnotes.finetuning.editing.scores import _truth_ratios, object_probabilities
 from effnotes.metrics.editing import truth_ratio
-from effnotes.models.answers import object_probabilities
 from effnotes.models.language import build_language_model
 from effnotes.training.pretraining import PretrainingRecipe, pretrain
 

@@ -17,23 +17,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from effnotes.datasets.worlds import Facts, Sentences, Task, World
-from effnotes.datasets.worlds.words import ABSENT, RR, SS
-from effnotes.finetuning.objectives import Rows, answer_log_likelihood, residual_stream
-from effnotes.models.answers import PAD, answer_mask, as_tensors
-from effnotes.models.language import check_layers, mlp_output, n_layers, trunk_and_head
+from effnotes.core.settings import settings
+from effnotes.datasets.worlds import Sentences, Task, World
+from effnotes.datasets.worlds.places import last_columns
+from effnotes.models.answers import answer_log_likelihood
+from effnotes.models.language import check_layers, mlp_output, mlp_units, n_layers, residual_stream
+from effnotes.models.rows import Rows
 
 _FACTS_AT_A_TIME = 4096
 
 
-@dataclass(frozen=True)
+@settings
 class ClosedFormRecipe:
     """How facts are written into the MLPs of a model.
 
@@ -62,28 +62,19 @@ class ClosedFormRecipe:
     method: Literal["rome", "memit", "alphaedit"] = "rome"
     layers: tuple[int, ...] | None = None
     site: Literal["subject", "last"] = "subject"
-    delta_steps: int = 100  # of Adam, at most
-    delta_learning_rate: float = 0.1
-    enough: float = 0.99  # probability of the new answer at which the search for delta stops
-    covariance_weight: float = 30.0  # of "memit": how much the other keys count, in numbers of edited ones
-    null_energy: float = 0.01
-    regulariser: float = 0.01  # of "alphaedit", in units of the mean squared hidden unit
-    ridge: float = 1e-6  # added to C where it is inverted, in the same units: C of a small world need not have an inverse
+    delta_steps: int = Field(100, ge=1)  # of Adam, at most
+    delta_learning_rate: float = Field(0.1, gt=0)
+    enough: float = Field(0.99, gt=0, lt=1)  # probability of the new answer at which the search for delta stops
+    covariance_weight: float = Field(30.0, gt=0)  # of "memit": how much the other keys count, in numbers of edited ones
+    null_energy: float = Field(0.01, gt=0, lt=1)
+    regulariser: float = Field(0.01, gt=0)  # of "alphaedit", in units of the mean squared hidden unit
+    ridge: float = Field(
+        1e-6, gt=0
+    )  # added to C where it is inverted, in the same units: C of a small world need not have an inverse
 
     def __post_init__(self) -> None:
-        for name, allowed in (("method", ("rome", "memit", "alphaedit")), ("site", ("subject", "last"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(repr, allowed))}")
         if self.method == "rome" and self.layers is not None and len(set(self.layers)) != 1:
             raise ValueError(f"layers={self.layers}: 'rome' changes one layer; take 'memit' for several")
-        if self.delta_steps < 1:
-            raise ValueError(f"delta_steps={self.delta_steps}: must be at least 1")
-        for name in ("delta_learning_rate", "covariance_weight", "regulariser", "ridge"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
-        for name in ("enough", "null_energy"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be above 0 and below 1")
 
 
 def rewrite_(model: nn.Module, task: Task, recipe: ClosedFormRecipe) -> list[str]:
@@ -130,10 +121,9 @@ def _rewrite_together_(
     moments: dict[int, Tensor],
 ) -> None:
     device = next(model.parameters()).device
-    tokens, start, length = (each.to(device) for each in as_tensors(asked))
-    rows = Rows(tokens, answer_mask(start, length, tokens.shape[1]))
-    places = torch.from_numpy(site_columns(asked, world, recipe.site)).to(device)
-    index = torch.arange(len(tokens), device=device)
+    rows = Rows.of(asked).to(device)
+    places = torch.from_numpy(last_columns(asked, world.words, recipe.site)).to(device)
+    index = torch.arange(len(rows), device=device)
     delta, found = find_deltas(model, rows, places, layers[-1], recipe)
     lacking = found[found < recipe.enough]
     if len(lacking):
@@ -142,13 +132,13 @@ def _rewrite_together_(
             f"the new answer had p={recipe.enough:g} (at worst p={float(lacking.min()):.2g}); what was found is written all the "
             "same: search longer (delta_steps), or take another site or layer",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
     with torch.no_grad():
-        wanted = residual_stream(model, tokens, layers[-1])[index, places] + delta  # (n, d)
+        wanted = residual_stream(model, rows.tokens, layers[-1])[index, places] + delta  # (n, d)
         for done, layer in enumerate(layers):
-            keys = _hidden_units(model, tokens, layer)[index, places].double()  # (n, h)
-            missing = wanted - residual_stream(model, tokens, layers[-1])[index, places]
+            keys = mlp_units(model, rows.tokens, layer)[index, places].double()  # (n, h)
+            missing = wanted - residual_stream(model, rows.tokens, layers[-1])[index, places]
             share = (missing / (len(layers) - done)).double()
             weight = mlp_output(model, layer)[1].weight
             weight += closed_form(keys, share, moments[layer], recipe).to(weight.dtype)
@@ -227,26 +217,12 @@ def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
         for name, share in world.templates.items():
             if share == 0:
                 continue
-            for part in _parts(facts):
-                tokens = as_tensors(world.encode(part, name))[0].to(device)
-                keys = _hidden_units(model, tokens, layer)[tokens != PAD].double()
+            for first in range(0, len(facts), _FACTS_AT_A_TIME):
+                rows = Rows.of(world.encode(facts.take(slice(first, first + _FACTS_AT_A_TIME)), name)).to(device)
+                keys = mlp_units(model, rows.tokens, layer)[rows.is_text].double()
                 total = total + share * keys.T @ keys
                 n_tokens += share * len(keys)
     return total / n_tokens
-
-
-def _parts(facts: Facts) -> Iterator[Facts]:
-    for first in range(0, len(facts), _FACTS_AT_A_TIME):
-        yield facts.take(slice(first, first + _FACTS_AT_A_TIME))
-
-
-def site_columns(asked: Sentences, world: World, site: Literal["subject", "relation", "last"]) -> np.ndarray:
-    """Return (n,) int64: the column of the last token of the subject, of the relation, or of the prompt."""
-    if site == "last":
-        return np.asarray(asked.answer - 1)
-    marker, word = (SS, 0) if site == "subject" else (RR, 1)
-    n_tokens = (world.words.of_facts(asked.facts)[word] != ABSENT).sum(axis=1)
-    return np.asarray((asked.tokens == marker).argmax(axis=1) + n_tokens)
 
 
 def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe: ClosedFormRecipe) -> tuple[Tensor, Tensor]:
@@ -268,28 +244,25 @@ def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe
     optimizer = torch.optim.Adam([delta], lr=recipe.delta_learning_rate)
 
     def add(_module: nn.Module, _inputs: object, values: Tensor) -> Tensor:
-        return values.index_put((index, places), delta, accumulate=True)
+        by_row = values.reshape(*rows.tokens.shape, -1)  # some families join rows and places
+        return by_row.index_put((index, places), delta, accumulate=True).reshape(values.shape)
 
     reached = torch.zeros(len(places), dtype=torch.bool, device=places.device)
-    with _frozen(model):
-        handle = output.register_forward_hook(add)
-        try:
-            for _ in range(recipe.delta_steps):
-                log_p = answer_log_likelihood(model, rows)
-                reached |= log_p.detach().exp() >= recipe.enough
-                if bool(reached.all()):
-                    break
-                before = delta.detach().clone()
-                optimizer.zero_grad()
-                (-log_p.sum()).backward()
-                optimizer.step()
-                with torch.no_grad():
-                    # Adam moves on by its momentum: a fact that has enough would get the more the longer another one takes.
-                    delta[reached] = before[reached]
+    with _frozen(model), output.register_forward_hook(add):
+        for _ in range(recipe.delta_steps):
+            log_p = answer_log_likelihood(model, rows)
+            reached |= log_p.detach().exp() >= recipe.enough
+            if bool(reached.all()):
+                break
+            before = delta.detach().clone()
+            optimizer.zero_grad()
+            (-log_p.sum()).backward()
+            optimizer.step()
             with torch.no_grad():
-                probability = answer_log_likelihood(model, rows).exp()
-        finally:
-            handle.remove()
+                # Adam moves on by its momentum: a fact that has enough would get the more the longer another one takes.
+                delta[reached] = before[reached]
+        with torch.no_grad():
+            probability = answer_log_likelihood(model, rows).exp()
     return delta.detach(), probability
 
 
@@ -303,18 +276,3 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, value in wanted.items():
             parameter.requires_grad_(value)
-
-
-def _hidden_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
-    """(b, L, h): what the output matrix of an MLP is applied to."""
-    caught: list[Tensor] = []
-
-    def catch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        caught.append(inputs[0])
-
-    handle = mlp_output(model, layer)[1].register_forward_pre_hook(catch)
-    try:
-        trunk_and_head(model)[0](input_ids=tokens)
-    finally:
-        handle.remove()
-    return caught[0]

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import FORMS, Facts, Group, Sentences, Task, World
 from effnotes.datasets.worlds.graph import Integers
+from effnotes.datasets.worlds.words import PAD
 from effnotes.metrics.editing import (
     ForgetQuality,
     consequence,
@@ -29,8 +31,7 @@ from effnotes.metrics.editing import (
     model_utility,
     truth_ratio,
 )
-from effnotes.models.answers import PAD, Answers, Questions, answer, object_probabilities, read
-from effnotes.models.language import trunk_and_head
+from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 
 RETAINED = {
     "with_same_value": "kept_same_value",
@@ -95,14 +96,14 @@ class Evaluator:
         """Ask the base.
 
         Args:
-            base: The model before any edit, GPT-NeoX or Llama. It may change afterwards: what is needed of it is kept, the hidden
+            base: The model before any edit. It may change afterwards: what is needed of it is kept, the hidden
                 state of each answer (n by width) and a copy of its head.
             task: The edit.
             most_asked: Of a test group with more rows, this many are drawn, the same for all models; None asks all.
             batch_size: Texts at a time.
 
         Raises:
-            ValueError: `most_asked` or `batch_size` is below 1, or the model is of another family.
+            ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head.
         """
         for name, value in (("most_asked", most_asked), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -120,9 +121,20 @@ class Evaluator:
         self._questions = Questions.of(*parts.values())
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = {name: slice(end - len(part), end) for (name, part), end in zip(parts.items(), ends.tolist(), strict=True)}
-        self._head = copy.deepcopy(trunk_and_head(base)[1])
+        self._head = copy.deepcopy(base.get_output_embeddings())  # type: ignore[operator]
         self._hidden: list[Tensor] = []
-        self._old = self._questions.ask(base, batch_size, lambda _places, hidden, _log_p: self._hidden.append(hidden))
+
+        def keep(_places: slice, hidden: Tensor, log_p: Tensor) -> None:
+            if not torch.allclose(self._log_p(hidden), log_p, atol=1e-4):
+                raise ValueError(f"{type(base).__name__} changes what its head puts out; drift is told for models only that do not")
+            self._hidden.append(hidden)
+
+        self._old = self._questions.ask(base, batch_size, keep)
+
+    def _log_p(self, hidden: Tensor) -> Tensor:
+        """(p, V): log-probabilities of the base at hidden states (p, d) of its own."""
+        logits: Tensor = self._head(hidden)
+        return logits.float().log_softmax(dim=-1)
 
     def __call__(self, edited: nn.Module) -> EditScores:
         """Ask an edited model; the base itself gives the scores of doing nothing.
@@ -133,7 +145,7 @@ class Evaluator:
         divergences: list[Tensor] = []
 
         def look(_places: slice, _hidden: Tensor, log_q: Tensor) -> None:
-            log_p = self._head(self._hidden[len(divergences)]).float().log_softmax(dim=-1).to(log_q.device)
+            log_p = self._log_p(self._hidden[len(divergences)]).to(log_q.device)
             kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1, dtype=torch.float64)
             divergences.append(kl.clamp_min(0).cpu())  # rounding can leave it just below 0
 
@@ -352,6 +364,32 @@ def _traces(model: nn.Module, trained: Sentences, controls: Sentences, batch_siz
     loss, min_k = ([score(each.log_p, each.inside) for each in (members, others)] for score in (loss_score, min_k_score))
     strength = extraction_strength(members.is_greedy, members.inside)
     return membership_auc(*loss), membership_auc(*min_k), float(strength.mean())
+
+
+def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str, *, batch_size: int = 512) -> NDArray[np.float64]:
+    """Return (n, O) float64: the probability of each object of a fact's relation as the answer to it (for nested kinds (n, M)).
+
+    Objects that no sentence of the world states have a column too; `World.in_use` says which they are.
+
+    Args:
+        model: As for `answer`.
+        world: The world that the facts are from.
+        facts: n facts, all between subjects and objects, or all to nested objects.
+        form: The form in which they are asked.
+        batch_size: Sentences at a time.
+
+    Raises:
+        ValueError: Facts to objects and facts to nested objects are mixed.
+    """
+    to_nested = facts.kind > 0
+    if to_nested.any() and not to_nested.all():
+        raise ValueError("facts to objects and facts to nested objects have different answers; ask for them one after the other")
+    words = (world.words.nested if len(facts) and to_nested.all() else world.words.objects)[facts.relation]  # (n, O, 2)
+    if (words[..., 1] < 0).all():  # one token each: one pass gives them all
+        log_p = answer_log_probabilities(model, world.encode(facts, form), batch_size=batch_size)[:, 0]
+        return np.exp(np.take_along_axis(log_p, words[..., 0], axis=1).astype(np.float64))
+    asked = [world.encode(facts.saying(value), form) for value in range(words.shape[1])]
+    return np.stack([answer(model, each, batch_size=batch_size).probability for each in asked], axis=1)
 
 
 def _plain(group: Group) -> Group:

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
-from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, apply_difference, edit, truncate_difference
+from effnotes.finetuning.editing.closed_form import ClosedFormRecipe
+from effnotes.finetuning.editing.edit import EditRecipe, edit
+from effnotes.finetuning.editing.scores import Evaluator
+from effnotes.finetuning.tune import apply_difference, truncate_difference
 from effnotes.metrics.editing import stable_rank
 from effnotes.studies.editing.bases import loaded, pretrain_missing
 from effnotes.studies.editing.settings import (

@@ -156,14 +156,12 @@ class Base:
             DataError: A file is missing.
         """
         files = [Path(self.facts)] if self.facts else []
+        if files and not files[0].is_file():
+            raise DataError(f"{files[0]} cannot be found; give the path of a CSV file as facts")
         if self.checkpoint:
-            files += [Path(self.checkpoint) / name for name in ("config.json", "model.safetensors")]
-        missing = [str(file) for file in files if not file.is_file()]
-        if missing:
-            raise DataError(
-                f"{' and '.join(missing)} cannot be found; give the path of a CSV file as facts, and as checkpoint that of "
-                "a folder that save_pretrained wrote, with safetensors"
-            )
+            from effnotes.models.language import checkpoint_files
+
+            files += checkpoint_files(self.checkpoint)
         digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
         return dataclasses.replace(self, models=models_folder(), digests=digests)
 

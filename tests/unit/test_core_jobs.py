@@ -1,5 +1,5 @@
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +13,8 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from effnotes.core import jobs as parallel
-from effnotes.core.jobs import JobError, WorkerPool, run_jobs
+from effnotes.core.jobs import JobError, WorkerPool, _check_result, run_jobs
+from effnotes.core.processes import PROGRESS_VARIABLE
 
 JOBS = textwrap.dedent(
     """
@@ -45,7 +45,7 @@ JOBS = textwrap.dedent(
     def load():
         import torch
         from torch.utils.data import DataLoader, TensorDataset
-        loader = DataLoader(TensorDataset(torch.arange(6)), batch_size=2, num_workers=2)
+        loader = DataLoader(TensorDataset(torch.arange(6)), batch_size=2, num_workers=1)
         return {"loaded": [value for (batch,) in loader for value in batch.tolist()]}
 
     def leave_mark(folder, number, seconds=0.0):
@@ -61,8 +61,8 @@ JOBS = textwrap.dedent(
     def die(number):
         os._exit(7)
 
-    def return_badly(kind):
-        return {"tuple": {"a": (1, 2)}, "scalar": {"a": np.float32(1)}, "objects": {"a": np.array([None])}, "none": None}[kind]
+    def return_badly():
+        return {"a": (1, 2)}
 
     class Holder:
         @staticmethod
@@ -72,17 +72,28 @@ JOBS = textwrap.dedent(
 )
 
 
-@pytest.fixture
-def jobs(tmp_path, monkeypatch):
-    folder = tmp_path / "modules"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
     (folder / "parallel_jobs.py").write_text(JOBS, encoding="utf-8")
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "parallel_jobs", raising=False)
-    monkeypatch.delenv("EFFNOTES_CACHE_DIR", raising=False)
-    import parallel_jobs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        import parallel_jobs
 
-    return parallel_jobs
+        yield parallel_jobs
+        del sys.modules["parallel_jobs"]
+
+
+@pytest.fixture(scope="module")
+def pool(jobs):
+    """One worker for all tests to which it does not matter who worked before: starting one takes seconds."""
+    with WorkerPool(1) as pool:
+        yield pool
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    monkeypatch.delenv("EFFNOTES_CACHE_DIR", raising=False)
 
 
 def marks(folder):
@@ -117,7 +128,7 @@ def test_no_jobs_start_no_process(jobs):
 
 def test_a_worker_has_one_thread_and_not_the_main_module_of_the_caller(jobs, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    (result,) = run_jobs(jobs.threads, [{}])
+    (result,) = run_jobs(jobs.threads, [{}], workers=1)
     assert result == {"torch": 1, "denormal": 0.0, "environment": "1", "main": "none"}
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
@@ -125,25 +136,21 @@ def test_a_worker_has_one_thread_and_not_the_main_module_of_the_caller(jobs, mon
 # --- failures ---
 
 
-def test_a_job_may_load_its_data_in_processes_of_its_own(jobs):
-    assert run_jobs(jobs.load, [{}], workers=1) == [{"loaded": [0, 1, 2, 3, 4, 5]}]
+def test_a_job_may_load_its_data_in_processes_of_its_own(jobs, pool):
+    assert run_jobs(jobs.load, [{}], workers=pool) == [{"loaded": [0, 1, 2, 3, 4, 5]}]
 
 
-def test_a_pool_keeps_its_workers_between_calls_and_ends_them_when_it_closes(jobs):
+def test_a_pool_keeps_its_workers_between_calls_starts_anew_what_has_died_and_ends_all_when_it_closes(jobs):
     with WorkerPool(1) as pool:
+        with pytest.raises(JobError, match=r'"number": 3.*exit code 7'):
+            run_jobs(jobs.die, [{"number": 3}], workers=pool)
         first, second = (run_jobs(jobs.square, [{"x": x}], workers=pool)[0]["pid"] for x in (1, 2))
         assert first == second != os.getpid()
         assert psutil.pid_exists(first)
     assert not psutil.pid_exists(first)
 
 
-def test_a_pool_starts_anew_what_a_failed_job_has_ended(jobs):
-    with WorkerPool(1) as pool:
-        with pytest.raises(JobError):
-            run_jobs(jobs.die, [{"number": 1}], workers=pool)
-        assert run_jobs(jobs.square, [{"x": 2}], workers=pool)[0]["square"] == 4
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import weakref; weakref.finalize(weakref.WeakSet(), int); "])
 def test_a_pool_that_nobody_closes_does_not_keep_the_interpreter_from_ending(jobs, before):
     code = (
@@ -171,15 +178,18 @@ def _resource_tracker():
     return {resource_tracker._resource_tracker._pid}
 
 
-def test_a_process_that_dies_is_named(jobs):
-    with pytest.raises(JobError, match=r'"number": 3.*exit code 7'):
-        run_jobs(jobs.die, [{"number": 3}])
+BAD = {"tuple": {"a": (1, 2)}, "scalar": {"a": np.float32(1)}, "objects": {"a": np.array([None])}, "none": None, "key": {1: 2}}
 
 
-@pytest.mark.parametrize("kind", ["tuple", "scalar", "objects", "none"])
-def test_a_result_that_the_cache_would_change_is_refused(jobs, kind):
-    with pytest.raises(JobError, match="the job returned"):
-        run_jobs(jobs.return_badly, [{"kind": kind}])
+@pytest.mark.parametrize("kind", BAD)
+def test_a_result_that_the_cache_would_change_is_refused(kind):
+    with pytest.raises(TypeError, match="the job returned"):
+        _check_result(BAD[kind])
+
+
+def test_a_refused_result_fails_its_job(jobs):
+    with pytest.raises(JobError, match="the job returned 'a' as tuple"):
+        run_jobs(jobs.return_badly, [{}], workers=1)
 
 
 @pytest.mark.parametrize("job", [{"x": (1, 2)}, {"x": float("nan")}, {"x": np.float32(1)}, {"x": {1: 2}}])
@@ -201,6 +211,8 @@ def test_an_error_in_on_done_leaves_no_worker(jobs, tmp_path):
     def refuse(job, result):
         raise KeyboardInterrupt
 
+    before = {child.pid for child in psutil.Process().children()}
+
     with pytest.raises(KeyboardInterrupt):
         run_jobs(
             jobs.leave_mark,
@@ -208,27 +220,27 @@ def test_an_error_in_on_done_leaves_no_worker(jobs, tmp_path):
             workers=2,
             on_done=refuse,
         )
-    assert {child.pid for child in psutil.Process().children()} <= _resource_tracker()
+    assert {child.pid for child in psutil.Process().children()} <= before | _resource_tracker()
 
 
 # --- cache ---
 
 
-def test_kept_results_are_the_results(jobs, tmp_path):
+def test_kept_results_are_the_results(jobs, pool, tmp_path):
     cache = tmp_path / "cache"
-    fresh = run_jobs(jobs.rich, [{"seed": 1}, {"seed": 2}], cache_dir=cache)
-    kept = run_jobs(jobs.rich, [{"seed": 2}, {"seed": 1}], cache_dir=cache)
+    fresh = run_jobs(jobs.rich, [{"seed": 1}, {"seed": 2}], cache_dir=cache, workers=pool)
+    kept = run_jobs(jobs.rich, [{"seed": 2}, {"seed": 1}], cache_dir=cache, workers=pool)
     equal(fresh[0], kept[1])
     equal(fresh[1], kept[0])
     assert not np.array_equal(fresh[0]["weights"], fresh[1]["weights"])
     assert len(list(cache.iterdir())) == 2
 
 
-def test_only_what_is_missing_torn_or_changed_is_run(jobs, tmp_path, monkeypatch):
+def test_only_what_is_missing_torn_or_changed_is_run(jobs, pool, tmp_path, monkeypatch):
     monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path / "cache"))
     todo = [{"folder": str(tmp_path), "number": n} for n in range(3)]
-    run_jobs(jobs.leave_mark, todo[:2], workers=1)
-    run_jobs(jobs.leave_mark, todo, workers=1)
+    run_jobs(jobs.leave_mark, todo[:2], workers=pool)
+    run_jobs(jobs.leave_mark, todo, workers=pool)
     assert marks(tmp_path) == ["0", "1", "2"]
 
     files = sorted((tmp_path / "cache").iterdir())
@@ -238,61 +250,55 @@ def test_only_what_is_missing_torn_or_changed_is_run(jobs, tmp_path, monkeypatch
     files[1].write_bytes(flipped)
     files[2].write_bytes(b"")
     done = []
-    results = run_jobs(jobs.leave_mark, todo, workers=1, on_done=lambda job, result: done.append(job["number"]))
+    results = run_jobs(jobs.leave_mark, todo, workers=pool, on_done=lambda job, result: done.append(job["number"]))
     assert [result["number"] for result in results] == sorted(done) == [0, 1, 2]
     assert len(marks(tmp_path)) == 6
 
-    source = tmp_path / "modules" / "parallel_jobs.py"
-    source.write_text(source.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
-    run_jobs(jobs.leave_mark, todo[:1], workers=1)
-    assert len(marks(tmp_path)) == 7
+    source = Path(jobs.__file__)
+    text = source.read_text(encoding="utf-8")
+    try:
+        source.write_text(text + '\n# a remark\n"""And words."""\n', encoding="utf-8")
+        run_jobs(jobs.leave_mark, todo, workers=pool)
+        assert len(marks(tmp_path)) == 6
+        source.write_text(text + "\nchanged = True\n", encoding="utf-8")
+        run_jobs(jobs.leave_mark, todo[:1], workers=pool)
+        assert len(marks(tmp_path)) == 7
+    finally:
+        source.write_text(text, encoding="utf-8")
 
 
-def test_a_kept_result_needs_no_process(jobs, tmp_path, monkeypatch):
-    run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")
+def test_a_flipped_bit_in_an_array_is_noticed(jobs, pool, tmp_path):
+    (fresh,) = run_jobs(jobs.rich, [{"seed": 1}], cache_dir=tmp_path, workers=pool)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[content.index(fresh["weights"].tobytes())] ^= 1
+    path.write_bytes(content)
+    equal(run_jobs(jobs.rich, [{"seed": 1}], cache_dir=tmp_path, workers=pool)[0], fresh)
+
+
+def test_who_watches_is_told_what_is_computed_and_what_is_reused(jobs, pool, tmp_path, monkeypatch):
+    told = tmp_path / "told.jsonl"
+    monkeypatch.setenv(PROGRESS_VARIABLE, str(told))
+    for todo in ([1], [1, 2, 3]):
+        run_jobs(jobs.square, [{"x": x} for x in todo], cache_dir=tmp_path / "cache", workers=pool)
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [next(iter(event)) for event in events] == ["jobs", "computed", "jobs", "reused", "computed", "computed"]
+    assert events[2] == {"jobs": 3}
+    assert events[3]["reused"] == events[1]["computed"]
+    assert {"at", "seconds", "machine"} == set(events[1]["computed"])
+    assert events[1]["computed"]["machine"].startswith(("CPU: ", "GPU: "))
+
+
+def test_a_kept_result_needs_no_process(jobs, pool, tmp_path, monkeypatch):
+    run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache", workers=pool)
     monkeypatch.setattr("effnotes.core.jobs._start_worker", lambda: pytest.fail("a process was started"))
     assert run_jobs(jobs.square, [{"x": 3}], cache_dir=tmp_path / "cache")[0]["square"] == 9
-
-
-@pytest.mark.parametrize(
-    ("edited", "runs_again"),
-    [
-        ("pruning/schedules.py", True),  # imported through two others
-        ("datasets/__init__.py", True),  # the package of a module that is imported
-        ("metrics/bias.py", False),
-        ("figures.py", False),
-        ("runner/cli.py", False),
-    ],
-)
-def test_a_change_in_what_the_job_imports_runs_it_again_and_no_other(tmp_path, edited, runs_again):
-    copy = tmp_path / "effnotes"
-    shutil.copytree(Path(parallel.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    script = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from effnotes.core import jobs as parallel
-        from effnotes.studies.bias.sweep import train_classifiers as job
-        (path,) = parallel._cache_paths("name", job, ["{}"], Path(sys.argv[1]))
-        print(path.name)
-        """
-    )
-
-    def key() -> str:
-        command = [sys.executable, "-c", script, str(tmp_path / "cache")]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-
-    before = key()
-    assert key() == before
-    with (copy / edited).open("a", encoding="utf-8") as source:
-        source.write("\n# changed\n")
-    assert (key() != before) == runs_again
 
 
 # --- ends of the parent ---
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_finished_jobs_are_kept(jobs, tmp_path):
     script = textwrap.dedent(
         f"""
@@ -307,7 +313,7 @@ def test_workers_end_with_a_killed_parent_and_finished_jobs_are_kept(jobs, tmp_p
     )
     # Unguarded on purpose: workers must not run the script again.
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(jobs.__file__).parent), os.environ.get("PYTHONPATH", "")])}
     parent = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, env=environment, text=True)
     try:
         assert parent.stdout.readline() == "done\n"
@@ -329,7 +335,7 @@ def test_workers_end_with_a_killed_parent_and_finished_jobs_are_kept(jobs, tmp_p
 def test_works_in_a_notebook(jobs, tmp_path):
     source = f"""
 import sys
-sys.path.insert(0, {str(tmp_path / "modules")!r})
+sys.path.insert(0, {str(Path(jobs.__file__).parent)!r})
 import parallel_jobs
 from effnotes.core.jobs import run_jobs
 def here():

@@ -21,7 +21,6 @@ from effnotes.finetuning import (
     GradAscent,
     GradDiff,
     Learn,
-    Rows,
     SimNPO,
     apply_difference,
     edit,
@@ -30,12 +29,13 @@ from effnotes.finetuning import (
     relearning_task,
     truncate_difference,
 )
-from effnotes.finetuning.editing.edit import Batches, _rows
+from effnotes.finetuning.editing.edit import edit_pools
 from effnotes.finetuning.editing.scores import _drawn, control_facts
-from effnotes.finetuning.objectives import residual_stream
+from effnotes.finetuning.tune import Batches
 from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
-from effnotes.models.language import block_linears, build_language_model, n_parameters, weights_digest
+from effnotes.models.language import block_linears, build_language_model, n_parameters, residual_stream, weights_digest
+from effnotes.models.rows import Rows
 from effnotes.training.pretraining import preset, pretrain
 
 WORLD = preset("smoke").world
@@ -108,11 +108,13 @@ def test_all_means_every_parameter() -> None:
     assert untouched == []
 
 
-def test_tied_embeddings_are_refused_where_both_would_be_trained() -> None:
+def test_tied_embeddings_are_trained_as_one() -> None:
     tied = fresh()
     tied.lm_head.weight = tied.gpt_neox.embed_in.weight
-    with pytest.raises(ValueError, match="tied"):
-        edit(tied, TASK, replace(SHORT, blocks="all"))
+    found = edit(tied, TASK, replace(SHORT, blocks="all"))
+    assert found.n_trainable == n_parameters(tied) == n_parameters(fresh()) - tied.lm_head.weight.numel()
+    assert found.difference["gpt_neox.embed_in.weight"].any()
+    assert found.model.get_input_embeddings().weight is found.model.get_output_embeddings().weight
     assert edit(tied, TASK, SHORT).model.get_input_embeddings().weight.equal(tied.get_input_embeddings().weight)
 
 
@@ -200,9 +202,12 @@ def test_layers_that_do_not_exist_are_refused() -> None:
 # --- batches ------------------------------------------------------------------------------------------------------------------
 
 
+def batch_of(task, recipe: EditRecipe) -> tuple[Rows, Rows | None]:
+    return next(iter(Batches(edit_pools(task, recipe), recipe.batch_size, 0, torch.device("cpu"))))
+
+
 def test_batches_hold_the_shares_of_the_recipe() -> None:
-    recipe = EditRecipe(batch_size=32, edited_share=0.25)
-    edited, retained = next(iter(Batches(TASK, recipe, 0, torch.device("cpu"))))
+    edited, retained = batch_of(TASK, EditRecipe(batch_size=32, edited_share=0.25))
     assert len(edited.tokens) == 8
     assert len(retained.tokens) == 24
     own = TASK.encode("train", "edited").tokens[0]
@@ -210,13 +215,13 @@ def test_batches_hold_the_shares_of_the_recipe() -> None:
     relation = WORLD.words.relations[0, 0]
     assert (retained.tokens == relation).any(dim=1).sum() == 12
     assert edited.is_answer.sum() == 8
-    answers = edited.tokens[:, 1:][edited.is_answer]
+    answers = edited.tokens[edited.is_answer]
     assert (answers.numpy() == WORLD.words.objects[0, TASK.train["edited"].facts.object[0], 0]).all()
 
 
 def test_without_retain_rows_a_batch_is_the_edit_alone() -> None:
     alone = make_task(WORLD, "remap", 1, retain_coverage=0.0)
-    edited, retained = next(iter(Batches(alone, EditRecipe(), 0, torch.device("cpu"))))
+    edited, retained = batch_of(alone, EditRecipe())
     assert len(edited.tokens) == 32
     assert retained is None
 
@@ -224,16 +229,30 @@ def test_without_retain_rows_a_batch_is_the_edit_alone() -> None:
 def test_a_missing_pool_leaves_its_share_to_the_other() -> None:
     task = make_task(WORLD, "suppress", 4, retain_coverage=0.25)
     assert "with_same_rel" not in task.train
-    _, retained = next(iter(Batches(task, EditRecipe(), 0, torch.device("cpu"))))
+    _, retained = batch_of(task, EditRecipe())
     assert len(retained.tokens) == 24
+
+
+def test_an_edit_alone_has_no_share_for_others() -> None:
+    edited, retained = batch_of(TASK, EditRecipe(edited_share=1.0))
+    assert len(edited) == 32
+    assert retained is None
+
+
+def test_a_batch_without_room_for_every_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size=1: too small"):
+        edit(fresh(), TASK, replace(SHORT, batch_size=1))
 
 
 # --- losses against loops over rows -------------------------------------------------------------------------------------------
 
 
 def rows_of(task, group: str) -> Rows:
-    asked = task.encode("train", group)
-    return _rows([asked.take(slice(0, 5))], asked.tokens.shape[1] + 2, torch.device("cpu"))
+    """Five rows, with two more columns of padding, which is the first token of the text."""
+    rows = Rows.of(task.encode("train", group)).take(slice(0, 5))
+    columns = torch.arange(rows.tokens.shape[1] + 2)
+    tokens = F.pad(rows.tokens, (0, 2)).where(columns < rows.length[:, None], rows.tokens[:, :1])
+    return replace(rows, tokens=tokens)
 
 
 def log_likelihoods(model: nn.Module, rows: Rows) -> list[float]:
@@ -241,7 +260,7 @@ def log_likelihoods(model: nn.Module, rows: Rows) -> list[float]:
     found = []
     for tokens, is_answer in zip(rows.tokens, rows.is_answer, strict=True):
         total = 0.0
-        for place in (torch.nonzero(is_answer)[:, 0] + 1).tolist():
+        for place in torch.nonzero(is_answer)[:, 0].tolist():
             logits = model(input_ids=tokens[None, :place]).logits[0, -1].double()
             total += float((logits - logits.logsumexp(0))[tokens[place]].detach())
         found.append(total)
@@ -281,8 +300,7 @@ def test_learning_on_sentences_counts_every_token_but_padding(pair) -> None:
     model, base = pair
     rows = rows_of(UNLEARN, "forget")
     total, n = 0.0, 0
-    for tokens in rows.tokens:
-        length = int((tokens != 1).sum())
+    for tokens, length in zip(rows.tokens, rows.length.tolist(), strict=True):
         logits = model(input_ids=tokens[None, :length]).logits[0]
         total += float(F.cross_entropy(logits[:-1], tokens[1:length], reduction="sum").detach())
         n += length - 1
@@ -306,15 +324,15 @@ def test_rmu_moves_the_stream_of_one_layer(pair) -> None:
     forget, retain = rows_of(UNLEARN, "forget"), rows_of(UNLEARN, "reg_data")
     u = torch.rand(32, generator=torch.Generator().manual_seed(0))
     lengths = []
-    for tokens in forget.tokens:
-        text = tokens[tokens != 1][None]
+    for tokens, length in zip(forget.tokens, forget.length.tolist(), strict=True):
+        text = tokens[None, :length]
         lengths += base(input_ids=text, output_hidden_states=True).hidden_states[1][0].norm(dim=1).tolist()
     target = 4.0 * np.mean(lengths) * u / u.norm()
     expected = []
     for rows, goal in ((forget, None), (retain, base)):
         terms = []
-        for tokens in rows.tokens:
-            text = tokens[tokens != 1][None]
+        for tokens, length in zip(rows.tokens, rows.length.tolist(), strict=True):
+            text = tokens[None, :length]
             # transformers' own hidden states: entry l + 1 is the stream behind block l.
             h = model(input_ids=text, output_hidden_states=True).hidden_states[1][0]
             aim = target if goal is None else goal(input_ids=text, output_hidden_states=True).hidden_states[1][0]
@@ -350,7 +368,7 @@ def test_losses_count_answers_of_two_tokens_as_one_answer_or_as_two_tokens() -> 
     world = ASKED_WORLDS["two tokens"]
     base, model = (build_language_model("neox-32x2", world.vocab_size, seed=seed) for seed in (0, 1))
     asked = world.encode(world.facts(), "sro")
-    rows = _rows([asked], asked.tokens.shape[1], torch.device("cpu"))
+    rows = Rows.of(asked)
     assert (rows.is_answer.sum(dim=1) == 2).all()
     ours, before = (np.array(log_likelihoods(each, rows)) for each in (model, base))
     log_sigmoid = lambda x: -np.log1p(np.exp(-x))  # noqa: E731
@@ -502,7 +520,7 @@ ASKED_WORLDS = {
 
 def teach_(model: nn.Module, asked: list, steps: int) -> None:
     """Train a model on answers so briefly that it knows some and not others."""
-    rows = _rows(asked, max(part.tokens.shape[1] for part in asked), torch.device("cpu"))
+    rows = Rows.of(*asked)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(steps):
         optimizer.zero_grad()

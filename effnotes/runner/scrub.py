@@ -1,0 +1,57 @@
+"""Take the paths of a machine out of what a run returns: records and pages are shown to others."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Replacements = list[tuple[str, str]]
+
+
+def private_paths(directory: str | None, cache_dir: str | None, values: Iterable[Any]) -> Replacements:
+    """Return the paths of this machine that must not be shown, longest first, each with what is shown instead.
+
+    Args:
+        directory: working directory of the kernel.
+        cache_dir: where it keeps finished parts.
+        values: of parameters; absolute paths among them are shown by their last part.
+    """
+    paths = {
+        os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
+        tempfile.gettempdir(): "<temporary directory>",
+        sys.prefix: "<environment>",
+        sys.base_prefix: "<python>",
+        str(Path(__file__).parents[1]): "effnotes",
+    }
+    for path, shown in ((directory, "."), (cache_dir, "<cache>")):
+        if path:
+            paths[path] = shown
+    for value in values:
+        if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
+            paths[value] = f"…/{Path(value).name}"
+    pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
+    return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
+
+
+def scrub_output(output: Any, replacements: Replacements) -> Any:
+    """Scrub what an output says; pictures are left alone, as their base64 may hold the letters of a path by chance."""
+    if "data" not in output:
+        return scrub(output, replacements)
+    readable = {kind: value for kind, value in output["data"].items() if not kind.startswith(("image/", "audio/", "video/"))}
+    output["data"].update(scrub(readable, replacements))
+    return output
+
+
+def scrub(value: Any, replacements: Replacements) -> Any:
+    """Replace each path in every text of `value`, where it stands as a whole prefix of path components."""
+    if isinstance(value, dict):
+        return type(value)({key: scrub(item, replacements) for key, item in value.items()})
+    if isinstance(value, list):
+        return [scrub(item, replacements) for item in value]
+    if isinstance(value, str):
+        for path, shown in replacements:
+            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", shown.replace("\\", r"\\"), value)
+    return value
