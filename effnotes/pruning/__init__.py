@@ -4,59 +4,43 @@ One contract for all: a `PruningPlan` is a method, a target, a schedule and a se
 `PRUNING_METHODS` lists the methods by name, and `pruning_plan` plans one of them for a training run of any length.
 """
 
-from effnotes.pruning.alternating import alternating_magnitude, reviving_magnitude
-from effnotes.pruning.control import random_choice
-from effnotes.pruning.cost import Latency, ModelCost, measure_latency, model_cost
-from effnotes.pruning.magnitude import global_magnitude, gradual_magnitude, layer_counts, one_shot_magnitude, uniform_magnitude
-from effnotes.pruning.masks import (
-    Masks,
-    SizeOnDisk,
-    apply_masks_,
-    dense_masks,
-    effective_sparsity,
-    kept_count,
-    prunable_parameters,
-    size_on_disk,
-    sparsity,
-)
-from effnotes.pruning.methods import PRUNING_METHODS, PruningMethod, prune_, pruning_plan
-from effnotes.pruning.plans import MaskMethod, PruningHook, PruningPlan
-from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule, Schedule, cubic_level
-from effnotes.pruning.semi_structured import NMMagnitude
+from effnotes.core.lazy import exports
 
-__all__ = [
-    "PRUNING_METHODS",
-    "AlternatingSchedule",
-    "CubicSchedule",
-    "Latency",
-    "MaskMethod",
-    "Masks",
-    "ModelCost",
-    "NMMagnitude",
-    "OneShotSchedule",
-    "PruningHook",
-    "PruningMethod",
-    "PruningPlan",
-    "Schedule",
-    "SizeOnDisk",
-    "alternating_magnitude",
-    "apply_masks_",
-    "cubic_level",
-    "dense_masks",
-    "effective_sparsity",
-    "global_magnitude",
-    "gradual_magnitude",
-    "kept_count",
-    "layer_counts",
-    "measure_latency",
-    "model_cost",
-    "one_shot_magnitude",
-    "prunable_parameters",
-    "prune_",
-    "pruning_plan",
-    "random_choice",
-    "reviving_magnitude",
-    "size_on_disk",
-    "sparsity",
-    "uniform_magnitude",
-]
+_HOMES = {
+    "AlternatingSchedule": "effnotes.pruning.schedules",
+    "CubicSchedule": "effnotes.pruning.schedules",
+    "Latency": "effnotes.pruning.cost",
+    "MaskMethod": "effnotes.pruning.plans",
+    "Masks": "effnotes.pruning.masks",
+    "ModelCost": "effnotes.pruning.cost",
+    "NMMagnitude": "effnotes.pruning.semi_structured",
+    "OneShotSchedule": "effnotes.pruning.schedules",
+    "PRUNING_METHODS": "effnotes.pruning.methods",
+    "PruningHook": "effnotes.pruning.plans",
+    "PruningMethod": "effnotes.pruning.methods",
+    "PruningPlan": "effnotes.pruning.plans",
+    "Schedule": "effnotes.pruning.schedules",
+    "SizeOnDisk": "effnotes.pruning.masks",
+    "alternating_magnitude": "effnotes.pruning.alternating",
+    "apply_masks_": "effnotes.pruning.masks",
+    "cubic_level": "effnotes.pruning.schedules",
+    "dense_masks": "effnotes.pruning.masks",
+    "effective_sparsity": "effnotes.pruning.masks",
+    "global_magnitude": "effnotes.pruning.magnitude",
+    "gradual_magnitude": "effnotes.pruning.magnitude",
+    "kept_count": "effnotes.pruning.masks",
+    "layer_counts": "effnotes.pruning.magnitude",
+    "measure_latency": "effnotes.pruning.cost",
+    "model_cost": "effnotes.pruning.cost",
+    "one_shot_magnitude": "effnotes.pruning.magnitude",
+    "prunable_parameters": "effnotes.pruning.masks",
+    "prune_": "effnotes.pruning.methods",
+    "pruning_plan": "effnotes.pruning.methods",
+    "random_choice": "effnotes.pruning.control",
+    "reviving_magnitude": "effnotes.pruning.alternating",
+    "size_on_disk": "effnotes.pruning.masks",
+    "sparsity": "effnotes.pruning.masks",
+    "uniform_magnitude": "effnotes.pruning.magnitude",
+}
+
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,8 +1,8 @@
 """AC/DC: training that alternates between a sparse and a dense network, so that pruned weights get another chance."""
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from effnotes.pruning.magnitude import global_magnitude
@@ -11,13 +11,7 @@ from effnotes.pruning.plans import PruningPlan
 from effnotes.pruning.schedules import AlternatingSchedule
 
 
-def reviving_magnitude(
-    model: nn.Module,
-    level: float,
-    masks: Mapping[str, Tensor] | None = None,
-    *,
-    generator: torch.Generator | None = None,  # noqa: ARG001 - part of the contract; nothing is drawn here
-) -> Masks:
+def reviving_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, **_: Any) -> Masks:
     """Keep the weights of largest magnitude over all layers, whatever was pruned before; level 0 restores all.
 
     The projection onto sparse weights of iterative hard thresholding. A pruned weight is 0, so it comes back only if masks
@@ -27,7 +21,7 @@ def reviving_magnitude(
         model: The network; it is not changed.
         level: Sparsity to reach over the prunable weights, in [0, 1).
         masks: Masks in force; only checked.
-        generator: Not used.
+        _: The generator of the contract, for nothing is drawn.
 
     Returns:
         Masks, bool, on the devices of their weights.

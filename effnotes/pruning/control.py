@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, kept_count, masks_in_force, prunable_parameters
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters
 
 
 @torch.no_grad()
@@ -42,7 +42,4 @@ def random_choice(
         )
     kept = torch.zeros(sum(sizes), dtype=torch.bool)
     kept[alive[torch.randperm(len(alive), generator=generator)[:keep]]] = True
-    result: Masks = {}
-    for (name, weight), flat in zip(weights.items(), kept.split(sizes), strict=True):
-        result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(flat.view(weight.shape))
-    return result
+    return masks_of(weights, kept)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from effnotes.core.checks import check_range
+from effnotes.models.modes import evaluating
 from effnotes.pruning.masks import prunable_parameters, size_on_disk
 
 _WARM_UPS = 3
@@ -53,12 +55,10 @@ def measure_latency(model: nn.Module, image_size: int, *, batch_size: int = 100,
     Raises:
         ValueError: A number is below 1.
     """
-    for name, value in (("image_size", image_size), ("batch_size", batch_size), ("repeats", repeats)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+    check_range(1, image_size=image_size, batch_size=batch_size, repeats=repeats)
     images = torch.zeros(batch_size, 3, image_size, image_size, device=next(model.parameters()).device)
     times = []
-    with torch.inference_mode(), _evaluation_on_one_thread(model):
+    with torch.inference_mode(), evaluating(model), _one_thread():
         for _ in range(_WARM_UPS + repeats):
             start = time.perf_counter()
             model(images).cpu()  # waits for a GPU
@@ -86,30 +86,26 @@ def model_cost(model: nn.Module, image_size: int, *, batch_size: int = 100, repe
     remaining = sum(int(weight.count_nonzero()) for weight in weights)
     parameters = list(model.parameters())
     total = sum(parameter.numel() for parameter in parameters)
-    size = size_on_disk(model)
-    latency = measure_latency(model, image_size, batch_size=batch_size, repeats=repeats)
+    dense_bytes, sparse_bytes = size_on_disk(model)
+    fastest_ms, median_ms = measure_latency(model, image_size, batch_size=batch_size, repeats=repeats)
     return ModelCost(
         parameters=total,
         prunable_weights=prunable,
         remaining_weights=remaining,
         effective_sparsity=1 - remaining / prunable,
         overall_sparsity=1 - sum(int(parameter.count_nonzero()) for parameter in parameters) / total,
-        dense_bytes=size.dense,
-        sparse_bytes=size.sparse,
-        latency_ms=latency.fastest_ms,
-        median_latency_ms=latency.median_ms,
+        dense_bytes=dense_bytes,
+        sparse_bytes=sparse_bytes,
+        latency_ms=fastest_ms,
+        median_latency_ms=median_ms,
     )
 
 
 @contextlib.contextmanager
-def _evaluation_on_one_thread(model: nn.Module) -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        for module, mode in modes:
-            module.training = mode

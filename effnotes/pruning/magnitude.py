@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, kept_count, masks_in_force, prunable_parameters
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters
 from effnotes.pruning.plans import PruningPlan
 from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
 
 
 @torch.no_grad()
-def global_magnitude(
-    model: nn.Module,
-    level: float,
-    masks: Mapping[str, Tensor] | None = None,
-    *,
-    generator: torch.Generator | None = None,  # noqa: ARG001 - part of the contract; nothing is drawn here
-) -> Masks:
+def global_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, **_: Any) -> Masks:
     """Keep the weights of largest magnitude, compared over all prunable layers at once.
 
     The ranking is that of the score (|w| + 1e-4) * mask of Iofinova, Peste & Alistarh (CVPR 2023, official code): a pruned weight
@@ -31,7 +26,7 @@ def global_magnitude(
         model: The network; it is not changed.
         level: Sparsity to reach over the prunable weights, in [0, 1).
         masks: Masks in force, None for a dense network.
-        generator: Not used.
+        _: The generator of the contract, for nothing is drawn.
 
     Returns:
         Masks, bool, on the devices of their weights.
@@ -45,21 +40,11 @@ def global_magnitude(
     score = torch.cat([kept_magnitude(weight, current[name]).flatten().to(device) for name, weight in weights.items()])
     keep = kept_count(score.numel(), level)
     _refuse_revival(level, keep, score, "the network")
-    kept = _largest(score, keep)
-    result: Masks = {}
-    for (name, weight), flat in zip(weights.items(), kept.split([w.numel() for w in weights.values()]), strict=True):
-        result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(flat.view(weight.shape))
-    return result
+    return masks_of(weights, _largest(score, keep))
 
 
 @torch.no_grad()
-def uniform_magnitude(
-    model: nn.Module,
-    level: float,
-    masks: Mapping[str, Tensor] | None = None,
-    *,
-    generator: torch.Generator | None = None,  # noqa: ARG001 - part of the contract; nothing is drawn here
-) -> Masks:
+def uniform_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, **_: Any) -> Masks:
     """Keep the weights of largest magnitude within each layer, the same share in all of them.
 
     Zhu & Gupta (2017) prune each layer to one sparsity: no layer can be emptied, but small layers pay as much as large ones.
@@ -73,7 +58,7 @@ def uniform_magnitude(
         model: The network; it is not changed.
         level: Sparsity to reach over the prunable weights and in each layer, in [0, 1).
         masks: Masks in force, None for a dense network.
-        generator: Not used.
+        _: The generator of the contract, for nothing is drawn.
 
     Returns:
         Masks, bool, on the devices of their weights.
@@ -85,12 +70,12 @@ def uniform_magnitude(
     weights = prunable_parameters(model)
     current = masks_in_force(model, masks)
     sizes = [weight.numel() for weight in weights.values()]
-    result: Masks = {}
+    kept = []
     for (name, weight), keep in zip(weights.items(), layer_counts(sizes, kept_count(sum(sizes), level)), strict=True):
         score = kept_magnitude(weight, current[name]).flatten()
         _refuse_revival(level, keep, score, name)
-        result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(_largest(score, keep).view(weight.shape))
-    return result
+        kept.append(_largest(score, keep).cpu())
+    return masks_of(weights, torch.cat(kept))
 
 
 def layer_counts(sizes: Sequence[int], keep: int) -> list[int]:

@@ -60,6 +60,15 @@ def masks_in_force(model: nn.Module, masks: Mapping[str, Tensor] | None) -> Mask
     return current
 
 
+def masks_of(weights: Mapping[str, Tensor], kept: Tensor) -> Masks:
+    """Cut a flat bool tensor over all weights, in their order, into the mask of each, on its device and in its memory layout."""
+    parts = kept.split([weight.numel() for weight in weights.values()])
+    return {
+        name: torch.empty_like(weight, dtype=torch.bool).copy_(part.view(weight.shape))
+        for (name, weight), part in zip(weights.items(), parts, strict=True)
+    }
+
+
 def kept_count(total: int, level: float) -> int:
     """Give the number of weights that stay at sparsity `level`: round((1 - level) * total), halves rounded up.
 
@@ -141,9 +150,8 @@ def size_on_disk(model: nn.Module) -> SizeOnDisk:
     The sparse form is lossless: per prunable weight a bit map and the non-zero values. The one bit a weight bounds what it can
     save: float32 weights shrink to 1/32 of their size at most, whatever the sparsity.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # Tied weights share storage, which safetensors refuses; each is counted, as in a file made from copies.
-    state = {name: tensor.clone() for name, tensor in state.items()}
+    # Copies: tied weights share storage, which safetensors refuses; each is counted, as in a file made from copies.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     dense = len(safetensors.torch.save(state))
     for name in prunable_parameters(model):
         weight = state.pop(name)

@@ -1,12 +1,13 @@
 """All pruning methods by name, each with a sensible plan for a training run of any length."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from effnotes.core.checks import check_choice, check_range
 from effnotes.pruning.alternating import alternating_magnitude
 from effnotes.pruning.control import random_choice
 from effnotes.pruning.magnitude import global_magnitude, one_shot_magnitude, uniform_magnitude
@@ -32,15 +33,11 @@ def _gradual(method: MaskMethod) -> Callable[[float, int, int, CubicSchedule], P
     return lambda target, _epochs, seed, schedule: PruningPlan(method, target, schedule, seed)
 
 
-def _one_shot(target: float, _epochs: int, _seed: int, _schedule: CubicSchedule) -> PruningPlan:
+def _one_shot(target: float, *_: Any) -> PruningPlan:
     return one_shot_magnitude(target)
 
 
-def _alternating(target: float, epochs: int, _seed: int, _schedule: CubicSchedule) -> PruningPlan:
-    return alternating_magnitude(target, epochs=epochs)
-
-
-def _n_of_4(target: float, _epochs: int, _seed: int, _schedule: CubicSchedule) -> PruningPlan:
+def _n_of_4(target: float, *_: Any) -> PruningPlan:
     n = round(4 * (1 - target))
     if not 1 <= n <= 3 or abs(1 - n / 4 - target) > 1e-9:
         raise ValueError(f"target={target}: 4 channels allow 0.25 (3:4), 0.5 (2:4, the pattern of sparse hardware) and 0.75 (1:4)")
@@ -71,7 +68,11 @@ PRUNING_METHODS: Mapping[str, PruningMethod] = {
         "n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning", _n_of_4, starts_trained=True
     ),
     "random": PruningMethod("gradual pruning by chance from random weights: the control", _gradual(random_choice), gradual=True),
-    "acdc": PruningMethod("AC/DC: dense and compressed phases in turn, from random weights", _alternating, nested=False),
+    "acdc": PruningMethod(
+        "AC/DC: dense and compressed phases in turn, from random weights",
+        lambda target, epochs, *_: alternating_magnitude(target, epochs=epochs),
+        nested=False,
+    ),
 }
 
 
@@ -103,14 +104,10 @@ def pruning_plan(
     Raises:
         ValueError: The name is unknown, or a number is out of range for the method.
     """
-    if name not in PRUNING_METHODS:
-        nearest = difflib.get_close_matches(name.lower().replace("-", "_"), PRUNING_METHODS, n=1)
-        hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"unknown pruning method {name!r}; known: {', '.join(PRUNING_METHODS)}{hint}")
+    check_choice(list(PRUNING_METHODS), method=name)
+    check_range(1, epochs=epochs)
     if not 0 <= target < 1:
         raise ValueError(f"target={target}: must be at least 0 (dense) and below 1 (0.9 removes 90% of the weights)")
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs}: must be at least 1")
     if target == 0:
         return None
     method = PRUNING_METHODS[name]

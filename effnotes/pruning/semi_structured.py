@@ -1,16 +1,18 @@
 """N:M sparsity: of every m consecutive input channels at most n keep their weight, the pattern that some hardware can use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from effnotes.core.settings import settings
 from effnotes.pruning.magnitude import kept_magnitude
 from effnotes.pruning.masks import Masks, masks_in_force, prunable_parameters
 
 
-@dataclass(frozen=True)
+@settings
 class NMMagnitude:
     """Keep the n weights of largest magnitude in each group of m consecutive input channels; 2:4 by default.
 
@@ -27,11 +29,11 @@ class NMMagnitude:
         ValueError: Not 1 <= n < m.
     """
 
-    n: int = 2  # weights that stay in a group
+    n: int = Field(2, ge=1)  # weights that stay in a group
     m: int = 4  # consecutive input channels of a group
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n < self.m:
+        if not self.n < self.m:
             raise ValueError(f"n={self.n}, m={self.m}: needs 1 <= n < m, for instance 2 of 4")
 
     @property
@@ -44,21 +46,14 @@ class NMMagnitude:
         return [name for name, weight in prunable_parameters(model).items() if weight.shape[1] % self.m]
 
     @torch.no_grad()
-    def __call__(
-        self,
-        model: nn.Module,
-        level: float,
-        masks: Mapping[str, Tensor] | None = None,
-        *,
-        generator: torch.Generator | None = None,  # noqa: ARG002 - part of the contract; nothing is drawn here
-    ) -> Masks:
+    def __call__(self, model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, **_: Any) -> Masks:
         """Give the masks of the pattern; among equal magnitudes the first channel stays.
 
         Args:
             model: The network; it is not changed.
             level: 1 - n/m, the only sparsity that the pattern has.
             masks: Masks in force, None for a dense network; the new ones are nested in them.
-            generator: Not used.
+            _: The generator of the contract, for nothing is drawn.
 
         Returns:
             Masks, bool, on the devices of their weights; all True for a layer that was dense and stays so.

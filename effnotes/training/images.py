@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
 from effnotes.core.settings import settings
+from effnotes.models.modes import evaluating
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.sources import Batch, LabelKind, Memory, Prepared, Stream, Transform, check_images, load
@@ -150,8 +152,7 @@ def celeba_transforms(train: bool, image_size: int = 224) -> Transform:
     Raises:
         ValueError: `image_size` is below 8.
     """
-    if image_size < 8:
-        raise ValueError(f"image_size={image_size}: must be at least 8 pixels; the published size is 224")
+    check_range(8, image_size=image_size)
     shorter = round(image_size * 256 / 224)
     crop = [v2.RandomCrop(image_size), v2.RandomHorizontalFlip()] if train else [v2.CenterCrop(image_size)]
     transform: Transform = v2.Compose([v2.Resize(shorter, antialias=True), *crop, v2.PILToTensor()])
@@ -210,15 +211,9 @@ def train(
     device = next(model.parameters()).device
     source = _source(images, labels, recipe, transform, loader_workers, device)
     dtype = resolve_precision(recipe.precision, device)
-    run = {}
-    if checkpoint is not None:
-        run = {
-            "data": source.describe(),
-            "initial weights": tensors_digest(model.state_dict()),
-            "recipe": dataclasses.asdict(recipe),
-            "seed": seed,
-            "precision": str(dtype),
-        }
+    run: dict[str, Any] = {"recipe": dataclasses.asdict(recipe), "seed": seed, "precision": str(dtype)}
+    if checkpoint is not None:  # as these take a while
+        run |= {"data": source.describe(), "initial weights": tensors_digest(model.state_dict())}
     layout = memory_format(model, device)
     model.to(memory_format=layout)
 
@@ -280,8 +275,7 @@ def predict_logits(
     Raises:
         ValueError: Images have the wrong shape or dtype, there are none, or `batch_size` is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    check_range(1, batch_size=batch_size)
     device = next(model.parameters()).device
     if isinstance(images, Tensor):
         check_images(images, least=1)
@@ -290,17 +284,9 @@ def predict_logits(
         prepared = Prepared(images, transform, least=1)
         batches = (batch for batch, _ in load(prepared, torch.arange(len(prepared)).split(batch_size), loader_workers, 0))
     layout = memory_format(model, device)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        logits = []
-        for batch in batches:
-            inputs = normalize(batch.to(device)).contiguous(memory_format=layout)
-            logits.append(model(inputs).float().cpu())
-        return torch.cat(logits)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        inputs = (normalize(batch.to(device)).contiguous(memory_format=layout) for batch in batches)
+        return torch.cat([model(each).float().cpu() for each in inputs])
 
 
 def _source(

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_choice
 from effnotes.core.digests import tensors_digest
-from effnotes.core.errors import DataError, nearest
+from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
@@ -133,8 +134,7 @@ def preset(name: str) -> Preset:
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}.{nearest(name, PRESETS)} The presets are: {', '.join(PRESETS)}.")
+    check_choice(list(PRESETS), preset=name)
     return PRESETS[name]
 
 
@@ -259,53 +259,47 @@ def sentence_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]).float(), tokens[:, 1:].reshape(-1), ignore_index=PAD)
 
 
+@dataclass(frozen=True, eq=False)
 class _Run:
-    def __init__(
-        self,
-        world: World,
-        shape: LanguageModelShape,
-        recipe: PretrainingRecipe,
-        seed: int,
-        left_out: Facts | None,
-        device: torch.device,
-    ) -> None:
-        self.world, self.shape, self.recipe, self.seed, self.left_out, self.device = world, shape, recipe, seed, left_out, device
-        self.n_sentences = world.corpus(left_out).n_sentences
-        per_checkpoint = recipe.batch_size * recipe.checkpoint_steps
-        self.parts = max(1, round(self.n_sentences / per_checkpoint))
+    world: World
+    shape: LanguageModelShape
+    recipe: PretrainingRecipe
+    seed: int
+    left_out: Facts | None
+    device: torch.device
+
+    @cached_property
+    def n_sentences(self) -> int:
+        return self.world.corpus(self.left_out).n_sentences
 
     @property
-    def key(self) -> str:
-        """SHA-256 over all that decides the result; not over versions, because what a kept model knows is measured when read."""
-        words = self.world.words
-        graph = self.world.graph
-        tables: dict[str, NDArray[Any]] = {
-            "objects": graph.objects,
-            "minority": graph.minority,
-            "nested": graph.nested,
-            "asked": graph.asked,
-            "subject words": words.subjects,
-            "relation words": words.relations,
-            "object words": words.objects,
-            "nested words": words.nested,
-        }
-        content = hashlib.sha256()
-        for name, table in tables.items():
-            content.update(f"{name} {table.dtype} {table.shape} ".encode() + np.ascontiguousarray(table).tobytes())
-        left_out = [] if self.left_out is None else np.unique(self.world.fact_ids(self.left_out)).tolist()
-        parts = {
+    def parts(self) -> int:
+        """Parts of the corpus, between which there are checkpoints."""
+        return max(1, round(self.n_sentences / (self.recipe.batch_size * self.recipe.checkpoint_steps)))
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """All that decides the result; not versions, because what a kept model knows is measured when it is read."""
+        words, graph = self.world.words, self.world.graph
+        tables = {name: getattr(graph, name) for name in ("objects", "minority", "nested", "asked")}
+        tables |= {f"words of {name}": getattr(words, name) for name in ("subjects", "relations", "objects", "nested")}
+        return {
             "format": _FORMAT,
             "world": self.world.settings(),
             "template order": list(self.world.templates),  # which the drawing of forms goes by
-            "facts and words": content.hexdigest(),
+            "facts and words": tensors_digest({n: torch.from_numpy(np.ascontiguousarray(t)) for n, t in tables.items()}),
             "grammar": words.grammar,
-            "left out": left_out,
+            "left out": [] if self.left_out is None else np.unique(self.world.fact_ids(self.left_out)).tolist(),
             "shape": dataclasses.asdict(self.shape),
             "recipe": dataclasses.asdict(self.recipe),
             "seed": self.seed,
             "device": self.device.type,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over that."""
+        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()[:24]
 
     @property
     def total_steps(self) -> int:
@@ -315,25 +309,22 @@ class _Run:
     def train(self, folder: Path | None) -> Pretrained:
         model = build_language_model(self.shape, self.world.vocab_size, seed=self.seed)
         nn.Module.to(model, self.device)
+        recipe = self.recipe
         loop = Loop(
             model,
-            torch.optim.AdamW(
-                model.parameters(), lr=0.0, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay, fused=True
-            ),
+            torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True),
             self._batches,
             lambda network, tokens: sentence_loss(network(input_ids=tokens).logits, tokens),
-            parts=self.recipe.passes * self.parts,
+            parts=recipe.passes * self.parts,
             rate=self._rate,
-            precision=resolve_precision(self.recipe.precision, self.device),
-            clip=self.recipe.clip,
+            precision=resolve_precision(recipe.precision, self.device),
+            clip=recipe.clip,
             checkpoint=None if folder is None else folder / _STATE,
-            run={"key": self.key},
+            run=self.described,
         )
         loop.fit()
-        recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
-        while not recall["enough"].all() and len(loop.history) < loop.parts + self.recipe.most_extensions:
+        while not (recall := self.recall(model))["enough"].all() and len(loop.history) < loop.parts + recipe.most_extensions:
             loop.fit(len(loop.history) + 1)
-            recall = recall_table(model, self.world, self.recipe, left_out=self.left_out)
         if not recall["enough"].all():
             known = "; ".join(f"{row.kind} in {row.template} {row.recall:.2%}" for row in recall.itertuples())
             warnings.warn(
@@ -352,6 +343,9 @@ class _Run:
         if folder is not None:
             self._keep(found, effort, folder)
         return found
+
+    def recall(self, model: PreTrainedModel) -> pd.DataFrame:
+        return recall_table(model, self.world, self.recipe, left_out=self.left_out)
 
     def result(
         self, model: PreTrainedModel, recall: pd.DataFrame, effort: dict[str, Any], *, folder: Path | None, from_cache: bool
@@ -437,7 +431,7 @@ def _read(run: _Run, folder: Path) -> Pretrained | None:
         if report["format"] != _FORMAT or report["digest"] != tensors_digest(model.state_dict()):
             raise ValueError("the weights are not those of its report")
         nn.Module.to(model, run.device)
-        recall = recall_table(model, run.world, run.recipe, left_out=run.left_out)
+        recall = run.recall(model)
         before = pd.DataFrame(report["recall"])
         if list(before["asked"]) != list(recall["asked"]) or (before["recall"] - recall["recall"]).abs().max() > 0.005:
             raise ValueError("it no longer answers as its report says")

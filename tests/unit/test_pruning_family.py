@@ -491,7 +491,7 @@ def test_named_schedules_are_the_published_ones_at_their_length():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gpm", 0.9, {"epochs": 12}), "known: gmp, gmp_post, .*Did you mean 'gmp'"),
+        (("gpm", 0.9, {"epochs": 12}), "one of gmp, gmp_post, .*Did you mean 'gmp'"),
         (("one-shot", 0.9, {"epochs": 12}), "Did you mean 'one_shot'"),
         (("gmp", 1.0, {"epochs": 12}), "below 1"),
         (("gmp", -0.1, {"epochs": 12}), "at least 0"),

@@ -553,6 +553,7 @@ RUN = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
     def start(file):
         return subprocess.Popen(

@@ -19,11 +19,9 @@ import torch
 from PIL.Image import Image
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Subset
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as transforms
 
-from effnotes.core.errors import nearest
+from effnotes.core.checks import check_choice
 from effnotes.core.settings import settings
 from effnotes.datasets.attributes import AttributeData, ClassData, column_of, face_data
 from effnotes.datasets.backdoor import backdoor_data
@@ -47,6 +45,7 @@ _OF_IMAGES = ("dataset", "data_root", *_NUM_FACES, "label_noise", "image_size")
 _SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
 
 SplitName = Literal["train", "val", "test"]
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class Labels(NamedTuple):
@@ -107,10 +106,8 @@ class Experiment:
     tuning_rate: float = Field(3e-3, gt=0)  # Adam's learning rate after them
 
     def __post_init__(self) -> None:
-        for name, known in (("dataset", DATASETS), ("method", PRUNING_METHODS)):
-            given = getattr(self, name)
-            if given not in known:
-                raise ValueError(f"{name}={given!r}: must be one of {', '.join(known)}.{nearest(given, known)}")
+        check_choice(DATASETS, dataset=self.dataset)
+        check_choice(list(PRUNING_METHODS), method=self.method)
         is_drawn = self.dataset == "faces"
         if is_drawn != (self.data_root == ""):
             needed = "is drawn and takes no folder" if is_drawn else "is read from a folder; name it"
@@ -219,20 +216,18 @@ class Experiment:
             ValueError: there is no such attribute; the message names those that exist.
         """
         if self.stream:
-            datasets = [self.streamed(split) for split in ("train", "val", "test")]
-            names = datasets[0][0].attribute_names
-            train, val, test = (dataset.labels[rows] for dataset, rows in datasets)
-            protected = protected or "Male"
+            datasets = [self.streamed(split) for split in _SPLITS]
+            names, labels = datasets[0][0].attribute_names, [dataset.labels[rows] for dataset, rows in datasets]
+            column: int | None = column_of(protected or "Male", names, "attribute to protect")
+            groups = [of_split[:, column] for of_split in labels]
         else:
             data = self.data(seed)
-            names = data.attribute_names
-            train, val, test = data.train.labels, data.val.labels, data.test.labels
-            if protected is None:
-                groups = [data.groups_of(split) for split in (data.train, data.val, data.test)]
-                of_train, of_val, of_test = (of_split for of_split in groups if of_split is not None)
-                return Labels(train, val, test, of_train, of_val, of_test, names, data.protected)
-        column = column_of(protected, names, "attribute to protect")
-        return Labels(train, val, test, train[:, column], val[:, column], test[:, column], names, column)
+            splits, names = (data.train, data.val, data.test), data.attribute_names
+            column = data.protected if protected is None else column_of(protected, names, "attribute to protect")
+            labels = [split.labels for split in splits]
+            groups = [split.groups if column is None else split.labels[:, column] for split in splits]  # type: ignore[misc]
+        (train, val, test), (of_train, of_val, of_test) = labels, groups
+        return Labels(train, val, test, of_train, of_val, of_test, names, column)
 
     def images(self, split: SplitName | Literal["shared"], rows: Sequence[int], seed: int) -> Tensor:
         """Give some images to look at.
@@ -250,10 +245,8 @@ class Experiment:
         name: SplitName = "test" if split == "shared" else split
         if not self.stream:
             return getattr(self.data(seed), name).images[list(rows)]  # type: ignore[no-any-return]
-        dataset, chosen = self.streamed(name)
-        square = v2.Compose([v2.Resize(96), v2.CenterCrop(96)])
-        pictures = Subset(dataset, [int(chosen[row]) for row in rows])
-        return torch.stack([transforms.pil_to_tensor(square(pictures[place][0])) for place in range(len(rows))])
+        dataset, chosen = self.streamed(name, v2.Compose([v2.Resize(96), v2.CenterCrop(96), v2.PILToTensor()]))
+        return torch.stack([dataset[int(chosen[row])][0] for row in rows])
 
     def streamed(self, split: SplitName, transform: Callable[[Image], Any] = lambda image: image) -> tuple[CelebADataset, Tensor]:
         """Give a split whose images are decoded when they are needed, and the rows of it that are taken."""

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,12 +56,7 @@ class SparseRun:
     test_stamped: NDArray[np.bool_] | None = None  # (num_test,)
 
 
-def run_trainings(
-    groups: Mapping[str, Sequence[Training]],
-    *,
-    workers: int | None = None,
-    on_done: Callable[[int, int], None] | None = None,
-) -> dict[str, list[SparseRun]]:
+def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | None = None) -> dict[str, list[SparseRun]]:
     """Train all models of several groups in one pool of single-threaded processes.
 
     Each finished job is kept in the cache that `effnotes.core.jobs.run_jobs` describes. A job is one model, or a parent and all
@@ -70,7 +65,6 @@ def run_trainings(
     Args:
         groups: lists of trainings by a name of your choice, such as `{"joint": trainings(...), "single": trainings(...)}`.
         workers: processes at a time; default: this process's share of the cores.
-        on_done: called with the number of finished and of all trainings, after each job.
 
     Returns:
         The runs of each group, in the order of its trainings.
@@ -99,16 +93,8 @@ def run_trainings(
     for batch in batches:
         members = tuple(everything[place][1] for place in batch)
         jobs.append(TrainingJob(members, digests[members[0].experiment.data_root]))
-    finished = 0
-
-    def count(job: TrainingJob, _result: JobResult) -> None:
-        nonlocal finished
-        finished += len(job.trainings)
-        if on_done is not None:
-            on_done(finished, len(everything))
-
     found: dict[int, SparseRun] = {}
-    for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers, on_done=count), strict=True):
+    for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers), strict=True):
         shared = {key: value for key, value in result.items() if "/" not in key}
         for number, (place, training) in enumerate(zip(batch, job.trainings, strict=True)):
             own: dict[str, Any] = {key.split("/")[1]: value for key, value in result.items() if key.startswith(f"{number}/")}
@@ -123,7 +109,6 @@ def sweep_sparsities(
     sparsities: Sequence[float],
     seeds: Sequence[int],
     workers: int | None = None,
-    on_done: Callable[[int, int], None] | None = None,
 ) -> list[SparseRun]:
     """Train one classifier of all labels for each seed and sparsity, the dense ones among them.
 
@@ -135,7 +120,6 @@ def sweep_sparsities(
         sparsities: in [0, 1), each once, 0 (the dense model) among them; otherwise at least the first level of the schedule, 0.05.
         seeds: at least one, each once.
         workers: as for `run_trainings`.
-        on_done: as for `run_trainings`.
 
     Returns:
         The runs, seed by seed, sparsities rising.
@@ -143,13 +127,10 @@ def sweep_sparsities(
     Raises:
         ValueError: an argument is out of range; nothing has been trained then.
     """
-    wrong = [level for level in sparsities if not (math.isfinite(level) and 0 <= level < 1)]
-    if wrong:
-        raise ValueError(f"sparsities={list(sparsities)}: {wrong[0]} is no share of weights; allowed are 0 (dense) to below 1")
     if 0.0 not in sparsities:
         raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
     group = trainings(experiment, sparsities=sparsities, seeds=seeds)
-    return run_trainings({"": group}, workers=workers, on_done=on_done)[""]
+    return run_trainings({"": group}, workers=workers)[""]
 
 
 @settings
@@ -176,17 +157,9 @@ def train_classifiers(job: TrainingJob) -> JobResult:
 
     def trained(model: nn.Module, name: str, recipe: Recipe, seed: int, plan: PruningPlan | None = None) -> tuple[float, float]:
         """Train in place; give the seconds that it took and the last loss."""
-        checkpoint = None if unfinished is None else unfinished / f"{name}.safetensors"
-        history = train(
-            model,
-            data.train,
-            data.train_labels,
-            recipe=recipe,
-            pruning=plan,
-            seed=seed,
-            checkpoint=checkpoint,
-            loader_workers=loaders,
-        ).history
+        file = None if unfinished is None else unfinished / f"{name}.safetensors"
+        given: dict[str, Any] = {"recipe": recipe, "pruning": plan, "seed": seed, "checkpoint": file, "loader_workers": loaders}
+        history = train(model, *data.train, **given).history
         return float(history["seconds"].sum()), float(history["loss"].iloc[-1])
 
     def logits(model: nn.Module, images: Tensor | Dataset[Any]) -> NDArray[np.float32]:
@@ -227,8 +200,7 @@ def train_classifiers(job: TrainingJob) -> JobResult:
 class _Material:
     """What one model is trained on and asked: images in memory with labels, or datasets that hold their own."""
 
-    train: Tensor | Dataset[Any]
-    train_labels: Tensor | None
+    train: tuple[Tensor, Tensor] | tuple[Dataset[Any]]
     val: Tensor | Dataset[Any]
     test: Tensor | Dataset[Any]
     shared: Tensor | None  # the same for all seeds; None where `test` is
@@ -245,12 +217,12 @@ def _in_memory(training: Training) -> _Material:
     experiment = training.experiment
     shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
     train, val, test = (split.images for split in splits.values())
-    return _Material(train, data.train.labels, val, test, shared, len(data.attribute_names), stamped)
+    return _Material((train, data.train.labels), val, test, shared, len(data.attribute_names), stamped)
 
 
 def _streamed(training: Training) -> _Material:
     train, val, test = (_Some(training, name) for name in ("train", "val", "test"))
-    return _Material(train, None, val, test, None, train[0][1].numel(), {})
+    return _Material((train,), val, test, None, train[0][1].numel(), {})
 
 
 class _Some(Dataset[tuple[Any, Tensor]]):
