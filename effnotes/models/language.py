@@ -369,11 +369,7 @@ def load_language_model(folder: str | Path) -> PreTrainedModel:
         with _quietly():
             loader: Any = AutoModelForCausalLM
             model, report = loader.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except Exception as error:  # what transformers raises for broken files has no common base
         raise DataError(f"{folder}: this is no readable model ({type(error).__name__}: {error})") from error

@@ -47,10 +47,7 @@ def _n_of_4(target: float, *_: Any) -> PruningPlan:
 PRUNING_METHODS: Mapping[str, PruningMethod] = {
     "gmp": PruningMethod("gradual global magnitude pruning from random weights: GMP-RI", _gradual(global_magnitude), gradual=True),
     "gmp_post": PruningMethod(
-        "gradual global magnitude pruning of a trained model: GMP-PT",
-        _gradual(global_magnitude),
-        gradual=True,
-        starts_trained=True,
+        "gradual global magnitude pruning of a trained model: GMP-PT", _gradual(global_magnitude), gradual=True, starts_trained=True
     ),
     "one_shot": PruningMethod(
         "global magnitude pruning of a trained model in one step, then fine-tuning", _one_shot, starts_trained=True

@@ -46,8 +46,7 @@ BuildDirOption = Annotated[
     Path | None, typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False)
 ]
 PatienceOption = Annotated[
-    float,
-    typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long."),
+    float, typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run again what is recorded already.")]
 

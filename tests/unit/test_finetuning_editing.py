@@ -120,8 +120,7 @@ def test_tied_embeddings_are_trained_as_one() -> None:
 
 @pytest.mark.parametrize("rank", [1, 4, 16])
 @pytest.mark.parametrize(
-    ("rule", "scale"),
-    [("twice_rank", lambda r: 2), ("fixed", lambda r: 6 / r), ("rank_stabilised", lambda r: 6 / r**0.5)],
+    ("rule", "scale"), [("twice_rank", lambda r: 2), ("fixed", lambda r: 6 / r), ("rank_stabilised", lambda r: 6 / r**0.5)]
 )
 def test_the_alpha_rule_is_the_factor_on_the_product(rank: int, rule: str, scale) -> None:
     recipe = replace(SHORT, method="lora", rank=rank, alpha_rule=rule, alpha=6.0, layers=(1,), blocks="mlp", checkpoints=(1,))

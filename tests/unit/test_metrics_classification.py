@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    confusion_matrix,
-    roc_auc_score,
-)
+from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, confusion_matrix, roc_auc_score
 
 from effnotes.metrics import bias as metrics
 from effnotes.metrics.bias import PerAttribute, Reason
@@ -129,9 +123,7 @@ def test_probabilities_neither_overflow_nor_lose_small_values():
 
 
 @pytest.mark.parametrize(
-    ("label", "reason"),
-    [(1, Reason.NO_NEGATIVES), (0, Reason.NO_POSITIVES)],
-    ids=["all positive", "all negative"],
+    ("label", "reason"), [(1, Reason.NO_NEGATIVES), (0, Reason.NO_POSITIVES)], ids=["all positive", "all negative"]
 )
 def test_one_class_is_undefined_and_says_which_is_missing(label, reason):
     labels = np.full((4, 1), label)
@@ -200,10 +192,7 @@ def test_arguments_are_left_as_they_were(scored):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: metrics.roc_auc([[np.nan, 0.0]], [[0, 1]]),
-            "1 of 2 are NaN or infinite, the first at row 0, column 0",
-        ),
+        (lambda: metrics.roc_auc([[np.nan, 0.0]], [[0, 1]]), "1 of 2 are NaN or infinite, the first at row 0, column 0"),
         (lambda: metrics.hard_predictions([[np.inf]]), "NaN or infinite"),
         (lambda: metrics.hard_predictions([0.5, 0.1]), r"logits\[:, None\]"),
         (lambda: metrics.hard_predictions(np.zeros((3, 0))), "K >= 1"),
@@ -221,10 +210,7 @@ def test_arguments_are_left_as_they_were(scored):
         (lambda: metrics.by_group(metrics.accuracy, [[1]], [[1]], [2]), "groups must be 0 or 1"),
         (lambda: metrics.by_group(metrics.accuracy, [[1]], [[1]], [0, 1]), r"groups must have shape \(1,\)"),
         (lambda: metrics.by_group(metrics.accuracy, [[1], [0]], [[1]], [0]), "one shape"),
-        (
-            lambda: metrics.group_gap(metrics.accuracy([[1]], [[1]]), metrics.accuracy([[1, 1]], [[1, 1]])),
-            "not 1 and 2",
-        ),
+        (lambda: metrics.group_gap(metrics.accuracy([[1]], [[1]]), metrics.accuracy([[1, 1]], [[1, 1]])), "not 1 and 2"),
     ],
 )
 def test_bad_input_is_refused_with_what_to_do(call, message):

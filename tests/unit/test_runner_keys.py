@@ -49,8 +49,7 @@ def test_prose_display_tags_help_and_overridden_defaults_are_not_in_the_key(old,
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [("sum()", "mean()"), ("import numpy", "import pandas"), ('tags=["hide-input"]', 'tags=["raises-exception"]')],
+    ("old", "new"), [("sum()", "mean()"), ("import numpy", "import pandas"), ('tags=["hide-input"]', 'tags=["raises-exception"]')]
 )
 def test_code_and_tags_of_execution_are_in_the_key(old, new):
     assert old in SOURCE

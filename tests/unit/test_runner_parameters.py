@@ -3,14 +3,7 @@
 import pytest
 
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import (
-    Parameter,
-    check_plain,
-    declared_parameters,
-    parse_value,
-    resolve,
-    split_assignment,
-)
+from effnotes.runner.parameters import Parameter, check_plain, declared_parameters, parse_value, resolve, split_assignment
 
 
 def parameter(annotation: str) -> Parameter:

@@ -30,15 +30,7 @@ from effnotes.pruning import (
     sparsity,
 )
 from effnotes.training.hardware import resolve_precision
-from effnotes.training.images import (
-    PUBLISHED_GMP_PT,
-    PUBLISHED_GMP_RI,
-    Recipe,
-    celeba_transforms,
-    normalize,
-    predict_logits,
-    train,
-)
+from effnotes.training.images import PUBLISHED_GMP_PT, PUBLISHED_GMP_RI, Recipe, celeba_transforms, normalize, predict_logits, train
 from effnotes.training.loop import DivergedError
 
 SMALL = Recipe(epochs=4, batch_size=32, precision="float32")

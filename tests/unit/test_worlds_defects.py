@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effnotes.datasets.worlds import (
-    Facts,
-    World,
-    export_world,
-    import_world,
-    make_task,
-    read_litgpt_jsonl,
-    to_litgpt_jsonl,
-)
+from effnotes.datasets.worlds import Facts, World, export_world, import_world, make_task, read_litgpt_jsonl, to_litgpt_jsonl
 from effnotes.datasets.worlds.__main__ import main
 from effnotes.datasets.worlds.forms import FORMS
 from effnotes.datasets.worlds.sentences import prompts_of

@@ -113,12 +113,7 @@ def _layers(model: nn.Module, recipe: ClosedFormRecipe) -> list[int]:
 
 
 def _rewrite_together_(
-    model: nn.Module,
-    asked: Sentences,
-    world: World,
-    layers: list[int],
-    recipe: ClosedFormRecipe,
-    moments: dict[int, Tensor],
+    model: nn.Module, asked: Sentences, world: World, layers: list[int], recipe: ClosedFormRecipe, moments: dict[int, Tensor]
 ) -> None:
     device = next(model.parameters()).device
     rows = Rows.of(asked).to(device)

@@ -41,15 +41,7 @@ RETAINED = {
 }
 """Test groups that an edit should leave alone, and the names of their scores: together they are the retention."""
 
-NEW_ANSWERS = (
-    "edited",
-    "edited_before",
-    "paraphrase",
-    "withheld",
-    "new_question",
-    "same_subject_second_rel_converted",
-    "sno_new",
-)
+NEW_ANSWERS = ("edited", "edited_before", "paraphrase", "withheld", "new_question", "same_subject_second_rel_converted", "sno_new")
 """Test groups whose right answer is one that the base model does not give; in all others it is the answer of the world."""
 
 # Further answers to the prompts of a group: what the edited facts were, what nested objects are, object 0 for all.

@@ -33,13 +33,7 @@ from effnotes.metrics.bias.classification import (
     rare_value_ratio,
     roc_auc,
 )
-from effnotes.metrics.bias.criteria import (
-    attribute_criteria,
-    evaluate_criteria,
-    phi_coefficient,
-    rank_association,
-    rank_products,
-)
+from effnotes.metrics.bias.criteria import attribute_criteria, evaluate_criteria, phi_coefficient, rank_association, rank_products
 from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, taxicab_distance
 from effnotes.metrics.bias.interdependence import interdependence
 from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares

@@ -125,12 +125,7 @@ def planted_bias_amplification(
 
 
 def fixed_attribute_set(
-    labels: ArrayLike,
-    protected: int | ArrayLike,
-    *,
-    rates: ArrayLike,
-    min_positives: int = 10,
-    min_skew: float = 0.1,
+    labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike, min_positives: int = 10, min_skew: float = 0.1
 ) -> BoolArray:
     """Attributes whose bias amplification the labels alone allow, whatever a model predicts.
 

@@ -284,10 +284,7 @@ def audit_logits(
     Source:
         As in `bias_audit`.
     """
-    logits = {
-        "dense": arrays.as_logits(dense_logits, "dense_logits"),
-        "pruned": arrays.as_logits(pruned_logits, "pruned_logits"),
-    }
+    logits = {"dense": arrays.as_logits(dense_logits, "dense_logits"), "pruned": arrays.as_logits(pruned_logits, "pruned_logits")}
     attributes, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
     task = AttributeTask.of(
         labels,

@@ -215,10 +215,7 @@ def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
 
 
 def by_group(
-    metric: Callable[[ArrayLike, ArrayLike], PerAttribute],
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    groups: ArrayLike,
+    metric: Callable[[ArrayLike, ArrayLike], PerAttribute], predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike
 ) -> tuple[PerAttribute, PerAttribute]:
     """Evaluate a metric on each of two groups.
 
@@ -259,8 +256,7 @@ def group_gap(group_0: PerAttribute, group_1: PerAttribute) -> PerAttribute:
     if len(group_0) != len(group_1):
         raise ValueError(f"both groups need the same attributes, not {len(group_0)} and {len(group_1)}")
     return PerAttribute.masked(
-        np.abs(group_1.values - group_0.values),
-        (Reason.UNDEFINED_IN_GROUP, ~(group_0.defined & group_1.defined)),
+        np.abs(group_1.values - group_0.values), (Reason.UNDEFINED_IN_GROUP, ~(group_0.defined & group_1.defined))
     )
 
 

@@ -91,11 +91,7 @@ class Measurement:
 
 
 def measure(
-    claim_id: str,
-    effects: npt.ArrayLike | Iterable[npt.ArrayLike],
-    *,
-    unit: str | None = None,
-    seed: int = 0,
+    claim_id: str, effects: npt.ArrayLike | Iterable[npt.ArrayLike], *, unit: str | None = None, seed: int = 0
 ) -> Measurement:
     """Estimate a registered claim's effect, with a 95% interval and a verdict.
 

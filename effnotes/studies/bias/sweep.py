@@ -104,11 +104,7 @@ def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | No
 
 
 def sweep_sparsities(
-    experiment: Experiment,
-    *,
-    sparsities: Sequence[float],
-    seeds: Sequence[int],
-    workers: int | None = None,
+    experiment: Experiment, *, sparsities: Sequence[float], seeds: Sequence[int], workers: int | None = None
 ) -> list[SparseRun]:
     """Train one classifier of all labels for each seed and sparsity, the dense ones among them.
 

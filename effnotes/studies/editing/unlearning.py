@@ -173,10 +173,7 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
     method, rate, steps = RELEARNING
     taught = edit(model, relearning_task(task), method.recipe(rate, steps))
     forgotten = min(1.0, (1 - scores["forget_accuracy"]) / (1 - guessed(task)))
-    found = {
-        "relearned": float(taught.history["edited_exact"].iloc[-1]),
-        "balance": harmonic_mean(forgotten, scores["retention"]),
-    }
+    found = {"relearned": float(taught.history["edited_exact"].iloc[-1]), "balance": harmonic_mean(forgotten, scores["retention"])}
     if gold is not None:
         held = evaluate_unlearning(model, gold, task)
         plain = {each.name: getattr(held, each.name) for each in dataclasses.fields(held)}
