@@ -77,12 +77,11 @@ def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
         That criteria on the dense model tell which attributes to distrust: Iofinova, Peste & Alistarh (CVPR
         2023, arXiv 2304.12622). The product u |φ| is this book's reading of it.
     """
-    scores = arrays.as_logits(logits)
-    arrays.check_same_shape(scores, task.labels, "logits")
+    scores, true = arrays.as_scored(logits, task.labels)
     measured = {
         "uncertainty": uncertainty(arrays.probabilities(scores)),
-        "roc_auc": roc_auc(scores, task.labels),
-        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), task.labels, task.protected, rates=task.rates),
+        "roc_auc": roc_auc(scores, true),
+        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), true, task.protected, rates=task.rates),
     }
     return criteria_of(measured, task)
 

@@ -14,7 +14,7 @@ All three compare a model with labels, group by group, and differ in what they d
 import numpy as np
 from numpy.typing import ArrayLike
 
-from effnotes.metrics.bias.arrays import as_binary, as_pair, as_rates, resolve_protected
+from effnotes.metrics.bias.arrays import as_binary, as_pair, as_rates, as_shares, resolve_protected
 from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason, ratio
 
 _ROUNDING = 1e-12
@@ -71,12 +71,7 @@ def corpus_bias_amplification(predictions: ArrayLike, protected: int | ArrayLike
     predicted = as_binary(predictions, "predictions")
     member, column = resolve_protected(protected, predicted)
     attributes = predicted.shape[1]
-    shares = np.asarray(train_shares, dtype=np.float64)
-    if shares.shape != (attributes,) or ((shares < 0) | (shares > 1)).any():
-        raise ValueError(
-            f"train_shares must have shape ({attributes},) and lie in [0, 1], not {shares.tolist()}; "
-            "take them from positive_shares(train_labels, protected)"
-        )
+    shares = as_shares("train_shares", train_shares, (attributes,), "positive_shares(train_labels, protected)")
     towards_1 = shares > 0.5
     in_group = np.where(towards_1, predicted[member].sum(0), predicted[~member].sum(0))
     total = predicted.sum(0)

@@ -86,7 +86,9 @@ class AttributeTask:
                 f"protected={protected!r} names a column, but labels of shape (n,) are those of a multi-class task, whose classes"
                 " are no groups; pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
             )
-        where = arrays.position(protected, known) if isinstance(protected, str) else protected
+        if isinstance(protected, str) and protected not in known:
+            raise ValueError(f"protected names no attribute: {protected!r}; there are {known}")
+        where = known.index(protected) if isinstance(protected, str) else protected
         groups, column = arrays.resolve_protected(where, true)
         share = float(groups.mean()) if len(groups) else np.nan
         if train_labels is None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from effnotes.metrics.bias.arrays import as_binary, as_logits, check_same_shape
+from effnotes.metrics.bias.arrays import as_scored
 from effnotes.metrics.bias.per_attribute import FloatArray
 
 
@@ -37,8 +37,7 @@ def calibrated_thresholds(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622), whose published code takes the m-th largest
         logit itself; under a strict comparison that predicts m - 1 positives.
     """
-    scores, true = as_logits(logits), as_binary(labels, "labels")
-    check_same_shape(scores, true, "logits")
+    scores, true = as_scored(logits, labels)
     n, attributes = scores.shape
     if n == 0:
         raise ValueError("thresholds need at least one validation sample, but logits has none")
