@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import RandomSampler
 
 from effnotes.metrics.bias.per_attribute import FloatArray
 
 
 def shuffles(loader: Iterable[Any]) -> bool:
     """Tell whether a loader draws its samples in random order."""
-    return isinstance(loader, DataLoader) and isinstance(getattr(loader, "sampler", None), RandomSampler)
+    return isinstance(getattr(loader, "sampler", None), RandomSampler)
 
 
 def paired_logits(
@@ -73,9 +73,8 @@ def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
         images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
     output = model(images)
     if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns its logits, shape (n, K)"
-        )
+        remedy = "wrap it in a module that returns its logits, shape (n, K)"
+        raise TypeError(f"the {name} model returned a {type(output).__name__}; {remedy}")
     return output.float().cpu().numpy()
 
 
