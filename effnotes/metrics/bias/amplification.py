@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from effnotes.metrics.bias.arrays import as_binary, as_groups, as_pair, as_rates, resolve_protected
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
+_MIN_POSITIVES = 10  # in either group of the samples
+_MIN_SKEW = 0.1  # relative to the smaller rate
 # Rates written as decimals (.11 against .10) must not fall below a skew of .1 through rounding.
 _ROUNDING = 1e-9
 
@@ -34,15 +36,7 @@ def conditional_rates(labels: ArrayLike, protected: int | ArrayLike) -> FloatArr
     return np.stack([ratio(true[group].sum(0), group.sum()) for group in (~member, member)])
 
 
-def bias_amplification(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    protected: int | ArrayLike,
-    *,
-    rates: ArrayLike,
-    min_positives: int = 10,
-    min_skew: float = 0.1,
-) -> PerAttribute:
+def bias_amplification(predictions: ArrayLike, labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike) -> PerAttribute:
     """Bias amplification of each attribute with respect to a protected attribute.
 
     Let G be the group in which the attribute is more frequent in training (group 1 if q_1 > q_0,
@@ -68,17 +62,15 @@ def bias_amplification(
         rates: rates of positives by group, shape (2, K), row g for group g: `conditional_rates(train_labels,
             protected)`, or a generator's true rates, which keep sampling noise out of the direction and of
             the choice of attributes.
-        min_positives: fewest true positives in each group of these samples, >= 1.
-        min_skew: smallest relative skew |q_1 - q_0| / min(q_1, q_0), >= 0.
 
     Returns:
         K values. Undefined, and in this order of reasons: for the protected attribute itself; with an empty
-        training group; without training positives; with a relative skew below `min_skew`, or none at all;
-        with fewer than `min_positives` true positives in either group; without predicted positives. Only the
-        last depends on the model.
+        training group; without training positives; with a relative skew |q_1 - q_0| / min(q_1, q_0) below
+        0.1; with fewer than 10 true positives in either group; without predicted positives. Only the last
+        depends on the model.
 
     Raises:
-        ValueError: shapes that differ, entries other than 0 and 1, rates outside [0, 1], bounds out of range.
+        ValueError: shapes that differ, entries other than 0 and 1, rates outside [0, 1].
 
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622). Zhao et al. (EMNLP 2017) take the reference
@@ -87,15 +79,12 @@ def bias_amplification(
         with P(y = 1 | a) and so react to over- and under-prediction as such.
     """
     predicted, true = as_pair(predictions, labels)
-    member, column = resolve_protected(protected, true)
+    member, _ = resolve_protected(protected, true)
     q = as_rates(rates, true.shape[1])
-    undefined = _undefined_by_labels(true, member, column, q, min_positives, min_skew)
-    return _excess_share(predicted, true, member, q[1] > q[0], undefined)
+    return _excess_share(predicted, true, member, q[1] > q[0], _undefined_by_labels(true, protected, q))
 
 
-def planted_bias_amplification(
-    predictions: ArrayLike, labels: ArrayLike, planted: ArrayLike, *, min_positives: int = 10
-) -> PerAttribute:
+def planted_bias_amplification(predictions: ArrayLike, labels: ArrayLike, planted: ArrayLike) -> PerAttribute:
     """Bias amplification towards samples that carry a planted feature, such as a stamped corner square.
 
     The share of predicted positives that carry the feature minus the share of true positives that do: as
@@ -106,14 +95,13 @@ def planted_bias_amplification(
         predictions: in {0, 1}, shape (n, K).
         labels: in {0, 1}, shape (n, K).
         planted: 1 for the samples that carry the feature, shape (n,).
-        min_positives: fewest true positives among the samples with and among those without the feature, >= 1.
 
     Returns:
-        K values in [-S, 1 - S], S the true share of the marked samples. Undefined with fewer than
-        `min_positives` true positives on either side, and without predicted positives.
+        K values in [-S, 1 - S], S the true share of the marked samples. Undefined with fewer than 10 true
+        positives among the samples with or among those without the feature, and without predicted positives.
 
     Raises:
-        ValueError: shapes that differ, entries other than 0 and 1, a bound out of range.
+        ValueError: shapes that differ, entries other than 0 and 1.
 
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622), the backdoor experiments.
@@ -121,12 +109,10 @@ def planted_bias_amplification(
     predicted, true = as_pair(predictions, labels)
     member = as_groups(planted, len(true))
     towards = np.ones(true.shape[1], dtype=bool)
-    return _excess_share(predicted, true, member, towards, [_few_positives(true, member, min_positives)])
+    return _excess_share(predicted, true, member, towards, [_few_positives(true, member)])
 
 
-def fixed_attribute_set(
-    labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike, min_positives: int = 10, min_skew: float = 0.1
-) -> BoolArray:
+def fixed_attribute_set(labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike) -> BoolArray:
     """Attributes whose bias amplification the labels alone allow, whatever a model predicts.
 
     Averages over models need one set: an attribute that a collapsed model never predicts would otherwise drop
@@ -137,8 +123,6 @@ def fixed_attribute_set(
         labels: test labels in {0, 1}, shape (n, K).
         protected: as in `bias_amplification`.
         rates: as in `bias_amplification`.
-        min_positives: as in `bias_amplification`.
-        min_skew: as in `bias_amplification`.
 
     Returns:
         Shape (K,), True for the attributes to average over.
@@ -147,9 +131,7 @@ def fixed_attribute_set(
         ValueError: as in `bias_amplification`.
     """
     true = as_binary(labels, "labels")
-    member, column = resolve_protected(protected, true)
-    q = as_rates(rates, true.shape[1])
-    conditions = _undefined_by_labels(true, member, column, q, min_positives, min_skew)
+    conditions = _undefined_by_labels(true, protected, as_rates(rates, true.shape[1]))
     allowed: BoolArray = ~np.any([where for _, where in conditions], axis=0)
     return allowed
 
@@ -166,24 +148,18 @@ def _excess_share(
     return PerAttribute.masked(shares[0] - shares[1], *undefined, nothing_predicted)
 
 
-def _undefined_by_labels(
-    true: BoolArray, member: BoolArray, column: int | None, q: FloatArray, min_positives: int, min_skew: float
-) -> _Conditions:
-    if not min_skew >= 0:
-        raise ValueError(f"min_skew must be at least 0, not {min_skew}")
+def _undefined_by_labels(true: BoolArray, protected: int | ArrayLike, q: FloatArray) -> _Conditions:
+    member, column = resolve_protected(protected, true)
     low, high = np.minimum(*q), np.maximum(*q)
-    small_skew = (high - low < min_skew * low * (1 - _ROUNDING)) | (high == low)
+    small_skew = (high - low < _MIN_SKEW * low * (1 - _ROUNDING)) | (high == low)
     return [
         (Reason.PROTECTED_ITSELF, np.arange(true.shape[1]) == column),
         (Reason.EMPTY_TRAINING_GROUP, np.isnan(low)),
         (Reason.NO_TRAINING_POSITIVES, high == 0),
         (Reason.SMALL_SKEW, small_skew),
-        _few_positives(true, member, min_positives),
+        _few_positives(true, member),
     ]
 
 
-def _few_positives(true: BoolArray, member: BoolArray, min_positives: int) -> tuple[Reason, BoolArray]:
-    if min_positives < 1:
-        raise ValueError(f"min_positives must be at least 1, not {min_positives}")
-    few: BoolArray = np.minimum(true[member].sum(0), true[~member].sum(0)) < min_positives
-    return Reason.FEW_TEST_POSITIVES, few
+def _few_positives(true: BoolArray, member: BoolArray) -> tuple[Reason, BoolArray]:
+    return Reason.FEW_TEST_POSITIVES, np.minimum(true[member].sum(0), true[~member].sum(0)) < _MIN_POSITIVES

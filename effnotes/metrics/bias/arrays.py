@@ -41,8 +41,7 @@ def hard_predictions(logits: ArrayLike, thresholds: ArrayLike | None = None) -> 
         ValueError: a wrong shape, a logit that is not finite, a NaN threshold.
     """
     scores = as_logits(logits)
-    decisions: BoolArray = scores > as_thresholds(thresholds, scores.shape[1])
-    return decisions
+    return scores > as_thresholds(thresholds, scores.shape[1])
 
 
 def as_logits(logits: ArrayLike, name: str = "logits") -> FloatArray:
@@ -158,7 +157,7 @@ def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[Bo
     if protected not in columns:
         allowed = f"an array (n,) in {{0, 1}} or a column's index from 0 to {len(columns) - 1}"
         raise ValueError(f"protected must be {allowed}, not {protected!r}")
-    column = columns.index(protected)
+    column = columns.index(protected)  # type: ignore[arg-type]
     return labels[:, column], column
 
 
@@ -184,8 +183,9 @@ def _as_matrix(values: ArrayLike, name: str) -> NDArray[Any]:
 def _as_booleans(array: NDArray[Any], name: str) -> BoolArray:
     if array.dtype == np.bool_:
         return array.astype(np.bool_, copy=False)
-    if not np.isin(array, (0, 1)).all():
-        other = np.unique(array[~np.isin(array, (0, 1))])[:5].tolist()
+    positive: BoolArray = array == 1
+    if not (positive | (array == 0)).all():
+        other = np.unique(array[~positive & (array != 0)])[:5].tolist()
         remedy = f"map -1/1 by ({name} + 1) // 2, and scores by hard_predictions(logits)"
         raise ValueError(f"{name} must be 0 or 1, but hold {other}; {remedy}")
-    return array == 1
+    return positive

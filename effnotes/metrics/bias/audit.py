@@ -301,7 +301,8 @@ def audit_logits(
         dense, pruned = (measured[decision, model] for model in MODELS)
         measured[decision, "difference"] = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
     tables = [tidy(found, task.names, model=model, decision=decision) for (decision, model), found in measured.items()]
-    exemplars = exemplar_table(*decisions["raw"].values(), arrays.probabilities(scores["dense"]), names=task.names)
+    raw, p = decisions["raw"], arrays.probabilities(scores["dense"])
+    exemplars = exemplar_table(raw["dense"], raw["pruned"], p, names=task.names)
     criteria = criteria_of(measured["raw", "dense"], task)
     return BiasAudit(pd.concat(tables, ignore_index=True), exemplars, criteria, samples=len(true))
 

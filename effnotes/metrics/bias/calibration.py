@@ -9,43 +9,35 @@ from effnotes.metrics.bias.per_attribute import BoolArray, PerAttribute, Reason,
 _ECE_BINS = 10
 
 
-def uncertain(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.4) -> BoolArray:
-    """Mark the predictions that are uncertain: |p - centre| < half_width, strictly.
+def uncertain(p: ArrayLike, *, half_width: float = 0.4) -> BoolArray:
+    """Mark the predictions that are uncertain: |p - 1/2| < half_width, strictly, wherever decision thresholds lie.
 
     The default is 0.1 < p < 0.9; a half-width of 0.1 gives the band 0.4 < p < 0.6 of high uncertainty.
 
     Args:
         p: probabilities in [0, 1], shape (n, K), e.g. `probabilities(logits)`.
-        centre: where a model is least sure, one number or shape (K,), in [0, 1]. Moved decision thresholds
-            leave it at 1/2 unless σ(threshold) is passed here.
         half_width: of the band, > 0.
 
     Returns:
         Shape (n, K). A probability on the edge of the band is not uncertain.
 
     Raises:
-        ValueError: probabilities or centres outside [0, 1], a wrong shape, a half-width that is not positive.
+        ValueError: probabilities outside [0, 1], a wrong shape, a half-width that is not positive.
 
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
     probability = as_probabilities(p)
-    attributes = probability.shape[1]
-    middle = np.asarray(centre, dtype=np.float64)
-    if middle.shape not in ((), (attributes,)) or not ((middle >= 0) & (middle <= 1)).all():
-        raise ValueError(f"centre must be in [0, 1], one number or of shape ({attributes},), not {centre!r}")
     if not half_width > 0:
         raise ValueError(f"half_width must be positive, not {half_width}")
-    inside: BoolArray = np.abs(probability - middle) < half_width
-    return inside
+    return np.abs(probability - 0.5) < half_width
 
 
-def uncertainty(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.4) -> PerAttribute:
-    """Share of samples whose prediction is uncertain, mean(|p - centre| < half_width), in [0, 1].
+def uncertainty(p: ArrayLike, *, half_width: float = 0.4) -> PerAttribute:
+    """Share of samples whose prediction is uncertain, mean(|p - 1/2| < half_width), in [0, 1].
 
     Args:
         p: probabilities in [0, 1], shape (n, K).
-        centre: as in `uncertain`.
         half_width: as in `uncertain`.
 
     Returns:
@@ -57,7 +49,7 @@ def uncertainty(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
-    inside = uncertain(p, centre=centre, half_width=half_width)
+    inside = uncertain(p, half_width=half_width)
     return PerAttribute.masked(ratio(inside.sum(0), len(inside)), (Reason.NO_SAMPLES, len(inside) == 0))
 
 

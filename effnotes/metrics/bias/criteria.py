@@ -222,8 +222,7 @@ def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
     first, second = _as_pair_of_vectors(score, target)
     if len(first) < _MIN_ATTRIBUTES or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.empty(0)
-    products: FloatArray = len(first) * _standard_ranks(first) * _standard_ranks(second)
-    return products
+    return len(first) * _standard_ranks(first) * _standard_ranks(second)
 
 
 def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
