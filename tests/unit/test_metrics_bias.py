@@ -80,7 +80,7 @@ def test_identity_with_the_rates_of_prediction_and_bounds(seed):
     predictions, labels, groups = random_case(seed)
     rates = metrics.conditional_rates(labels, groups)
     result = metrics.bias_amplification(predictions, labels, groups, rates=rates)
-    for k in np.flatnonzero(result.defined):
+    for k in np.flatnonzero(np.isfinite(result)):
         favoured = groups if rates[1, k] > rates[0, k] else ~groups
         r_g = predictions[favoured, k].sum() / labels[favoured, k].sum()
         r_h = predictions[~favoured, k].sum() / labels[~favoured, k].sum()
@@ -88,7 +88,7 @@ def test_identity_with_the_rates_of_prediction_and_bounds(seed):
         identity = share * (1 - share) * (r_g - r_h) / (share * r_g + (1 - share) * r_h)
         assert result.values[k] == pytest.approx(identity, abs=1e-14)
         assert -share <= result.values[k] <= 1 - share
-    assert result.defined.any()
+    assert np.isfinite(result).any()
 
 
 def test_under_prediction_by_one_factor_is_no_bias_and_the_ends_are_reached():
@@ -188,7 +188,7 @@ def test_planted_feature_fixes_the_direction_and_knows_no_skew_rule():
     predictions, labels, planted = known_case()
     np.testing.assert_allclose(metrics.planted_bias_amplification(predictions, labels, planted), [30 / 55 - 0.5])
     np.testing.assert_allclose(metrics.planted_bias_amplification(predictions, labels, 1 - planted), [25 / 55 - 0.5])
-    few = metrics.planted_bias_amplification(labels, labels & (np.cumsum(labels, axis=0) <= 18), planted)
+    few = metrics.planted_bias_amplification(labels, labels & (np.cumsum(labels, axis=0) <= 34), planted)
     assert few.reasons == (Reason.FEW_TEST_POSITIVES,)
     none = metrics.planted_bias_amplification(np.zeros_like(labels), labels, planted)
     assert none.reasons == (Reason.NO_PREDICTED_POSITIVES,)
@@ -201,7 +201,7 @@ def test_the_fixed_set_is_what_the_labels_allow():
     allowed = metrics.fixed_attribute_set(labels, 6, rates=rates)
     assert not allowed[2]
     assert not allowed[6]
-    defined = metrics.bias_amplification(predictions, labels, 6, rates=rates).defined
+    defined = np.isfinite(metrics.bias_amplification(predictions, labels, 6, rates=rates))
     assert np.array_equal(allowed, defined)
     collapsed = metrics.bias_amplification(np.zeros_like(labels), labels, 6, rates=rates)
     by_model = np.array([reason is Reason.NO_PREDICTED_POSITIVES for reason in collapsed.reasons])

@@ -222,7 +222,6 @@ def test_a_result_is_an_array_that_knows_its_gaps():
     result = metrics.false_positive_rate([[0, 1], [1, 1]], [[0, 1], [0, 1]])
     assert np.nanmean(result) == 0.5
     assert len(result) == 2
-    assert result.defined.tolist() == [True, False]
     assert result.reasons == (None, Reason.NO_NEGATIVES)
     assert result.reasons[1] == "no negatives"
 

@@ -91,13 +91,12 @@ def as_attributes(labels: ArrayLike, attributes: int | None, name: str) -> BoolA
     if array.ndim != 1:
         return as_binary(array, name)
     single = f"for a single binary attribute pass {name}[:, None]"
-    if array.dtype.kind not in "iu" or attributes is None:
-        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {array.dtype}; {single}")
+    if array.dtype.kind not in "iu" or attributes is None or attributes < 2:
+        given = f"{array.dtype} beside {attributes or 'no'} logits a sample"
+        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {given}; {single}")
     if len(array) and (array.min() < 0 or array.max() >= attributes):
         given = f"range from {array.min()} to {array.max()}"
         raise ValueError(f"{name} must be classes from 0 to {attributes - 1}, one logit for each, but {given}; {single}")
-    if attributes < 2:
-        raise ValueError(f"{name} of shape (n,) beside one logit a sample: {single}")
     classes: BoolArray = array[:, None] == np.arange(attributes)
     return classes
 

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
+from effnotes.metrics.bias.calibration import calibrated_thresholds
 from effnotes.metrics.bias.criteria import criteria_of
 from effnotes.metrics.bias.exemplars import exemplar_table
-from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -268,17 +268,11 @@ def audit_logits(
         As in `bias_audit`.
     """
     logits = {"dense": arrays.as_logits(dense_logits, "dense_logits"), "pruned": arrays.as_logits(pruned_logits, "pruned_logits")}
-    attributes, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
+    outputs, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
     task = AttributeTask.of(
-        labels,
-        protected=protected,
-        train_labels=train_labels,
-        train_groups=train_groups,
-        rates=rates,
-        names=names,
-        classes=attributes,
+        labels, protected=protected, train_labels=train_labels, train_groups=train_groups, rates=rates, names=names, classes=outputs
     )
-    cuts = _cuts(thresholds, attributes)
+    cuts = _cuts(thresholds, outputs)
     if len(task.labels) == 0:
         raise ValueError("an audit needs at least one sample, but labels has none")
     for model in MODELS:

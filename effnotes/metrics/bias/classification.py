@@ -49,7 +49,7 @@ def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
         ValueError: labels other than 0 and 1, or rates outside [0, 1] or of another length.
     """
     true = as_binary(labels, "labels")
-    rate = _as_rate(train_rate, true.shape[1])
+    rate = as_shares("train_rate", train_rate, true.shape[1:], "positive_rate(train_labels)")
     positives, n = true.sum(0), len(true)
     hits = np.where(rate > 0.5, positives, n - positives)
     return PerAttribute.masked(ratio(hits, n), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), (Reason.NO_SAMPLES, n == 0))
@@ -168,7 +168,7 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
     predicted, true = as_pair(predictions, labels)
-    rate = _as_rate(train_rate, true.shape[1])
+    rate = as_shares("train_rate", train_rate, true.shape[1:], "positive_rate(train_labels)")
     rare_is_positive = rate <= 0.5
     predicted_rare = np.where(rare_is_positive, predicted.sum(0), (~predicted).sum(0))
     true_rare = np.where(rare_is_positive, true.sum(0), (~true).sum(0))
@@ -269,10 +269,6 @@ def _absent_classes(positives: IntArray, negatives: IntArray) -> tuple[tuple[Rea
         (Reason.NO_POSITIVES, positives == 0),
         (Reason.NO_NEGATIVES, negatives == 0),
     )
-
-
-def _as_rate(train_rate: ArrayLike, attributes: int) -> FloatArray:
-    return as_shares("train_rate", train_rate, (attributes,), "positive_rate(train_labels)")
 
 
 def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray, IntArray]:

@@ -7,11 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.attribute_table import tidy
-from effnotes.metrics.bias.calibration import uncertain
+from effnotes.metrics.bias.calibration import calibrated_thresholds, uncertain
 from effnotes.metrics.bias.classification import accuracy, positive_rate
 from effnotes.metrics.bias.per_attribute import BoolArray
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 
 def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLike) -> BoolArray:
