@@ -33,9 +33,8 @@ def test_a_line_goes_through_the_means_and_each_seed_is_a_dot():
 
 
 def test_ticks_name_sparsity_and_weights_left():
-    ax = figures.label_levels(
-        figures.plot_by_level(frame(), "sparsity", "value", ax=plt.gca()), [0.0, 0.5, 0.985], [79792, 39896, 1197]
-    )
+    ax = figures.plot_by_level(frame(), "sparsity", "value", ax=plt.gca())
+    figures.label_levels(ax, [0.0, 0.5, 0.985], [79792, 39896, 1197])
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0%\n79\u202f792", "50%\n39\u202f896", "98.5%\n1\u202f197"]
     assert "sparsity" in ax.get_xlabel()
 
@@ -53,8 +52,11 @@ def test_several_rows_of_one_unit_are_not_averaged_silently():
 
 
 def test_ticks_without_a_name_each_are_refused():
-    with pytest.raises(ValueError, match="3 ticks need as many names, not 2 sparsities"):
-        figures.label_levels(figures.plot_by_level(frame(), "sparsity", "value", ax=plt.gca()), [0.0, 0.5], [2, 1])
+    ax = figures.plot_by_level(frame(), "sparsity", "value", ax=plt.gca())
+    with pytest.raises(ValueError, match=r"locations \(3\).* number of labels \(2\)"):
+        figures.label_levels(ax, [0.0, 0.5], [2, 1])
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        figures.label_levels(ax, [0.0, 0.5, 0.9], [2, 1])
 
 
 def test_names_at_line_ends_do_not_overlap_and_point_to_their_ends():
