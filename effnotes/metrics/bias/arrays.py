@@ -137,11 +137,10 @@ def as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
 
 def as_names(names: Sequence[Hashable] | None, attributes: int) -> list[Hashable]:
     """Read the names of K attributes; None numbers them from 0."""
-    if names is None:
-        return list(range(attributes))
-    if len(names) != attributes or len(set(names)) != attributes:
-        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {list(names)}")
-    return list(names)
+    known = list(range(attributes) if names is None else names)
+    if not len(known) == len(set(known)) == attributes:
+        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {known}")
+    return known
 
 
 def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[BoolArray, int | None]:

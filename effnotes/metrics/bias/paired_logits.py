@@ -41,7 +41,7 @@ def paired_logits(
                 raise TypeError(f"the loader must yield (images, labels) or (images, labels, group), not a {shape}")
             images, *others = batch
             first, second = _logits(dense, images, "dense"), _logits(pruned, images, "pruned")
-            labels, *group = [_to_numpy(other) for other in others]
+            labels, *group = [other.cpu().numpy() if isinstance(other, Tensor) else np.asarray(other) for other in others]
             _check_batch(first, second, labels)
             if not collected and check is not None:
                 check(first.shape[1], labels.ndim == 1, bool(group))
@@ -64,10 +64,6 @@ def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
         remedy = "wrap it in a module that returns its logits, shape (n, K)"
         raise TypeError(f"the {name} model returned a {type(output).__name__}; {remedy}")
     return output.float().cpu().numpy()
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _check_batch(dense: NDArray[Any], pruned: NDArray[Any], labels: NDArray[Any]) -> None:

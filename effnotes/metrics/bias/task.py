@@ -71,10 +71,6 @@ class AttributeTask:
             ValueError: neither training labels nor rates, or no training groups where they are needed; shapes that differ, values
                 out of range, names that are not K different ones, an unknown protected attribute.
         """
-        if train_labels is None and rates is None:
-            what = "which value of an attribute is rare, and in which group it is more frequent"
-            remedy = "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups)"
-            raise ValueError(f"nothing tells {what}: {remedy}; the audited labels can stand in for them, at the price of noise")
         true = arrays.as_attributes(labels, classes, "labels")
         attributes = true.shape[1]
         known = arrays.as_names(names, attributes)
@@ -89,7 +85,10 @@ class AttributeTask:
         groups, column = arrays.resolve_protected(where, true)
         share = float(groups.mean()) if len(groups) else np.nan
         if train_labels is None:
-            assert q is not None
+            if q is None:
+                what = "which value of an attribute is rare, and in which group it is more frequent"
+                remedy = "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups)"
+                raise ValueError(f"nothing tells {what}: {remedy}; the audited labels can stand in for them, at the price of noise")
             return cls(true, groups, column, q, share * q[1] + (1 - share) * q[0], share, known)
         train = arrays.as_attributes(train_labels, attributes, "train_labels")
         if train.shape[1] != attributes:
