@@ -1,10 +1,11 @@
 """One look for every figure of the book: colours that most colour-blind readers can tell apart, text of the page's size.
 
-Plotting functions take an optional axis and return it, so that a chapter decides on the layout.
+Plotting functions take an axis and return it, so that a chapter decides on the layout.
 """
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -44,46 +45,33 @@ def use_style() -> None:
         set_matplotlib_formats("svg", metadata={"Date": None})
 
 
-def plot_by_level(
-    frame: pd.DataFrame,
-    level: str,
-    value: str,
-    *,
-    ax: Axes | None = None,
-    unit: str = "seed",
-    label: str | None = None,
-    colour: str = PALETTE[0],
-    linestyle: str = "-",
-) -> Axes:
-    """Draw the mean over units at each level as a line, and each unit's own value as a dot.
+def plot_by_level(frame: pd.DataFrame, level: str, value: str, *, ax: Axes, colour: str = PALETTE[0], **line: Any) -> Axes:
+    """Draw the mean over seeds at each level as a line, and each seed's own value as a dot.
 
     Levels stand at equal distances, in rising order: sparsities crowd together just where things happen.
 
     Args:
-        frame: one row for each level and unit.
+        frame: one row for each level and `seed`.
         level: column that goes along the axis.
         value: column of what is measured; NaN is left out.
-        ax: axis to draw on; None takes the current one.
-        unit: column that tells independent units apart.
-        label: name of the line in the legend.
+        ax: axis to draw on.
         colour: of line and dots.
-        linestyle: of the line.
+        line: `label`, the line's name in the legend, and `linestyle`.
 
     Returns:
         The axis, with a tick for each level; `label_levels` names them.
 
     Raises:
-        ValueError: a column is missing, or a unit has several rows at a level.
+        KeyError: the frame lacks level or seed.
+        ValueError: it lacks the value, or a seed has several rows at a level.
     """
-    _need(frame, level, value, unit)
-    if frame.duplicated([level, unit]).any():
-        raise ValueError(f"the frame has several rows for the same {level} and {unit}; average them first")
-    ax = ax or plt.gca()
+    if frame.duplicated([level, "seed"]).any():
+        raise ValueError(f"the frame has several rows for the same {level} and seed; average them first")
     levels = sorted(frame[level].unique())
     places = frame.assign(**{level: frame[level].map(levels.index)})
     # Native scale: numbers along the axis, so that a chapter may draw more at them. No interval: dots are what was measured.
-    line = {"errorbar": None, "marker": "", "linestyle": linestyle, "linewidth": mpl.rcParams["lines.linewidth"], "label": label}
-    sns.pointplot(places, x=level, y=value, native_scale=True, color=colour, ax=ax, legend=False, **line)
+    plain = {"errorbar": None, "marker": "", "linestyle": "-", "linewidth": mpl.rcParams["lines.linewidth"], "label": None}
+    sns.pointplot(places, x=level, y=value, native_scale=True, color=colour, ax=ax, legend=False, **plain | line)
     sns.scatterplot(places, x=level, y=value, color=colour, s=18, alpha=0.55, linewidth=0, ax=ax, legend=False)
     ax.set(xlabel="", ylabel="")
     ax.set_xticks(range(len(levels)), [str(name) for name in levels])
@@ -96,11 +84,8 @@ def label_levels(ax: Axes, sparsities: Sequence[float], remaining: Sequence[int]
     Raises:
         ValueError: there are not as many sparsities or numbers of weights as ticks.
     """
-    ticks, given = len(ax.get_xticks()), f"{len(sparsities)} sparsities and {len(remaining)} numbers of weights"
-    if not ticks == len(sparsities) == len(remaining):
-        raise ValueError(f"{ticks} ticks need as many names, not {given}")
     names = [f"{100 * level:g}%\n{count:,}".replace(",", "\u202f") for level, count in zip(sparsities, remaining, strict=True)]
-    ax.set_xticks(np.arange(len(names)), names)
+    ax.set_xticks(ax.get_xticks(), names)
     ax.set_xlabel("sparsity, and weights left")
     return ax
 
@@ -149,19 +134,13 @@ def name_points(ax: Axes, points: pd.DataFrame) -> Axes:
 
 
 def plot_intervals(
-    frame: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    offset: float = 0.0,
-    label: str | None = None,
-    colour: str = PALETTE[0],
-    marker: str = "o",
+    frame: pd.DataFrame, *, ax: Axes, offset: float = 0.0, label: str | None = None, colour: str = PALETTE[0], marker: str = "o"
 ) -> Axes:
     """Draw one estimate a row with its interval, from top to bottom.
 
     Args:
         frame: columns name, mean, low and high; NaN bounds draw the estimate alone.
-        ax: axis to draw on; None takes the current one.
+        ax: axis to draw on.
         offset: how far below its row each estimate lies, for several estimates a row, in rows.
         label: name in the legend.
         colour: of marks and lines.
@@ -169,12 +148,7 @@ def plot_intervals(
 
     Returns:
         The axis, with the names along its left side.
-
-    Raises:
-        ValueError: a column is missing.
     """
-    _need(frame, "name", "mean", "low", "high")
-    ax = ax or plt.gca()
     heights = np.arange(len(frame)) + offset
     ax.hlines(heights, frame["low"], frame["high"], color=colour, linewidth=1.6)
     ax.plot(frame["mean"], heights, marker, color=colour, markersize=5.5, label=label)
@@ -183,17 +157,16 @@ def plot_intervals(
     return ax
 
 
-def plot_table(table: pd.DataFrame, *, ax: Axes | None = None, low: float, high: float, decimals: int = 2) -> Axes:
+def plot_table(table: pd.DataFrame, *, ax: Axes, low: float, high: float, decimals: int = 2) -> Axes:
     """Draw a table of numbers as coloured cells with the numbers in them.
 
     Args:
         table: numbers; the index names the rows, from top to bottom, and the columns the columns. NaN leaves a cell empty.
-        ax: axis to draw on; None takes the current one.
+        ax: axis to draw on.
         low: number of the lightest colour.
         high: number of the darkest.
         decimals: that are written.
     """
-    ax = ax or plt.gca()
     numbers = table.astype(float).rename_axis(index=None, columns=None)
     # Adding zero turns a negative zero into a positive one.
     written = numbers.round(decimals) + 0.0
@@ -227,9 +200,3 @@ def show_images(images: ArrayLike, titles: Sequence[str], *, columns: int, size:
         ax.imshow(picture)
         ax.set_title(title, fontsize=8)
     return axes
-
-
-def _need(frame: pd.DataFrame, *columns: str) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the frame lacks {missing}; it has {list(frame.columns)}")

@@ -19,8 +19,6 @@ from effnotes.reporting.tables import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KeptRecord", "RecordError", "format_duration", "format_memory", "jobs_text", "read_record", "run_facts"]
-
 _FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
 
 
@@ -63,32 +61,25 @@ class KeptRecord:
         Args:
             ids: Of claims; those that the run did not measure are left out.
         """
-        found = [self.claims[name] for name in ids if name in self.claims]
+        found = [(html.escape(name), self.claims[name]["verdict"]) for name in ids if name in self.claims]
         verdicts = [
-            f'<a href="#claim-{html.escape(claim["id"].replace(".", "-"))}"><code>{html.escape(claim["id"])}</code></a> '
-            f'<span class="effnotes-verdict effnotes-verdict--{claim["verdict"].replace(" ", "-")}">{claim["verdict"]}</span>'
-            for claim in found
+            f'<a href="#claim-{name.replace(".", "-")}"><code>{name}</code></a> '
+            f'<span class="effnotes-verdict effnotes-verdict--{verdict.replace(" ", "-")}">{verdict}</span>'
+            for name, verdict in found
         ]
         return f'<p class="effnotes-note">In this run: {", ".join(verdicts) or "not measured"}.</p>'
 
     def provenance_html(self) -> str:
         """Say in an HTML table what made the record: command, machine, versions, commit, time and data. All text is escaped."""
         content, packages = self.content, (self.content["environment"] or {}).get("packages", {})
-        facts = [("Command", f"<code>{html.escape(self.command)}</code>")]
-        facts += [(name, html.escape(text)) for name, text in run_facts(content)]
-        facts += [
-            ("Packages", html.escape(", ".join(f"{name} {version}" for name, version in packages.items()))),
-            (
-                "Parameters",
-                ", ".join(f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items())
-                or "none",
-            ),
-        ]
-        facts += [
-            (f"Data in {name.upper()}", f"SHA-256 <code>{html.escape(digest[:16])}…</code>")
-            for name, digest in content.get("data", {}).items()
-        ]
-        rows = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in facts)
+        parameters = [f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items()]
+        facts = {"Command": f"<code>{html.escape(self.command)}</code>"}
+        facts |= {name: html.escape(text) for name, text in run_facts(content)}
+        facts["Packages"] = html.escape(", ".join(f"{name} {version}" for name, version in packages.items()))
+        facts["Parameters"] = ", ".join(parameters) or "none"
+        for name, digest in content.get("data", {}).items():
+            facts[f"Data in {name.upper()}"] = f"SHA-256 <code>{html.escape(digest[:16])}…</code>"
+        rows = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in facts.items())
         return f'<table class="effnotes-provenance"><caption>What made the kept record</caption><tbody>{rows}</tbody></table>'
 
 

@@ -7,7 +7,6 @@ a variable, and nothing is in the index.
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Mapping
@@ -18,8 +17,6 @@ from effnotes.core.errors import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["MAX_CELLS", "TABLE_MIME", "KeptTable", "TableError", "keep_table", "read_table"]
 
 TABLE_MIME = "application/vnd.effnotes.table+json"
 """MIME type under which an executed notebook keeps a table."""
@@ -50,14 +47,11 @@ class KeptTable:
         return {"name": self.name, "columns": list(self.columns), "data": [list(values) for values in self.data]}
 
     def __str__(self) -> str:
-        return f"Table {self.name}, {self._size()}, kept with the record of this run."
-
-    def _size(self) -> str:
         rows = len(self.data[0])
-        return f"{rows:,} row{'' if rows == 1 else 's'}"
+        return f"Table {self.name}, {rows:,} row{'' if rows == 1 else 's'}, kept with the record of this run."
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002
-        shown = f"Table <code>{html.escape(self.name)}</code>, {self._size()}, kept with the record of this run."
+        shown = str(self).replace(f" {self.name},", f" <code>{self.name}</code>,", 1)  # a name has nothing to escape
         return {"text/plain": str(self), "text/html": f'<p class="effnotes-note">{shown}</p>', TABLE_MIME: self.to_json()}
 
 
@@ -127,16 +121,13 @@ def _plain_column(column: pd.Series[Any], where: str) -> tuple[Any, ...]:
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object).map(str, na_action="ignore")
-    values: list[Any] = []
-    for given, missing in zip(column.tolist(), column.isna(), strict=True):
-        value = given.item() if isinstance(given, np.generic) else given
-        if missing:
-            value = None
-        elif type(value) not in _KINDS or value in (math.inf, -math.inf):
+    given = [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    for value in values:
+        if value is not None and (type(value) not in _KINDS or value in (math.inf, -math.inf)):
             raise TableError(f"{where} holds {value!r} ({type(value).__name__}); a table that is kept holds {_SCALARS}")
-        values.append(float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value)
     # An integer among floats is a number like the others; True among numbers, or a number among texts, is a slip.
     kinds = sorted({_KINDS[type(value)] for value in values if value is not None})
     if len(kinds) > 1:
         raise TableError(f"{where} mixes {' with '.join(kinds)}; give it values of one kind")
-    return tuple(values)
+    return tuple(float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value for value in values)

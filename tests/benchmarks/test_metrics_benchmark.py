@@ -23,10 +23,10 @@ def test_whole_table(benchmark, large):
 
 def test_roc_auc(benchmark, large):
     result = benchmark.pedantic(metrics.roc_auc, args=large, rounds=3)
-    assert result.defined.all()
+    assert np.isfinite(result).all()
 
 
 def test_interdependence(benchmark, large):
     predictions = metrics.hard_predictions(large[0])
     result = benchmark.pedantic(metrics.interdependence, args=(predictions,), rounds=3)
-    assert result.defined.all()
+    assert np.isfinite(result).all()

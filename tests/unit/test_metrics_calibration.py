@@ -29,19 +29,11 @@ def test_the_edges_of_the_band_are_certain():
     assert metrics.uncertain(column(0.100001, 0.5, 0.899999)).all()
 
 
-def test_uncertainty_centred_on_a_moved_threshold():
-    p = np.array([[0.05, 0.05], [0.65, 0.65], [0.75, 0.75]])
-    assert metrics.uncertain(p, centre=[0.5, 0.3]).tolist() == [[False, True], [True, True], [True, False]]
-    assert metrics.uncertainty(p, centre=[0.5, 0.3]).values.tolist() == [2 / 3, 2 / 3]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"p": [[1.5]]}, r"\[0, 1\].*probabilities\(logits\)"),
         ({"p": [[np.nan]]}, r"must lie in \[0, 1\]"),
-        ({"p": [[0.5]], "centre": [0.5, 0.5]}, r"shape \(1,\)"),
-        ({"p": [[0.5]], "centre": 2.0}, r"centre must be in \[0, 1\]"),
         ({"p": [[0.5]], "half_width": 0.0}, "half_width must be positive"),
     ],
 )

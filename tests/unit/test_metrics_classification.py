@@ -205,7 +205,7 @@ def test_arguments_are_left_as_they_were(scored):
         (lambda: metrics.accuracy([["yes"]], [[1]]), "real numbers"),
         (lambda: metrics.probabilities(torch.zeros(2, 1, requires_grad=True)), r"logits\.detach\(\)"),
         (lambda: metrics.probabilities(torch.zeros(2, 1, dtype=torch.bfloat16)), r"\.float\(\)"),
-        (lambda: metrics.majority_accuracy([[1]], [1.5]), r"train_rate must lie in \[0, 1\]"),
+        (lambda: metrics.majority_accuracy([[1]], [1.5]), r"train_rate must .* lie in \[0, 1\]"),
         (lambda: metrics.majority_accuracy([[1]], [0.5, 0.5]), r"shape \(1,\)"),
         (lambda: metrics.by_group(metrics.accuracy, [[1]], [[1]], [2]), "groups must be 0 or 1"),
         (lambda: metrics.by_group(metrics.accuracy, [[1]], [[1]], [0, 1]), r"groups must have shape \(1,\)"),
@@ -222,7 +222,6 @@ def test_a_result_is_an_array_that_knows_its_gaps():
     result = metrics.false_positive_rate([[0, 1], [1, 1]], [[0, 1], [0, 1]])
     assert np.nanmean(result) == 0.5
     assert len(result) == 2
-    assert result.defined.tolist() == [True, False]
     assert result.reasons == (None, Reason.NO_NEGATIVES)
     assert result.reasons[1] == "no negatives"
 

@@ -103,6 +103,7 @@ def test_a_table_shows_one_line_and_carries_its_values():
     assert shown["text/html"].count("<code>by-level</code>, 3 rows") == 1
     assert shown[TABLE_MIME]["columns"] == list(FRAME.columns)
     assert "1 row," in str(keep_table("one", FRAME.head(1)))
+    assert "Table <code>a</code>, 3 rows" in keep_table("a", FRAME)._repr_mimebundle_()["text/html"]
 
 
 def test_a_table_that_is_not_there_names_the_nearest():

@@ -13,13 +13,16 @@ model alone can tell, and `override_study` at what calibration and overrides men
 from effnotes.metrics.bias.amplification import (
     bias_amplification,
     conditional_rates,
+    corpus_bias_amplification,
+    directional_bias_amplification,
     fixed_attribute_set,
     planted_bias_amplification,
+    positive_shares,
 )
 from effnotes.metrics.bias.arrays import hard_predictions, probabilities
 from effnotes.metrics.bias.attribute_table import attribute_metrics, summarise
 from effnotes.metrics.bias.audit import BiasAudit, audit_logits, bias_audit
-from effnotes.metrics.bias.calibration import expected_calibration_error, uncertain, uncertainty
+from effnotes.metrics.bias.calibration import calibrated_thresholds, expected_calibration_error, uncertain, uncertainty
 from effnotes.metrics.bias.classification import (
     accuracy,
     average_precision,
@@ -36,12 +39,10 @@ from effnotes.metrics.bias.classification import (
 from effnotes.metrics.bias.criteria import attribute_criteria, evaluate_criteria, phi_coefficient, rank_association, rank_products
 from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, taxicab_distance
 from effnotes.metrics.bias.interdependence import interdependence
-from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification, positive_shares
 from effnotes.metrics.bias.outputs import read_outputs
 from effnotes.metrics.bias.overrides import override, override_study, select_least_certain, select_randomly
 from effnotes.metrics.bias.per_attribute import PerAttribute, Reason
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 __all__ = ["AttributeTask", "BiasAudit", "PerAttribute", "Reason", "audit_logits", "bias_audit", "read_outputs"]
 __all__ += ["accuracy", "attribute_criteria", "attribute_metrics", "average_precision", "balanced_accuracy"]

@@ -1,7 +1,6 @@
 """Checking what a metric is given, and the two readings of a logit: a probability and a decision."""
 
 from collections.abc import Hashable, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -42,20 +41,24 @@ def hard_predictions(logits: ArrayLike, thresholds: ArrayLike | None = None) -> 
         ValueError: a wrong shape, a logit that is not finite, a NaN threshold.
     """
     scores = as_logits(logits)
-    decisions: BoolArray = scores > as_thresholds(thresholds, scores.shape[1])
-    return decisions
+    return scores > as_thresholds(thresholds, scores.shape[1])
 
 
 def as_logits(logits: ArrayLike, name: str = "logits") -> FloatArray:
     """Read finite scores (n, K) as float64, or say what is wrong with them."""
     array = _as_matrix(logits, name).astype(np.float64)
     if not np.isfinite(array).all():
-        rows, columns = np.nonzero(~np.isfinite(array))
-        raise ValueError(
-            f"{name} must be finite, but {len(rows)} of {array.size} are NaN or infinite, the first at row "
-            f"{rows[0]}, column {columns[0]}; look for a diverged training before measuring it"
-        )
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        bad = f"{(~np.isfinite(array)).sum()} of {array.size} are NaN or infinite, the first at row {row}, column {column}"
+        raise ValueError(f"{name} must be finite, but {bad}; look for a diverged training before measuring it")
     return array
+
+
+def as_scored(logits: ArrayLike, labels: ArrayLike, name: str = "logits") -> tuple[FloatArray, BoolArray]:
+    """Read finite scores and labels of one shape (n, K)."""
+    scores, true = as_logits(logits, name), as_binary(labels, "labels")
+    check_same_shape(scores, true, name)
+    return scores, true
 
 
 def as_thresholds(thresholds: ArrayLike | None, attributes: int) -> FloatArray:
@@ -72,10 +75,8 @@ def as_probabilities(values: ArrayLike) -> FloatArray:
     """Read probabilities (n, K) in [0, 1] as float64, or say what is wrong with them."""
     array = _as_matrix(values, "probabilities").astype(np.float64)
     if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(
-            f"probabilities must lie in [0, 1], but range from {array.min()} to {array.max()}; "
-            "turn logits into probabilities with probabilities(logits)"
-        )
+        given = f"range from {array.min()} to {array.max()}"
+        raise ValueError(f"probabilities must lie in [0, 1], but {given}; turn logits into them by probabilities(logits)")
     return array
 
 
@@ -90,15 +91,12 @@ def as_attributes(labels: ArrayLike, attributes: int | None, name: str) -> BoolA
     if array.ndim != 1:
         return as_binary(array, name)
     single = f"for a single binary attribute pass {name}[:, None]"
-    if array.dtype.kind not in "iu" or attributes is None:
-        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {array.dtype}; {single}")
+    if array.dtype.kind not in "iu" or attributes is None or attributes < 2:
+        given = f"{array.dtype} beside {attributes or 'no'} logits a sample"
+        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {given}; {single}")
     if len(array) and (array.min() < 0 or array.max() >= attributes):
-        raise ValueError(
-            f"{name} must be classes from 0 to {attributes - 1}, as there are {attributes} logits a sample, "
-            f"but range from {array.min()} to {array.max()}; {single}"
-        )
-    if attributes < 2:
-        raise ValueError(f"{name} of shape (n,) beside one logit a sample: {single}")
+        given = f"range from {array.min()} to {array.max()}"
+        raise ValueError(f"{name} must be classes from 0 to {attributes - 1}, one logit for each, but {given}; {single}")
     classes: BoolArray = array[:, None] == np.arange(attributes)
     return classes
 
@@ -124,33 +122,25 @@ def as_groups(groups: ArrayLike, samples: int) -> BoolArray:
     return _as_booleans(array, "groups")
 
 
+def as_shares(name: str, values: ArrayLike, shape: tuple[int, ...], remedy: str) -> FloatArray:
+    """Read numbers in [0, 1] of a shape as float64; NaN stands for a share of nothing."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != shape or ((array < 0) | (array > 1)).any():
+        raise ValueError(f"{name} must have shape {shape} and lie in [0, 1], not {array.tolist()}; take them from {remedy}")
+    return array
+
+
 def as_rates(rates: ArrayLike, attributes: int) -> FloatArray:
     """Read rates of positives by group, shape (2, K), in [0, 1]; NaN stands for an empty group."""
-    q = np.asarray(rates, dtype=np.float64)
-    if q.shape != (2, attributes):
-        raise ValueError(
-            f"rates must have shape (2, {attributes}), one row per group, not {q.shape}; "
-            "take them from conditional_rates(train_labels, protected)"
-        )
-    if ((q < 0) | (q > 1)).any():
-        raise ValueError(f"rates must lie in [0, 1], but range from {np.nanmin(q)} to {np.nanmax(q)}")
-    return q
+    return as_shares("rates", rates, (2, attributes), "conditional_rates(train_labels, protected)")
 
 
 def as_names(names: Sequence[Hashable] | None, attributes: int) -> list[Hashable]:
     """Read the names of K attributes; None numbers them from 0."""
-    if names is None:
-        return list(range(attributes))
-    if len(names) != attributes or len(set(names)) != attributes:
-        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {list(names)}")
-    return list(names)
-
-
-def position(name: str, names: list[Hashable]) -> int:
-    """Find the protected attribute by its name."""
-    if name not in names:
-        raise ValueError(f"protected names no attribute: {name!r}; there are {names}")
-    return names.index(name)
+    known = list(range(attributes) if names is None else names)
+    if not len(known) == len(set(known)) == attributes:
+        raise ValueError(f"names must be {attributes} different ones, one per attribute, not {known}")
+    return known
 
 
 def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[BoolArray, int | None]:
@@ -161,13 +151,11 @@ def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[Bo
     """
     if np.ndim(protected) > 0:
         return as_groups(protected, len(labels)), None
-    try:
-        column = index(protected)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"protected must be a column's index or an array (n,) in {{0, 1}}, not {protected!r}") from None
-    attributes = labels.shape[1]
-    if not 0 <= column < attributes:
-        raise ValueError(f"protected must be a column's index from 0 to {attributes - 1}, not {column}")
+    columns = range(labels.shape[1])
+    if protected not in columns:
+        allowed = f"an array (n,) in {{0, 1}} or a column's index from 0 to {len(columns) - 1}"
+        raise ValueError(f"protected must be {allowed}, not {protected!r}")
+    column = columns.index(protected)  # type: ignore[arg-type]
     return labels[:, column], column
 
 
@@ -175,9 +163,8 @@ def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except (TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{name} cannot be read as an array ({error}); for a tensor, pass {name}.detach().float().cpu()"
-        ) from error
+        remedy = f"for a tensor, pass {name}.detach().float().cpu()"
+        raise ValueError(f"{name} cannot be read as an array ({error}); {remedy}") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be real numbers, not {array.dtype}")
     return array
@@ -186,10 +173,8 @@ def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
 def _as_matrix(values: ArrayLike, name: str) -> NDArray[Any]:
     array = _as_array(values, name)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(
-            f"{name} must have shape (n, K), samples by attributes with K >= 1, not {array.shape}; "
-            f"for a single attribute pass {name}[:, None]"
-        )
+        wanted = f"shape (n, K), samples by attributes with K >= 1, not {array.shape}"
+        raise ValueError(f"{name} must have {wanted}; for a single attribute pass {name}[:, None]")
     return array
 
 
@@ -197,10 +182,8 @@ def _as_booleans(array: NDArray[Any], name: str) -> BoolArray:
     if array.dtype == np.bool_:
         return array.astype(np.bool_, copy=False)
     positive: BoolArray = array == 1
-    other = ~positive & (array != 0)
-    if other.any():
-        raise ValueError(
-            f"{name} must be 0 or 1, but hold {np.unique(array[other])[:5].tolist()}; "
-            f"map -1/1 by ({name} + 1) // 2, and scores by hard_predictions(logits)"
-        )
+    if not (positive | (array == 0)).all():
+        other = np.unique(array[~positive & (array != 0)])[:5].tolist()
+        remedy = f"map -1/1 by ({name} + 1) // 2, and scores by hard_predictions(logits)"
+        raise ValueError(f"{name} must be 0 or 1, but hold {other}; {remedy}")
     return positive

@@ -36,10 +36,8 @@ def attribute_metrics(logits: ArrayLike, task: AttributeTask, *, thresholds: Arr
     Raises:
         ValueError: shapes that differ, or values out of range.
     """
-    scores = arrays.as_logits(logits)
-    arrays.check_same_shape(scores, task.labels, "logits")
-    results = score_metrics(scores, task.labels) | decision_metrics(arrays.hard_predictions(scores, thresholds), task)
-    return tidy(results, task.names)
+    scores, true = arrays.as_scored(logits, task.labels)
+    return tidy(score_metrics(scores, true) | decision_metrics(arrays.hard_predictions(scores, thresholds), task), task.names)
 
 
 def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
@@ -105,38 +103,20 @@ def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None)
     wanted = list(table["attribute"].unique()) if attributes is None else list(attributes)
     keys = [*models, "metric"]
     if table.duplicated([*keys, "attribute"]).any():
-        raise ValueError(
-            "table holds several values for the same attribute and metric; "
-            "give the tables of different models a column that tells them apart, such as seed"
-        )
+        remedy = "give the tables of different models a column that tells them apart, such as seed"
+        raise ValueError(f"table holds several values for the same attribute and metric; {remedy}")
     # Attributes outside the set stay in, blanked out, so that an empty set gives NaN and not an empty table.
     kept = table["attribute"].isin(wanted)
     undefined = table["value"].isna()
     common = kept & ~undefined.groupby([table["metric"], table["attribute"]]).transform("any")
-    summary = (
-        table.assign(
-            kept_value=table["value"].where(kept),
-            common_value=table["value"].where(common),
-            kept=kept,
-            undefined=kept & undefined,
-            unpredicted=kept & (table["reason"] == Reason.NO_PREDICTED_POSITIVES.value),
-            common=common,
-        )
-        .groupby(keys, sort=False, dropna=False, as_index=False)
-        .agg(
-            mean=("kept_value", "mean"),
-            mean_common=("common_value", "mean"),
-            attributes=("kept", "sum"),
-            undefined=("undefined", "sum"),
-            no_predicted_positives=("unpredicted", "sum"),
-            common=("common", "sum"),
-        )
-    )
+    unpredicted = kept & (table["reason"] == Reason.NO_PREDICTED_POSITIVES.value)
+    means = {"mean": table["value"].where(kept), "mean_common": table["value"].where(common)}
+    counts = {"attributes": kept, "undefined": kept & undefined, "no_predicted_positives": unpredicted, "common": common}
+    of_model = table[keys].assign(**means, **counts).groupby(keys, sort=False, dropna=False, as_index=False)
+    summary = of_model.agg(dict.fromkeys(means, "mean") | dict.fromkeys(counts, "sum"))
     if len(wanted) != len(set(wanted)) or (summary["attributes"] != len(wanted)).any():
-        raise ValueError(
-            f"every model and metric must have each of the attributes {wanted} once; "
-            f"the table knows {list(table['attribute'].unique())}"
-        )
+        known = list(table["attribute"].unique())
+        raise ValueError(f"every model and metric must have each of the attributes {wanted} once; the table knows {known}")
     return summary
 
 

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
+from effnotes.metrics.bias.calibration import calibrated_thresholds
 from effnotes.metrics.bias.criteria import criteria_of
 from effnotes.metrics.bias.exemplars import exemplar_table
-from effnotes.metrics.bias.other_definitions import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,17 +66,13 @@ class BiasAudit:
         # Over attributes that are defined in these two models, under this decision: `mean_common` would also ask for the others.
         values = self.table.pivot(index=["decision", "metric", "attribute"], columns="model", values="value")
         both = values.dropna(subset=list(MODELS)).groupby(level=["decision", "metric"])
-        means = both[[*MODELS]].mean().reindex(dense.index)
-        return pd.DataFrame(
-            {
-                "dense": means["dense"],
-                "pruned": means["pruned"],
-                "difference": means["pruned"] - means["dense"],
-                "attributes": both.size().reindex(dense.index, fill_value=0),
-                "undefined_dense": dense["undefined"],
-                "undefined_pruned": pruned["undefined"],
-                "no_predicted_positives": pruned["no_predicted_positives"],
-            }
+        means = both[[*MODELS]].mean().reindex(dense.index).rename_axis(columns=None)
+        return means.assign(
+            difference=means["pruned"] - means["dense"],
+            attributes=both.size().reindex(dense.index, fill_value=0),
+            undefined_dense=dense["undefined"],
+            undefined_pruned=pruned["undefined"],
+            no_predicted_positives=pruned["no_predicted_positives"],
         ).reset_index()
 
     def by_attribute(self, metric: str, *, decision: str = "raw") -> pd.DataFrame:
@@ -91,15 +87,10 @@ class BiasAudit:
         """
         chosen = self.table[(self.table["metric"] == metric) & (self.table["decision"] == decision)]
         if chosen.empty:
-            known = self.table[["metric", "decision"]].drop_duplicates()
-            raise ValueError(
-                f"the audit has no {metric!r} under {decision!r}; decisions: {sorted(known['decision'].unique())}, "
-                f"metrics: {sorted(known['metric'].unique())}"
-            )
-        order = list(chosen["attribute"].unique())
-        wide = chosen.pivot(index="attribute", columns="model", values="value").loc[order, [*MODELS, "difference"]]
-        wide.columns.name = None
-        return wide
+            decisions, known = (sorted(self.table[column].unique()) for column in ("decision", "metric"))
+            raise ValueError(f"the audit has no {metric!r} under {decision!r}; decisions: {decisions}, metrics: {known}")
+        wide = chosen.pivot(index="attribute", columns="model", values="value").rename_axis(columns=None)
+        return wide.loc[chosen["attribute"].unique(), [*MODELS, "difference"]]
 
     def figure(self) -> Figure:
         """Draw dense against pruned per attribute: bias amplification, uncertainty, gap in false negative rates.
@@ -130,20 +121,16 @@ class BiasAudit:
     def _repr_html_(self) -> str:
         flagged = [str(name) for name in self.criteria.loc[self.criteria["flagged"], "attribute"]]
         changed = int(self.exemplars["exemplars"].sum())
-        total = self.samples * len(self.exemplars)
-        facts = pd.DataFrame(
-            [
-                ("samples", f"{self.samples:,}"),
-                ("attributes", f"{len(self.exemplars):,}"),
-                ("decisions that pruning changed", f"{changed:,} ({changed / total:.1%})"),
-                ("attributes to watch, by the dense model alone", ", ".join(flagged) or "none"),
-            ]
-        )
+        facts = {
+            "samples": f"{self.samples:,}",
+            "attributes": f"{len(self.exemplars):,}",
+            "decisions that pruning changed": f"{changed:,} ({changed / (self.samples * len(self.exemplars)):.1%})",
+            "attributes to watch, by the dense model alone": ", ".join(flagged) or "none",
+        }
+        table = pd.DataFrame(facts.items()).to_html(index=False, header=False)
         averages = self.summary.to_html(index=False, float_format="{:.4f}".format, na_rep="undefined")
-        return (
-            f"<div><p><strong>Bias audit</strong></p>{facts.to_html(index=False, header=False)}"
-            f"<p>Averages over the attributes that are defined in both models:</p>{averages}</div>"
-        )
+        note = "<p>Averages over the attributes that are defined in both models:</p>"
+        return f"<div><p><strong>Bias audit</strong></p>{table}{note}{averages}</div>"
 
 
 def bias_audit(
@@ -222,18 +209,14 @@ def bias_audit(
     from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
 
     if protected is not None and np.ndim(protected) > 0 and shuffles(loader):
-        raise ValueError(
-            "protected is an array in the order of the samples, but the loader shuffles; "
-            "let it yield (images, labels, group), or pass shuffle=False"
-        )
+        remedy = "let it yield (images, labels, group), or pass shuffle=False"
+        raise ValueError(f"protected is an array in the order of the samples, but the loader shuffles; {remedy}")
     known: dict[str, Any] = {"train_labels": train_labels, "train_groups": train_groups, "rates": rates, "names": names}
 
     def check(attributes: int, multi_class: bool, grouped: bool) -> None:
         if protected is None and not grouped:
-            raise ValueError(
-                "nothing says which samples belong to which group: pass protected=..., "
-                "or a loader that yields (images, labels, group)"
-            )
+            remedy = "pass protected=..., or a loader that yields (images, labels, group)"
+            raise ValueError(f"nothing says which samples belong to which group: {remedy}")
         # A task of no samples, which refuses what cannot work as soon as the number of outputs is known.
         none = np.zeros(0, dtype=np.int64) if multi_class else np.zeros((0, attributes))
         group = np.zeros(0) if protected is None or np.ndim(protected) > 0 else protected
@@ -285,17 +268,11 @@ def audit_logits(
         As in `bias_audit`.
     """
     logits = {"dense": arrays.as_logits(dense_logits, "dense_logits"), "pruned": arrays.as_logits(pruned_logits, "pruned_logits")}
-    attributes, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
+    outputs, multi_class = logits["dense"].shape[1], np.ndim(labels) == 1
     task = AttributeTask.of(
-        labels,
-        protected=protected,
-        train_labels=train_labels,
-        train_groups=train_groups,
-        rates=rates,
-        names=names,
-        classes=attributes,
+        labels, protected=protected, train_labels=train_labels, train_groups=train_groups, rates=rates, names=names, classes=outputs
     )
-    cuts = _cuts(thresholds, attributes)
+    cuts = _cuts(thresholds, outputs)
     if len(task.labels) == 0:
         raise ValueError("an audit needs at least one sample, but labels has none")
     for model in MODELS:
@@ -305,42 +282,31 @@ def audit_logits(
     if validation is not None:
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
 
-    measured = {("raw", model): score_metrics(scores[model], task.labels) for model in MODELS}
+    true, protected = task.labels, task.protected
+    measured = {("raw", model): score_metrics(scores[model], true) for model in MODELS}
     in_group = task.train_share * task.rates[1]
     shares = ratio(in_group, in_group + (1 - task.train_share) * task.rates[0])
     for decision, predictions in decisions.items():
         for model, predicted in predictions.items():
-            measured[decision, model] = {
-                **measured.get((decision, model), {}),
-                **decision_metrics(predicted, task),
-                "directional_bias_amplification": directional_bias_amplification(
-                    predicted, task.labels, task.protected, rates=task.rates
-                ),
-                "corpus_bias_amplification": corpus_bias_amplification(predicted, task.protected, train_shares=shares),
-            }
-    tables = []
-    for decision in decisions:
+            results = measured.setdefault((decision, model), {})
+            results |= decision_metrics(predicted, task)
+            results["directional_bias_amplification"] = directional_bias_amplification(predicted, true, protected, rates=task.rates)
+            results["corpus_bias_amplification"] = corpus_bias_amplification(predicted, protected, train_shares=shares)
         dense, pruned = (measured[decision, model] for model in MODELS)
-        change = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
-        for model, results in (("dense", dense), ("pruned", pruned), ("difference", change)):
-            tables.append(tidy(results, task.names, model=model, decision=decision))
-    before, after = (decisions["raw"][model] for model in MODELS)
-    return BiasAudit(
-        table=pd.concat(tables, ignore_index=True),
-        exemplars=exemplar_table(before, after, arrays.probabilities(scores["dense"]), names=task.names),
-        criteria=criteria_of(measured["raw", "dense"], task),
-        samples=len(task.labels),
-    )
+        measured[decision, "difference"] = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
+    tables = [tidy(found, task.names, model=model, decision=decision) for (decision, model), found in measured.items()]
+    raw, p = decisions["raw"], arrays.probabilities(scores["dense"])
+    exemplars = exemplar_table(raw["dense"], raw["pruned"], p, names=task.names)
+    criteria = criteria_of(measured["raw", "dense"], task)
+    return BiasAudit(pd.concat(tables, ignore_index=True), exemplars, criteria, samples=len(true))
 
 
 def _cuts(thresholds: ArrayLike | Mapping[str, ArrayLike] | None, attributes: int) -> dict[str, FloatArray | None]:
     """Give the thresholds of each model, (K,); None for none given."""
-    if thresholds is None:
-        return dict.fromkeys(MODELS)
     given = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(MODELS, thresholds)
     if set(given) != set(MODELS):
         raise ValueError(f"thresholds by model need the keys 'dense' and 'pruned', not {sorted(given)}")
-    return {model: arrays.as_thresholds(given[model], attributes) for model in MODELS}
+    return {model: None if cut is None else arrays.as_thresholds(cut, attributes) for model, cut in given.items()}
 
 
 def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:

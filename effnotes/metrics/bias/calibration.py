@@ -1,51 +1,43 @@
-"""How sure a model is, and whether it has the right to be."""
+"""How sure a model is, whether it has the right to be, and thresholds under which it predicts as many positives as there are."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from effnotes.metrics.bias.arrays import as_binary, as_probabilities, check_same_shape
-from effnotes.metrics.bias.per_attribute import BoolArray, PerAttribute, Reason, ratio
+from effnotes.metrics.bias.arrays import as_binary, as_probabilities, as_scored, check_same_shape
+from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
 _ECE_BINS = 10
 
 
-def uncertain(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.4) -> BoolArray:
-    """Mark the predictions that are uncertain: |p - centre| < half_width, strictly.
+def uncertain(p: ArrayLike, *, half_width: float = 0.4) -> BoolArray:
+    """Mark the predictions that are uncertain: |p - 1/2| < half_width, strictly, wherever decision thresholds lie.
 
     The default is 0.1 < p < 0.9; a half-width of 0.1 gives the band 0.4 < p < 0.6 of high uncertainty.
 
     Args:
         p: probabilities in [0, 1], shape (n, K), e.g. `probabilities(logits)`.
-        centre: where a model is least sure, one number or shape (K,), in [0, 1]. Moved decision thresholds
-            leave it at 1/2 unless σ(threshold) is passed here.
         half_width: of the band, > 0.
 
     Returns:
         Shape (n, K). A probability on the edge of the band is not uncertain.
 
     Raises:
-        ValueError: probabilities or centres outside [0, 1], a wrong shape, a half-width that is not positive.
+        ValueError: probabilities outside [0, 1], a wrong shape, a half-width that is not positive.
 
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
     probability = as_probabilities(p)
-    attributes = probability.shape[1]
-    middle = np.asarray(centre, dtype=np.float64)
-    if middle.shape not in ((), (attributes,)) or not ((middle >= 0) & (middle <= 1)).all():
-        raise ValueError(f"centre must be in [0, 1], one number or of shape ({attributes},), not {centre!r}")
     if not half_width > 0:
         raise ValueError(f"half_width must be positive, not {half_width}")
-    inside: BoolArray = np.abs(probability - middle) < half_width
-    return inside
+    return np.abs(probability - 0.5) < half_width
 
 
-def uncertainty(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.4) -> PerAttribute:
-    """Share of samples whose prediction is uncertain, mean(|p - centre| < half_width), in [0, 1].
+def uncertainty(p: ArrayLike, *, half_width: float = 0.4) -> PerAttribute:
+    """Share of samples whose prediction is uncertain, mean(|p - 1/2| < half_width), in [0, 1].
 
     Args:
         p: probabilities in [0, 1], shape (n, K).
-        centre: as in `uncertain`.
         half_width: as in `uncertain`.
 
     Returns:
@@ -57,7 +49,7 @@ def uncertainty(p: ArrayLike, *, centre: ArrayLike = 0.5, half_width: float = 0.
     Source:
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
-    inside = uncertain(p, centre=centre, half_width=half_width)
+    inside = uncertain(p, half_width=half_width)
     return PerAttribute.masked(ratio(inside.sum(0), len(inside)), (Reason.NO_SAMPLES, len(inside) == 0))
 
 
@@ -91,3 +83,48 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     sums = np.bincount(cells.ravel(), weights=(probability - true).ravel(), minlength=_ECE_BINS * attributes)
     error = np.abs(sums.reshape(attributes, _ECE_BINS)).sum(1)
     return PerAttribute.masked(ratio(error, n), (Reason.NO_SAMPLES, n == 0))
+
+
+def calibrated_thresholds(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
+    """Threshold of each attribute above which lie as many validation logits as there are true positives.
+
+    With m true positives of attribute k among n validation samples,
+
+        τ_k = (m-th largest logit + (m + 1)-th largest logit) / 2,
+
+    so that `hard_predictions(logits, τ)`, which compares strictly, predicts exactly m positives. Where the
+    m-th and the (m + 1)-th largest are tied, no threshold does; τ_k is their common value, and all samples
+    tied at it are predicted negative. Without positives τ_k is +inf, with positives only -inf.
+
+    A model pruned far under-predicts the rarer value, and so does a dense one a little: give both their own
+    thresholds before comparing them. It takes validation data, never the data that is then reported. Where
+    the validation set was resampled (for instance with a planted feature in half of the samples), the
+    thresholds fit that distribution.
+
+    Args:
+        logits: of the validation samples, finite, shape (n, K).
+        labels: of the same samples in {0, 1}, shape (n, K), n >= 1.
+
+    Returns:
+        Shape (K,), on the logits.
+
+    Raises:
+        ValueError: shapes that differ, logits that are not finite, labels other than 0 and 1, no samples.
+
+    Source:
+        Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622), whose published code takes the m-th largest
+        logit itself; under a strict comparison that predicts m - 1 positives.
+    """
+    scores, true = as_scored(logits, labels)
+    n, attributes = scores.shape
+    if n == 0:
+        raise ValueError("thresholds need at least one validation sample, but logits has none")
+    positives = true.sum(0)
+    ordered = np.sort(scores, axis=0)
+    columns = np.arange(attributes)
+    upper = ordered[np.minimum(n - positives, n - 1), columns]
+    lower = ordered[np.maximum(n - positives - 1, 0), columns]
+    # Half a sum of halves cannot overflow; between neighbouring numbers it may round up to the upper one.
+    middle = upper / 2 + lower / 2
+    middle = np.where(middle < upper, middle, lower)
+    return np.where(positives == 0, np.inf, np.where(positives == n, -np.inf, middle))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effnotes.metrics.bias.arrays import as_binary, as_groups, as_logits, as_pair, check_same_shape
+from effnotes.metrics.bias.arrays import as_binary, as_groups, as_pair, as_scored, as_shares, check_same_shape
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
 IntArray = NDArray[np.int64]
@@ -49,7 +49,7 @@ def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
         ValueError: labels other than 0 and 1, or rates outside [0, 1] or of another length.
     """
     true = as_binary(labels, "labels")
-    rate = _as_rate(train_rate, true.shape[1])
+    rate = as_shares("train_rate", train_rate, true.shape[1:], "positive_rate(train_labels)")
     positives, n = true.sum(0), len(true)
     hits = np.where(rate > 0.5, positives, n - positives)
     return PerAttribute.masked(ratio(hits, n), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), (Reason.NO_SAMPLES, n == 0))
@@ -90,7 +90,7 @@ def roc_auc(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
     Raises:
         ValueError: shapes that differ, scores that are not finite, labels other than 0 and 1.
     """
-    return ranking_metrics(*_as_scored(logits, labels))[0]
+    return ranking_metrics(*as_scored(logits, labels))[0]
 
 
 def average_precision(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
@@ -109,7 +109,7 @@ def average_precision(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
     Raises:
         ValueError: shapes that differ, scores that are not finite, labels other than 0 and 1.
     """
-    return ranking_metrics(*_as_scored(logits, labels))[1]
+    return ranking_metrics(*as_scored(logits, labels))[1]
 
 
 def ranking_metrics(scores: FloatArray, true: BoolArray) -> tuple[PerAttribute, PerAttribute]:
@@ -168,7 +168,7 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
         Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
     """
     predicted, true = as_pair(predictions, labels)
-    rate = _as_rate(train_rate, true.shape[1])
+    rate = as_shares("train_rate", train_rate, true.shape[1:], "positive_rate(train_labels)")
     rare_is_positive = rate <= 0.5
     predicted_rare = np.where(rare_is_positive, predicted.sum(0), (~predicted).sum(0))
     true_rare = np.where(rare_is_positive, true.sum(0), (~true).sum(0))
@@ -255,9 +255,8 @@ def group_gap(group_0: PerAttribute, group_1: PerAttribute) -> PerAttribute:
     """
     if len(group_0) != len(group_1):
         raise ValueError(f"both groups need the same attributes, not {len(group_0)} and {len(group_1)}")
-    return PerAttribute.masked(
-        np.abs(group_1.values - group_0.values), (Reason.UNDEFINED_IN_GROUP, ~(group_0.defined & group_1.defined))
-    )
+    gap = np.abs(group_1.values - group_0.values)
+    return PerAttribute.masked(gap, (Reason.UNDEFINED_IN_GROUP, np.isnan(gap)))
 
 
 def _share(events: IntArray, cases: IntArray | int, samples: int, reason: Reason = Reason.NO_SAMPLES) -> PerAttribute:
@@ -270,21 +269,6 @@ def _absent_classes(positives: IntArray, negatives: IntArray) -> tuple[tuple[Rea
         (Reason.NO_POSITIVES, positives == 0),
         (Reason.NO_NEGATIVES, negatives == 0),
     )
-
-
-def _as_scored(logits: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, BoolArray]:
-    scores, true = as_logits(logits), as_binary(labels, "labels")
-    check_same_shape(scores, true, "logits")
-    return scores, true
-
-
-def _as_rate(train_rate: ArrayLike, attributes: int) -> FloatArray:
-    rate = np.asarray(train_rate, dtype=np.float64)
-    if rate.shape != (attributes,):
-        raise ValueError(f"train_rate must have shape ({attributes},), one per attribute, not {rate.shape}")
-    if ((rate < 0) | (rate > 1)).any():
-        raise ValueError(f"train_rate must lie in [0, 1], not {rate.tolist()}")
-    return rate
 
 
 def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray, IntArray]:

@@ -11,7 +11,7 @@ from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import uncertainty
 from effnotes.metrics.bias.classification import roc_auc
-from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason
+from effnotes.metrics.bias.per_attribute import FloatArray, PerAttribute, Reason, ratio
 from effnotes.metrics.bias.task import AttributeTask
 
 CRITERIA = ("uncertainty", "abs_phi", "rarity", "auc_gap", "bias_amplification", "uncertainty_times_phi", "flagged")
@@ -77,12 +77,11 @@ def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
         That criteria on the dense model tell which attributes to distrust: Iofinova, Peste & Alistarh (CVPR
         2023, arXiv 2304.12622). The product u |φ| is this book's reading of it.
     """
-    scores = arrays.as_logits(logits)
-    arrays.check_same_shape(scores, task.labels, "logits")
+    scores, true = arrays.as_scored(logits, task.labels)
     measured = {
         "uncertainty": uncertainty(arrays.probabilities(scores)),
-        "roc_auc": roc_auc(scores, task.labels),
-        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), task.labels, task.protected, rates=task.rates),
+        "roc_auc": roc_auc(scores, true),
+        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), true, task.protected, rates=task.rates),
     }
     return criteria_of(measured, task)
 
@@ -176,16 +175,9 @@ def rank_association(
     first, second = _as_pair_of_vectors(score, target)
     if permutations < 99:
         raise ValueError(f"permutations must be at least 99, not {permutations}")
-    n = len(first)
-    result = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
-    reason = ""
-    if n < _MIN_ATTRIBUTES:
-        reason = Reason.TOO_FEW_ATTRIBUTES.value
-    elif np.ptp(first) == 0:
-        reason = Reason.CONSTANT_CRITERION.value
-    elif np.ptp(second) == 0:
-        reason = Reason.CONSTANT_GROWTH.value
-    else:
+    n, reason = len(first), _why_unranked(first, second)
+    found = dict.fromkeys(("spearman", "p_value", "leave_one_out_low", "leave_one_out_high"), np.nan)
+    if reason is None:
         left, right = _standard_ranks(first), _standard_ranks(second)
         rho = float(left @ right)
         exact = factorial(n) <= permutations
@@ -195,10 +187,10 @@ def rank_association(
             orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
         # The order that is given counts among all orders, and beside random ones.
         reached, given = int(np.sum(right[orders] @ left >= rho - _ROUNDING)), 0 if exact else 1
-        without = [_spearman(np.delete(first, k), np.delete(second, k)) for k in range(n)]
+        without = [_standard_ranks(np.delete(first, k)) @ _standard_ranks(np.delete(second, k)) for k in range(n)]
         measured = (rho, (given + reached) / (given + len(orders)), float(np.min(without)), float(np.max(without)))
-        result = dict(zip(result, measured, strict=True))
-    return {**result, "attributes": n, "reason": reason}
+        found = dict(zip(found, measured, strict=True))
+    return {**found, "attributes": n, "reason": reason.value if reason else ""}
 
 
 def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
@@ -221,10 +213,9 @@ def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
         ValueError: other shapes, numbers that are not finite.
     """
     first, second = _as_pair_of_vectors(score, target)
-    if len(first) < _MIN_ATTRIBUTES or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if _why_unranked(first, second):
         return np.empty(0)
-    products: FloatArray = len(first) * _standard_ranks(first) * _standard_ranks(second)
-    return products
+    return len(first) * _standard_ranks(first) * _standard_ranks(second)
 
 
 def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -236,15 +227,18 @@ def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray
     return first, second
 
 
-def _spearman(score: FloatArray, target: FloatArray) -> float:
-    if np.ptp(score) == 0 or np.ptp(target) == 0:
-        return float("nan")
-    return float(_standard_ranks(score) @ _standard_ranks(target))
+def _why_unranked(score: FloatArray, target: FloatArray) -> Reason | None:
+    """Say why there is no rank correlation, if so."""
+    if len(score) < _MIN_ATTRIBUTES:
+        return Reason.TOO_FEW_ATTRIBUTES
+    if np.ptp(score) == 0:
+        return Reason.CONSTANT_CRITERION
+    return Reason.CONSTANT_GROWTH if np.ptp(target) == 0 else None
 
 
 def _standard_ranks(values: FloatArray) -> FloatArray:
+    """Ranks about their mean, of length 1; NaN where all values are the same."""
     from scipy.stats import rankdata  # half a second to import
 
     ranks = rankdata(values) - (len(values) + 1) / 2
-    standard: FloatArray = ranks / np.linalg.norm(ranks)
-    return standard
+    return ratio(ranks, float(np.linalg.norm(ranks)))

@@ -14,6 +14,7 @@ beside them are not opened.
 Source: code published with Iofinova, Peste & Alistarh (CVPR 2023, arXiv 2304.12622).
 """
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -39,8 +40,6 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
             `columns`, or an entry is no finite number; file and line are named.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file of logits")
     rows: list[list[float]] = []
     source = "asked for"
     try:
@@ -61,10 +60,7 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
 
 
 def _finite(entry: str, where: str) -> float:
-    try:
-        value = float(entry)
-    except ValueError:
-        raise ValueError(f"{where}: {entry[:40]!r} is no number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {entry!r} is not finite")
-    return value
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(entry)):
+            return value
+    raise ValueError(f"{where}: {entry[:40]!r} is no finite number")

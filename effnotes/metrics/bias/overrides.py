@@ -7,11 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.attribute_table import tidy
-from effnotes.metrics.bias.calibration import uncertain
+from effnotes.metrics.bias.calibration import calibrated_thresholds, uncertain
 from effnotes.metrics.bias.classification import accuracy, positive_rate
 from effnotes.metrics.bias.per_attribute import BoolArray
 from effnotes.metrics.bias.task import AttributeTask
-from effnotes.metrics.bias.thresholds import calibrated_thresholds
 
 
 def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLike) -> BoolArray:
@@ -31,9 +30,8 @@ def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLik
     first, second = arrays.as_binary(predictions, "predictions"), arrays.as_binary(replacements, "replacements")
     chosen = arrays.as_binary(selected, "selected")
     if not first.shape == second.shape == chosen.shape:
-        raise ValueError(
-            f"predictions, replacements and selected must have one shape, not {first.shape}, {second.shape} and {chosen.shape}"
-        )
+        given = f"{first.shape}, {second.shape} and {chosen.shape}"
+        raise ValueError(f"predictions, replacements and selected must have one shape, not {given}")
     return np.where(chosen, second, first)
 
 
@@ -114,10 +112,8 @@ def override_study(
         That acting on samples found by the dense model attenuates bias, and the calibration: Iofinova, Peste &
         Alistarh (CVPR 2023, arXiv 2304.12622). The controls are this book's own.
     """
-    dense, sparse = arrays.as_logits(dense_logits, "dense_logits"), arrays.as_logits(sparse_logits, "sparse_logits")
-    true = task.labels
-    arrays.check_same_shape(dense, true, "dense_logits")
-    arrays.check_same_shape(sparse, true, "sparse_logits")
+    dense, true = arrays.as_scored(dense_logits, task.labels, "dense_logits")
+    sparse, _ = arrays.as_scored(sparse_logits, true, "sparse_logits")
     *of_validation, validation_labels = validation
     calibrated_cuts = [calibrated_thresholds(logits, validation_labels) for logits in of_validation]
     doubtful = uncertain(arrays.probabilities(dense))

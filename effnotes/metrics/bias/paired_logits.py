@@ -1,21 +1,21 @@
 """Run two PyTorch classifiers over the same batches, and leave both as they were."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import RandomSampler
 
 from effnotes.metrics.bias.per_attribute import FloatArray
+from effnotes.models.modes import evaluating
 
 
 def shuffles(loader: Iterable[Any]) -> bool:
     """Tell whether a loader draws its samples in random order."""
-    return isinstance(loader, DataLoader) and isinstance(getattr(loader, "sampler", None), RandomSampler)
+    return isinstance(getattr(loader, "sampler", None), RandomSampler)
 
 
 def paired_logits(
@@ -34,14 +34,14 @@ def paired_logits(
         ValueError: the loader is empty, the models' outputs differ in shape, labels fit no task.
     """
     collected: list[list[NDArray[Any]]] = []
-    with _evaluating(dense), _evaluating(pruned), torch.inference_mode():
+    with evaluating(dense), evaluating(pruned), torch.inference_mode():
         for batch in loader:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 shape = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
                 raise TypeError(f"the loader must yield (images, labels) or (images, labels, group), not a {shape}")
             images, *others = batch
             first, second = _logits(dense, images, "dense"), _logits(pruned, images, "pruned")
-            labels, *group = [_to_numpy(other) for other in others]
+            labels, *group = [other.cpu().numpy() if isinstance(other, Tensor) else np.asarray(other) for other in others]
             _check_batch(first, second, labels)
             if not collected and check is not None:
                 check(first.shape[1], labels.ndim == 1, bool(group))
@@ -54,18 +54,6 @@ def paired_logits(
     return dense_logits, pruned_logits, all_labels, groups[0].reshape(-1) if groups else None
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode, and back to the flag that each submodule had of its own."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
 def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is not None:
@@ -73,14 +61,9 @@ def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
         images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
     output = model(images)
     if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns its logits, shape (n, K)"
-        )
+        remedy = "wrap it in a module that returns its logits, shape (n, K)"
+        raise TypeError(f"the {name} model returned a {type(output).__name__}; {remedy}")
     return output.float().cpu().numpy()
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _check_batch(dense: NDArray[Any], pruned: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -68,11 +68,6 @@ class PerAttribute:
         explained = np.array([reason is not None for reason in reasons], dtype=bool)
         return cls(np.where(explained, np.nan, values), tuple(reasons))
 
-    @property
-    def defined(self) -> BoolArray:
-        """Where there is a value, shape (K,)."""
-        return ~np.isnan(self.values)
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.values, dtype=dtype, copy=copy)
 

@@ -71,26 +71,24 @@ class AttributeTask:
             ValueError: neither training labels nor rates, or no training groups where they are needed; shapes that differ, values
                 out of range, names that are not K different ones, an unknown protected attribute.
         """
-        if train_labels is None and rates is None:
-            raise ValueError(
-                "training labels tell which value of an attribute is rare and in which group it is more frequent: pass"
-                " train_labels=..., or rates=conditional_rates(train_labels, train_groups). Without any, the audited labels can"
-                " stand in for them, at the price of noise where an attribute is nearly as frequent in both groups"
-            )
         true = arrays.as_attributes(labels, classes, "labels")
         attributes = true.shape[1]
         known = arrays.as_names(names, attributes)
         q = None if rates is None else arrays.as_rates(rates, attributes)
         if np.ndim(protected) == 0 and np.ndim(labels) == 1:
-            raise ValueError(
-                f"protected={protected!r} names a column, but labels of shape (n,) are those of a multi-class task, whose classes"
-                " are no groups; pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
-            )
-        where = arrays.position(protected, known) if isinstance(protected, str) else protected
+            what = "labels of shape (n,) are those of a multi-class task, whose classes are no groups"
+            remedy = "pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
+            raise ValueError(f"protected={protected!r} names a column, but {what}; {remedy}")
+        if isinstance(protected, str) and protected not in known:
+            raise ValueError(f"protected names no attribute: {protected!r}; there are {known}")
+        where = known.index(protected) if isinstance(protected, str) else protected
         groups, column = arrays.resolve_protected(where, true)
         share = float(groups.mean()) if len(groups) else np.nan
         if train_labels is None:
-            assert q is not None
+            if q is None:
+                what = "which value of an attribute is rare, and in which group it is more frequent"
+                remedy = "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups)"
+                raise ValueError(f"nothing tells {what}: {remedy}; the audited labels can stand in for them, at the price of noise")
             return cls(true, groups, column, q, share * q[1] + (1 - share) * q[0], share, known)
         train = arrays.as_attributes(train_labels, attributes, "train_labels")
         if train.shape[1] != attributes:
@@ -102,8 +100,6 @@ class AttributeTask:
             share = float(member.mean()) if len(member) else share
             q = conditional_rates(train, member) if q is None else q
         if q is None:
-            raise ValueError(
-                "with groups beside the labels, train_groups=... are needed as well: the group of each training sample, shape (m,);"
-                " or rates=conditional_rates(train_labels, train_groups)"
-            )
+            remedy = "pass the group of each training sample, shape (m,), or rates=conditional_rates(train_labels, train_groups)"
+            raise ValueError(f"with groups beside the labels, train_groups=... are needed as well: {remedy}")
         return cls(true, groups, column, q, ratio(train.sum(0), len(train)), share, known)

@@ -40,20 +40,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = [
-    "CLAIM_MIME",
-    "Claim",
-    "ClaimError",
-    "Measurement",
-    "Source",
-    "card_html",
-    "cluster_interval",
-    "format_number",
-    "join",
-    "load_register",
-    "measure",
-    "units_text",
-]
+__all__ = ["CLAIM_MIME", "Claim", "ClaimError", "Measurement", "Source", "card_html", "cluster_interval", "format_number", "join"]
+__all__ += ["load_register", "measure", "units_text"]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
@@ -185,12 +173,11 @@ def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -
     wanted = "one 1-D sequence of effects per seed" if nested else "a 1-D sequence with one effect per independent unit"
     what = f"{claim.id}: interval {claim.interval!r} takes {wanted}"
     groups = as_arrays(effects, "effects", what, "seed" if nested else None)
+    least, greatest = claim.range or (-math.inf, math.inf)
     for number, group in enumerate(groups):
         where = f" at position {number}" if nested else ""
         # A single effect may lie outside, such as one attribute's part in a correlation; rounding must not push a mean of 1 out.
-        if claim.range is not None and group.size and not claim.range[0] - 1e-9 <= group.mean() <= claim.range[1] + 1e-9:
-            raise ValueError(
-                f"{claim.id}: the mean of the effects{where} is {group.mean():g}, but the register has the range "
-                f"{list(claim.range)}; mend one."
-            )
+        if group.size and not least - 1e-9 <= group.mean() <= greatest + 1e-9:
+            mean = f"the mean of the effects{where} is {group.mean():g}"
+            raise ValueError(f"{claim.id}: {mean}, but the register has the range {[least, greatest]}; mend one.")
     return groups

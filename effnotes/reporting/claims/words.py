@@ -31,7 +31,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
         One `<div>` with the classes `effnotes-claim` and `effnotes-claim--<verdict>`, without colours of its own, and the anchor
         `claim-<id>` with the id's dot as a hyphen. All text is escaped.
     """
-    name, verdict = html.escape(payload["id"]), payload["verdict"]
+    name, verdict, direction = html.escape(payload["id"]), payload["verdict"], payload["direction"]
     verdict_class = verdict.replace(" ", "-")
     published = "no figure given" if payload["published"] is None else payload["published"]
     source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
@@ -39,7 +39,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
         ("Published", f"{published} ({source})"),
         ("Measured", measured_text(payload)),
         ("Effect", payload["effect"]),
-        ("Shown if", _criterion(payload["direction"], payload["margin"])),
+        ("Shown if", f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, payload['margin'])}"),
         ("Units", units_text(payload)),
     ]
     figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows)
@@ -74,10 +74,6 @@ def _short_citation(key: str) -> str:
     """Read a bibliography key made of author, year and a word as a person would say it: author and year."""
     match = re.match(r"([a-z]+)(\d{4})", key)
     return f"{match.group(1).capitalize()} {match.group(2)}" if match else key
-
-
-def _criterion(direction: Direction, margin: float) -> str:
-    return f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, margin)}"
 
 
 def measured_text(payload: Mapping[str, Any]) -> str:
