@@ -524,12 +524,15 @@ JOBS = """\
 import sums
 from effnotes.core.jobs import run_jobs
 
-total = sum(result["half"] for result in run_jobs(sums.halve, [{"number": 2}, {"number": 4}], workers=1))
+total = sum(result["half"] for result in run_jobs(sums.halve, [sums.Job(2), sums.Job(4)], workers=1))
 """
 
 
 def test_a_record_says_what_was_computed_and_what_was_reused(book):
-    (book.root / "sums.py").write_text("def halve(number):\n    return {'half': number / 2}\n")
+    (book.root / "sums.py").write_text(
+        "from effnotes.core.settings import settings\n\n\n@settings\nclass Job:\n    number: int\n\n\n"
+        "def halve(job):\n    return {'half': job.number / 2}\n"
+    )
     book.edit("addition", "total = first", f"{JOBS}total += first")
     _, record = book.execute("addition")
     assert (record["jobs"]["computed"], record["jobs"]["reused"]) == (2, 0)
