@@ -93,7 +93,7 @@ class WorkerPool:
     def _run(self, function: Callable[..., JobResult], tasks: Mapping[int, _Task]) -> dict[int, JobResult]:
         """Run jobs and return their results; where one fails or somebody interrupts, no worker goes on."""
         waiting, results = list(tasks), dict[int, JobResult]()
-        running: dict[Any, int] = {}
+        running = dict[Any, int]()
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
@@ -103,7 +103,8 @@ class WorkerPool:
                     # A worker that died meanwhile is noticed when its link is read.
                     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                         link.send((function, tasks[running[link]]))
-                for link in connection.wait(list(running)):
+                ready: list[Any] = connection.wait(list(running))
+                for link in ready:
                     index = running.pop(link)
                     try:
                         error, result, made = link.recv()

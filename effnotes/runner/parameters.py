@@ -50,16 +50,9 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
 ):
-    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_CoreSchemaLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
-
-
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
-
-
+    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
 # The constructor of YAML 1.1 would read 010 as eight.
-_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value))
 
 
 def load_yaml(text: str) -> Any:
@@ -90,13 +83,12 @@ class Parameter:
             return _adapter(self.annotation).validate_python(value, strict=True)
         except ValidationError as error:
             message = f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
-            choices = [fault for fault in error.errors() if fault["type"] == "literal_error"]
-            if choices:
-                options = choices[0]["ctx"]["expected"].replace(" or ", ", ")
-                given = choices[0]["input"]
-                guess = nearest(given, re.findall(r"'(.*?)'", options)) if isinstance(given, str) else ""
-                message += f"; allowed are {options}{'.' if guess else ''}{guess}"
-            raise UsageError(message if message.endswith("?") else f"{message}.") from None
+            guess = ""
+            if fault := next((fault for fault in error.errors() if fault["type"] == "literal_error"), None):
+                options = fault["ctx"]["expected"].replace(" or ", ", ")
+                guess = nearest(str(fault["input"]), re.findall(r"'(.*?)'", options))
+                message += f"; allowed are {options}"
+            raise UsageError(f"{message}.{guess}") from None
 
 
 @cache
@@ -238,23 +230,24 @@ def _is_literal(node: ast.expr) -> bool:
 
 def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
-    if isinstance(node, ast.Constant) and node.value is None:
-        return
-    if isinstance(node, ast.Name) and node.id in _NAMES:
-        return
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        _check_annotation(node.left, where)
-        _check_annotation(node.right, where)
-        return
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        head, arguments = node.value.id, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if head == "Literal" and all(_is_literal(argument) for argument in arguments):
-            return
-        if (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
-            for argument in arguments:
-                _check_annotation(argument, where)
-            return
-    raise UsageError(
-        f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
-        " dict[str, ...], Optional[...], Union[...] and X | Y."
-    )
+    parts: list[ast.expr] | None = None
+    match node:
+        case ast.Constant(value=None):
+            parts = []
+        case ast.Name(id=name) if name in _NAMES:
+            parts = []
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            parts = [left, right]
+        case ast.Subscript(value=ast.Name(id=head), slice=inner):
+            arguments = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            if head == "Literal" and all(map(_is_literal, arguments)):
+                parts = []
+            elif (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
+                parts = arguments
+    if parts is None:
+        raise UsageError(
+            f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
+            " dict[str, ...], Optional[...], Union[...] and X | Y."
+        )
+    for part in parts:
+        _check_annotation(part, where)

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
@@ -14,10 +14,9 @@ from effnotes.reporting.claims import Claim, ClaimError, load_register
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
-ProfileName = Literal["smoke", "quick", "full", "paper"]
-PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
+PROFILES = ("smoke", "quick", "full", "paper")
 
-_CELL_MARKER = re.compile(r"^# ?%%(?!%)(?P<rest>.*)$")
+_CELL_MARKER = re.compile(r"^# ?%%(?!%)(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,6 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """A named set of parameter values."""
-
-    name: str
-    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Project:
     """A checkout of the book, read from `root`; everything made from it goes to `build_dir`."""
 
@@ -114,8 +105,8 @@ class Project:
             UsageError: there is none; the message names those that exist.
         """
         if name not in self.chapters:
-            known = ", ".join(self.chapters) or "none"
-            raise UsageError(f"there is no chapter '{name}'.{nearest(name, self.chapters)} Chapters: {known}.")
+            guess = nearest(name, self.chapters)
+            raise UsageError(f"there is no chapter '{name}'.{guess} Chapters: {', '.join(self.chapters) or 'none'}.")
         return self.chapters[name]
 
     @cached_property
@@ -134,8 +125,18 @@ class Project:
         """Return the registered claims, of one chapter or of all, as plain data."""
         return [asdict(claim) for claim in self.claims.values() if chapter in (None, claim.chapter)]
 
-    def profile(self, name: str) -> Profile:
-        """Return the profile called `name`, from ``book/profiles.yaml``.
+    def values(self, name: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every parameter's value in a run of a chapter: its default, or what the profile says, or what is given over both.
+
+        Raises:
+            UsageError: the chapter, the profile or a parameter does not exist, or a value does not fit.
+        """
+        parameters = self.chapter(name).parameters
+        layers = [(f"profile '{profile}'", self.profile(profile).get(name, {})), ("given with -p", overrides)]
+        return resolve(parameters, layers, name)
+
+    def profile(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return the values of the profile called `name` by chapter and parameter, from ``book/profiles.yaml``.
 
         Raises:
             UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives a
@@ -143,11 +144,10 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        path = self.root / "book" / "profiles.yaml"
-        declared = (_read_yaml(path) or {}).get(name)
+        declared = (_read_yaml(self.root / "book" / "profiles.yaml") or {}).get(name)
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
-        values = declared.get("chapters") or {}
+        values: dict[str, dict[str, Any]] = declared.get("chapters") or {}
         if set(declared) - {"chapters"}:
             raise UsageError(f"book/profiles.yaml, '{name}': allowed is chapters; found {', '.join(declared)}.")
         if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
@@ -156,7 +156,7 @@ class Project:
             if chapter not in self.chapters:
                 raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
             resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
-        return Profile(name, values)
+        return values
 
 
 def _read_yaml(path: Path) -> Any:
@@ -171,32 +171,24 @@ def _read_yaml(path: Path) -> Any:
 
 def _toc_pages(toc: Any) -> Iterator[str]:
     """Yield the page names of a Jupyter Book table of contents, depth first."""
-    if isinstance(toc, dict):
-        for key in ("root", "file"):
-            if key in toc:
-                yield str(toc[key]).removesuffix(".py").removesuffix(".md")
-        for key in ("parts", "chapters", "sections"):
-            yield from _toc_pages(toc.get(key))
-    elif isinstance(toc, list):
-        for entry in toc:
-            yield from _toc_pages(entry)
+    for entry in toc if isinstance(toc, list) else []:
+        yield from _toc_pages(entry)
+    for key, value in toc.items() if isinstance(toc, dict) else []:
+        if key in ("root", "file"):
+            yield str(value).removesuffix(".py").removesuffix(".md")
+        elif key in ("parts", "chapters", "sections"):
+            yield from _toc_pages(value)
 
 
 def _cells(source: str) -> Iterator[Cell]:
     """Split a py:percent source at its markers; a leading YAML header in comments is not a cell."""
-    lines = source.splitlines()
-    starts = [number for number, line in enumerate(lines) if _CELL_MARKER.match(line)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        match = _CELL_MARKER.match(lines[start])
-        assert match is not None
-        rest = match.group("rest")
-        body = lines[start + 1 : end]
-        while body and not body[-1].strip():
-            body.pop()
-        kind: Literal["code", "markdown"] = "code"
-        if "[markdown]" in rest or "[md]" in rest:
-            kind = "markdown"
-            body = [re.sub(r"^# ?", "", line) for line in body]
+    markers = list(_CELL_MARKER.finditer(source))
+    for marker, end in zip(markers, [*(each.start() for each in markers[1:]), len(source)], strict=True):
+        rest, body = marker.group(1), source[marker.end() + 1 : end].rstrip()
         tags = re.search(r"tags=\[([^\]]*)\]", rest)
         names = tuple(re.findall(r"""["']([^"']+)["']""", tags.group(1))) if tags else ()
-        yield Cell(kind, names, "\n".join(body), start + 2)
+        first_line = source.count("\n", 0, marker.end()) + 2
+        if "[markdown]" in rest or "[md]" in rest:
+            yield Cell("markdown", names, re.sub(r"^# ?", "", body, flags=re.MULTILINE), first_line)
+        else:
+            yield Cell("code", names, body, first_line)

@@ -1,5 +1,6 @@
 """Watch a kernel while it runs: its memory, its jobs, and whether anything happens at all."""
 
+import contextlib
 import json
 import threading
 import time
@@ -118,18 +119,20 @@ class Watch:
             except psutil.Error:
                 return
             now = time.monotonic()
-            self.peak_bytes = max(self.peak_bytes, sum(_resident_bytes(process) for process in tree))
+            usage = {process.pid: _usage(process) for process in tree}
+            self.peak_bytes = max(self.peak_bytes, sum(resident for resident, _ in usage.values()))
             self._read_jobs()
             if now - measured >= period_s:
-                before, used = used, {process.pid: _processor_s(process) for process in tree}
-                spent = sum(max(0.0, seconds - before.get(each, 0.0)) for each, seconds in used.items())
+                spent = sum(max(0.0, seconds - used.get(each, 0.0)) for each, (_, seconds) in usage.items())
+                used = {each: seconds for each, (_, seconds) in usage.items()}
                 if spent > max(_BUSY_SHARE * (now - measured), 0.05):
                     self._happened = now
                 measured = now
             self.idle = now - self._happened > self._patience_s
             if self.idle or (self._abandoned is not None and self._abandoned()):
                 for process in reversed(tree):
-                    _kill(process)
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
                 return
             state = self.progress()
             if self._report is not None and (state[:4] != (shown or ())[:4] or now - reported > _REPORT_INTERVAL_S):
@@ -161,23 +164,10 @@ class Watch:
                 self._call = (jobs, done + 1, computed + 1, began, now)
 
 
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it ended between the listing and the reading
-        return 0
-
-
-def _processor_s(process: psutil.Process) -> float:
+def _usage(process: psutil.Process) -> tuple[int, float]:
+    """Return resident memory in bytes and processor time in seconds, zeros where the process has ended since it was listed."""
     try:
         times = process.cpu_times()
+        return process.memory_info().rss, times.user + times.system
     except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.Error:
-        return
+        return 0, 0.0
