@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Import = tuple[str, str | None]  # a module, and the name that is asked of it; None: the module as a whole
 _ROOTS = {"effnotes": Path(__file__).parents[1]}
+_distributions = functools.cache(metadata.packages_distributions)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -173,8 +174,3 @@ def _file(module: str, roots: Mapping[str, Path]) -> Path | None:
     top, *inner = module.split(".")
     base = roots[top].joinpath(*inner)
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()

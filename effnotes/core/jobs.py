@@ -58,7 +58,7 @@ class _Task(NamedTuple):
     path: Path | None  # where its result is kept
 
 
-class WorkerPool:
+class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """Processes that wait for jobs between several calls of `run_jobs`, where starting them anew would take longer than the jobs.
 
     What a worker has imported and keeps in memory stays there. The processes end with `close`, at the end of a `with` block, with
@@ -83,9 +83,6 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers; the pool starts new ones when it is used again."""
         _end(self._processes)
-
-    def __enter__(self) -> "WorkerPool":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -276,8 +273,7 @@ def _check_importable(function: Callable[..., Any]) -> None:
 
 def _tell(event: Mapping[str, Any]) -> None:
     """Tell who watches this process what happened to jobs."""
-    path = os.environ.get(PROGRESS_VARIABLE)
-    if path:
+    if path := os.environ.get(PROGRESS_VARIABLE):
         with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
@@ -315,8 +311,6 @@ def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> Non
     try:
         with temporary.open("wb") as file:
             np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(path)
         shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
     finally:

@@ -158,9 +158,8 @@ def claims(
     register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
     measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
-    rows = join(register, measured)
-    for row in rows:
-        row["profile"] = latest[row["chapter"]]["profile"] if row["chapter"] in latest else None
+    profiles = {name: record["profile"] for name, record in latest.items()}
+    rows = [row | {"profile": profiles.get(row["chapter"])} for row in join(register, measured)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -187,9 +186,8 @@ def _overrides_by_chapter(project: Project, assignments: list[str], selected: li
         target, value = split_assignment(text)
         chapter, dot, name = target.partition(".")
         if not dot:
-            raise UsageError(
-                f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {', '.join(project.chapters)}."
-            )
+            known = ", ".join(project.chapters)
+            raise UsageError(f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {known}.")
         if project.chapter(chapter).name not in selected:
             raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
         overrides.setdefault(chapter, {})[name] = parse_value(value, target)

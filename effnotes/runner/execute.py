@@ -158,9 +158,8 @@ def _run_notebook(
     total, done = sum(cell.cell_type == "code" for cell in notebook.cells), itertools.count(1)
     register = private / "claims.yaml"
     register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
-    threads = str(task["threads"])
     kernel_environment = {
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(task["threads"])),
         "EFFNOTES_CLAIMS": str(register),
         PROGRESS_VARIABLE: str(private / "jobs.jsonl"),
         # A reader's own start-up files must not change what a chapter shows.
@@ -226,8 +225,7 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
         last_words: the last line that the kernel's process wrote itself.
     """
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    started = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
-    failed = started[-1] if started else None
+    failed = next((cell for cell in reversed(code) if cell.metadata.get("papermill", {}).get("start_time")), None)
     output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
     if output is not None:
         name, message = str(output.ename), str(output.evalue)
@@ -310,8 +308,8 @@ def _take_refusals(own: list[Any], error: dict[str, Any] | None) -> bool:
         own: its code cells.
         error: what ended it, None if it ran to its end.
     """
-    last = own[error["cell"] - 1 : error["cell"]] if error and error["cell"] else []
-    refused = any(_shown([cell], refusal.MIME_TYPE) and "check" in cell.metadata.get("tags", []) for cell in last)
+    last = own[error["cell"] - 1] if error and error["cell"] else None
+    refused = last is not None and bool(_shown([last], refusal.MIME_TYPE)) and "check" in last.metadata.get("tags", [])
     for cell in own:
         cell.outputs = [output for output in cell.outputs if refusal.MIME_TYPE not in output.get("data", {})]
     return refused

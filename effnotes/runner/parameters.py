@@ -121,18 +121,13 @@ def check_plain(value: Any, name: str) -> Any:
     Raises:
         UsageError: it holds anything else; parameters are written into records as JSON.
     """
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise UsageError(f"'{name}' holds a mapping with the key {key!r}; keys must be text.")
-            check_plain(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            check_plain(item, name)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{name}' holds {value!r}; numbers must be finite.")
-    elif value is not None and not isinstance(value, str | int | float | bool):
-        raise UsageError(f"'{name}' holds a {type(value).__name__} ({value!r}); allowed are plain scalars, lists and mappings.")
+    is_scalar = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    is_mapping = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if not (is_scalar or is_mapping or isinstance(value, list)):
+        allowed = "plain scalars, lists and mappings; numbers must be finite, keys text"
+        raise UsageError(f"'{name}' holds a {type(value).__name__} ({value!r}); allowed are {allowed}.")
+    for item in () if is_scalar else value.values() if is_mapping else value:
+        check_plain(item, name)
     return value
 
 

@@ -47,17 +47,11 @@ class RecordStore:
         directory = self.root / chapter / key
         try:
             record = json.loads((directory / "record.json").read_bytes())
-            notebook = (directory / "notebook.ipynb").read_bytes()
-        except (OSError, ValueError):
+            notebook = hashlib.sha256((directory / "notebook.ipynb").read_bytes()).hexdigest()
+            whole = (record["format"], record["key"], record["notebook_sha256"]) == (RECORD_FORMAT, key, notebook)
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        if (
-            not isinstance(record, dict)
-            or record.get("format") != RECORD_FORMAT
-            or record.get("key") != key
-            or record.get("notebook_sha256") != hashlib.sha256(notebook).hexdigest()
-        ):
-            return None
-        return StoredRun(record, directory)
+        return StoredRun(record, directory) if whole else None
 
     def latest(self, chapter: str) -> StoredRun | None:
         """Return the finished run of `chapter` that was started last, whatever its parameters."""

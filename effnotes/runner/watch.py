@@ -14,7 +14,6 @@ PATIENCE_MIN = 30.0
 """For how many minutes nothing may happen in a cell before its chapter is ended, unless the command line says otherwise."""
 
 _INTERVAL_S = 0.5
-_REPORT_INTERVAL_S = 15.0
 _BUSY_SHARE = 0.02  # of one core; a kernel that waits uses a thousandth
 
 
@@ -111,7 +110,7 @@ class Watch:
     def _watch(self, pid: int) -> None:
         period_s = min(self._patience_s / 10, 30.0)
         used: dict[int, float] = {}
-        measured = reported = time.monotonic()
+        measured = time.monotonic()
         shown: Progress | None = None
         while not self._stop.is_set():
             try:
@@ -135,8 +134,8 @@ class Watch:
                         process.kill()
                 return
             state = self.progress()
-            if self._report is not None and (state[:4] != (shown or ())[:4] or now - reported > _REPORT_INTERVAL_S):
-                shown, reported = state, now
+            if self._report is not None and state != shown:
+                shown = state
                 self._report(state)
             self._stop.wait(_INTERVAL_S)
 
