@@ -117,8 +117,7 @@ def _close(wanted: Iterable[Import], roots: Mapping[str, Path]) -> Closure:
         # Importing a module runs the packages that it lies in, too.
         for depth in range(1, len(parts) + 1):
             label = ".".join(parts[:depth])
-            file = _file(label, roots)
-            if label not in found and file is not None:
+            if label not in found and (file := _file(label, roots)) is not None:
                 found[label] = _read(label, file)
                 waiting += found[label].imports
         homes = found[module].homes if module in found else {}
@@ -141,13 +140,11 @@ def _read(label: str, file: Path) -> _Module:
 def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
     """Read a module; what has been read is kept until the file changes."""
     tree = ast.parse(file.read_bytes())
-    homes: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             body[:] = [item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_HOMES":
-            homes = ast.literal_eval(statement.value)
+    assigned = {ast.unparse(item.targets[0]): item.value for item in tree.body if isinstance(item, ast.Assign)}
+    homes = ast.literal_eval(assigned["_HOMES"]) if "_HOMES" in assigned else {}
     package = label if file.name == "__init__.py" else label.rpartition(".")[0]
     # A module that a text names may be imported by that name; the homes of names are followed one by one.
     top = label.partition(".")[0]

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
-from effnotes.core.processes import PROGRESS_VARIABLE, available_cores, device, exit_with_parent
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent
 from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
@@ -39,13 +39,8 @@ JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
 _Processes = dict[Any, SpawnProcess]  # by the link to each worker
 
 # One thread each; and freed tensors stay with the process, or every step faults the same megabytes in again (glibc only).
-_WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "1073741824",
-}
+_WORKER_ENVIRONMENT = dict.fromkeys(THREAD_VARIABLES, "1")
+_WORKER_ENVIRONMENT |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "1073741824")
 
 
 class JobError(RuntimeError):
@@ -151,8 +146,7 @@ def run_jobs(
     results: dict[int, JobResult] = {}
     _tell({"jobs": len(jobs)})
     for index, task in tasks.items():
-        kept = _read_result(task.path) if task.path is not None else None
-        if kept is not None:
+        if task.path is not None and (kept := _read_result(task.path)) is not None:
             results[index], made = kept
             _tell({"reused": made})
     try:

@@ -9,6 +9,9 @@ import threading
 from multiprocessing import connection
 from pathlib import Path
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that say how many threads a process computes with; libraries read them once, at their import."""
+
 PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
 """Environment variable that names a file to which `effnotes.core.jobs.run_jobs` appends what happens to jobs, a JSON object a line.
 

@@ -17,7 +17,7 @@ from effnotes.runner.plan import ChapterPlan
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
-from effnotes.runner.schedule import default_slots, describe_failure, run_chapters
+from effnotes.runner.schedule import describe_failure, run_chapters
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site
 from effnotes.runner.stage import stage_book
@@ -95,7 +95,7 @@ def run_plans(
                 to_run.append(plan)
         # A page that is drawn from a record takes seconds; a chapter beside it shall not wait for half of the cores all the time.
         measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
-        slots = slots or default_slots(measuring or len(to_run))
+        slots = slots or max(1, min(measuring or len(to_run), available_cores()))
         commit = _commit(project.root)
         requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:

@@ -87,16 +87,9 @@ def run(
     ] = None,
     profile: ProfileOption = "quick",
     out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.")] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the record of the full profile under data/records, for the scoreboard.")
-    ] = False,
-    keep_as: Annotated[
-        str | None,
-        typer.Option("--keep-as", metavar="NAME", help="Keep the record of this run under data/records by a name, for a page."),
-    ] = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="Let a kept record use what is computed already; without it all is computed anew.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the record of the full profile, for the scoreboard.")] = False,
+    keep_as: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the record of this run by a name, for a page.")] = None,
+    reuse: Annotated[bool, typer.Option("--reuse", help="Take for a kept record what is computed already, not all anew.")] = False,
     force: ForceOption = False,
     patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,

@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-from effnotes.core.processes import PROGRESS_VARIABLE
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import environment, keys, refusal
 from effnotes.runner.project import Chapter
 from effnotes.runner.scrub import private_paths, scrub, scrub_output
-from effnotes.runner.watch import Progress, Watch
+from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -58,10 +58,7 @@ class IdleCellError(RuntimeError):
 
 
 def execute_chapter(
-    task: RunRequest,
-    progress: Callable[[Progress], None] | None = None,
-    gpu: str | None = None,
-    abandoned: Callable[[], bool] | None = None,
+    task: RunRequest, progress: Report | None = None, gpu: str | None = None, abandoned: Callable[[], bool] | None = None
 ) -> tuple[bytes, dict[str, Any]]:
     """Execute a chapter and return the notebook, as bytes of an ``.ipynb`` file, and its record.
 
@@ -159,7 +156,7 @@ def _run_notebook(
     register = private / "claims.yaml"
     register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
     kernel_environment = {
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(task["threads"])),
+        **dict.fromkeys(THREAD_VARIABLES, str(task["threads"])),
         "EFFNOTES_CLAIMS": str(register),
         PROGRESS_VARIABLE: str(private / "jobs.jsonl"),
         # A reader's own start-up files must not change what a chapter shows.

@@ -128,20 +128,16 @@ def _load(project: Project, chapter: Chapter, path: Path) -> dict[str, Any]:
         profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
         command = keep_command(chapter.name, name, profile, overrides)
         made_for = dict(record["made_for"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{shown} cannot be read ({type(error).__name__}). {_remedy(command)}") from None
-    try:
         now = _made_for(project, chapter, profile, overrides)
+        changed = " and ".join(part for part in now if made_for.get(part) != now[part])
+        fault = f"was made with other {changed} of '{chapter.name}'." if changed else None
     except UsageError as error:
-        raise UsageError(f"{shown} was made with other parameters of '{chapter.name}': {error} {_remedy(command)}") from None
-    changed = [part for part in now if made_for.get(part) != now[part]]
-    if changed:
-        raise UsageError(f"{shown} was made with other {' and '.join(changed)} of '{chapter.name}'. {_remedy(command)}")
+        fault = f"was made with other parameters of '{chapter.name}': {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"cannot be read ({type(error).__name__})."
+    if fault:
+        raise UsageError(f"{shown} {fault} Make it again with '{command}', or remove it.")
     return record
-
-
-def _remedy(command: str) -> str:
-    return f"Make it again with '{command}', or remove it."
 
 
 def _without_paths(plan: ChapterPlan, existing: set[str]) -> dict[str, Any]:

@@ -175,9 +175,9 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
             default = ast.literal_eval(statement.value)
         except (ValueError, TypeError):
             raise UsageError(f"{at}: the default of '{name}' must be a literal; found {ast.unparse(statement.value)!r}.") from None
+        _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
         help_text = comments.get(statement.end_lineno or statement.lineno, "")
         parameter = Parameter(name, ast.unparse(statement.annotation), default, help_text)
-        _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
         try:
             parameter.check(check_plain(default, name))
         except UsageError as error:

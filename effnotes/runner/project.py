@@ -45,10 +45,9 @@ class Chapter:
     @cached_property
     def title(self) -> str:
         """The first top-level heading of the chapter's prose, or its name."""
-        for cell in self.cells:
-            if cell.kind == "markdown" and (match := re.search(r"^# (?!#)(.+)$", cell.source, re.MULTILINE)):
-                return match.group(1).strip()
-        return self.name
+        prose = "\n".join(cell.source for cell in self.cells if cell.kind == "markdown")
+        match = re.search(r"^# (?!#)(.+)$", prose, re.MULTILINE)
+        return match.group(1).strip() if match else self.name
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -60,9 +59,7 @@ class Chapter:
         tagged = [cell for cell in self.cells if cell.kind == "code" and "parameters" in cell.tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
-        if not tagged:
-            return {}
-        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py")
+        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py") if tagged else {}
 
 
 @dataclass(frozen=True)
@@ -91,12 +88,9 @@ class Project:
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
         """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record."""
-        chapters: dict[str, Chapter] = {}
-        for page in _toc_pages(_read_yaml(self.root / "_toc.yml")):
-            path = self.root / f"{page}.py"
-            if path.is_file():
-                chapters[path.stem] = Chapter(path.stem, page, path.read_text(encoding="utf-8"))
-        return chapters
+        pages = {page: self.root / f"{page}.py" for page in _toc_pages(_read_yaml(self.root, "_toc.yml"))}
+        read = (Chapter(path.stem, page, path.read_text(encoding="utf-8")) for page, path in pages.items() if path.is_file())
+        return {chapter.name: chapter for chapter in read}
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`.
@@ -144,7 +138,7 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        declared = (_read_yaml(self.root / "book" / "profiles.yaml") or {}).get(name)
+        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
         values: dict[str, dict[str, Any]] = declared.get("chapters") or {}
@@ -159,10 +153,9 @@ class Project:
         return values
 
 
-def _read_yaml(path: Path) -> Any:
-    shown = f"{path.parent.name}/{path.name}" if path.parent.name == "book" else path.name
+def _read_yaml(root: Path, shown: str) -> Any:
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
+        return load_yaml((root / shown).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{shown} is missing from the checkout.") from None
     except yaml.YAMLError as error:

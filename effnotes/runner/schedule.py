@@ -61,11 +61,6 @@ def run_chapters(
         yield from _run_on_pool([request], 1, on_progress)
 
 
-def default_slots(chapters: int) -> int:
-    """Return how many chapters to run at once here: as many as there are, at most one a core."""
-    return max(1, min(chapters, available_cores()))
-
-
 def _run_on_pool(requests: list[RunRequest], slots: int, on_progress: ProgressCallback) -> Iterator[tuple[RunRequest, Outcome]]:
     context = multiprocessing.get_context("spawn")
     progress, slot_numbers = context.SimpleQueue(), context.SimpleQueue()

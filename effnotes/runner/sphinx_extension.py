@@ -63,10 +63,6 @@ def _read_build(env: BuildEnvironment) -> dict[str, Any] | None:
 class _BuildDirective(SphinxDirective):
     """A directive that shows something of the build that made the page."""
 
-    def read_build(self) -> dict[str, Any] | None:
-        """Return what the build that made the page has told, or None where no build did."""
-        return _read_build(self.env)
-
     def page_of(self, chapter: dict[str, Any]) -> str:
         """Return the address of a chapter's page, seen from this page."""
         return f"{posixpath.relpath(chapter['page'], posixpath.dirname(self.env.docname))}.html"
@@ -78,16 +74,13 @@ class _BuildDirective(SphinxDirective):
 
         A container of its own lets a wide table scroll on a narrow screen.
         """
-        group = nodes.tgroup(cols=len(header))
-        group += [nodes.colspec(colwidth=width, stub=int(i == 0)) for i, width in enumerate(widths)]
-        head = nodes.row()
-        for text in header:
-            head += header_cell("", nodes.paragraph("", text), scope="col")
+        columns = [nodes.colspec(colwidth=width, stub=int(i == 0)) for i, width in enumerate(widths)]
+        head = nodes.row("", *(header_cell("", nodes.paragraph("", text), scope="col") for text in header))
         body = nodes.tbody()
         for row in rows:
             first, *others = ([nodes.paragraph("", cell)] if isinstance(cell, str) else cell for cell in row)
             body += nodes.row("", header_cell("", *first, scope="row"), *(nodes.entry("", *cell) for cell in others))
-        group += [nodes.thead("", head), body]
+        group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(header))
         table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table", "colwidths-given"], names=[name])
         self.set_source_info(table)
         self.state.document.note_explicit_target(table)
@@ -99,23 +92,16 @@ class Scoreboard(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the count of verdicts and the table, or a note where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         if build is None:
             return [_not_run_note("The scoreboard is filled in when the chapters are run.")]
         measured = _measured_claims(build, "record")
         kept = {row["id"]: row for row in _measured_claims(build, "kept")}
         pages = {chapter["name"]: self.page_of(chapter) for chapter in build["chapters"]}
-        profile = build["profile"]
-        return [
-            *_verdict_count(build),
-            self.table(
-                "scoreboard-table",
-                f"Registered claims: as published, in this build (profile {profile}) and in the kept record",
-                ("Claim", "Published", f"This build ({profile})", "Verdict", "Kept record (full)"),
-                [self.row(row, kept[row["id"]], pages) for row in measured],
-                (26, 24, 18, 16, 16),
-            ),
-        ]
+        caption = f"Registered claims: as published, in this build (profile {build['profile']}) and in the kept record"
+        header = ("Claim", "Published", f"This build ({build['profile']})", "Verdict", "Kept record (full)")
+        rows = [self.row(row, kept[row["id"]], pages) for row in measured]
+        return [*_verdict_count(build), self.table("scoreboard-table", caption, header, rows, (26, 24, 18, 16, 16))]
 
     def row(self, claim: dict[str, Any], kept: dict[str, Any], pages: dict[str, str]) -> list[list[nodes.Node]]:
         """Return the cells of one claim; its name leads to its card where the chapter shows one."""
@@ -156,7 +142,7 @@ class VerdictCount(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sentence, or nothing where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         return [] if build is None else _verdict_count(build)
 
 
@@ -165,7 +151,7 @@ class RunTable(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or a note where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         if build is None:
             return [_not_run_note("The table of runs is filled in when the chapters are run.")]
         header = ("Page", "Profile", "Status", "Started (UTC)", "Time", "Peak memory", "Device", "Commit", "Key")
@@ -210,11 +196,11 @@ def _verdict(verdict: str) -> nodes.inline:
 def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
     counts = Counter(row["verdict"] for row in _measured_claims(build, "record"))
     noun = "claim is" if counts.total() == 1 else "claims are"
+    before = f"{counts.total()} published {noun} registered; in this build (profile {build['profile']}): "
     paragraph = nodes.paragraph()
-    paragraph += nodes.Text(f"{counts.total()} published {noun} registered; in this build (profile {build['profile']}): ")
-    listed = [verdict for verdict in (*_VERDICTS, _NOT_MEASURED) if counts[verdict] or verdict in _VERDICTS]
-    for position, verdict in enumerate(listed):
-        paragraph += [nodes.Text(("" if position == 0 else ", ") + f"{counts[verdict]} "), _verdict(verdict)]
+    for verdict in (*_VERDICTS, _NOT_MEASURED) if counts[_NOT_MEASURED] else _VERDICTS:
+        paragraph += [nodes.Text(f"{before}{counts[verdict]} "), _verdict(verdict)]
+        before = ", "
     paragraph += nodes.Text(".")
     return [paragraph]
 

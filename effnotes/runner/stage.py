@@ -1,7 +1,6 @@
 """Lay out what Jupyter Book renders: prose, figures and executed notebooks, each notebook ending with what made it."""
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,14 +133,11 @@ def _cell(text: str) -> str:
 def _mirror(files: Mapping[str, bytes], target: Path) -> None:
     """Make `target` hold exactly `files`, touching only what differs."""
     for path in sorted(target.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.relative_to(target).as_posix() not in files:
+        if path.is_file() and path.relative_to(target).as_posix() not in files:
             path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     for name, content in files.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != content:
-            if path.is_dir():
-                shutil.rmtree(path)
             write_atomically(path, content)

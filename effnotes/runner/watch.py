@@ -27,6 +27,9 @@ class Progress(NamedTuple):
     left_s: float | None  # estimate of the time that the other jobs take; None where there is none yet
 
 
+Report = Callable[[Progress], None]
+
+
 class Watch:
     """Samples the memory of a kernel and of the processes that it started, reads what it tells of its jobs, and stops it.
 
@@ -45,11 +48,7 @@ class Watch:
     """
 
     def __init__(
-        self,
-        jobs_file: Path,
-        patience_s: float,
-        report: Callable[[Progress], None] | None = None,
-        abandoned: Callable[[], bool] | None = None,
+        self, jobs_file: Path, patience_s: float, report: Report | None = None, abandoned: Callable[[], bool] | None = None
     ) -> None:
         self.peak_bytes = 0
         self.idle = False
