@@ -127,8 +127,7 @@ def _close(wanted: Iterable[Import], roots: Mapping[str, Path]) -> Closure:
             waiting.append((homes[name], name))
         elif _file(f"{module}.{name}", roots) is not None:
             waiting.append((f"{module}.{name}", None))
-    modules = {name: found[name].digest for name in sorted(found)}
-    return Closure(modules, frozenset(elsewhere - sys.stdlib_module_names - {""}))
+    return Closure({name: found[name].digest for name in sorted(found)}, frozenset(elsewhere - sys.stdlib_module_names - {""}))
 
 
 def _read(label: str, file: Path) -> _Module:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
 
     def _run(self, function: Callable[..., JobResult], tasks: Mapping[int, _Task]) -> dict[int, JobResult]:
         """Run jobs and return their results; where one fails or somebody interrupts, no worker goes on."""
-        waiting, results = list(tasks), dict[int, JobResult]()
-        running = dict[Any, int]()
+        waiting, running, results = list(tasks), dict[Any, int](), dict[int, JobResult]()
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
@@ -95,8 +94,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
                     # A worker that died meanwhile is noticed when its link is read.
                     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                         link.send((function, tasks[running[link]]))
-                ready: list[Any] = connection.wait(list(running))
-                for link in ready:
+                for link in cast(list[Any], connection.wait(list(running))):
                     index = running.pop(link)
                     try:
                         error, result, made = link.recv()

@@ -108,7 +108,7 @@ def run_plans(
 def _settle(project: Project, store: RecordStore, results: Results, request: RunRequest, outcome: Any) -> str:
     """Enter into `results` what a chapter returned, or why it returned nothing; say in a word how it ended."""
     name = request["chapter"]
-    paths = private_paths(request["directory"], request["cache_dir"], (item["value"] for item in request["parameters"]))
+    paths = private_paths(request["directory"], request["cache_dir"], request["parameters"])
     try:
         if isinstance(outcome, Exception):
             raise outcome

@@ -74,7 +74,7 @@ def build(
     overrides = _overrides_by_chapter(project, assignments or [], selected)
     plans = [plan_chapter(project, name, profile, overrides.get(name, {})) for name in dict.fromkeys(selected)]
     with Reporter(Console(soft_wrap=True)) as reporter:
-        options: dict[str, Any] = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
+        options = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
 

@@ -91,8 +91,7 @@ def execute_chapter(
     closing = f"from effnotes.runner.environment import display_environment\ndisplay_environment({task['packages']!r})"
     notebook.cells.append(new_code_cell(closing, metadata={"tags": ["effnotes-environment"]}))
 
-    started = datetime.now(UTC)
-    clock = time.monotonic()
+    started, clock = datetime.now(UTC), time.monotonic()
     # For sockets and scratch files, with a path short enough for a socket's address.
     base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
     with tempfile.TemporaryDirectory(prefix="effnotes-", dir=base, ignore_cleanup_errors=True) as folder:
@@ -125,13 +124,11 @@ def execute_chapter(
         "tables": tables,
         "error": error,
     }
-    for cell in executed.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-    executed.metadata.pop("papermill", None)
+    for item in (executed, *executed.cells):
+        item.metadata.pop("papermill", None)
+        item.metadata.pop("execution", None)
     # A refusal is kept nowhere, and tells whoever gave a path that very path.
-    values = [item["value"] for item in task["parameters"]]
-    replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], values)
+    replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], task["parameters"])
     for cell in code:
         cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -227,15 +224,13 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
     if output is not None:
         name, message = str(output.ename), str(output.evalue)
     else:
-        name, message = type(exception).__name__, str(exception).strip()
-        if last_words:
-            message += f" ({last_words})"
+        name, message = type(exception).__name__, str(exception).strip() + (f" ({last_words})" if last_words else "")
     error: dict[str, Any] = {"name": name, "message": _ANSI.sub("", message), "cell": None, "line": None, "source": None}
     if failed is None:
         return error
     error["cell"] = sum(not _is_added(cell) for cell in code[: code.index(failed) + 1])
     error["cells"] = sum(not _is_added(cell) for cell in code)
-    traceback = _ANSI.sub("", "\n".join(output.traceback)) if output is not None else ""
+    traceback = _ANSI.sub("", "\n".join(output.traceback if output is not None else ()))
     # A chained exception starts in another cell's function: only the frames of the failed cell count.
     frames = rf"Cell In\[{failed.execution_count}\], line (\d+)", r"File <[^>]*>:(\d+)"
     match = next(filter(None, (re.search(frame, traceback) for frame in frames)), None)

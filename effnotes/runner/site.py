@@ -77,8 +77,8 @@ def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
 
 def _swap_in(rendered: Path, target: Path) -> None:
     incoming, outgoing = target.with_name("html.incoming"), target.with_name("html.outgoing")
-    for leftover in (incoming, outgoing):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(incoming, ignore_errors=True)
+    shutil.rmtree(outgoing, ignore_errors=True)
     shutil.copytree(rendered, incoming)
     if target.exists():
         target.rename(outgoing)

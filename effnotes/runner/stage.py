@@ -63,7 +63,10 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     current = jupytext.reads(chapter.source, fmt="py:percent")
     own = [cell for cell in executed.cells if _INJECTED not in cell.metadata.get("tags", [])]
     outputs = [cell for cell in own if cell.cell_type == "code"]
-    values = "\n".join(f"{name} = {value!r}" for name, value in _given(chapter, run).items())
+    # The values that are not what the chapter's parameters cell says today.
+    today = {name: parameter.default for name, parameter in chapter.parameters.items()}
+    given = overridden([{**item, "default": today.get(item["name"])} for item in run.record["parameters"]])
+    values = "\n".join(f"{name} = {value!r}" for name, value in given.items())
     codes = [cell for cell in current.cells if cell.cell_type == "code"]
     if run.record["key_parts"]["source"] == source_digest(chapter) and len(codes) == len(outputs):
         for shown, ran in zip(codes, outputs, strict=True):
@@ -92,12 +95,6 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
 def _without_tables(record: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Leave out what the directives of the pages do not read."""
     return record and {field: value for field, value in record.items() if field != "tables"}
-
-
-def _given(chapter: Chapter, run: StoredRun) -> dict[str, Any]:
-    """Return the values of the run that are not what the chapter's parameters cell says today."""
-    today = {name: parameter.default for name, parameter in chapter.parameters.items()}
-    return overridden([{**item, "default": today.get(item["name"])} for item in run.record["parameters"]])
 
 
 def provenance(record: Mapping[str, Any]) -> str:

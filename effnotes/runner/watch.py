@@ -140,11 +140,7 @@ class Watch:
 
     def _read_jobs(self) -> None:
         """Read what the kernel has told of its jobs since the last time, whole lines only."""
-        if not self._jobs_file.is_file():
-            return
-        with self._jobs_file.open("rb") as file:
-            file.seek(self._read_bytes)
-            text = file.read()
+        text = self._jobs_file.read_bytes()[self._read_bytes :] if self._jobs_file.is_file() else b""
         text = text[: text.rfind(b"\n") + 1]
         self._read_bytes += len(text)
         now = time.monotonic()
