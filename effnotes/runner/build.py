@@ -79,8 +79,7 @@ def run_plans(
     Raises:
         UsageError: the scheduler cannot be used.
     """
-    store = RecordStore(project.build_dir / "runs")
-    results = Results()
+    store, results = RecordStore(project.build_dir / "runs"), Results()
     with ExitStack() as locks:
         to_run: list[ChapterPlan] = []
         for plan in sorted(plans, key=lambda plan: plan.chapter.name):

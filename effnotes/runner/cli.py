@@ -127,8 +127,7 @@ def run(
 def params(chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None) -> None:
     """List the parameters of a chapter with type, default and help."""
     project = Project.find()
-    chosen = [project.chapter(chapter)] if chapter else list(project.chapters.values())
-    for item in chosen:
+    for item in [project.chapter(chapter)] if chapter else project.chapters.values():
         table = Table("parameter", "type", "default", "help", title=f"{item.name}: {item.title}", title_justify="left")
         for parameter in item.parameters.values():
             table.add_row(parameter.name, parameter.annotation, repr(parameter.default), parameter.help)

@@ -105,21 +105,19 @@ def execute_chapter(
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
     tables, repeated = _tables(own, source)
     error = error or repeated
+    surroundings = _take_environment(executed)
+    timed = [(index, cell.metadata.get("papermill", {})) for index, cell in enumerate(executed.cells) if cell.cell_type == "code"]
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
         **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
         "seeds": _seeds(task["parameters"]),
-        "environment": _take_environment(executed),
+        "environment": surroundings,
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - clock, 1),
         "peak_memory_bytes": watch.peak_bytes,
         "jobs": watch.jobs(),
-        "cells": [
-            {"index": index, "duration_s": cell.metadata.get("papermill", {}).get("duration")}
-            for index, cell in enumerate(executed.cells)
-            if cell.cell_type == "code"
-        ],
+        "cells": [{"index": index, "duration_s": noted.get("duration")} for index, noted in timed],
         "claims": _shown(own, CLAIM_MIME),
         "tables": tables,
         "error": error,

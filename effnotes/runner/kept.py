@@ -19,7 +19,7 @@ from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import parse_value
 from effnotes.runner.plan import ChapterPlan
-from effnotes.runner.project import PROFILES, Chapter, Project
+from effnotes.runner.project import PROFILES, Project
 from effnotes.runner.records import write_atomically
 
 KEPT_PROFILE = "full"
@@ -96,7 +96,7 @@ def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: s
         "overrides": shown,
         "data": {parameter: json_digest(fingerprint) for parameter, fingerprint in fingerprints.items()},
         "command": keep_command(plan.chapter.name, name, plan.profile, shown),
-        "made_for": _made_for(project, plan.chapter, plan.profile, shown),
+        "made_for": _made_for(project, plan.chapter.name, plan.profile, shown),
     }
     path = kept_path(project, plan.chapter.name, name)
     write_atomically(path, _as_text(kept).encode())
@@ -109,30 +109,26 @@ def load_kept(project: Project) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a kept record cannot be read, or the chapter's claims or parameters have changed since it was made.
     """
-    kept: dict[str, dict[str, Any]] = {}
-    for chapter in project.chapters.values():
-        for path in sorted(kept_path(project, chapter.name).parent.glob("*.json")):
-            record = _load(project, chapter, path)
-            if path == kept_path(project, chapter.name):
-                kept[chapter.name] = record
-    return kept
+    folders = {name: kept_path(project, name).parent for name in project.chapters}
+    records = {path: _load(project, name, path) for name, folder in folders.items() for path in sorted(folder.glob("*.json"))}
+    return {path.parent.name: record for path, record in records.items() if path.stem == KEPT_PROFILE}
 
 
-def _load(project: Project, chapter: Chapter, path: Path) -> dict[str, Any]:
+def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
     shown = path.relative_to(project.root).as_posix()
-    name = None if path == kept_path(project, chapter.name) else path.stem
-    command = keep_command(chapter.name, name)
+    name = None if path.stem == KEPT_PROFILE else path.stem
+    command = keep_command(chapter, name)
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         # Records of the full profile have said neither for as long as there were no others.
         profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
-        command = keep_command(chapter.name, name, profile, overrides)
+        command = keep_command(chapter, name, profile, overrides)
         made_for = dict(record["made_for"])
         now = _made_for(project, chapter, profile, overrides)
         changed = " and ".join(part for part in now if made_for.get(part) != now[part])
-        fault = f"was made with other {changed} of '{chapter.name}'." if changed else None
+        fault = f"was made with other {changed} of '{chapter}'." if changed else None
     except UsageError as error:
-        fault = f"was made with other parameters of '{chapter.name}': {error}"
+        fault = f"was made with other parameters of '{chapter}': {error}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"cannot be read ({type(error).__name__})."
     if fault:
@@ -156,10 +152,10 @@ def _without_paths(plan: ChapterPlan, existing: set[str]) -> dict[str, Any]:
     return shown
 
 
-def _made_for(project: Project, chapter: Chapter, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+def _made_for(project: Project, chapter: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
     """Digest the chapter's claims and its parameters in such a run, each by itself, so that a message can name it."""
-    values = project.values(chapter.name, profile, overrides)
-    return {"claims": json_digest(project.register(chapter.name)), "parameters": json_digest(values)}
+    values = project.values(chapter, profile, overrides)
+    return {"claims": json_digest(project.register(chapter)), "parameters": json_digest(values)}
 
 
 def _as_yaml(value: Any) -> str:

@@ -80,9 +80,7 @@ def data_fingerprints(
         content_limit_bytes: larger files are told by their size and time of change, in place of their content.
     """
     fingerprints: dict[str, Any] = {}
-    for name, value in values.items():
-        if not isinstance(value, str) or not value:
-            continue
+    for name, value in ((name, value) for name, value in values.items() if isinstance(value, str) and value):
         try:
             path = directory / Path(value).expanduser()
             if directory.resolve().is_relative_to(path.resolve()):

@@ -159,7 +159,9 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
         tree = ast.parse(cell)
     except SyntaxError as error:
         raise UsageError(f"{where}, line {first_line + (error.lineno or 1) - 1}: {error.msg}.") from None
-    comments = _trailing_comments(cell)
+    # What ends a line, by its number.
+    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     parameters: dict[str, Parameter] = {}
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
@@ -212,17 +214,6 @@ def resolve(declared: Mapping[str, Parameter], layers: list[tuple[str, Mapping[s
     return values
 
 
-def _trailing_comments(source: str) -> dict[int, str]:
-    """Map line numbers to the text of the comment that ends them."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
-
-
-def _is_literal(node: ast.expr) -> bool:
-    """Whether `node` is a constant, or a negative number."""
-    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
-
-
 def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
     parts: list[ast.expr] | None = None
@@ -235,7 +226,8 @@ def _check_annotation(node: ast.expr, where: str) -> None:
             parts = [left, right]
         case ast.Subscript(value=ast.Name(id=head), slice=inner):
             arguments = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-            if head == "Literal" and all(map(_is_literal, arguments)):
+            # The operand: of a negative number.
+            if head == "Literal" and all(isinstance(getattr(each, "operand", each), ast.Constant) for each in arguments):
                 parts = []
             elif (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
                 parts = arguments

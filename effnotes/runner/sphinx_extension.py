@@ -222,8 +222,7 @@ def read_chapter(text: str) -> NotebookNode:
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):
-            placeholder = "*The figure is drawn when the page is run.*"
-            cell.outputs = [new_output("display_data", data={"text/markdown": placeholder})]
+            cell.outputs = [new_output("display_data", data={"text/markdown": "*The figure is drawn when the page is run.*"})]
     return notebook
 
 
@@ -232,11 +231,9 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
 
     Sphinx copies them only while it renders pages, and would leave an old style sheet where nothing else changed.
     """
-    digest = hashlib.sha256()
-    for directory in config.html_static_path:
-        for path in sorted(item for item in (Path(app.confdir) / directory).rglob("*") if item.is_file()):
-            digest.update(path.read_bytes())
-    config.effnotes_static_digest = digest.hexdigest()
+    found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
+    content = b"".join(path.read_bytes() for path in found if path.is_file())
+    config.effnotes_static_digest = hashlib.sha256(content).hexdigest()
 
 
 def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -247,15 +244,13 @@ def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[st
 
 def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
     """Name the arrows of the sidebar that unfold the pages below a chapter: the theme gives those who cannot see them none."""
-    generate = context.get("generate_toctree_html")
-    if generate is None:
+    if (generate := context.get("generate_toctree_html")) is None:
         return
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        if kind == "raw":
-            return navigation
-        return str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        named = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        return navigation if kind == "raw" else named
 
     context["generate_toctree_html"] = with_names
 

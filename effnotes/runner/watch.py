@@ -50,8 +50,7 @@ class Watch:
     def __init__(
         self, jobs_file: Path, patience_s: float, report: Report | None = None, abandoned: Callable[[], bool] | None = None
     ) -> None:
-        self.peak_bytes = 0
-        self.idle = False
+        self.peak_bytes, self.idle = 0, False
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []
