@@ -14,9 +14,10 @@ import pytest
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
-from effnotes.runner.build import make_request, plan_chapter
+from effnotes.runner.build import make_request
 from effnotes.runner.cli import app
 from effnotes.runner.execute import execute_chapter
+from effnotes.runner.plan import plan_chapter
 from effnotes.runner.project import Project
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -176,7 +177,7 @@ class Book:
     def execute(self, chapter: str, patience_s: float = 60.0, **values: object) -> tuple[NotebookNode, dict[str, Any]]:
         """Run a chapter in a kernel that this process starts; return the notebook and the record of the run."""
         project = Project.find(self.root)
-        plan = plan_chapter(project, chapter, project.profile("quick"), values)
+        plan = plan_chapter(project, chapter, "quick", values)
         content, record = execute_chapter(make_request(project, plan, None, 1, False, patience_s))
         return nbformat.reads(content.decode(), as_version=4), record
 

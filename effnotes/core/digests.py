@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Import = tuple[str, str | None]  # a module, and the name that is asked of it; None: the module as a whole
 _ROOTS = {"effnotes": Path(__file__).parents[1]}
+_distributions = functools.cache(metadata.packages_distributions)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -116,8 +117,7 @@ def _close(wanted: Iterable[Import], roots: Mapping[str, Path]) -> Closure:
         # Importing a module runs the packages that it lies in, too.
         for depth in range(1, len(parts) + 1):
             label = ".".join(parts[:depth])
-            file = _file(label, roots)
-            if label not in found and file is not None:
+            if label not in found and (file := _file(label, roots)) is not None:
                 found[label] = _read(label, file)
                 waiting += found[label].imports
         homes = found[module].homes if module in found else {}
@@ -127,8 +127,7 @@ def _close(wanted: Iterable[Import], roots: Mapping[str, Path]) -> Closure:
             waiting.append((homes[name], name))
         elif _file(f"{module}.{name}", roots) is not None:
             waiting.append((f"{module}.{name}", None))
-    modules = {name: found[name].digest for name in sorted(found)}
-    return Closure(modules, frozenset(elsewhere - sys.stdlib_module_names - {""}))
+    return Closure({name: found[name].digest for name in sorted(found)}, frozenset(elsewhere - sys.stdlib_module_names - {""}))
 
 
 def _read(label: str, file: Path) -> _Module:
@@ -140,13 +139,11 @@ def _read(label: str, file: Path) -> _Module:
 def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
     """Read a module; what has been read is kept until the file changes."""
     tree = ast.parse(file.read_bytes())
-    homes: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             body[:] = [item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_HOMES":
-            homes = ast.literal_eval(statement.value)
+    assigned = {ast.unparse(item.targets[0]): item.value for item in tree.body if isinstance(item, ast.Assign)}
+    homes = ast.literal_eval(assigned["_HOMES"]) if "_HOMES" in assigned else {}
     package = label if file.name == "__init__.py" else label.rpartition(".")[0]
     # A module that a text names may be imported by that name; the homes of names are followed one by one.
     top = label.partition(".")[0]
@@ -173,8 +170,3 @@ def _file(module: str, roots: Mapping[str, Path]) -> Path | None:
     top, *inner = module.split(".")
     base = roots[top].joinpath(*inner)
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()

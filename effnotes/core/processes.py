@@ -9,6 +9,9 @@ import threading
 from multiprocessing import connection
 from pathlib import Path
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that say how many threads a process computes with; libraries read them once, at their import."""
+
 PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
 """Environment variable that names a file to which `effnotes.core.jobs.run_jobs` appends what happens to jobs, a JSON object a line.
 
@@ -19,16 +22,12 @@ how many seconds and on what machine the result was computed."""
 def available_cores() -> int:
     """Return the number of cores that this process may use: `OMP_NUM_THREADS` where it is set, else what the system grants."""
     configured = os.environ.get("OMP_NUM_THREADS", "")
-    if configured.isdigit() and int(configured) > 0:
-        return int(configured)
-    return granted_cores()
+    return int(configured) if configured.isdigit() and int(configured) else granted_cores()
 
 
 def granted_cores() -> int:
     """Return the number of cores that the system grants this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -23,14 +23,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
+from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from effnotes.core.errors import nearest
-
-__all__ = ["explained", "from_json", "settings", "to_json"]
 
 T = TypeVar("T")
 
@@ -92,8 +90,7 @@ def settings(cls: type[T]) -> type[T]:
             raise explained(error, names, given) from None
 
     made.__init__ = __init__
-    result: type[T] = made
-    return result
+    return cast(type[T], made)
 
 
 @functools.cache

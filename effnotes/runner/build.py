@@ -1,6 +1,5 @@
 """Plan chapters, reuse what is recorded, run the rest, and report what failed only after everything has had its turn."""
 
-import errno
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -14,45 +13,15 @@ from effnotes.runner import keys
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.execute import RunRequest
 from effnotes.runner.kept import load_kept
-from effnotes.runner.parameters import resolve
+from effnotes.runner.plan import ChapterPlan
 from effnotes.runner.progress import Reporter
-from effnotes.runner.project import Chapter, Profile, Project
+from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
-from effnotes.runner.schedule import default_slots, describe_failure, run_chapters
+from effnotes.runner.schedule import describe_failure, run_chapters
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site
 from effnotes.runner.stage import stage_book
 from effnotes.runner.watch import PATIENCE_MIN
-
-
-@dataclass(frozen=True)
-class ChapterPlan:
-    """A chapter with the values that it will be run with, and the key that follows from them."""
-
-    chapter: Chapter
-    profile: Profile
-    values: Mapping[str, Any]
-    key: str
-    key_parts: Mapping[str, str]
-
-
-def plan_chapter(project: Project, name: str, profile: Profile, overrides: Mapping[str, Any]) -> ChapterPlan:
-    """Resolve the parameters of a chapter and compute its key; nothing is run.
-
-    Args:
-        project: the checkout.
-        name: the chapter.
-        profile: supplies values over the chapter's defaults.
-        overrides: values by name over the profile's.
-
-    Raises:
-        UsageError: the chapter or a parameter does not exist, or a value does not fit.
-    """
-    chapter = project.chapter(name)
-    layers = [(f"profile '{profile.name}'", profile.values.get(name, {})), ("given with -p", overrides)]
-    values = resolve(chapter.parameters, layers, name)
-    key, parts = keys.record_key(chapter, values, project.register(name), project.root)
-    return ChapterPlan(chapter, profile, values, key, parts)
 
 
 @dataclass
@@ -110,28 +79,22 @@ def run_plans(
     Raises:
         UsageError: the scheduler cannot be used.
     """
-    store = RecordStore(project.build_dir / "runs")
-    results = Results()
+    store, results = RecordStore(project.build_dir / "runs"), Results()
     with ExitStack() as locks:
         to_run: list[ChapterPlan] = []
         for plan in sorted(plans, key=lambda plan: plan.chapter.name):
             name = plan.chapter.name
-            locks.enter_context(
-                exclusive(
-                    store.root / name / f"{plan.key}.lock",
-                    f"{name}: another process is running this chapter with these parameters; waiting for it.",
-                    reporter.say,
-                )
-            )
+            told = f"{name}: another process is running this chapter with these parameters; waiting for it."
+            locks.enter_context(exclusive(store.root / name / f"{plan.key}.lock", told, reporter.say))
             stored = None if force else store.load(name, plan.key)
             if stored is not None and stored.finished:
                 results.finished[name] = stored
-                reporter.say(f"{name}: recorded already ({plan.profile.name}, run in {_seconds(stored)})")
+                reporter.say(f"{name}: recorded already ({plan.profile}, run in {_seconds(stored)})")
             else:
                 to_run.append(plan)
         # A page that is drawn from a record takes seconds; a chapter beside it shall not wait for half of the cores all the time.
         measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
-        slots = slots or default_slots(measuring or len(to_run))
+        slots = slots or max(1, min(measuring or len(to_run), available_cores()))
         commit = _commit(project.root)
         requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
@@ -144,20 +107,21 @@ def run_plans(
 def _settle(project: Project, store: RecordStore, results: Results, request: RunRequest, outcome: Any) -> str:
     """Enter into `results` what a chapter returned, or why it returned nothing; say in a word how it ended."""
     name = request["chapter"]
-    paths = private_paths(request["directory"], request["cache_dir"], (item["value"] for item in request["parameters"]))
+    paths = private_paths(request["directory"], request["cache_dir"], request["parameters"])
     try:
         if isinstance(outcome, Exception):
             raise outcome
         notebook, record = outcome
         if record["status"] == "refused":
-            message = record["error"]["message"]
-            results.refusals.append(f"{name} refuses these parameters: {message}")
-            results.failed[name] = {"where": "The parameters of this run were refused.", "error": scrub(message, paths)}
+            why = record["error"]["message"]
+            results.refusals.append(f"{name} refuses these parameters: {why}")
+            results.failed[name] = {"where": "The parameters of this run were refused.", "error": scrub(why, paths)}
             return "refused"
         run = store.save(notebook, record)
     except Exception as error:
-        results.failures.append(_no_record(name, error))
-        results.failed[name] = {"where": "The run of this page gave no record.", "error": scrub(describe_failure(error), paths)}
+        why = describe_failure(error)
+        results.failures.append(f"{name} gave no record: {why}.")
+        results.failed[name] = {"where": "The run of this page gave no record.", "error": scrub(why, paths)}
         return "failed"
     if run.finished:
         results.finished[name] = run
@@ -223,8 +187,8 @@ def make_request(
         "chapter": plan.chapter.name,
         "source": plan.chapter.source,
         "key": plan.key,
-        "key_parts": dict(plan.key_parts),
-        "profile": plan.profile.name,
+        "key_parts": plan.key_parts,
+        "profile": plan.profile,
         "parameters": [asdict(each) | {"value": plan.values[each.name]} for each in plan.chapter.parameters.values()],
         "packages": list(closure.versions),
         "claims": project.register(plan.chapter.name),
@@ -254,23 +218,15 @@ def _seconds(run: StoredRun) -> str:
     return f"{run.record['duration_s']:.0f} s"
 
 
-def _no_record(chapter: str, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{chapter} could not be recorded: the disk is full. Free some space and build again."
-    return f"{chapter} gave no record: {describe_failure(error)}."
-
-
 def _failed_cell(project: Project, run: StoredRun) -> str:
     record, error = run.record, run.record["error"]
     chapter = project.chapters[record["chapter"]]
     line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
-    path, root = run.notebook_path, project.root
-    notebook = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    lines = [f"{chapter.name} failed {_place(error)}{line}:"]
-    if error["source"]:
-        lines.append(f"    {error['source']}")
-    lines += [f"  {error['name']}: {error['message']}", f"  The notebook up to there: {notebook}"]
-    return "\n".join(lines)
+    path = run.notebook_path
+    notebook = path.relative_to(project.root) if path.is_relative_to(project.root) else path
+    source = f"    {error['source']}\n" if error["source"] else ""
+    failed = f"{chapter.name} failed {_place(error)}{line}:\n{source}  {error['name']}: {error['message']}"
+    return f"{failed}\n  The notebook up to there: {notebook}"
 
 
 def _place(error: Mapping[str, Any]) -> str:

@@ -65,16 +65,16 @@ def build(
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
-    from effnotes.runner.build import build_book, plan_chapter
+    from effnotes.runner.build import build_book
+    from effnotes.runner.plan import plan_chapter
     from effnotes.runner.progress import Reporter
 
     project = Project.find(build_dir=build_dir)
-    chosen = project.profile(profile)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
-    plans = [plan_chapter(project, name, chosen, overrides.get(name, {})) for name in dict.fromkeys(selected)]
+    plans = [plan_chapter(project, name, profile, overrides.get(name, {})) for name in dict.fromkeys(selected)]
     with Reporter(Console(soft_wrap=True)) as reporter:
-        options: dict[str, Any] = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
+        options = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
 
@@ -87,49 +87,39 @@ def run(
     ] = None,
     profile: ProfileOption = "quick",
     out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.")] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the record of the full profile under data/records, for the scoreboard.")
-    ] = False,
-    keep_as: Annotated[
-        str | None,
-        typer.Option("--keep-as", metavar="NAME", help="Keep the record of this run under data/records by a name, for a page."),
-    ] = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="Let a kept record use what is computed already; without it all is computed anew.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the record of the full profile, for the scoreboard.")] = False,
+    keep_as: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the record of this run by a name, for a page.")] = None,
+    reuse: Annotated[bool, typer.Option("--reuse", help="Take for a kept record what is computed already, not all anew.")] = False,
     force: ForceOption = False,
     patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run one chapter, or a page that is drawn from a kept record, and record the run."""
     from effnotes.runner import kept
-    from effnotes.runner.build import plan_chapter, run_plans
+    from effnotes.runner.build import run_plans
+    from effnotes.runner.plan import plan_chapter
     from effnotes.runner.progress import Reporter
     from effnotes.runner.records import write_atomically
 
     project = Project.find(build_dir=build_dir)
-    chosen = project.profile(profile)
     values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
     if keep and keep_as is not None:
         raise UsageError("--keep and --keep-as make two different records; give one of them.")
-    if keep or keep_as is not None:
-        kept.check_request(project, chapter, keep_as, profile, values)
-    plan = plan_chapter(project, chapter, chosen, values)
+    keeping = keep or keep_as is not None
+    plan = plan_chapter(project, chapter, profile, values)
+    if keeping:
+        kept.check_request(project, plan, keep_as)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
     with Reporter(Console(soft_wrap=True)) as reporter:
-        force = force or ((keep or keep_as is not None) and not reuse)
-        results = run_plans(project, [plan], reporter, force=force, patience_min=patience)
+        results = run_plans(project, [plan], reporter, force=force or (keeping and not reuse), patience_min=patience)
         results.raise_problems()
         finished = results.finished[chapter]
         if out is not None:
             write_atomically(out / f"{chapter}.ipynb", finished.notebook_path.read_bytes())
             write_atomically(out / "record.json", (finished.directory / "record.json").read_bytes())
-        if keep or keep_as is not None:
-            made = kept.keep(
-                project, plan.chapter, finished.record, values=plan.values, profile=profile, name=keep_as, overrides=values
-            )
-            reporter.say(f"kept: {_relative(made)}")
+        if keeping:
+            reporter.say(f"kept: {_relative(kept.keep(project, plan, finished.record, keep_as))}")
         reporter.say(f"notebook: {_relative(out / f'{chapter}.ipynb' if out else finished.notebook_path)}")
 
 
@@ -137,13 +127,11 @@ def run(
 def params(chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None) -> None:
     """List the parameters of a chapter with type, default and help."""
     project = Project.find()
-    chosen = [project.chapter(chapter)] if chapter else list(project.chapters.values())
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for item in chosen:
+    for item in [project.chapter(chapter)] if chapter else project.chapters.values():
         table = Table("parameter", "type", "default", "help", title=f"{item.name}: {item.title}", title_justify="left")
         for parameter in item.parameters.values():
-            table.add_row(parameter.name, _plain(parameter.annotation), _plain(repr(parameter.default)), _plain(parameter.help))
-        console.print(table)
+            table.add_row(parameter.name, parameter.annotation, repr(parameter.default), parameter.help)
+        _print(table)
 
 
 @app.command()
@@ -162,23 +150,26 @@ def claims(
     register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
     measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
-    rows = join(register, measured)
-    for row in rows:
-        row["profile"] = latest[row["chapter"]]["profile"] if row["chapter"] in latest else None
+    profiles = {name: record["profile"] for name, record in latest.items()}
+    rows = [row | {"profile": profiles.get(row["chapter"])} for row in join(register, measured)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = Table("claim", "published", "estimate", "95% interval", "unit", "verdict", title_justify="left")
+    table = Table("claim", "published", "estimate", "95% interval", "unit", "verdict")
     for row in rows:
         table.add_row(
             f"{row['id']}\n{row['statement']}",
-            _plain(row["published"] or "–"),
+            row["published"] or "–",
             _number(row["estimate"]),
             "–" if row["interval"] is None else f"{_number(row['interval'][0])} to {_number(row['interval'][1])}",
-            _plain(row["unit"]),
+            row["unit"],
             row["verdict"],
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)
 
 
 def _overrides_by_chapter(project: Project, assignments: list[str], selected: list[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -187,17 +178,12 @@ def _overrides_by_chapter(project: Project, assignments: list[str], selected: li
         target, value = split_assignment(text)
         chapter, dot, name = target.partition(".")
         if not dot:
-            raise UsageError(
-                f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {', '.join(project.chapters)}."
-            )
+            known = ", ".join(project.chapters)
+            raise UsageError(f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {known}.")
         if project.chapter(chapter).name not in selected:
             raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
         overrides.setdefault(chapter, {})[name] = parse_value(value, target)
     return overrides
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,6 @@ import os
 import platform
 from collections.abc import Iterable
 from importlib import metadata
-from typing import Any
 
 import psutil
 
@@ -13,9 +12,14 @@ from effnotes.core.processes import device, granted_cores
 MIME_TYPE = "application/vnd.effnotes.environment+json"
 
 
-def environment(packages: Iterable[str]) -> dict[str, Any]:
-    """Return Python, platform, device, cores, memory, threads and the versions of `packages`; nothing that names the machine."""
-    return {
+def display_environment(packages: Iterable[str]) -> None:
+    """Show Python, platform, device, cores, memory, threads and versions as an output of the notebook, for the runner to take out.
+
+    Nothing in it names the machine.
+    """
+    from IPython.display import display
+
+    environment = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device(),
@@ -24,10 +28,4 @@ def environment(packages: Iterable[str]) -> dict[str, Any]:
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "packages": {name: metadata.version(name) for name in packages},
     }
-
-
-def display_environment(packages: Iterable[str]) -> None:
-    """Show `environment` as an output of the running notebook, for the runner to take out again."""
-    from IPython.display import display
-
-    display({MIME_TYPE: environment(packages)}, raw=True)
+    display({MIME_TYPE: environment}, raw=True)

@@ -9,22 +9,21 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-from effnotes.core.processes import PROGRESS_VARIABLE
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import environment, keys, refusal
+from effnotes.runner.project import Chapter
 from effnotes.runner.scrub import private_paths, scrub, scrub_output
-from effnotes.runner.watch import Progress, Watch
+from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -59,10 +58,7 @@ class IdleCellError(RuntimeError):
 
 
 def execute_chapter(
-    task: RunRequest,
-    progress: Callable[[Progress], None] | None = None,
-    gpu: str | None = None,
-    abandoned: Callable[[], bool] | None = None,
+    task: RunRequest, progress: Report | None = None, gpu: str | None = None, abandoned: Callable[[], bool] | None = None
 ) -> tuple[bytes, dict[str, Any]]:
     """Execute a chapter and return the notebook, as bytes of an ``.ipynb`` file, and its record.
 
@@ -87,17 +83,19 @@ def execute_chapter(
             " install the same checkout on every worker and start them again"
         )
     import jupytext
-    from nbformat import NotebookNode, writes
+    from nbformat import writes
     from nbformat.v4 import new_code_cell
 
-    notebook: NotebookNode = jupytext.reads(source, fmt="py:percent")
+    notebook = jupytext.reads(source, fmt="py:percent")
     notebook.metadata["kernelspec"] = dict(_KERNEL_SPEC)
     closing = f"from effnotes.runner.environment import display_environment\ndisplay_environment({task['packages']!r})"
     notebook.cells.append(new_code_cell(closing, metadata={"tags": ["effnotes-environment"]}))
 
-    started = datetime.now(UTC)
-    clock = time.monotonic()
-    with _private_directory() as private:
+    started, clock = datetime.now(UTC), time.monotonic()
+    # For sockets and scratch files, with a path short enough for a socket's address.
+    base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
+    with tempfile.TemporaryDirectory(prefix="effnotes-", dir=base, ignore_cleanup_errors=True) as folder:
+        private = Path(folder)
         watch = Watch(private / "jobs.jsonl", task["patience_s"], progress, abandoned)
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
@@ -107,32 +105,28 @@ def execute_chapter(
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
     tables, repeated = _tables(own, source)
     error = error or repeated
+    surroundings = _take_environment(executed)
+    timed = [(index, cell.metadata.get("papermill", {})) for index, cell in enumerate(executed.cells) if cell.cell_type == "code"]
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
         **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
         "seeds": _seeds(task["parameters"]),
-        "environment": _take_environment(executed),
+        "environment": surroundings,
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - clock, 1),
         "peak_memory_bytes": watch.peak_bytes,
         "jobs": watch.jobs(),
-        "cells": [
-            {"index": index, "duration_s": cell.metadata.get("papermill", {}).get("duration")}
-            for index, cell in enumerate(executed.cells)
-            if cell.cell_type == "code"
-        ],
+        "cells": [{"index": index, "duration_s": noted.get("duration")} for index, noted in timed],
         "claims": _shown(own, CLAIM_MIME),
         "tables": tables,
         "error": error,
     }
-    for cell in executed.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-    executed.metadata.pop("papermill", None)
+    for item in (executed, *executed.cells):
+        item.metadata.pop("papermill", None)
+        item.metadata.pop("execution", None)
     # A refusal is kept nowhere, and tells whoever gave a path that very path.
-    values = [item["value"] for item in task["parameters"]]
-    replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], values)
+    replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], task["parameters"])
     for cell in code:
         cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -151,16 +145,13 @@ def _run_notebook(
     """Execute `notebook` with papermill; return it with its outputs, and the error if there was one."""
     import nbformat
     import papermill
-    from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    done = itertools.count(1)
+    total, done = sum(cell.cell_type == "code" for cell in notebook.cells), itertools.count(1)
     register = private / "claims.yaml"
     register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
-    threads = str(task["threads"])
     kernel_environment = {
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+        **dict.fromkeys(THREAD_VARIABLES, str(task["threads"])),
         "EFFNOTES_CLAIMS": str(register),
         PROGRESS_VARIABLE: str(private / "jobs.jsonl"),
         # A reader's own start-up files must not change what a chapter shows.
@@ -174,18 +165,15 @@ def _run_notebook(
         kernel_environment["EFFNOTES_CACHE_DIR"] = task["cache_dir"]
     if gpu is not None:
         kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
-    kernel_directory = task["directory"] or str(private)
-    output_path = private / "executed.ipynb"
-    kernel_log = private / "kernel.log"
+    output_path, kernel_log = private / "executed.ipynb", private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
-    values = overridden(task["parameters"])
     exception: Exception | None = None
     try:
         papermill.execute_notebook(
             notebook,
             output_path,
-            parameters=values,
+            parameters=overridden(task["parameters"]),
             kernel_name="python3",
             language="python",
             progress_bar=False,
@@ -194,31 +182,27 @@ def _run_notebook(
             iopub_timeout=max(60, int(task["patience_s"])),
             stdout_file=watch,
             stderr_file=watch,
-            resources={"metadata": {"path": kernel_directory}},
+            resources={"metadata": {"path": task["directory"] or str(private)}},
             kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, watch),
             # Parallel kernels on the IPC transport need an address each, or they share a socket.
             config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
             on_cell_executed=lambda **_: watch.cell(min(next(done), total), total),
         )
-    except PapermillExecutionError as error:
-        exception = error
     except OSError:
         raise  # a full disk is the build's to report, not a fault of the chapter
-    except Exception as error:  # a kernel that died or did not start
+    except Exception as error:  # of a cell, or a kernel that died or did not start
         exception = error
     finally:
         watch.stop()
     executed = nbformat.read(output_path, as_version=4) if output_path.is_file() else notebook
     if exception is None:
         return executed, None
-    if isinstance(exception, PapermillExecutionError):
-        # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
-        executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
+    executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     if watch.idle:
-        minutes = f"{task['patience_s'] / 60:g} minutes"
         exception = IdleCellError(
-            f"nothing has happened for {minutes}: no job was finished, nothing was printed, and no processor time was used."
-            " To wait longer, give --patience MINUTES"
+            f"nothing has happened for {task['patience_s'] / 60:g} minutes: no job was finished, nothing was printed, and no"
+            " processor time was used. To wait longer, give --patience MINUTES"
         )
     return executed, _describe_error(executed, task["source"], exception, "" if watch.idle else _last_line(kernel_log))
 
@@ -233,30 +217,25 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
         last_words: the last line that the kernel's process wrote itself.
     """
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    started = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
-    failed = started[-1] if started else None
+    failed = next((cell for cell in reversed(code) if cell.metadata.get("papermill", {}).get("start_time")), None)
     output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
     if output is not None:
         name, message = str(output.ename), str(output.evalue)
     else:
-        name, message = type(exception).__name__, str(exception).strip()
-        if last_words:
-            message += f" ({last_words})"
+        name, message = type(exception).__name__, str(exception).strip() + (f" ({last_words})" if last_words else "")
     error: dict[str, Any] = {"name": name, "message": _ANSI.sub("", message), "cell": None, "line": None, "source": None}
     if failed is None:
         return error
-    own = [cell for cell in code[: code.index(failed) + 1] if not _is_added(cell)]
-    error["cell"] = len(own)
+    error["cell"] = sum(not _is_added(cell) for cell in code[: code.index(failed) + 1])
     error["cells"] = sum(not _is_added(cell) for cell in code)
-    traceback = _ANSI.sub("", "\n".join(output.traceback)) if output is not None else ""
+    traceback = _ANSI.sub("", "\n".join(output.traceback if output is not None else ()))
     # A chained exception starts in another cell's function: only the frames of the failed cell count.
-    offsets = [int(number) for number in re.findall(rf"Cell In\[{failed.execution_count}\], line (\d+)", traceback)]
-    if not offsets and (match := re.search(r"File <[^>]*>:(\d+)", traceback)):
-        offsets = [int(match.group(1))]
-    offset = offsets[0] if offsets else 1
+    frames = rf"Cell In\[{failed.execution_count}\], line (\d+)", r"File <[^>]*>:(\d+)"
+    match = next(filter(None, (re.search(frame, traceback) for frame in frames)), None)
+    offset = int(match.group(1)) if match else 1
     lines = failed.source.splitlines()
     error["source"] = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
-    start = _first_line(source, [cell.source for cell in own])
+    start = _first_line(source, error["cell"], error["cells"])
     error["line"] = None if start is None else start + offset - 1
     return error
 
@@ -266,19 +245,10 @@ def _is_added(cell: Any) -> bool:
     return bool({"injected-parameters", "effnotes-environment"}.intersection(cell.metadata.get("tags", [])))
 
 
-def _first_line(source: str, cells: list[str]) -> int | None:
-    """Return the line of `source`, from 1, on which the last of `cells` starts; None where its text is not in the source as it is.
-
-    Args:
-        source: the chapter's source.
-        cells: the texts of its code cells in order: the same text may stand in `source` more than once.
-    """
-    position, start = 0, None
-    for cell in cells:
-        match = re.compile(f"^{re.escape(cell)}", re.MULTILINE).search(source, position) if cell.strip() else None
-        start = match.start() if match else None
-        position = match.end() if match else position
-    return None if start is None else source.count("\n", 0, start) + 1
+def _first_line(source: str, number: int, count: int) -> int | None:
+    """Return the line of `source` on which a code cell's text starts, both from 1; None where it has not `count` of them."""
+    starts = [cell.first_line for cell in Chapter("", "", source).cells if cell.kind == "code"]
+    return starts[number - 1] if len(starts) == count else None
 
 
 def _last_line(log: Path) -> str:
@@ -296,41 +266,17 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: W
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(
-                argv=[
-                    *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
-                    f"--IPKernelApp.extra_extensions={refusal.__name__}",
-                ],
-                display_name=_KERNEL_SPEC["display_name"],
-                language=_KERNEL_SPEC["language"],
-            )
-
-        async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-            kw["env"] = {**os.environ, **kw.get("env", {}), **extra_environment}
-            return await super()._async_pre_start_kernel(**kw)
+            start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=[*start, f"--IPKernelApp.extra_extensions={refusal.__name__}"], **_KERNEL_SPEC)
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with log.open("w", encoding="utf-8") as output:
-                await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": output, "stderr": output})
-
-        async def _async_post_start_kernel(self, **kw: Any) -> None:
-            await super()._async_post_start_kernel(**kw)
-            pid = getattr(self.provisioner, "pid", None)
-            if pid is not None:
-                watch.start(pid)
+                changed = {"env": {**kw["env"], **extra_environment}, "stdout": output, "stderr": output}
+                await super()._async_launch_kernel(kernel_cmd, **{**kw, **changed})
+            started: Any = self.provisioner
+            watch.start(started.pid)
 
     return SlotKernelManager
-
-
-@contextmanager
-def _private_directory() -> Iterator[Path]:
-    """Yield a directory for sockets and scratch files with a path short enough for a socket's address."""
-    base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
-    directory = Path(tempfile.mkdtemp(prefix="effnotes-", dir=base))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _shown(cells: Iterable[Any], kind: str) -> list[Any]:
@@ -352,8 +298,8 @@ def _take_refusals(own: list[Any], error: dict[str, Any] | None) -> bool:
         own: its code cells.
         error: what ended it, None if it ran to its end.
     """
-    last = own[error["cell"] - 1 : error["cell"]] if error and error["cell"] else []
-    refused = any(_shown([cell], refusal.MIME_TYPE) and "check" in cell.metadata.get("tags", []) for cell in last)
+    last = own[error["cell"] - 1] if error and error["cell"] else None
+    refused = last is not None and bool(_shown([last], refusal.MIME_TYPE)) and "check" in last.metadata.get("tags", [])
     for cell in own:
         cell.outputs = [output for output in cell.outputs if refusal.MIME_TYPE not in output.get("data", {})]
     return refused
@@ -367,7 +313,7 @@ def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any]
             name = payload["name"]
             if name in tables:
                 message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
-                line = _first_line(source, [each.source for each in own[:number]])
+                line = _first_line(source, number, len(own))
                 place = {"cell": number, "cells": len(own), "line": line, "source": None}
                 return tables, {"name": "TableError", "message": message, **place}
             tables[name] = {"columns": payload["columns"], "data": payload["data"]}
@@ -376,8 +322,5 @@ def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any]
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
     """Return the values of the parameters called ``seed`` or ``seeds``."""
-    seeds: list[int] = []
-    for item in parameters:
-        if item["name"] in {"seed", "seeds"} and item["value"] is not None:
-            seeds.extend(item["value"] if isinstance(item["value"], list) else [item["value"]])
-    return seeds
+    values = [item["value"] for item in parameters if item["name"] in {"seed", "seeds"} and item["value"] is not None]
+    return [seed for value in values for seed in (value if isinstance(value, list) else [value])]

@@ -5,6 +5,7 @@ of runs with other parameters, ``<name>.json``, for pages that are drawn from th
 readers lack. `effnotes.reporting.kept` reads both, without the runner.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -16,8 +17,9 @@ from typing import Any
 from effnotes.core.digests import json_digest
 from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import parse_value, resolve
-from effnotes.runner.project import PROFILES, Chapter, Project
+from effnotes.runner.parameters import parse_value
+from effnotes.runner.plan import ChapterPlan
+from effnotes.runner.project import PROFILES, Project
 from effnotes.runner.records import write_atomically
 
 KEPT_PROFILE = "full"
@@ -45,20 +47,19 @@ def keep_command(
     return " ".join(words)
 
 
-def check_request(project: Project, chapter: str, name: str | None, profile: str, overrides: Mapping[str, Any]) -> None:
+def check_request(project: Project, plan: ChapterPlan, name: str | None) -> None:
     """Refuse, before anything runs, what cannot be kept.
 
     Args:
         project: the checkout.
-        chapter: the chapter to be run.
+        plan: of the run.
         name: of a named record, or None for the record of the full profile.
-        profile: of the run.
-        overrides: values given over the profile's.
 
     Raises:
         UsageError: the name is not allowed, the record of the full profile is asked of another run, or the chapter has no claims.
     """
-    if name is None and (profile != KEPT_PROFILE or overrides):
+    chapter = plan.chapter.name
+    if name is None and (plan.profile != KEPT_PROFILE or plan.overrides):
         raise UsageError(
             f"--keep is for the profile '{KEPT_PROFILE}' as it stands: {keep_command(chapter)}, with no -p."
             " A run with other values gets a name: --keep-as NAME."
@@ -68,47 +69,36 @@ def check_request(project: Project, chapter: str, name: str | None, profile: str
             f"--keep-as {name}: a record's name is lower-case words joined by '-' or '_', such as 'cifar10s',"
             f" and not a profile's ({', '.join(PROFILES)})."
         )
-    if not project.register(project.chapter(chapter).name):
+    if not project.register(chapter):
         raise UsageError(f"'{chapter}' registers no claims in book/claims.yaml: it measures nothing that could be kept.")
 
 
-def keep(
-    project: Project,
-    chapter: Chapter,
-    record: Mapping[str, Any],
-    *,
-    values: Mapping[str, Any],
-    profile: str = KEPT_PROFILE,
-    name: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a kept record of `chapter` from the record of a run.
+def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: str | None = None) -> Path:
+    """Write a kept record of a chapter from the record of a run.
 
     Where a path was given for a parameter, the record has the parameter's name in capitals in its place, and a digest of what lies
     there.
 
     Args:
         project: the checkout.
-        chapter: the chapter that was run.
+        plan: of the run.
         record: of the run.
-        values: every parameter's value in the run.
-        profile: of the run.
         name: of a named record, or None for the record of the full profile.
-        overrides: values given over the profile's.
 
     Returns:
         Where the record was written.
     """
-    fingerprints = keys.data_fingerprints(values, project.root, content_limit_bytes=math.inf)
-    shown = _without_paths(chapter, overrides or {}, set(fingerprints))
-    kept = {field: record[field] for field in _KEPT_FIELDS}
-    kept["profile"] = profile
-    kept["parameters"] = [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]]
-    kept["overrides"] = shown
-    kept["data"] = {parameter: json_digest(fingerprint) for parameter, fingerprint in fingerprints.items()}
-    kept["command"] = keep_command(chapter.name, name, profile, shown)
-    kept["made_for"] = _made_for(project, chapter, profile, shown)
-    path = kept_path(project, chapter.name, name)
+    fingerprints = keys.data_fingerprints(plan.values, project.root, content_limit_bytes=math.inf)
+    shown = _without_paths(plan, set(fingerprints))
+    kept = {field: record[field] for field in _KEPT_FIELDS} | {
+        "profile": plan.profile,
+        "parameters": [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]],
+        "overrides": shown,
+        "data": {parameter: json_digest(fingerprint) for parameter, fingerprint in fingerprints.items()},
+        "command": keep_command(plan.chapter.name, name, plan.profile, shown),
+        "made_for": _made_for(project, plan.chapter.name, plan.profile, shown),
+    }
+    path = kept_path(project, plan.chapter.name, name)
     write_atomically(path, _as_text(kept).encode())
     return path
 
@@ -119,75 +109,60 @@ def load_kept(project: Project) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a kept record cannot be read, or the chapter's claims or parameters have changed since it was made.
     """
-    kept: dict[str, dict[str, Any]] = {}
-    for chapter in project.chapters.values():
-        for path in sorted(kept_path(project, chapter.name).parent.glob("*.json")):
-            record = _load(project, chapter, path)
-            if path == kept_path(project, chapter.name):
-                kept[chapter.name] = record
-    return kept
+    folders = {name: kept_path(project, name).parent for name in project.chapters}
+    records = {path: _load(project, name, path) for name, folder in folders.items() for path in sorted(folder.glob("*.json"))}
+    return {path.parent.name: record for path, record in records.items() if path.stem == KEPT_PROFILE}
 
 
-def _load(project: Project, chapter: Chapter, path: Path) -> dict[str, Any]:
+def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
     shown = path.relative_to(project.root).as_posix()
-    name = None if path == kept_path(project, chapter.name) else path.stem
-    command = keep_command(chapter.name, name)
+    name = None if path.stem == KEPT_PROFILE else path.stem
+    command = keep_command(chapter, name)
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         # Records of the full profile have said neither for as long as there were no others.
         profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
-        command = keep_command(chapter.name, name, profile, overrides)
+        command = keep_command(chapter, name, profile, overrides)
         made_for = dict(record["made_for"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{shown} cannot be read ({type(error).__name__}). {_remedy(command)}") from None
-    try:
         now = _made_for(project, chapter, profile, overrides)
+        changed = " and ".join(part for part in now if made_for.get(part) != now[part])
+        fault = f"was made with other {changed} of '{chapter}'." if changed else None
     except UsageError as error:
-        raise UsageError(f"{shown} was made with other parameters of '{chapter.name}': {error} {_remedy(command)}") from None
-    changed = [part for part in now if made_for.get(part) != now[part]]
-    if changed:
-        raise UsageError(f"{shown} was made with other {' and '.join(changed)} of '{chapter.name}'. {_remedy(command)}")
+        fault = f"was made with other parameters of '{chapter}': {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"cannot be read ({type(error).__name__})."
+    if fault:
+        raise UsageError(f"{shown} {fault} Make it again with '{command}', or remove it.")
     return record
 
 
-def _remedy(command: str) -> str:
-    return f"Make it again with '{command}', or remove it."
-
-
-def _without_paths(chapter: Chapter, overrides: Mapping[str, Any], existing: set[str]) -> dict[str, Any]:
-    """Return `overrides` with the parameter's name in capitals for each path.
+def _without_paths(plan: ChapterPlan, existing: set[str]) -> dict[str, Any]:
+    """Return what is given over the profile with the parameter's name in capitals for each path.
 
     Args:
-        chapter: declares the parameters.
-        overrides: values by name.
+        plan: of the run.
         existing: names of the parameters whose values are paths of something that exists.
     """
-    shown = dict(overrides)
-    for name, value in overrides.items():
+    shown = dict(plan.overrides)
+    for name, value in plan.overrides.items():
         if isinstance(value, str) and (name in existing or Path(value).is_absolute()):
-            try:
-                shown[name] = chapter.parameters[name].check(name.upper())
-            except UsageError:  # a choice among words, one of which is the name of a file by chance
-                continue
+            # What is a choice among words, one of which is the name of a file by chance, stays.
+            with contextlib.suppress(UsageError):
+                shown[name] = plan.chapter.parameters[name].check(name.upper())
     return shown
 
 
-def _made_for(project: Project, chapter: Chapter, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+def _made_for(project: Project, chapter: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
     """Digest the chapter's claims and its parameters in such a run, each by itself, so that a message can name it."""
-    layer = project.profile(profile).values.get(chapter.name, {})
-    layers = [(f"profile '{profile}'", layer), ("given with -p", overrides)]
-    values = resolve(chapter.parameters, layers, chapter.name)
-    return {"claims": json_digest(project.register(chapter.name)), "parameters": json_digest(values)}
+    values = project.values(chapter, profile, overrides)
+    return {"claims": json_digest(project.register(chapter)), "parameters": json_digest(values)}
 
 
 def _as_yaml(value: Any) -> str:
     """Write a parameter's value as it would be typed after ``-p name=``."""
-    if isinstance(value, str):
-        try:
-            if parse_value(value, "") == value:
-                return value
-        except UsageError:
-            pass  # it needs quotes
+    with contextlib.suppress(UsageError):  # it needs quotes
+        if isinstance(value, str) and parse_value(value, "") == value:
+            return value
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -53,13 +53,8 @@ def record_key(
 
 def source_digest(chapter: Chapter) -> str:
     """Return a digest of the code cells of `chapter`, as the kernel gets them and as far as they decide what is computed."""
-    return json_digest(
-        [
-            {"source": source, "tags": sorted(_EXECUTION_TAGS.intersection(tags))}
-            for source, tags in _code_cells(chapter.source)
-            if "parameters" not in tags
-        ]
-    )
+    cells = [(source, tags) for source, tags in _code_cells(chapter.source) if "parameters" not in tags]
+    return json_digest([{"source": source, "tags": sorted(_EXECUTION_TAGS.intersection(tags))} for source, tags in cells])
 
 
 def chapter_closure(source: str) -> Closure:
@@ -85,9 +80,7 @@ def data_fingerprints(
         content_limit_bytes: larger files are told by their size and time of change, in place of their content.
     """
     fingerprints: dict[str, Any] = {}
-    for name, value in values.items():
-        if not isinstance(value, str) or not value:
-            continue
+    for name, value in ((name, value) for name, value in values.items() if isinstance(value, str) and value):
         try:
             path = directory / Path(value).expanduser()
             if directory.resolve().is_relative_to(path.resolve()):
@@ -95,10 +88,8 @@ def data_fingerprints(
             if path.is_file():
                 fingerprints[name] = _file_fingerprint(path, content_limit_bytes)
             elif path.is_dir():
-                files = sorted(item for item in path.rglob("*") if item.is_file())
-                fingerprints[name] = [
-                    [item.relative_to(path).as_posix(), _file_fingerprint(item, content_limit_bytes)] for item in files
-                ]
+                files = {item.relative_to(path).as_posix(): item for item in sorted(path.rglob("*")) if item.is_file()}
+                fingerprints[name] = [[shown, _file_fingerprint(item, content_limit_bytes)] for shown, item in files.items()]
         except (OSError, RuntimeError, ValueError):
             # No path at all, "~name" of no user, or not to be read: the chapter will say what it lacks.
             continue

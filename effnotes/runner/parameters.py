@@ -50,16 +50,9 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
 ):
-    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_CoreSchemaLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
-
-
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
-
-
+    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
 # The constructor of YAML 1.1 would read 010 as eight.
-_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value))
 
 
 def load_yaml(text: str) -> Any:
@@ -90,13 +83,12 @@ class Parameter:
             return _adapter(self.annotation).validate_python(value, strict=True)
         except ValidationError as error:
             message = f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
-            choices = [fault for fault in error.errors() if fault["type"] == "literal_error"]
-            if choices:
-                options = choices[0]["ctx"]["expected"].replace(" or ", ", ")
-                given = choices[0]["input"]
-                guess = nearest(given, re.findall(r"'(.*?)'", options)) if isinstance(given, str) else ""
-                message += f"; allowed are {options}{'.' if guess else ''}{guess}"
-            raise UsageError(message if message.endswith("?") else f"{message}.") from None
+            guess = ""
+            if fault := next((fault for fault in error.errors() if fault["type"] == "literal_error"), None):
+                options = fault["ctx"]["expected"].replace(" or ", ", ")
+                guess = nearest(str(fault["input"]), re.findall(r"'(.*?)'", options))
+                message += f"; allowed are {options}"
+            raise UsageError(f"{message}.{guess}") from None
 
 
 @cache
@@ -129,18 +121,13 @@ def check_plain(value: Any, name: str) -> Any:
     Raises:
         UsageError: it holds anything else; parameters are written into records as JSON.
     """
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise UsageError(f"'{name}' holds a mapping with the key {key!r}; keys must be text.")
-            check_plain(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            check_plain(item, name)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{name}' holds {value!r}; numbers must be finite.")
-    elif value is not None and not isinstance(value, str | int | float | bool):
-        raise UsageError(f"'{name}' holds a {type(value).__name__} ({value!r}); allowed are plain scalars, lists and mappings.")
+    is_scalar = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    is_mapping = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if not (is_scalar or is_mapping or isinstance(value, list)):
+        allowed = "plain scalars, lists and mappings; numbers must be finite, keys text"
+        raise UsageError(f"'{name}' holds a {type(value).__name__} ({value!r}); allowed are {allowed}.")
+    for item in () if is_scalar else value.values() if is_mapping else value:
+        check_plain(item, name)
     return value
 
 
@@ -172,7 +159,9 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
         tree = ast.parse(cell)
     except SyntaxError as error:
         raise UsageError(f"{where}, line {first_line + (error.lineno or 1) - 1}: {error.msg}.") from None
-    comments = _trailing_comments(cell)
+    # What ends a line, by its number.
+    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     parameters: dict[str, Parameter] = {}
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
@@ -188,9 +177,9 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
             default = ast.literal_eval(statement.value)
         except (ValueError, TypeError):
             raise UsageError(f"{at}: the default of '{name}' must be a literal; found {ast.unparse(statement.value)!r}.") from None
+        _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
         help_text = comments.get(statement.end_lineno or statement.lineno, "")
         parameter = Parameter(name, ast.unparse(statement.annotation), default, help_text)
-        _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
         try:
             parameter.check(check_plain(default, name))
         except UsageError as error:
@@ -225,36 +214,27 @@ def resolve(declared: Mapping[str, Parameter], layers: list[tuple[str, Mapping[s
     return values
 
 
-def _trailing_comments(source: str) -> dict[int, str]:
-    """Map line numbers to the text of the comment that ends them."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
-
-
-def _is_literal(node: ast.expr) -> bool:
-    """Whether `node` is a constant, or a negative number."""
-    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
-
-
 def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
-    if isinstance(node, ast.Constant) and node.value is None:
-        return
-    if isinstance(node, ast.Name) and node.id in _NAMES:
-        return
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        _check_annotation(node.left, where)
-        _check_annotation(node.right, where)
-        return
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        head, arguments = node.value.id, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if head == "Literal" and all(_is_literal(argument) for argument in arguments):
-            return
-        if (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
-            for argument in arguments:
-                _check_annotation(argument, where)
-            return
-    raise UsageError(
-        f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
-        " dict[str, ...], Optional[...], Union[...] and X | Y."
-    )
+    parts: list[ast.expr] | None = None
+    match node:
+        case ast.Constant(value=None):
+            parts = []
+        case ast.Name(id=name) if name in _NAMES:
+            parts = []
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            parts = [left, right]
+        case ast.Subscript(value=ast.Name(id=head), slice=inner):
+            arguments = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            # The operand: of a negative number.
+            if head == "Literal" and all(isinstance(getattr(each, "operand", each), ast.Constant) for each in arguments):
+                parts = []
+            elif (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
+                parts = arguments
+    if parts is None:
+        raise UsageError(
+            f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
+            " dict[str, ...], Optional[...], Union[...] and X | Y."
+        )
+    for part in parts:
+        _check_annotation(part, where)

@@ -1,7 +1,6 @@
 """Tell the person at the terminal how far the chapters are: live bars on a terminal, plain lines elsewhere."""
 
 import time
-from types import TracebackType
 from typing import Self
 
 from rich import progress
@@ -29,7 +28,7 @@ class Reporter:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
         if kind is KeyboardInterrupt:
             self.say("interrupted: finished chapters are recorded, and the next build goes on from there")

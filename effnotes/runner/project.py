@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
@@ -14,10 +14,9 @@ from effnotes.reporting.claims import Claim, ClaimError, load_register
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
-ProfileName = Literal["smoke", "quick", "full", "paper"]
-PROFILES: tuple[ProfileName, ...] = get_args(ProfileName)
+PROFILES = ("smoke", "quick", "full", "paper")
 
-_CELL_MARKER = re.compile(r"^# ?%%(?!%)(?P<rest>.*)$")
+_CELL_MARKER = re.compile(r"^# ?%%(?!%)(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,9 @@ class Chapter:
     @cached_property
     def title(self) -> str:
         """The first top-level heading of the chapter's prose, or its name."""
-        for cell in self.cells:
-            if cell.kind == "markdown" and (match := re.search(r"^# (?!#)(.+)$", cell.source, re.MULTILINE)):
-                return match.group(1).strip()
-        return self.name
+        prose = "\n".join(cell.source for cell in self.cells if cell.kind == "markdown")
+        match = re.search(r"^# (?!#)(.+)$", prose, re.MULTILINE)
+        return match.group(1).strip() if match else self.name
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -61,17 +59,7 @@ class Chapter:
         tagged = [cell for cell in self.cells if cell.kind == "code" and "parameters" in cell.tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
-        if not tagged:
-            return {}
-        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A named set of parameter values."""
-
-    name: str
-    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py") if tagged else {}
 
 
 @dataclass(frozen=True)
@@ -100,12 +88,9 @@ class Project:
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
         """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record."""
-        chapters: dict[str, Chapter] = {}
-        for page in _toc_pages(_read_yaml(self.root / "_toc.yml")):
-            path = self.root / f"{page}.py"
-            if path.is_file():
-                chapters[path.stem] = Chapter(path.stem, page, path.read_text(encoding="utf-8"))
-        return chapters
+        pages = {page: self.root / f"{page}.py" for page in _toc_pages(_read_yaml(self.root, "_toc.yml"))}
+        read = (Chapter(path.stem, page, path.read_text(encoding="utf-8")) for page, path in pages.items() if path.is_file())
+        return {chapter.name: chapter for chapter in read}
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`.
@@ -114,8 +99,8 @@ class Project:
             UsageError: there is none; the message names those that exist.
         """
         if name not in self.chapters:
-            known = ", ".join(self.chapters) or "none"
-            raise UsageError(f"there is no chapter '{name}'.{nearest(name, self.chapters)} Chapters: {known}.")
+            guess = nearest(name, self.chapters)
+            raise UsageError(f"there is no chapter '{name}'.{guess} Chapters: {', '.join(self.chapters) or 'none'}.")
         return self.chapters[name]
 
     @cached_property
@@ -134,8 +119,18 @@ class Project:
         """Return the registered claims, of one chapter or of all, as plain data."""
         return [asdict(claim) for claim in self.claims.values() if chapter in (None, claim.chapter)]
 
-    def profile(self, name: str) -> Profile:
-        """Return the profile called `name`, from ``book/profiles.yaml``.
+    def values(self, name: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every parameter's value in a run of a chapter: its default, or what the profile says, or what is given over both.
+
+        Raises:
+            UsageError: the chapter, the profile or a parameter does not exist, or a value does not fit.
+        """
+        parameters = self.chapter(name).parameters
+        layers = [(f"profile '{profile}'", self.profile(profile).get(name, {})), ("given with -p", overrides)]
+        return resolve(parameters, layers, name)
+
+    def profile(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return the values of the profile called `name` by chapter and parameter, from ``book/profiles.yaml``.
 
         Raises:
             UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives a
@@ -143,11 +138,10 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        path = self.root / "book" / "profiles.yaml"
-        declared = (_read_yaml(path) or {}).get(name)
+        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
-        values = declared.get("chapters") or {}
+        values: dict[str, dict[str, Any]] = declared.get("chapters") or {}
         if set(declared) - {"chapters"}:
             raise UsageError(f"book/profiles.yaml, '{name}': allowed is chapters; found {', '.join(declared)}.")
         if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
@@ -156,13 +150,12 @@ class Project:
             if chapter not in self.chapters:
                 raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
             resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
-        return Profile(name, values)
+        return values
 
 
-def _read_yaml(path: Path) -> Any:
-    shown = f"{path.parent.name}/{path.name}" if path.parent.name == "book" else path.name
+def _read_yaml(root: Path, shown: str) -> Any:
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
+        return load_yaml((root / shown).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{shown} is missing from the checkout.") from None
     except yaml.YAMLError as error:
@@ -171,32 +164,24 @@ def _read_yaml(path: Path) -> Any:
 
 def _toc_pages(toc: Any) -> Iterator[str]:
     """Yield the page names of a Jupyter Book table of contents, depth first."""
-    if isinstance(toc, dict):
-        for key in ("root", "file"):
-            if key in toc:
-                yield str(toc[key]).removesuffix(".py").removesuffix(".md")
-        for key in ("parts", "chapters", "sections"):
-            yield from _toc_pages(toc.get(key))
-    elif isinstance(toc, list):
-        for entry in toc:
-            yield from _toc_pages(entry)
+    for entry in toc if isinstance(toc, list) else []:
+        yield from _toc_pages(entry)
+    for key, value in toc.items() if isinstance(toc, dict) else []:
+        if key in ("root", "file"):
+            yield str(value).removesuffix(".py").removesuffix(".md")
+        elif key in ("parts", "chapters", "sections"):
+            yield from _toc_pages(value)
 
 
 def _cells(source: str) -> Iterator[Cell]:
     """Split a py:percent source at its markers; a leading YAML header in comments is not a cell."""
-    lines = source.splitlines()
-    starts = [number for number, line in enumerate(lines) if _CELL_MARKER.match(line)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        match = _CELL_MARKER.match(lines[start])
-        assert match is not None
-        rest = match.group("rest")
-        body = lines[start + 1 : end]
-        while body and not body[-1].strip():
-            body.pop()
-        kind: Literal["code", "markdown"] = "code"
-        if "[markdown]" in rest or "[md]" in rest:
-            kind = "markdown"
-            body = [re.sub(r"^# ?", "", line) for line in body]
+    markers = list(_CELL_MARKER.finditer(source))
+    for marker, end in zip(markers, [*(each.start() for each in markers[1:]), len(source)], strict=True):
+        rest, body = marker.group(1), source[marker.end() + 1 : end].rstrip()
         tags = re.search(r"tags=\[([^\]]*)\]", rest)
         names = tuple(re.findall(r"""["']([^"']+)["']""", tags.group(1))) if tags else ()
-        yield Cell(kind, names, "\n".join(body), start + 2)
+        first_line = source.count("\n", 0, marker.end()) + 2
+        if "[markdown]" in rest or "[md]" in rest:
+            yield Cell("markdown", names, re.sub(r"^# ?", "", body, flags=re.MULTILINE), first_line)
+        else:
+            yield Cell("code", names, body, first_line)

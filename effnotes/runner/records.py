@@ -4,22 +4,18 @@
 the disk and renamed into place. The record states the notebook's SHA-256, so a torn pair is never taken for finished.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effnotes.runner.keys import RECORD_FORMAT
+import filelock
 
-_PARTIAL = ".partial-"
-_PARTIAL_LIFETIME_S = 3600  # writing a record takes moments
+from effnotes.runner.keys import RECORD_FORMAT
 
 
 @dataclass(frozen=True)
@@ -51,17 +47,11 @@ class RecordStore:
         directory = self.root / chapter / key
         try:
             record = json.loads((directory / "record.json").read_bytes())
-            notebook = (directory / "notebook.ipynb").read_bytes()
-        except (OSError, ValueError):
+            notebook = hashlib.sha256((directory / "notebook.ipynb").read_bytes()).hexdigest()
+            whole = (record["format"], record["key"], record["notebook_sha256"]) == (RECORD_FORMAT, key, notebook)
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        if (
-            not isinstance(record, dict)
-            or record.get("format") != RECORD_FORMAT
-            or record.get("key") != key
-            or record.get("notebook_sha256") != hashlib.sha256(notebook).hexdigest()
-        ):
-            return None
-        return StoredRun(record, directory)
+        return StoredRun(record, directory) if whole else None
 
     def latest(self, chapter: str) -> StoredRun | None:
         """Return the finished run of `chapter` that was started last, whatever its parameters."""
@@ -70,30 +60,24 @@ class RecordStore:
         return max(finished, key=lambda run: str(run.record["started"]), default=None)
 
     def save(self, notebook: bytes, record: dict[str, Any]) -> StoredRun:
-        """Keep a run, in place of an earlier one under the same key.
+        """Keep a run, in place of an earlier one under the same key; one process at a time may do so, see `exclusive`.
 
         Raises:
             OSError: it could not be written whole, for example because the disk is full; nothing of it is left then.
         """
         record = {**record, "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
-        parent = self.root / record["chapter"]
-        parent.mkdir(parents=True, exist_ok=True)
-        for leftover in parent.glob(f"{_PARTIAL}*"):  # of writers that were killed
-            if time.time() - leftover.stat().st_mtime > _PARTIAL_LIFETIME_S:
-                shutil.rmtree(leftover, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
-        target = parent / record["key"]
+        target = self.root / record["chapter"] / record["key"]
+        partial = target.with_name(f".partial-{target.name}")
+        shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
+        partial.mkdir(parents=True)
         try:
             _write_synced(partial / "notebook.ipynb", notebook)
             _write_synced(partial / "record.json", json.dumps(record, indent=1, ensure_ascii=False).encode())
-            if target.exists():
-                # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
-                target.rename(partial.with_name(f"{partial.name}-replaced"))
+            # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
+            shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-            _sync_directory(parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(partial.with_name(f"{partial.name}-replaced"), ignore_errors=True)
         return StoredRun(record, target)
 
 
@@ -104,36 +88,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: it could not be written whole; what was at `path` before is untouched then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         _write_synced(partial, content)
-        partial.chmod(0o644)
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def exclusive(path: Path, on_wait: str, announce: Any) -> Iterator[None]:
-    """Hold the lock at `path`; where another process holds it, call ``announce(on_wait)`` once and wait.
+def exclusive(path: Path, on_wait: str, announce: Any) -> AbstractContextManager[Any]:
+    """Take the lock at `path`, held to the end of the context; where another process holds it, call ``announce(on_wait)`` and wait.
 
     The operating system releases the lock when its holder dies, however it dies.
     """
-    import filelock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except filelock.Timeout:
         announce(on_wait)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -141,11 +115,3 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ killed costs no other chapter: on this machine the chapters that were under way 
 that takes its process down is told from those that only shared the pool; a cluster's scheduler gives a lost task to another worker.
 """
 
+import errno
 import functools
 import multiprocessing
 import os
@@ -13,13 +14,13 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
-from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.errors import UsageError
 from effnotes.runner.execute import RunRequest, execute_chapter
 from effnotes.runner.watch import Progress
 
@@ -60,15 +61,9 @@ def run_chapters(
         yield from _run_on_pool([request], 1, on_progress)
 
 
-def default_slots(chapters: int) -> int:
-    """Return how many chapters to run at once here: as many as there are, at most one a core."""
-    return max(1, min(chapters, available_cores()))
-
-
 def _run_on_pool(requests: list[RunRequest], slots: int, on_progress: ProgressCallback) -> Iterator[tuple[RunRequest, Outcome]]:
     context = multiprocessing.get_context("spawn")
-    progress = context.SimpleQueue()
-    slot_numbers = context.SimpleQueue()
+    progress, slot_numbers = context.SimpleQueue(), context.SimpleQueue()
     for slot in range(slots):
         slot_numbers.put(slot)
     with _listening(progress, on_progress):
@@ -110,17 +105,14 @@ def _run_on_cluster(
 def _outcomes(
     executor: Executor, requests: list[RunRequest], function: Callable[[RunRequest], tuple[bytes, dict[str, Any]]]
 ) -> Iterator[tuple[RunRequest, Outcome]]:
-    futures: dict[Future[tuple[bytes, dict[str, Any]]], RunRequest] = {
-        executor.submit(function, request): request for request in requests
-    }
+    futures = {executor.submit(function, request): request for request in requests}
     for future in as_completed(futures):
-        error = future.exception()
-        if error is None:
-            yield futures[future], future.result()
-        elif isinstance(error, Exception):
-            yield futures[future], error
-        else:
-            raise error
+        outcome: Outcome
+        try:
+            outcome = future.result()
+        except Exception as error:
+            outcome = error
+        yield futures[future], outcome
 
 
 def _run_in_slot(task: RunRequest) -> tuple[bytes, dict[str, Any]]:
@@ -183,9 +175,9 @@ def _listening(queue: Any, on_progress: ProgressCallback) -> Iterator[None]:
 
 
 def describe_failure(error: Exception) -> str:
-    """Say in one sentence why a chapter gave no record at all."""
+    """Say in a few words why a chapter gave no record at all."""
     if isinstance(error, BrokenProcessPool):
         return "the process that ran it was killed, most often for want of memory"
-    if isinstance(error, BuildError | OSError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some space and build again"
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -4,20 +4,20 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 Replacements = list[tuple[str, str]]
 
 
-def private_paths(directory: str | None, cache_dir: str | None, values: Iterable[Any]) -> Replacements:
+def private_paths(directory: str | None, cache_dir: str | None, parameters: Iterable[Mapping[str, Any]]) -> Replacements:
     """Return the paths of this machine that must not be shown, longest first, each with what is shown instead.
 
     Args:
         directory: working directory of the kernel.
         cache_dir: where it keeps finished parts.
-        values: of parameters; absolute paths among them are shown by their last part.
+        parameters: of the run; absolute paths among their values are shown by their last part.
     """
     paths = {
         os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
@@ -26,10 +26,8 @@ def private_paths(directory: str | None, cache_dir: str | None, values: Iterable
         sys.base_prefix: "<python>",
         str(Path(__file__).parents[1]): "effnotes",
     }
-    for path, shown in ((directory, "."), (cache_dir, "<cache>")):
-        if path:
-            paths[path] = shown
-    for value in values:
+    paths |= {path: shown for path, shown in ((directory, "."), (cache_dir, "<cache>")) if path}
+    for value in (parameter["value"] for parameter in parameters):
         if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
             paths[value] = f"…/{Path(value).name}"
     pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,14 +32,12 @@ def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) ->
     Raises:
         BuildError: Jupyter Book failed or warned; the message holds its warnings and where its whole output lies.
     """
-    site = build_dir / "site"
-    rendered = site / "_build" / "html"
-    stamp = site / "rendered-from"
+    site, target = build_dir / "site", build_dir / "html"
+    rendered, stamp = site / "_build" / "html", site / "rendered-from"
     digest = _tree_digest(stage)
     if not (rendered / "index.html").is_file() or not stamp.is_file():
         # What a cut-short rendering has read, Sphinx would not read again, nor repeat its warnings.
         shutil.rmtree(site, ignore_errors=True)
-    target = build_dir / "html"
     if not stamp.is_file() or stamp.read_text() != digest or not (target / "index.html").is_file():
         announce("pages: rendering")
         stamp.unlink(missing_ok=True)
@@ -66,23 +65,20 @@ def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
         os.close(reading)
         os.close(writing)
     log.write_text(result.stdout, encoding="utf-8")
-    if result.returncode == 0:
-        return
-    # Sphinx does not repeat the warnings of pages that it has already read: the next build has to read all of them again.
-    shutil.rmtree(site, ignore_errors=True)
-    lines = result.stdout.splitlines()
-    telling = [line for line in lines if "WARNING" in line or "ERROR" in line or "Error" in line] or lines
-    shown = "\n  ".join(telling[-_WARNING_LINES_SHOWN:]).replace(f"{stage}{os.sep}", "")
-    raise BuildError(
-        f"Jupyter Book could not render the pages without warnings (whole output: {log.parent.name}/{log.name}):\n  {shown}"
-    )
+    if result.returncode:
+        # Sphinx does not repeat the warnings of pages that it has already read: the next build has to read all of them again.
+        shutil.rmtree(site, ignore_errors=True)
+        lines = result.stdout.splitlines()
+        telling = [line for line in lines if re.search("WARNING|ERROR|Error", line)] or lines
+        shown = "\n  ".join(telling[-_WARNING_LINES_SHOWN:]).replace(f"{stage}{os.sep}", "")
+        whole = f"{log.parent.name}/{log.name}"
+        raise BuildError(f"Jupyter Book could not render the pages without warnings (whole output: {whole}):\n  {shown}")
 
 
 def _swap_in(rendered: Path, target: Path) -> None:
-    incoming = target.with_name("html.incoming")
-    outgoing = target.with_name("html.outgoing")
-    for leftover in (incoming, outgoing):
-        shutil.rmtree(leftover, ignore_errors=True)
+    incoming, outgoing = target.with_name("html.incoming"), target.with_name("html.outgoing")
+    shutil.rmtree(incoming, ignore_errors=True)
+    shutil.rmtree(outgoing, ignore_errors=True)
     shutil.copytree(rendered, incoming)
     if target.exists():
         target.rename(outgoing)

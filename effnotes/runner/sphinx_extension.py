@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
@@ -27,10 +28,10 @@ from sphinx.writers.html5 import HTML5Translator
 from effnotes.reporting.claims import Claim, Source, format_number, join, units_text
 from effnotes.reporting.kept import format_duration, format_memory
 
-_BUILD_FORMAT = 1
 _VERDICTS = ("shown", "contradicted", "not settled")
 _NOT_MEASURED = "not measured"
 _NONE = "–"
+_Content = str | list[nodes.Node]  # of a cell
 
 
 class header_cell(nodes.entry):  # type: ignore[misc]  # docutils has no types
@@ -43,10 +44,6 @@ def _visit_header_cell(translator: HTML5Translator, node: header_cell) -> None:
     translator.body[start] = translator.body[start].replace("<th", f'<th scope="{node["scope"]}"', 1)
 
 
-def _depart_header_cell(translator: HTML5Translator, node: header_cell) -> None:
-    translator.depart_entry(node)
-
-
 def _visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
     # docutils gives an entry the deprecated role doc-biblioentry, which is not allowed as an item of its own list.
     start = len(translator.body)
@@ -55,51 +52,35 @@ def _visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
         translator.body[index] = translator.body[index].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-def _depart_citation(translator: HTML5Translator, node: nodes.citation) -> None:
-    HTML5Translator.depart_citation(translator, node)
+def _read_build(env: BuildEnvironment) -> dict[str, Any] | None:
+    """Return the content of ``_data/build.json`` beside the page that is read, or None where no build wrote one."""
+    path = Path(env.doc2path(env.docname)).parent / "_data" / "build.json"
+    env.note_dependency(str(path))
+    build: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return build
 
 
 class _BuildDirective(SphinxDirective):
     """A directive that shows something of the build that made the page."""
-
-    def read_build(self) -> dict[str, Any] | None:
-        """Return the content of ``_data/build.json`` beside the page, or None where no build wrote one.
-
-        Raises:
-            DirectiveError: the file is not of the format that this version reads.
-        """
-        path = Path(self.env.doc2path(self.env.docname)).parent / "_data" / "build.json"
-        self.env.note_dependency(str(path))
-        if not path.is_file():
-            return None
-        build: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if build.get("format") != _BUILD_FORMAT:
-            raise self.error(
-                f"{path.name} has the format {build.get('format')!r}; this version of effnotes reads {_BUILD_FORMAT}."
-                " Build the book again with 'make book'."
-            )
-        return build
 
     def page_of(self, chapter: dict[str, Any]) -> str:
         """Return the address of a chapter's page, seen from this page."""
         return f"{posixpath.relpath(chapter['page'], posixpath.dirname(self.env.docname))}.html"
 
     def table(
-        self, name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[list[nodes.Node]]], widths: Sequence[int]
+        self, name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[_Content]], widths: Sequence[int]
     ) -> nodes.Node:
         """Return a captioned table, the first cell of each row heading it.
 
         A container of its own lets a wide table scroll on a narrow screen.
         """
-        group = nodes.tgroup(cols=len(header))
-        group += [nodes.colspec(colwidth=width, stub=int(i == 0)) for i, width in enumerate(widths)]
-        head = nodes.row()
-        for text in header:
-            head += header_cell("", nodes.paragraph("", text), scope="col")
+        columns = [nodes.colspec(colwidth=width, stub=int(i == 0)) for i, width in enumerate(widths)]
+        head = nodes.row("", *(header_cell("", nodes.paragraph("", text), scope="col") for text in header))
         body = nodes.tbody()
-        for cells in rows:
-            body += nodes.row("", header_cell("", *cells[0], scope="row"), *(nodes.entry("", *cell) for cell in cells[1:]))
-        group += [nodes.thead("", head), body]
+        for row in rows:
+            first, *others = ([nodes.paragraph("", cell)] if isinstance(cell, str) else cell for cell in row)
+            body += nodes.row("", header_cell("", *first, scope="row"), *(nodes.entry("", *cell) for cell in others))
+        group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(header))
         table = nodes.table("", nodes.title(caption, caption), group, classes=["effnotes-table", "colwidths-given"], names=[name])
         self.set_source_info(table)
         self.state.document.note_explicit_target(table)
@@ -111,23 +92,16 @@ class Scoreboard(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the count of verdicts and the table, or a note where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         if build is None:
             return [_not_run_note("The scoreboard is filled in when the chapters are run.")]
         measured = _measured_claims(build, "record")
         kept = {row["id"]: row for row in _measured_claims(build, "kept")}
         pages = {chapter["name"]: self.page_of(chapter) for chapter in build["chapters"]}
-        profile = build["profile"]
-        return [
-            *_verdict_count(build),
-            self.table(
-                "scoreboard-table",
-                f"Registered claims: as published, in this build (profile {profile}) and in the kept record",
-                ("Claim", "Published", f"This build ({profile})", "Verdict", "Kept record (full)"),
-                [self.row(row, kept[row["id"]], pages) for row in measured],
-                (26, 24, 18, 16, 16),
-            ),
-        ]
+        caption = f"Registered claims: as published, in this build (profile {build['profile']}) and in the kept record"
+        header = ("Claim", "Published", f"This build ({build['profile']})", "Verdict", "Kept record (full)")
+        rows = [self.row(row, kept[row["id"]], pages) for row in measured]
+        return [*_verdict_count(build), self.table("scoreboard-table", caption, header, rows, (26, 24, 18, 16, 16))]
 
     def row(self, claim: dict[str, Any], kept: dict[str, Any], pages: dict[str, str]) -> list[list[nodes.Node]]:
         """Return the cells of one claim; its name leads to its card where the chapter shows one."""
@@ -135,22 +109,14 @@ class Scoreboard(_BuildDirective):
         if claim["verdict"] != _NOT_MEASURED:
             anchor = f"claim-{claim['id'].replace('.', '-')}"
             name = nodes.reference("", "", name, refuri=f"{pages[claim['chapter']]}#{anchor}")
-        published = [
-            nodes.paragraph("", claim["published"] or "no figure given"),
-            self.fine_print(f"{{cite:p}}`{claim['source']['key']}`, {claim['source']['where']}"),
-        ]
-        verdict = [nodes.paragraph("", "", _badge(claim["verdict"])), self.fine_print(claim["reason"])]
-        in_kept = self.measurement(kept)
-        if kept["verdict"] == _NOT_MEASURED:
-            in_kept.append(self.fine_print("No full run is kept."))
-        else:
-            in_kept.append(nodes.paragraph("", "", _badge(kept["verdict"])))
+        source = self.fine_print(f"{{cite:p}}`{claim['source']['key']}`, {claim['source']['where']}")
+        no_full_run = kept["verdict"] == _NOT_MEASURED
         return [
             [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"])],
-            published,
+            [nodes.paragraph("", claim["published"] or "no figure given"), source],
             self.measurement(claim),
-            verdict,
-            in_kept,
+            [_badge(claim["verdict"]), self.fine_print(claim["reason"])],
+            [*self.measurement(kept), self.fine_print("No full run is kept.") if no_full_run else _badge(kept["verdict"])],
         ]
 
     def measurement(self, claim: dict[str, Any]) -> list[nodes.Node]:
@@ -176,7 +142,7 @@ class VerdictCount(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sentence, or nothing where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         return [] if build is None else _verdict_count(build)
 
 
@@ -185,22 +151,22 @@ class RunTable(_BuildDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or a note where there is no build."""
-        build = self.read_build()
+        build = _read_build(self.env)
         if build is None:
             return [_not_run_note("The table of runs is filled in when the chapters are run.")]
         header = ("Page", "Profile", "Status", "Started (UTC)", "Time", "Peak memory", "Device", "Commit", "Key")
         rows = [self.row(chapter) for chapter in build["chapters"]]
         return [self.table("run-table", "The runs that these pages show", header, rows, (18, 8, 9, 14, 9, 10, 12, 10, 10))]
 
-    def row(self, chapter: dict[str, Any]) -> list[list[nodes.Node]]:
+    def row(self, chapter: dict[str, Any]) -> list[_Content]:
         """Return the cells of one page."""
-        name = nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))
+        name: _Content = [nodes.paragraph("", "", nodes.reference("", chapter["title"], refuri=self.page_of(chapter)))]
         record = chapter["record"]
         if record is None:
-            status = "failed" if chapter["failed"] else "not run"
-            return [[name], [nodes.paragraph("", _NONE)], [nodes.paragraph("", status)], *[[]] * 6]
+            return [name, _NONE, "failed" if chapter["failed"] else "not run", *[[]] * 6]
         commit = record["commit"]
-        texts = [
+        return [
+            name,
             record["profile"],
             record["status"],
             record["started"][:16].replace("T", " "),
@@ -210,7 +176,6 @@ class RunTable(_BuildDirective):
             _NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
             record["key"][:8],
         ]
-        return [[name], *([nodes.paragraph("", text)] for text in texts)]
 
 
 def _measured_claims(build: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -220,19 +185,22 @@ def _measured_claims(build: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return join(register, [claim for record in records for claim in record["claims"] if claim["id"] in register])
 
 
-def _badge(verdict: str) -> nodes.inline:
+def _badge(verdict: str) -> nodes.paragraph:
+    return nodes.paragraph("", "", _verdict(verdict))
+
+
+def _verdict(verdict: str) -> nodes.inline:
     return nodes.inline("", verdict, classes=["effnotes-verdict", f"effnotes-verdict--{verdict.replace(' ', '-')}"])
 
 
 def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
     counts = Counter(row["verdict"] for row in _measured_claims(build, "record"))
-    total = counts.total()
-    noun = "claim is" if total == 1 else "claims are"
+    noun = "claim is" if counts.total() == 1 else "claims are"
+    before = f"{counts.total()} published {noun} registered; in this build (profile {build['profile']}): "
     paragraph = nodes.paragraph()
-    paragraph += nodes.Text(f"{total} published {noun} registered; in this build (profile {build['profile']}): ")
-    listed = [verdict for verdict in (*_VERDICTS, _NOT_MEASURED) if counts[verdict] or verdict in _VERDICTS]
-    for position, verdict in enumerate(listed):
-        paragraph += [nodes.Text(("" if position == 0 else ", ") + f"{counts[verdict]} "), _badge(verdict)]
+    for verdict in (*_VERDICTS, _NOT_MEASURED) if counts[_NOT_MEASURED] else _VERDICTS:
+        paragraph += [nodes.Text(f"{before}{counts[verdict]} "), _verdict(verdict)]
+        before = ", "
     paragraph += nodes.Text(".")
     return [paragraph]
 
@@ -254,8 +222,7 @@ def read_chapter(text: str) -> NotebookNode:
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):
-            placeholder = "*The figure is drawn when the page is run.*"
-            cell.outputs = [new_output("display_data", data={"text/markdown": placeholder})]
+            cell.outputs = [new_output("display_data", data={"text/markdown": "*The figure is drawn when the page is run.*"})]
     return notebook
 
 
@@ -264,11 +231,9 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
 
     Sphinx copies them only while it renders pages, and would leave an old style sheet where nothing else changed.
     """
-    digest = hashlib.sha256()
-    for directory in config.html_static_path:
-        for path in sorted(item for item in (Path(app.confdir) / directory).rglob("*") if item.is_file()):
-            digest.update(path.read_bytes())
-    config.effnotes_static_digest = digest.hexdigest()
+    found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
+    content = b"".join(path.read_bytes() for path in found if path.is_file())
+    config.effnotes_static_digest = hashlib.sha256(content).hexdigest()
 
 
 def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -279,15 +244,13 @@ def _drop_relative_url(app: Sphinx, _page: str, _template: str, context: dict[st
 
 def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
     """Name the arrows of the sidebar that unfold the pages below a chapter: the theme gives those who cannot see them none."""
-    generate = context.get("generate_toctree_html")
-    if generate is None:
+    if (generate := context.get("generate_toctree_html")) is None:
         return
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        if kind == "raw":
-            return navigation
-        return str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        named = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        return navigation if kind == "raw" else named
 
     context["generate_toctree_html"] = with_names
 
@@ -298,9 +261,7 @@ def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None
     title = next(iter(document.findall(nodes.title)), None)
     if source.suffix != ".py" or title is None:
         return
-    build = source.parent / "_data" / "build.json"
-    app.env.note_dependency(str(build))
-    chapters = json.loads(build.read_text(encoding="utf-8"))["chapters"] if build.is_file() else []
+    chapters = (_read_build(app.env) or {"chapters": []})["chapters"]
     failed = next((chapter["failed"] for chapter in chapters if chapter["name"] == source.stem), None)
     note = _not_run_note("This is the source of the page, without outputs.")
     if failed:
@@ -319,8 +280,8 @@ def _identify_exercise_content(_app: Sphinx, document: nodes.document) -> None:
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives and events with Sphinx."""
-    app.add_node(header_cell, html=(_visit_header_cell, _depart_header_cell))
-    app.add_node(nodes.citation, override=True, html=(_visit_citation, _depart_citation))
+    app.add_node(header_cell, html=(_visit_header_cell, HTML5Translator.depart_entry))
+    app.add_node(nodes.citation, override=True, html=(_visit_citation, HTML5Translator.depart_citation))
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("verdict-count", VerdictCount)
     app.add_directive("run-table", RunTable)

@@ -1,8 +1,7 @@
 """Lay out what Jupyter Book renders: prose, figures and executed notebooks, each notebook ending with what made it."""
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +40,14 @@ def stage_book(
         if path.is_file() and not _NOT_STAGED.intersection(path.parts):
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
     listed = []
-    for chapter in project.chapters.values():
-        run = runs.get(chapter.name)
-        if run is not None:
+    for name, chapter in project.chapters.items():
+        record = runs[name].record if name in runs else None
+        if record:
             del files[f"{chapter.page}.py"]
-            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, run)
-        listed.append(
-            {
-                "name": chapter.name,
-                "title": chapter.title,
-                "page": chapter.page,
-                "failed": failed.get(chapter.name),
-                "record": _without_tables(run.record) if run else None,
-                "kept": _without_tables(kept[chapter.name]) if chapter.name in kept else None,
-            }
-        )
-    summary = {"format": 1, "profile": profile, "chapters": listed, "claims": project.register()}
+            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])
+        records = {"record": _without_tables(record), "kept": _without_tables(kept.get(name))}
+        listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
+    summary = {"profile": profile, "chapters": listed, "claims": project.register()}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
     _mirror(files, stage)
     return stage
@@ -70,8 +61,12 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
 
     executed = nbformat.read(run.notebook_path, as_version=4)
     current = jupytext.reads(chapter.source, fmt="py:percent")
-    outputs = [cell for cell in executed.cells if cell.cell_type == "code" and not _is_injected(cell)]
-    values = "\n".join(f"{name} = {value!r}" for name, value in _given(chapter, run).items())
+    own = [cell for cell in executed.cells if _INJECTED not in cell.metadata.get("tags", [])]
+    outputs = [cell for cell in own if cell.cell_type == "code"]
+    # The values that are not what the chapter's parameters cell says today.
+    today = {name: parameter.default for name, parameter in chapter.parameters.items()}
+    given = overridden([{**item, "default": today.get(item["name"])} for item in run.record["parameters"]])
+    values = "\n".join(f"{name} = {value!r}" for name, value in given.items())
     codes = [cell for cell in current.cells if cell.cell_type == "code"]
     if run.record["key_parts"]["source"] == source_digest(chapter) and len(codes) == len(outputs):
         for shown, ran in zip(codes, outputs, strict=True):
@@ -80,7 +75,7 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         cells = current.cells
     else:
         # An older run, shown because this build was told not to run the chapter: outputs go with the code that made them.
-        cells = [cell for cell in executed.cells if not _is_injected(cell)]
+        cells = own
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata)
     for cell in cells:
         notebook.cells.append(cell)
@@ -91,46 +86,36 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
         for output in cell.get("outputs", []):
-            _drop_object_addresses(output)
+            # Leave out the text form of a figure, which holds the address of an object.
+            if any(kind.startswith("image/") for kind in output.get("data", {})):
+                output["data"].pop("text/plain", None)
     return str(nbformat.writes(notebook)).encode()
 
 
-def _without_tables(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_tables(record: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Leave out what the directives of the pages do not read."""
-    return {field: value for field, value in record.items() if field != "tables"}
-
-
-def _given(chapter: Chapter, run: StoredRun) -> dict[str, Any]:
-    """Return the values of the run that are not what the chapter's parameters cell says today."""
-    today = {name: parameter.default for name, parameter in chapter.parameters.items()}
-    return overridden([{**item, "default": today.get(item["name"])} for item in run.record["parameters"]])
-
-
-def _is_injected(cell: Any) -> bool:
-    return _INJECTED in cell.metadata.get("tags", [])
-
-
-def _drop_object_addresses(output: Any) -> None:
-    """Leave out the text form of a figure, which holds the address of an object."""
-    data = output.get("data", {})
-    if any(kind.startswith("image/") for kind in data):
-        data.pop("text/plain", None)
+    return record and {field: value for field, value in record.items() if field != "tables"}
 
 
 def provenance(record: Mapping[str, Any]) -> str:
     """Return a Markdown section that says what made a page: parameters, seeds, versions, device, commit, time and memory."""
     facts = [("Profile", record["profile"]), ("Seeds", ", ".join(map(str, record["seeds"])) or "none")]
     facts += [*run_facts(record), ("Record", f"`{record['key'][:16]}`")]
-    lines = ["## What made this page", "", "| What | Value |", "|:--|:--|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in facts]
-    lines += ["", "### Parameters of this run", "", "| Parameter | Value | Default | Meaning |", "|:--|:--|:--|:--|"]
-    lines += [
-        f"| `{item['name']}` | {_code(item['value'])} | {_code(item['default'])} | {_cell(item['help'])} |"
-        for item in record["parameters"]
+    parameters = [
+        (f"`{item['name']}`", _code(item["value"]), _code(item["default"]), _cell(item["help"])) for item in record["parameters"]
     ]
-    lines += ["", "### Versions", "", "| Package | Version |", "|:--|:--|"]
-    lines += [f"| {name} | {version} |" for name, version in (record["environment"] or {}).get("packages", {}).items()]
-    return "\n".join(lines) + "\n"
+    versions = (record["environment"] or {}).get("packages", {})
+    parts = [
+        *("## What made this page", _table(("What", "Value"), [(name, _cell(value)) for name, value in facts])),
+        *("### Parameters of this run", _table(("Parameter", "Value", "Default", "Meaning"), parameters)),
+        *("### Versions", _table(("Package", "Version"), versions.items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in (header, *rows))
+    return "\n".join([head, f"|{':--|' * len(header)}", *body])
 
 
 def _code(value: Any) -> str:
@@ -145,14 +130,11 @@ def _cell(text: str) -> str:
 def _mirror(files: Mapping[str, bytes], target: Path) -> None:
     """Make `target` hold exactly `files`, touching only what differs."""
     for path in sorted(target.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.relative_to(target).as_posix() not in files:
+        if path.is_file() and path.relative_to(target).as_posix() not in files:
             path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     for name, content in files.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != content:
-            if path.is_dir():
-                shutil.rmtree(path)
             write_atomically(path, content)

@@ -1,5 +1,6 @@
 """Watch a kernel while it runs: its memory, its jobs, and whether anything happens at all."""
 
+import contextlib
 import json
 import threading
 import time
@@ -13,7 +14,6 @@ PATIENCE_MIN = 30.0
 """For how many minutes nothing may happen in a cell before its chapter is ended, unless the command line says otherwise."""
 
 _INTERVAL_S = 0.5
-_REPORT_INTERVAL_S = 15.0
 _BUSY_SHARE = 0.02  # of one core; a kernel that waits uses a thousandth
 
 
@@ -25,6 +25,9 @@ class Progress(NamedTuple):
     jobs: int  # jobs of the present cell that are done
     of_jobs: int  # 0: none are under way
     left_s: float | None  # estimate of the time that the other jobs take; None where there is none yet
+
+
+Report = Callable[[Progress], None]
 
 
 class Watch:
@@ -45,14 +48,9 @@ class Watch:
     """
 
     def __init__(
-        self,
-        jobs_file: Path,
-        patience_s: float,
-        report: Callable[[Progress], None] | None = None,
-        abandoned: Callable[[], bool] | None = None,
+        self, jobs_file: Path, patience_s: float, report: Report | None = None, abandoned: Callable[[], bool] | None = None
     ) -> None:
-        self.peak_bytes = 0
-        self.idle = False
+        self.peak_bytes, self.idle = 0, False
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []
@@ -110,7 +108,7 @@ class Watch:
     def _watch(self, pid: int) -> None:
         period_s = min(self._patience_s / 10, 30.0)
         used: dict[int, float] = {}
-        measured = reported = time.monotonic()
+        measured = time.monotonic()
         shown: Progress | None = None
         while not self._stop.is_set():
             try:
@@ -118,32 +116,30 @@ class Watch:
             except psutil.Error:
                 return
             now = time.monotonic()
-            self.peak_bytes = max(self.peak_bytes, sum(_resident_bytes(process) for process in tree))
+            usage = {process.pid: _usage(process) for process in tree}
+            self.peak_bytes = max(self.peak_bytes, sum(resident for resident, _ in usage.values()))
             self._read_jobs()
             if now - measured >= period_s:
-                before, used = used, {process.pid: _processor_s(process) for process in tree}
-                spent = sum(max(0.0, seconds - before.get(each, 0.0)) for each, seconds in used.items())
+                spent = sum(max(0.0, seconds - used.get(each, 0.0)) for each, (_, seconds) in usage.items())
+                used = {each: seconds for each, (_, seconds) in usage.items()}
                 if spent > max(_BUSY_SHARE * (now - measured), 0.05):
                     self._happened = now
                 measured = now
             self.idle = now - self._happened > self._patience_s
             if self.idle or (self._abandoned is not None and self._abandoned()):
                 for process in reversed(tree):
-                    _kill(process)
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
                 return
             state = self.progress()
-            if self._report is not None and (state[:4] != (shown or ())[:4] or now - reported > _REPORT_INTERVAL_S):
-                shown, reported = state, now
+            if self._report is not None and state != shown:
+                shown = state
                 self._report(state)
             self._stop.wait(_INTERVAL_S)
 
     def _read_jobs(self) -> None:
         """Read what the kernel has told of its jobs since the last time, whole lines only."""
-        if not self._jobs_file.is_file():
-            return
-        with self._jobs_file.open("rb") as file:
-            file.seek(self._read_bytes)
-            text = file.read()
+        text = self._jobs_file.read_bytes()[self._read_bytes :] if self._jobs_file.is_file() else b""
         text = text[: text.rfind(b"\n") + 1]
         self._read_bytes += len(text)
         now = time.monotonic()
@@ -161,23 +157,10 @@ class Watch:
                 self._call = (jobs, done + 1, computed + 1, began, now)
 
 
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it ended between the listing and the reading
-        return 0
-
-
-def _processor_s(process: psutil.Process) -> float:
+def _usage(process: psutil.Process) -> tuple[int, float]:
+    """Return resident memory in bytes and processor time in seconds, zeros where the process has ended since it was listed."""
     try:
         times = process.cpu_times()
+        return process.memory_info().rss, times.user + times.system
     except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.Error:
-        return
+        return 0, 0.0

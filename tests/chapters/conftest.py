@@ -12,7 +12,7 @@ import pytest
 from effnotes.datasets import CIFAR10_CLASSES
 from effnotes.reporting.claims import Claim, Measurement, Source
 from effnotes.reporting.tables import keep_table
-from effnotes.runner.parameters import parse_value, resolve
+from effnotes.runner.parameters import parse_value
 from effnotes.runner.project import Project
 
 CLAIMS = (
@@ -153,8 +153,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     def run(name: str, **values: object) -> None:
         chapter = project.chapter(name)
         given = {key: parse_value(str(value), key) for key, value in values.items()}
-        layers = [("smoke", project.profile("smoke").values.get(name, {})), ("given", given)]
-        parameters = resolve(chapter.parameters, layers, name)
+        parameters = project.values(name, "smoke", given)
         code = [cell for cell in chapter.cells if cell.kind == "code"]
         last = max(number for number, cell in enumerate(code) if "check" in cell.tags)
         namespace: dict[str, Any] = {}

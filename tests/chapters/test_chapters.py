@@ -17,7 +17,6 @@ import yaml
 
 from effnotes.reporting.claims import CLAIM_MIME, load_register
 from effnotes.reporting.tables import read_table
-from effnotes.runner.parameters import resolve
 from effnotes.runner.project import PROFILES, Chapter, Project
 from effnotes.studies.bias.experiment import Experiment
 from effnotes.training.images import PUBLISHED_GMP_RI
@@ -103,8 +102,8 @@ def test_every_figure_has_a_caption_a_name_and_words_for_those_who_cannot_see_it
 @each_page
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_fits_the_parameters(page, profile):
-    values = PROJECT.profile(profile).values.get(page.name, {})
-    assert set(resolve(page.parameters, [(profile, values)], page.name)) == set(page.parameters)
+    values = PROJECT.profile(profile).get(page.name, {})
+    assert set(PROJECT.values(page.name, profile, {})) == set(page.parameters)
     if profile == "quick":
         assert not values, "the defaults in the page are the quick profile"
 
@@ -267,7 +266,7 @@ def test_the_command_refuses_what_a_chapter_refuses(chapter, values, message, tm
 
 def test_the_published_set_up_is_the_published_recipe():
     chapter = PROJECT.chapters["pruning_bias"]
-    values = resolve(chapter.parameters, [("paper", PROJECT.profile("paper").values["pruning_bias"])], chapter.name)
+    values = PROJECT.values(chapter.name, "paper", {})
     fields = {field.name for field in dataclasses.fields(Experiment)} & set(values)
     experiment = Experiment(**{**{name: values[name] for name in fields}, "data_root": "somewhere"})
     assert experiment.recipe == PUBLISHED_GMP_RI

@@ -48,7 +48,7 @@ def test_the_page_draws_every_figure_and_card_from_the_record(page, write_invent
         anchor = f"claim-{claim['id'].replace('.', '-')}"
         assert shown.count(f'id="{anchor}"') == 1
         assert f'href="#{anchor}"' in shown
-    assert "CPU: invented &lt;processor&gt;, 2 cores, 8.0 GiB of memory" in shown
+    assert "CPU: invented &lt;processor&gt;, 2 cores, 2 threads, 8.0 GiB of memory" in shown
     assert "30 min 05 s" in shown
     printed = "".join(output.get("text", "") for cell in codes for output in cell.outputs)
     assert f"$ {record['command']}" in " ".join(printed.replace("\\\n", " ").split())

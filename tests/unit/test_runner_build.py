@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console
 
 from effnotes.reporting.kept import jobs_text
-from effnotes.runner.build import Results, plan_chapter, run_plans
+from effnotes.runner.build import Results, run_plans
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.keys import RECORD_FORMAT
+from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore
@@ -432,7 +433,7 @@ def test_a_rendering_that_was_killed_does_not_hide_a_warning(book):
 def test_a_text_that_means_no_data_is_no_data(book):
     def key(label: str) -> str:
         project = Project.find(book.root)
-        return plan_chapter(project, "addition", project.profile("quick"), {"label": label}).key
+        return plan_chapter(project, "addition", "quick", {"label": label}).key
 
     before = key("."), key("~nobody")
     (book.root / "new.txt").write_text("")
@@ -447,7 +448,7 @@ def test_data_claims_and_parameters_given_change_the_key_and_names_of_no_path_do
 
     def key() -> str:
         project = Project.find(book.root)
-        return plan_chapter(project, "addition", project.profile("quick"), {"label": "numbers.csv"}).key
+        return plan_chapter(project, "addition", "quick", {"label": "numbers.csv"}).key
 
     data.write_text("1\n")
     first = key()
@@ -514,7 +515,7 @@ def test_a_page_without_claims_takes_no_cores_from_a_chapter(book, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     book.register()
     project = Project.find(book.root)
-    plans = [plan_chapter(project, name, project.profile("smoke"), {}) for name in project.chapters]
+    plans = [plan_chapter(project, name, "smoke", {}) for name in project.chapters]
     with Reporter(Console(file=io.StringIO())) as reporter:
         run_plans(project, plans, reporter)
     assert {request["chapter"]: request["threads"] for request in given} == {"addition": 4, "multiplication": 4}
@@ -524,12 +525,15 @@ JOBS = """\
 import sums
 from effnotes.core.jobs import run_jobs
 
-total = sum(result["half"] for result in run_jobs(sums.halve, [{"number": 2}, {"number": 4}], workers=1))
+total = sum(result["half"] for result in run_jobs(sums.halve, [sums.Job(2), sums.Job(4)], workers=1))
 """
 
 
 def test_a_record_says_what_was_computed_and_what_was_reused(book):
-    (book.root / "sums.py").write_text("def halve(number):\n    return {'half': number / 2}\n")
+    (book.root / "sums.py").write_text(
+        "from effnotes.core.settings import settings\n\n\n@settings\nclass Job:\n    number: int\n\n\n"
+        "def halve(job):\n    return {'half': job.number / 2}\n"
+    )
     book.edit("addition", "total = first", f"{JOBS}total += first")
     _, record = book.execute("addition")
     assert (record["jobs"]["computed"], record["jobs"]["reused"]) == (2, 0)

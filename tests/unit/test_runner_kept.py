@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from effnotes.reporting.kept import RecordError, read_record
-from effnotes.runner.build import plan_chapter
 from effnotes.runner.kept import keep
+from effnotes.runner.plan import plan_chapter
 from effnotes.runner.project import Project
 
 CHAPTER = """\
@@ -103,8 +103,8 @@ def keep_again(book, **overrides):
     """Keep the recorded run under the same name as if it had been made with other values, without running it."""
     project = Project.find(book.root)
     (record,) = (json.loads(path.read_text()) for path in book.records("measuring"))
-    plan = plan_chapter(project, "measuring", project.profile("full"), overrides)
-    keep(project, plan.chapter, record, values=plan.values, name="mine", overrides=overrides)
+    plan = plan_chapter(project, "measuring", "full", overrides)
+    keep(project, plan, record, "mine")
     return json.loads(kept_text(book, "mine"))
 
 
