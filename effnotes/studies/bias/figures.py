@@ -18,7 +18,6 @@ from effnotes.reporting import figures
 if TYPE_CHECKING:  # a page that is drawn from a record trains nothing
     from effnotes.studies.bias.findings import Findings
     from effnotes.studies.bias.further import Further
-    from effnotes.studies.bias.planning import Plan
     from effnotes.studies.bias.results import Result
 
 LINE: dict[str, Any] = {"color": "#555555", "linewidth": 1.2}
@@ -38,19 +37,6 @@ CASES = {
 _BAND = "#e3eef7"
 _BIAS = "bias_amplification"
 _GROWTH = "growth of bias amplification"
-
-
-def schedule(plan: Plan) -> None:
-    """Sparsity in each epoch, for every final sparsity."""
-    _, ax = plt.subplots(figsize=(6.4, 2.8))
-    epochs = plan.experiment.epochs
-    for target in plan.sparsities[1:]:
-        pruning = plan.experiment.plan(target, plan.seeds[0])
-        assert pruning is not None
-        levels = 100 * np.array([0, *pruning.levels.values(), target])
-        sns.lineplot(x=[0, *pruning.levels, epochs], y=levels, drawstyle="steps-post", label=f"{100 * target:g}%", ax=ax)
-    ax.set(xlabel="epoch", ylabel="sparsity (% of prunable weights)", ylim=(0, 100))
-    ax.legend(title="final sparsity", loc="lower right", ncols=2)
 
 
 def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
@@ -177,27 +163,6 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
         ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
-
-
-def link(result: Result) -> None:
-    """Growth of bias amplification at the high sparsity against growth of uncertainty and of interdependence."""
-    scores = ("uncertainty", "interdependence")
-    named_points({f"growth of {metric}": result.mean_growth(result.high, metric, _BIAS) for metric in scores})
-
-
-def criterion(result: Result) -> None:
-    """Growth of bias amplification at the high sparsity against the dense criterion."""
-    points = result.criteria.set_index("attribute")[["uncertainty_times_phi", "growth"]]
-    named_points({"u |φ| of the dense model (validation images)": points}, size=(6.4, 3.6))
-
-
-def errors(found: Findings) -> None:
-    """Gaps between the groups in both rates of errors."""
-    _, ax = plt.subplots()
-    trend(found, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
-    trend(found, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=figures.PALETTE[1])
-    ax.set_ylabel("absolute gap between groups")
-    ax.legend()
 
 
 def changes(result: Result) -> None:
