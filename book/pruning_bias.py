@@ -256,7 +256,11 @@ pd.DataFrame(
 
 
 # %% mystnb={"figure": {"caption": "Accuracy on test images, mean over the attributes; dots are seeds. Left: dashed, of always giving the more frequent answer; dotted, of the best possible classifier. Right: each sparse model minus its dense twin; the band is the margin of one point within which the claim calls them equal.", "name": "fig-accuracy"}, "image": {"alt": "Two panels against sparsity. Left, a line of accuracy with one dot a seed, just below a dotted line of the best possible accuracy and far above a dashed line of the majority answer. Right, the change from the dense twin in points, near a shaded band around zero first and falling at the highest sparsity."}} tags=["hide-input"]
-figures.accuracy_and_change(result.findings, result.floors)
+_, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
+figures.accuracy(result.findings, result.floors, ax=axes[0])
+figures.accuracy_change(result.findings, ax=axes[1]).set_ylabel("change (points)")
+for ax in axes:
+    ax.tick_params(axis="x", labelsize=8.5)
 
 # %% [markdown]
 # The left panel says how good the networks are; the right one enlarges the question of the first claim: by how much does a sparse model differ from its dense twin, and is that within one point?
@@ -345,7 +349,19 @@ figures.bias_amplification(result.findings, result.floors, label="mean of the sk
 # {numref}`fig-excess` shows what the best possible classifier has, and how far from it the dense and the pruned networks lie.
 
 # %% mystnb={"figure": {"caption": "Bias amplification of each skewed attribute, mean over seeds: of the best possible classifier (bar; drawn faces only), of the dense networks and of those at the high sparsity. The line between the last two is what pruning added.", "name": "fig-excess"}, "image": {"alt": "One row an attribute: a short bar for the bias amplification of the best possible classifier near zero, a light dot for the dense networks close to it, and a dark dot for the pruned networks, for most attributes far to the right."}} tags=["hide-input"]
-figures.excess(result)
+high = result.high
+ends = result.findings.by_attribute("bias_amplification").reindex([0.0, high]).T.sort_values(high)
+heights = np.arange(len(ends))
+_, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(ends)))
+ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
+ax.plot(ends[0.0], heights, "o", color=PALETTE[4], label="dense")
+ax.plot(ends[high], heights, "o", color=PALETTE[0], label=f"{100 * high:g}% sparse")
+ideal = result.ideal_bias.groupby("attribute")["value"].mean().reindex(ends.index)
+ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
+ax.axvline(0, linestyle="--", **figures.LINE)
+ax.set_yticks(heights, ends.index)
+ax.set_xlabel("bias amplification (difference of shares)")
+_ = ax.legend(loc="lower right")
 
 # %% tags=["hide-input"]
 if result.floors:

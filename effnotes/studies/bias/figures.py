@@ -73,15 +73,6 @@ def accuracy_change(found: Findings, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def accuracy_and_change(found: Findings, floors: Mapping[str, float]) -> None:
-    """Both side by side."""
-    _, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
-    accuracy(found, floors, ax=axes[0])
-    accuracy_change(found, ax=axes[1]).set_ylabel("change (points)")
-    for ax in axes:
-        ax.tick_params(axis="x", labelsize=8.5)
-
-
 def uncertainty(found: Findings, floors: Mapping[str, float]) -> None:
     """Uncertain predictions, calibration error and rare-value ratio against sparsity."""
     _, axes = plt.subplots(1, 3, figsize=(7.4, 2.9))
@@ -117,24 +108,6 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
     ax.legend(loc="upper left" if ceiling is None else "best")
-
-
-def excess(result: Result) -> None:
-    """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of pruned networks."""
-    high = result.high
-    ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T
-    ends = ends.loc[ends[high].sort_values().index]
-    heights = np.arange(len(ends))
-    _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * max(len(ends), 1)))
-    ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
-    ax.plot(ends[0.0], heights, "o", color=figures.PALETTE[4], label="dense")
-    ax.plot(ends[high], heights, "o", color=figures.PALETTE[0], label=f"{100 * high:g}% sparse")
-    ideal = result.ideal_bias.groupby("attribute")["value"].mean().reindex(ends.index)
-    ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
-    ax.axvline(0, linestyle="--", **LINE)
-    ax.set_yticks(heights, ends.index)
-    ax.set_xlabel("bias amplification (difference of shares)")
-    ax.legend(loc="lower right")
 
 
 def growth(found: Findings, *, mark: bool = False) -> None:
