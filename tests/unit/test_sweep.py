@@ -388,11 +388,6 @@ def test_wrong_trainings_are_refused(arguments, message):
         trainings(SMALL, **{"sparsities": [0.0], "seeds": [1], **arguments})
 
 
-def test_a_square_is_not_mirrored():
-    with pytest.raises(ValueError, match="flip=False"):
-        Training(dataclasses.replace(SMALL, flip=True), 1, 0.0, attribute="Oval", backdoor="yellow_square")
-
-
 @pytest.mark.parametrize(
     ("group", "message"),
     [

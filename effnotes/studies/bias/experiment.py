@@ -97,7 +97,6 @@ class Experiment:
     momentum: float = 0.9  # of SGD
     weight_decay: float = 1e-4  # L2 penalty on all parameters
     warmup_epochs: float = 1.0  # linear rise of the learning rate
-    flip: bool = False  # mirror training images at random; `stream` always does
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `effnotes.training.resolve_precision`
     method: str = "gmp"  # one of effnotes.pruning.PRUNING_METHODS
     prune_start: int = Field(1, ge=0)  # epoch of the first mask update, for gradual methods from random weights
@@ -137,7 +136,7 @@ class Experiment:
     def recipe(self) -> Recipe:
         """How dense models, and those pruned from random weights, are trained."""
         same = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "precision")
-        recipe = Recipe(**{name: getattr(self, name) for name in same}, flip=self.flip and not self.stream)
+        recipe = Recipe(**{name: getattr(self, name) for name in same})
         return dataclasses.replace(recipe, max_shift=0) if self.stream else recipe
 
     @property
@@ -300,8 +299,6 @@ class Training:
             raise ValueError(f"backdoor={self.backdoor!r}: name the attribute that it is planted on")
         if self.experiment.stream:
             raise ValueError(f"backdoor={self.backdoor!r}: needs images in memory; use an experiment with stream=False")
-        if self.experiment.flip and self.backdoor == "yellow_square":
-            raise ValueError("backdoor='yellow_square': mirroring would move the square to the other corner; use flip=False")
 
 
 def trainings(
