@@ -88,13 +88,13 @@ second_width: int | None = 8  # its channels in the first block, for resnet8; nu
 of_data = {"dataset": dataset, "data_root": data_root, "stream": stream, "image_size": image_size, "label_noise": label_noise}
 of_size = {"num_train": num_train, "num_val": num_val, "num_test": num_test, "num_shared": num_shared}
 of_training = {"model": model, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "momentum": momentum}
-of_training |= {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "precision": precision}
+of_recipe = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "precision": precision}
 of_pruning = {"prune_start": prune_start, "prune_end": prune_end, "parent_epochs": parent_epochs, "tuning_rate": tuning_rate}
 of_levels = {"seeds": seeds, "sparsities": sparsities, "moderate_sparsity": moderate_sparsity, "knee_drop": knee_drop}
 of_further = {"follow_ups": follow_ups, "other_methods": other_methods, "num_single": num_single, "num_planted": num_planted}
-of_further |= {"protected": protected, "second_model": second_model, "second_width": second_width}
+of_second = {"protected": protected, "second_model": second_model, "second_width": second_width}
 # A value that cannot work is refused here, before anything is trained.
-plan = bias.plan(**of_levels, **of_further, **of_data, **of_size, **of_training, **of_pruning)
+plan = bias.plan(**of_levels, **of_further, **of_second, **of_data, **of_size, **of_training, **of_recipe, **of_pruning)
 
 # %% [markdown]
 # ## The data: faces of nobody
