@@ -36,6 +36,7 @@ _HOMES = {
     "prunable_parameters": "effnotes.pruning.masks",
     "prune_": "effnotes.pruning.methods",
     "pruning_plan": "effnotes.pruning.methods",
+    "pruning_schedule": "effnotes.pruning.methods",
     "random_choice": "effnotes.pruning.control",
     "reviving_magnitude": "effnotes.pruning.alternating",
     "size_on_disk": "effnotes.pruning.masks",

@@ -1,75 +1,48 @@
-"""All pruning methods by name, each with a sensible plan for a training run of any length."""
+"""All pruning methods by name, each with a sensible plan for a training run of any length.
 
-from collections.abc import Callable, Mapping
+What loads torch is imported where it is needed: the table, and what a method cannot do, are told before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from effnotes.core.checks import check_choice, check_range
-from effnotes.pruning.alternating import alternating_magnitude
-from effnotes.pruning.control import random_choice
-from effnotes.pruning.magnitude import global_magnitude, one_shot_magnitude, uniform_magnitude
-from effnotes.pruning.masks import Masks, apply_masks_
-from effnotes.pruning.plans import MaskMethod, PruningPlan
-from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
-from effnotes.pruning.semi_structured import NMMagnitude
+from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule, Schedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from effnotes.pruning.masks import Masks
+    from effnotes.pruning.plans import MaskMethod, PruningPlan
 
 
 @dataclass(frozen=True)
 class PruningMethod:
-    """A pruning method as the book offers it: what it does, what it starts from, and its plan."""
+    """A pruning method as the book offers it: what it does, and what it starts from."""
 
     summary: str  # one line for a table
-    build: Callable[[float, int, int, CubicSchedule], PruningPlan]  # target, epochs, seed, cubic schedule -> plan
     gradual: bool = False  # prunes along the cubic schedule, whose start and end can be chosen
     starts_trained: bool = False  # from a trained dense model, one for each seed (True), or from random weights (False)
     trains: bool = True  # hand the plan to `train` (True), or to `prune_` and leave it at that (False)
     nested: bool = True  # pruned weights never return (True), or may (False)
 
 
-def _gradual(method: MaskMethod) -> Callable[[float, int, int, CubicSchedule], PruningPlan]:
-    return lambda target, _epochs, seed, schedule: PruningPlan(method, target, schedule, seed)
-
-
-def _one_shot(target: float, *_: Any) -> PruningPlan:
-    return one_shot_magnitude(target)
-
-
-def _n_of_4(target: float, *_: Any) -> PruningPlan:
-    n = round(4 * (1 - target))
-    if not 1 <= n <= 3 or abs(1 - n / 4 - target) > 1e-9:
-        raise ValueError(f"target={target}: 4 channels allow 0.25 (3:4), 0.5 (2:4, the pattern of sparse hardware) and 0.75 (1:4)")
-    return PruningPlan(NMMagnitude(n, 4), target, OneShotSchedule())
-
-
 PRUNING_METHODS: Mapping[str, PruningMethod] = {
-    "gmp": PruningMethod("gradual global magnitude pruning from random weights: GMP-RI", _gradual(global_magnitude), gradual=True),
-    "gmp_post": PruningMethod(
-        "gradual global magnitude pruning of a trained model: GMP-PT", _gradual(global_magnitude), gradual=True, starts_trained=True
-    ),
-    "one_shot": PruningMethod(
-        "global magnitude pruning of a trained model in one step, then fine-tuning", _one_shot, starts_trained=True
-    ),
+    "gmp": PruningMethod("gradual global magnitude pruning from random weights: GMP-RI", gradual=True),
+    "gmp_post": PruningMethod("gradual global magnitude pruning of a trained model: GMP-PT", gradual=True, starts_trained=True),
+    "one_shot": PruningMethod("global magnitude pruning of a trained model in one step, then fine-tuning", starts_trained=True),
     "one_shot_untuned": PruningMethod(
-        "global magnitude pruning of a trained model in one step, without training after it",
-        _one_shot,
-        starts_trained=True,
-        trains=False,
+        "global magnitude pruning of a trained model in one step, without training after it", starts_trained=True, trains=False
     ),
-    "uniform": PruningMethod(
-        "gradual magnitude pruning from random weights, each layer by the same share", _gradual(uniform_magnitude), gradual=True
-    ),
+    "uniform": PruningMethod("gradual magnitude pruning from random weights, each layer by the same share", gradual=True),
     "n_of_4": PruningMethod(
-        "n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning", _n_of_4, starts_trained=True
+        "n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning", starts_trained=True
     ),
-    "random": PruningMethod("gradual pruning by chance from random weights: the control", _gradual(random_choice), gradual=True),
-    "acdc": PruningMethod(
-        "AC/DC: dense and compressed phases in turn, from random weights",
-        lambda target, epochs, *_: alternating_magnitude(target, epochs=epochs),
-        nested=False,
-    ),
+    "random": PruningMethod("gradual pruning by chance from random weights: the control", gradual=True),
+    "acdc": PruningMethod("AC/DC: dense and compressed phases in turn, from random weights", nested=False),
 }
 
 
@@ -101,6 +74,16 @@ def pruning_plan(
     Raises:
         ValueError: The name is unknown, or a number is out of range for the method.
     """
+    schedule = pruning_schedule(name, target, epochs=epochs, start=start, end=end)
+    if schedule is None:
+        return None
+    from effnotes.pruning.plans import PruningPlan
+
+    return PruningPlan(_mask_method(name, target), target, schedule, seed, revives=not PRUNING_METHODS[name].nested)
+
+
+def pruning_schedule(name: str, target: float, *, epochs: int, start: int | None = None, end: int | None = None) -> Schedule | None:
+    """Say when a pruning method prunes how far: the schedule of `pruning_plan`, whose arguments, errors and None these are."""
     check_choice(list(PRUNING_METHODS), method=name)
     check_range(1, epochs=epochs)
     if not 0 <= target < 1:
@@ -108,6 +91,12 @@ def pruning_plan(
     if target == 0:
         return None
     method = PRUNING_METHODS[name]
+    if not method.nested:
+        return AlternatingSchedule.for_epochs(epochs)
+    if name == "n_of_4" and target not in (0.25, 0.5, 0.75):
+        raise ValueError(f"target={target}: 4 channels allow 0.25 (3:4), 0.5 (2:4, the pattern of sparse hardware) and 0.75 (1:4)")
+    if not method.gradual:
+        return OneShotSchedule()
     published = (1, 4, 60, 80) if method.starts_trained else (10, 10, 81, 100)  # start, frequency, end, epochs
     first, every = (epochs * value // published[3] for value in published[:2])
     # Rounded up: in a short run each update counts, and two of them would be one-shot pruning by another name.
@@ -116,7 +105,20 @@ def pruning_plan(
     stop = max(begin + 1, last) if end is None else end
     if stop > epochs:
         raise ValueError(f"start={begin}, end={stop}: the updates must come before the end of the {epochs} epochs")
-    return method.build(target, epochs, seed, CubicSchedule(begin, stop, max(1, every)))
+    schedule = CubicSchedule(begin, stop, max(1, every))
+    schedule.levels(target)  # refuses a target that it cannot reach
+    return schedule
+
+
+def _mask_method(name: str, target: float) -> MaskMethod:
+    """Give what chooses the weights: magnitude over the whole network, where a method is none of its own."""
+    from effnotes.pruning.alternating import reviving_magnitude
+    from effnotes.pruning.control import random_choice
+    from effnotes.pruning.magnitude import global_magnitude, uniform_magnitude
+    from effnotes.pruning.semi_structured import NMMagnitude
+
+    own: dict[str, MaskMethod] = {"uniform": uniform_magnitude, "random": random_choice, "acdc": reviving_magnitude}
+    return NMMagnitude(round(4 * (1 - target)), 4) if name == "n_of_4" else own.get(name, global_magnitude)
 
 
 def prune_(model: nn.Module, plan: PruningPlan) -> Masks:
@@ -131,6 +133,10 @@ def prune_(model: nn.Module, plan: PruningPlan) -> Masks:
     Raises:
         ValueError: The method cannot reach the target on this model.
     """
+    import torch
+
+    from effnotes.pruning.masks import apply_masks_
+
     masks = plan.method(model, plan.target, generator=torch.Generator().manual_seed(plan.seed))
     apply_masks_(model, masks)
     return masks

@@ -3,9 +3,9 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "PUBLISHED_GMP_PT": "effnotes.training.images",
-    "PUBLISHED_GMP_RI": "effnotes.training.images",
-    "Recipe": "effnotes.training.images",
+    "PUBLISHED_GMP_PT": "effnotes.training.recipes",
+    "PUBLISHED_GMP_RI": "effnotes.training.recipes",
+    "Recipe": "effnotes.training.recipes",
     "celeba_transforms": "effnotes.training.images",
     "normalize": "effnotes.training.images",
     "predict_logits": "effnotes.training.images",

@@ -19,7 +19,7 @@ from effnotes.reporting.claims import CLAIM_MIME, load_register
 from effnotes.reporting.tables import read_table
 from effnotes.runner.project import PROFILES, Chapter, Project
 from effnotes.studies.bias.experiment import Experiment
-from effnotes.training.images import PUBLISHED_GMP_RI
+from effnotes.training.recipes import PUBLISHED_GMP_RI
 
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())

@@ -38,7 +38,8 @@ from effnotes.pruning import (
     sparsity,
     uniform_magnitude,
 )
-from effnotes.training.images import Recipe, predict_logits, train
+from effnotes.training.images import predict_logits, train
+from effnotes.training.recipes import Recipe
 
 PRUNABLE = 79_792  # weights of the convolutions and the linear layer of "resnet8" with 12 outputs
 NESTED = {"global": global_magnitude, "uniform": uniform_magnitude, "random": random_choice}
