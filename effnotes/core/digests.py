@@ -146,7 +146,7 @@ def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
             body[:] = [item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_HOMES":
-            homes = ast.literal_eval(statement.value)
+            homes = {name: home for home, names in ast.literal_eval(statement.value).items() for name in names.split()}
     package = label if file.name == "__init__.py" else label.rpartition(".")[0]
     # A module that a text names may be imported by that name; the homes of names are followed one by one.
     top = label.partition(".")[0]

@@ -3,19 +3,10 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "PUBLISHED_GMP_PT": "effnotes.training.images",
-    "PUBLISHED_GMP_RI": "effnotes.training.images",
-    "Recipe": "effnotes.training.images",
-    "celeba_transforms": "effnotes.training.images",
-    "normalize": "effnotes.training.images",
-    "predict_logits": "effnotes.training.images",
-    "resolve_precision": "effnotes.training.hardware",
-    "train": "effnotes.training.images",
-    "DivergedError": "effnotes.training.loop",
-    "Hook": "effnotes.training.loop",
-    "Loop": "effnotes.training.loop",
-    "PretrainingRecipe": "effnotes.training.pretraining",
-    "pretrain": "effnotes.training.pretraining",
+    "effnotes.training.hardware": "resolve_precision",
+    "effnotes.training.images": "PUBLISHED_GMP_PT PUBLISHED_GMP_RI Recipe celeba_transforms normalize predict_logits train",
+    "effnotes.training.loop": "DivergedError Hook Loop",
+    "effnotes.training.pretraining": "PretrainingRecipe pretrain",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)
