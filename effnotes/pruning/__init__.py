@@ -7,11 +7,12 @@ One contract for all: a `PruningPlan` is a method, a target, a schedule and a se
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "effnotes.pruning.alternating": "alternating_magnitude reviving_magnitude",
     "effnotes.pruning.control": "random_choice",
-    "effnotes.pruning.cost": "Latency ModelCost measure_latency model_cost",
-    "effnotes.pruning.magnitude": "global_magnitude gradual_magnitude layer_counts one_shot_magnitude uniform_magnitude",
-    "effnotes.pruning.masks": "Masks SizeOnDisk apply_masks_ dense_masks effective_sparsity kept_count prunable_parameters size_on_disk sparsity",
+    "effnotes.pruning.cost": "ModelCost measure_latency model_cost",
+    "effnotes.pruning.magnitude": "alternating_magnitude global_magnitude gradual_magnitude layer_counts one_shot_magnitude "
+    "reviving_magnitude uniform_magnitude",
+    "effnotes.pruning.masks": "Masks SizeOnDisk apply_masks_ effective_sparsity kept_count masks_in_force "
+    "prunable_parameters size_on_disk sparsity",
     "effnotes.pruning.methods": "PRUNING_METHODS PruningMethod prune_ pruning_plan",
     "effnotes.pruning.plans": "MaskMethod PruningHook PruningPlan",
     "effnotes.pruning.schedules": "AlternatingSchedule CubicSchedule OneShotSchedule Schedule cubic_level",

@@ -8,28 +8,26 @@ import torch
 from torch import nn
 
 from effnotes.core.checks import check_choice, check_range
-from effnotes.pruning.alternating import alternating_magnitude
 from effnotes.pruning.control import random_choice
-from effnotes.pruning.magnitude import global_magnitude, one_shot_magnitude, uniform_magnitude
+from effnotes.pruning.magnitude import alternating_magnitude, global_magnitude, one_shot_magnitude, uniform_magnitude
 from effnotes.pruning.masks import Masks, apply_masks_
 from effnotes.pruning.plans import MaskMethod, PruningPlan
 from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
 from effnotes.pruning.semi_structured import NMMagnitude
 
+_Build = Callable[[float, int, int, CubicSchedule], PruningPlan]
+
 
 @dataclass(frozen=True)
 class PruningMethod:
-    """A pruning method as the book offers it: what it does, what it starts from, and its plan."""
+    """A pruning method as the book offers it: its plan, and what it starts from."""
 
-    summary: str  # one line for a table
-    build: Callable[[float, int, int, CubicSchedule], PruningPlan]  # target, epochs, seed, cubic schedule -> plan
-    gradual: bool = False  # prunes along the cubic schedule, whose start and end can be chosen
+    build: _Build  # target, epochs, seed, cubic schedule -> plan
     starts_trained: bool = False  # from a trained dense model, one for each seed (True), or from random weights (False)
     trains: bool = True  # hand the plan to `train` (True), or to `prune_` and leave it at that (False)
-    nested: bool = True  # pruned weights never return (True), or may (False)
 
 
-def _gradual(method: MaskMethod) -> Callable[[float, int, int, CubicSchedule], PruningPlan]:
+def _gradual(method: MaskMethod) -> _Build:
     return lambda target, _epochs, seed, schedule: PruningPlan(method, target, schedule, seed)
 
 
@@ -45,31 +43,22 @@ def _n_of_4(target: float, *_: Any) -> PruningPlan:
 
 
 PRUNING_METHODS: Mapping[str, PruningMethod] = {
-    "gmp": PruningMethod("gradual global magnitude pruning from random weights: GMP-RI", _gradual(global_magnitude), gradual=True),
-    "gmp_post": PruningMethod(
-        "gradual global magnitude pruning of a trained model: GMP-PT", _gradual(global_magnitude), gradual=True, starts_trained=True
-    ),
-    "one_shot": PruningMethod(
-        "global magnitude pruning of a trained model in one step, then fine-tuning", _one_shot, starts_trained=True
-    ),
-    "one_shot_untuned": PruningMethod(
-        "global magnitude pruning of a trained model in one step, without training after it",
-        _one_shot,
-        starts_trained=True,
-        trains=False,
-    ),
-    "uniform": PruningMethod(
-        "gradual magnitude pruning from random weights, each layer by the same share", _gradual(uniform_magnitude), gradual=True
-    ),
-    "n_of_4": PruningMethod(
-        "n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning", _n_of_4, starts_trained=True
-    ),
-    "random": PruningMethod("gradual pruning by chance from random weights: the control", _gradual(random_choice), gradual=True),
-    "acdc": PruningMethod(
-        "AC/DC: dense and compressed phases in turn, from random weights",
-        lambda target, epochs, *_: alternating_magnitude(target, epochs=epochs),
-        nested=False,
-    ),
+    # gradual global magnitude pruning from random weights: GMP-RI
+    "gmp": PruningMethod(_gradual(global_magnitude)),
+    # the same of a trained model: GMP-PT
+    "gmp_post": PruningMethod(_gradual(global_magnitude), starts_trained=True),
+    # global magnitude pruning of a trained model in one step, then fine-tuning
+    "one_shot": PruningMethod(_one_shot, starts_trained=True),
+    # the same without training after it
+    "one_shot_untuned": PruningMethod(_one_shot, starts_trained=True, trains=False),
+    # gradual magnitude pruning from random weights, each layer by the same share
+    "uniform": PruningMethod(_gradual(uniform_magnitude)),
+    # n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning
+    "n_of_4": PruningMethod(_n_of_4, starts_trained=True),
+    # gradual pruning by chance from random weights: the control
+    "random": PruningMethod(_gradual(random_choice)),
+    # AC/DC: dense and compressed phases in turn, from random weights
+    "acdc": PruningMethod(lambda target, epochs, *_: alternating_magnitude(target, epochs=epochs)),
 }
 
 
