@@ -97,29 +97,26 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
     if isinstance(shape, str):
         shape = language_model_shape(shape)
     check_range(2, vocab_size=vocab_size)
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    common: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.mlp_width or 4 * shape.width,
-        "max_position_embeddings": shape.context,
-        "tie_word_embeddings": False,
-        "use_cache": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 1,
-    }
+    config = AutoConfig.for_model(
+        shape.family,
+        vocab_size=vocab_size,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp_width or 4 * shape.width,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=False,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
     with torch.random.fork_rng(devices=[]):
         # Seeds the CPU generator only; torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
-        if shape.family == "llama":
-            model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**common))
-        else:
-            model = GPTNeoXForCausalLM(GPTNeoXConfig(**common, hidden_dropout=0.0))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     model.eval()
     return model
 

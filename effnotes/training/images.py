@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from effnotes.core.checks import check_range
@@ -25,7 +24,7 @@ from effnotes.core.settings import settings
 from effnotes.models.modes import evaluating
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
-from effnotes.training.sources import Batch, LabelKind, Memory, Prepared, Stream, Transform, check_images, load
+from effnotes.training.sources import Batch, Images, LabelKind, Memory, Prepared, Stream, Transform, check_images, load
 
 
 @settings
@@ -47,9 +46,7 @@ class Recipe:
     weight_decay: float = Field(1e-4, ge=0)  # L2 penalty on all parameters
     warmup_epochs: float = Field(1.0, ge=0)  # linear warm-up, step by step
     decay: Literal["cosine", "constant"] = "cosine"  # after the warm-up, step by step: to zero, or none
-    max_shift: int = Field(
-        default=1, ge=0
-    )  # random shift in pixels a side; borders are replicated, not wrapped; images in memory only
+    max_shift: int = Field(1, ge=0)  # random shift in pixels a side, of images in memory; borders are replicated, not wrapped
     flip: bool = False  # mirror each image with probability 1/2; for attributes without a left and a right; images in memory only
     loss: LabelKind = "binary"  # cross-entropy of each label by itself, or, of classes that exclude one another, of their softmax
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `resolve_precision`
@@ -90,16 +87,8 @@ both have it, or the comparison would measure the recipe. Its batches hold 256 i
 equal. It keeps the best epoch by validation accuracy beside the last; here there is only the last.
 """
 
-PUBLISHED_GMP_PT = Recipe(
-    epochs=80,
-    batch_size=256,
-    optimizer="adam",
-    learning_rate=1e-4,
-    decay="constant",
-    weight_decay=0.0,
-    warmup_epochs=0,
-    max_shift=0,
-    precision="float32",
+PUBLISHED_GMP_PT = dataclasses.replace(
+    PUBLISHED_GMP_RI, epochs=80, optimizer="adam", learning_rate=1e-4, decay="constant", weight_decay=0.0, warmup_epochs=0
 )
 """Recipe by which Iofinova, Peste & Alistarh (CVPR 2023, official code) prune a trained dense model (GMP-PT), 80 epochs long.
 
@@ -161,7 +150,7 @@ def celeba_transforms(train: bool, image_size: int = 224) -> Transform:
 
 def train(
     model: nn.Module,
-    images: Tensor | Dataset[Any],
+    images: Images,
     labels: Tensor | None = None,
     *,
     recipe: Recipe,
@@ -253,12 +242,7 @@ def train(
 
 @torch.inference_mode()
 def predict_logits(
-    model: nn.Module,
-    images: Tensor | Dataset[Any],
-    batch_size: int = 500,
-    *,
-    transform: Transform | None = None,
-    loader_workers: int = 0,
+    model: nn.Module, images: Images, batch_size: int = 500, *, transform: Transform | None = None, loader_workers: int = 0
 ) -> Tensor:
     """Compute the logits of a model in evaluation mode and float32, without augmentation.
 
@@ -290,12 +274,7 @@ def predict_logits(
 
 
 def _source(
-    images: Tensor | Dataset[Any],
-    labels: Tensor | None,
-    recipe: Recipe,
-    transform: Transform | None,
-    workers: int,
-    device: torch.device,
+    images: Images, labels: Tensor | None, recipe: Recipe, transform: Transform | None, workers: int, device: torch.device
 ) -> Memory | Stream:
     if not isinstance(images, Tensor):
         if labels is not None:

@@ -1,7 +1,7 @@
 """Where batches of images come from: tensors in memory, or data sets that decode an image when it is needed."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from effnotes.core.digests import tensors_digest
 
+Images: TypeAlias = Tensor | Dataset[Any]
 Transform = Callable[[Any], Tensor]  # of one image
 LabelKind = Literal["binary", "softmax"]
 

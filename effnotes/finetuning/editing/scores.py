@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_range
 from effnotes.datasets.worlds import FORMS, Facts, Group, Sentences, Task, World
 from effnotes.datasets.worlds.graph import Integers
 from effnotes.datasets.worlds.words import PAD
@@ -97,9 +98,7 @@ class Evaluator:
         Raises:
             ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head.
         """
-        for name, value in (("most_asked", most_asked), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_range(1, most_asked=1 if most_asked is None else most_asked, batch_size=batch_size)
         self._task, self._batch_size = task, batch_size
         drawn = {name: _drawn(name, len(group), most_asked) for name, group in task.test.items()}
         parts = {name: task.encode("test", name).take(rows) for name, rows in drawn.items()}
@@ -198,22 +197,21 @@ def _answered(world: World, asked: Sentences, objects: Integers | int) -> Senten
 
 
 def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping[str, Facts], task: Task) -> dict[str, float]:
-    accuracy = groups["accuracy"].to_dict()
+    cells: dict[str, dict[str, float]] = groups.to_dict("index")  # type: ignore[assignment]
     scores: dict[str, float] = {}
     if "edited" in task.test:
-        scores["edit_success"] = accuracy["edited"]
+        scores["edit_success"] = cells["edited"]["accuracy"]
         if _OLD in answers:
             new, old = (answers[name].probability for name in ("edited", _OLD))
             scores |= {"probability_gain": float((new - old).mean()), "prefers_new": float((new > old).mean())}
             scores["old_probability"] = float(old.mean())
         if "paraphrase" in task.test:
-            scores["paraphrase_success"] = accuracy["paraphrase"]
+            scores["paraphrase_success"] = cells["paraphrase"]["accuracy"]
     if "forget" in task.test:
-        scores["forget_accuracy"] = accuracy["forget"]
-        scores["forget_probability"] = _cell(groups, "forget", "probability")
+        scores |= {f"forget_{name}": cells["forget"][name] for name in ("accuracy", "probability")}
 
     present = [name for name in RETAINED if name in task.test]
-    scores |= {RETAINED[name]: _cell(groups, name, "kept") for name in present}
+    scores |= {RETAINED[name]: cells[name]["kept"] for name in present}
     scores["retention"] = macro_average(scores[RETAINED[name]] for name in present)
     sizes = [len(task.test[name]) for name in present]  # of whole groups, so that a cap on what is asked shifts no weight
     scores["drift"] = float(np.average(groups.loc[present, "drift"], weights=sizes)) if present else math.nan
@@ -233,17 +231,13 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
         ("same_subject_second_rel", "pair_kept"),
     ):
         if name in task.test:
-            scores[score] = _cell(groups, name, "kept")
+            scores[score] = cells[name]["kept"]
     if "same_subject_second_rel_converted" in task.test:
-        scores["pair_moved"] = accuracy["same_subject_second_rel_converted"]
+        scores["pair_moved"] = cells["same_subject_second_rel_converted"]["accuracy"]
     if "implicitly_remapped_edges" in task.test:
         scores["spread"] = float(answers[_ZERO].exact.mean())
-        scores["unseen_kept"] = _cell(groups, "implicitly_remapped_edges", "kept")
+        scores["unseen_kept"] = cells["implicitly_remapped_edges"]["kept"]
     return scores
-
-
-def _cell(groups: pd.DataFrame, group: str, column: str) -> float:
-    return float(groups[column].to_dict()[group])
 
 
 def _encode(world: World, group: Group) -> Sentences:
