@@ -5,7 +5,7 @@ A mask is a `dict[str, BoolTensor]` by parameter name, True = kept. Sparsity is 
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import safetensors.torch
@@ -26,13 +26,9 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         ValueError: The model has no such layer.
     """
     found: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and id(module.weight) not in seen:
-            weight = module.weight
-            assert isinstance(weight, nn.Parameter)
-            seen.add(id(weight))
-            found[f"{name}.weight" if name else "weight"] = weight
+        if isinstance(module, nn.Conv2d | nn.Linear) and all(module.weight is not weight for weight in found.values()):
+            found[f"{name}.weight".removeprefix(".")] = cast(nn.Parameter, module.weight)
     if not found:
         raise ValueError(f"{type(model).__name__} has no Conv2d or Linear layer, so nothing in it can be pruned")
     return found

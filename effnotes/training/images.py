@@ -70,14 +70,7 @@ class Recipe:
 
 
 PUBLISHED_GMP_RI = Recipe(
-    epochs=100,
-    batch_size=256,
-    learning_rate=0.256,
-    momentum=0.875,
-    weight_decay=2**-15,
-    warmup_epochs=5,
-    max_shift=0,
-    precision="float32",
+    100, batch_size=256, learning_rate=0.256, momentum=0.875, weight_decay=2**-15, warmup_epochs=5, max_shift=0, precision="float32"
 )
 """Recipe of the dense and the GMP-RI models of Iofinova, Peste & Alistarh (CVPR 2023, official code), for `celeba_transforms`.
 

@@ -8,7 +8,6 @@ batches are the same to the bit either way.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 import shutil
@@ -307,13 +306,7 @@ class _Run:
         target = folder / "model"
         shutil.rmtree(target, ignore_errors=True)
         save_language_model(model, target, self.world.hf_tokenizer())
-        report = {
-            "format": _FORMAT,
-            "effort": effort,
-            "recall": recall.to_dict("records"),
-            "digest": weights_digest(model),
-            "versions": {package: importlib.metadata.version(package) for package in ("torch", "transformers")},
-        }
+        report = {"effort": effort, "recall": recall.to_dict("records"), "digest": weights_digest(model)}
         (target / _REPORT).write_text(json.dumps(report, indent=1) + "\n")  # last: without it no model counts as finished
         (folder / _STATE).unlink(missing_ok=True)
 
@@ -366,7 +359,7 @@ def _read(run: _Run, folder: Path) -> Pretrained | None:
     try:
         report: dict[str, Any] = json.loads((folder / "model" / _REPORT).read_text())
         model = load_language_model(folder / "model")
-        if report["format"] != _FORMAT or report["digest"] != weights_digest(model):
+        if report["digest"] != weights_digest(model):
             raise ValueError("the weights are not those of its report")
         nn.Module.to(model, run.device)
         recall = run.recall(model)

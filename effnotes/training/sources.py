@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
 
 Images: TypeAlias = Tensor | Dataset[Any]
@@ -80,7 +81,7 @@ class Stream:
         return [type(dataset).__qualname__, self.n, repr(transform), tensors_digest({"image": image, "label": label})]
 
 
-class Prepared:
+class Prepared(Dataset[tuple[Tensor, Tensor]]):
     """A dataset of uint8 tensors, made from one of images of any kind; items are asked for by (index, seed)."""
 
     def __init__(self, dataset: Dataset[Any], transform: Transform | None, *, least: int = 2) -> None:
@@ -113,20 +114,13 @@ class Prepared:
 
 def load(prepared: Prepared, batches: tuple[Tensor, ...], workers: int, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Load the images and labels of given indices, batch by batch."""
-    if workers < 0:
-        raise ValueError(f"loader_workers={workers}: must be 0 (none beside this process) or more")
+    check_range(0, loader_workers=workers)
     seeds = np.random.SeedSequence(epoch_seed).generate_state(len(prepared)).tolist()
     keys = [[(index, seeds[index]) for index in batch.tolist()] for batch in batches]
     # A generator of its own, or the loader would draw from the one that dropout uses.
     generator = torch.Generator().manual_seed(epoch_seed)
-    loader: DataLoader[Any] = DataLoader(
-        prepared,  # type: ignore[arg-type]  # a dataset by what it does, not by type
-        batch_sampler=keys,
-        num_workers=workers,
-        generator=generator,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
+    pinned = torch.cuda.is_available()
+    return iter(DataLoader(prepared, batch_sampler=keys, num_workers=workers, generator=generator, pin_memory=pinned))
 
 
 def check_images(images: Tensor, *, least: int) -> None:

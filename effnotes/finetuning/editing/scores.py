@@ -19,19 +19,7 @@ from effnotes.core.checks import check_range
 from effnotes.datasets.worlds import FORMS, Facts, Group, Sentences, Task, World
 from effnotes.datasets.worlds.graph import Integers
 from effnotes.datasets.worlds.words import PAD
-from effnotes.metrics.editing import (
-    ForgetQuality,
-    consequence,
-    extraction_strength,
-    forget_quality,
-    harmonic_mean,
-    loss_score,
-    macro_average,
-    membership_auc,
-    min_k_score,
-    model_utility,
-    truth_ratio,
-)
+from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 
 RETAINED = {
@@ -212,18 +200,18 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
 
     present = [name for name in RETAINED if name in task.test]
     scores |= {RETAINED[name]: cells[name]["kept"] for name in present}
-    scores["retention"] = macro_average(scores[RETAINED[name]] for name in present)
+    scores["retention"] = metrics.macro_average(scores[RETAINED[name]] for name in present)
     sizes = [len(task.test[name]) for name in present]  # of whole groups, so that a cap on what is asked shifts no weight
     scores["drift"] = float(np.average(groups.loc[present, "drift"], weights=sizes)) if present else math.nan
     if "edit_success" in scores:
-        scores["H"] = harmonic_mean(scores["edit_success"], scores["retention"])
+        scores["H"] = metrics.harmonic_mean(scores["edit_success"], scores["retention"])
         if "paraphrase_success" in scores:
-            scores["S"] = harmonic_mean(scores["edit_success"], scores["paraphrase_success"], scores["retention"])
+            scores["S"] = metrics.harmonic_mean(scores["edit_success"], scores["paraphrase_success"], scores["retention"])
 
     if "sno_new" in task.test:
         implied = facts["sno_new"]
         changes = implied.object != _present(task.world, implied)
-        shares = consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
+        shares = metrics.consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
         scores |= {f"consequence_{name}": share for name, share in shares._asdict().items()}
     for name, score in (
         ("same_obj_nested_obj_edges", "nested_of_old_kept"),
@@ -268,7 +256,7 @@ def relearning_task(task: Task) -> Task:
 class UnlearningScores:
     """How a model forgot, held against one that never knew."""
 
-    quality: ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
+    quality: metrics.ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
     utility: float  # harmonic mean of accuracy, p(true) and 1 - truth ratio on the retain groups
     forget_accuracy: float
     gold_accuracy: float  # what forget_accuracy should come down to, not 0
@@ -312,9 +300,9 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
         group = _plain(task.test[name])
         answers = answer(unlearned, _encode(task.world, group), batch_size=batch_size)
         kept[name] = [answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)]
-    utility = model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
+    utility = metrics.model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
     of_both = [value for values in zip(*traces, strict=True) for value in values]
-    return UnlearningScores(forget_quality(*ratios), utility, *accuracies, *of_both)
+    return UnlearningScores(metrics.forget_quality(*ratios), utility, *accuracies, *of_both)
 
 
 def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
@@ -346,10 +334,10 @@ def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
 
 def _traces(model: nn.Module, trained: Sentences, controls: Sentences, batch_size: int) -> tuple[float, float, float]:
     """AUC of LOSS and of Min-K%, and mean extraction strength."""
-    members, others = (read(model, sentences, batch_size=batch_size) for sentences in (trained, controls))
-    loss, min_k = ([score(each.log_p, each.inside) for each in (members, others)] for score in (loss_score, min_k_score))
-    strength = extraction_strength(members.is_greedy, members.inside)
-    return membership_auc(*loss), membership_auc(*min_k), float(strength.mean())
+    readings = [read(model, sentences, batch_size=batch_size) for sentences in (trained, controls)]
+    loss = metrics.membership_auc(*(metrics.loss_score(each.log_p, each.inside) for each in readings))
+    min_k = metrics.membership_auc(*(metrics.min_k_score(each.log_p, each.inside) for each in readings))
+    return loss, min_k, float(metrics.extraction_strength(readings[0].is_greedy, readings[0].inside).mean())
 
 
 def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str, *, batch_size: int = 512) -> NDArray[np.float64]:
@@ -386,4 +374,4 @@ def _truth_ratios(model: nn.Module, world: World, group: Group, batch_size: int)
     facts: Facts = group.facts
     (form,) = np.unique(group.form).tolist()
     table = object_probabilities(model, world, facts, FORMS[form], batch_size=batch_size)
-    return truth_ratio(table, facts.object, world.in_use[facts.relation])
+    return metrics.truth_ratio(table, facts.object, world.in_use[facts.relation])
