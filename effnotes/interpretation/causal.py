@@ -118,12 +118,10 @@ def _traced(
 
                 with block(model, layer).register_forward_hook(_changing(restore)):
                     mean += probability() / draws
-    parts = []
-    for (place, layer), mean in restored.items():
-        columns_of = {"fact": np.arange(len(rows)), "place": place, "layer": layer, "clean": clean.numpy()}
-        part = pd.DataFrame(columns_of | {"corrupted": corrupted.numpy(), "restored": mean.numpy()})
-        parts.append(part.assign(recovered=part["restored"] - part["corrupted"]))
-    return pd.concat(parts)
+    same = {"clean": clean.numpy(), "corrupted": corrupted.numpy()}
+    found = [{"place": place, "layer": layer, **same, "restored": mean.numpy()} for (place, layer), mean in restored.items()]
+    table = pd.concat([pd.DataFrame({"fact": np.arange(len(rows)), **each}) for each in found])
+    return table.assign(recovered=table["restored"] - table["corrupted"])
 
 
 def _changing(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | tuple[Tensor, ...]]:

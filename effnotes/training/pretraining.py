@@ -290,7 +290,7 @@ class _Run:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        effort = {
+        effort: dict[str, Any] = {
             "steps": loop.step,
             "extensions": len(loop.history) - loop.parts,
             "cpu_s": sum(row["cpu_seconds"] for row in loop.history),

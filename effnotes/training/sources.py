@@ -33,8 +33,7 @@ class Memory:
         check_images(images, least=2)
         check_labels(labels, kind, len(images))
         self.windows = _shift_windows(images.to(device), max_shift)
-        self.targets = labels.to(device=device, dtype=_dtype(kind))
-        self.n_classes = _n_classes(labels, kind)
+        self.targets, self.n_classes = _targets(labels, kind, device)
         self.images, self.labels, self.flip = images, labels, flip
         self.n, self.steps = len(images), -(-len(images) // batch_size)
 
@@ -71,8 +70,7 @@ class Stream:
         for images, labels in load(self.prepared, order.tensor_split(self.steps), self.workers, epoch_seed):
             check_labels(labels, self.kind, len(images))
             inputs = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            targets = labels.to(self.device, _dtype(self.kind), non_blocking=True)
-            yield Batch(inputs, targets, _n_classes(labels, self.kind))
+            yield Batch(inputs, *_targets(labels, self.kind, self.device))
 
     def describe(self) -> Any:
         """Give what tells these data from others, short of decoding them all."""
@@ -148,12 +146,10 @@ def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:
         raise ValueError("labels hold other values than 0 and 1; encode each attribute as one binary column")
 
 
-def _dtype(kind: LabelKind) -> torch.dtype:
-    return torch.int64 if kind == "softmax" else torch.float32
-
-
-def _n_classes(labels: Tensor, kind: LabelKind) -> int:
-    return int(labels.max()) + 1 if kind == "softmax" else 0
+def _targets(labels: Tensor, kind: LabelKind, device: torch.device) -> tuple[Tensor, int]:
+    """Labels as the loss takes them, and the number of classes that they speak of."""
+    dtype, n_classes = (torch.int64, int(labels.max()) + 1) if kind == "softmax" else (torch.float32, 0)
+    return labels.to(device, dtype, non_blocking=True), n_classes
 
 
 def _shift_windows(images: Tensor, max_shift: int) -> Tensor:

@@ -187,6 +187,7 @@ def null_projection(moments: Tensor, energy: float) -> Tensor:
     return projection
 
 
+@torch.no_grad()
 def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
     """Return (h, h) float64: C = E[k k'] of the hidden units of one MLP, over all facts of a world written out.
 
@@ -201,15 +202,12 @@ def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
     n_tokens = 0.0
-    with torch.no_grad():
-        for name, share in world.templates.items():
-            if share == 0:
-                continue
-            for first in range(0, len(facts), _FACTS_AT_A_TIME):
-                rows = Rows.of(world.encode(facts.take(slice(first, first + _FACTS_AT_A_TIME)), name)).to(device)
-                keys = mlp_units(model, rows.tokens, layer)[rows.is_text].double()
-                total = total + share * keys.T @ keys
-                n_tokens += share * len(keys)
+    for name, share in ((name, share) for name, share in world.templates.items() if share > 0):
+        for first in range(0, len(facts), _FACTS_AT_A_TIME):
+            rows = Rows.of(world.encode(facts.take(slice(first, first + _FACTS_AT_A_TIME)), name)).to(device)
+            keys = mlp_units(model, rows.tokens, layer)[rows.is_text].double()
+            total = total + share * keys.T @ keys
+            n_tokens += share * len(keys)
     return total / n_tokens
 
 

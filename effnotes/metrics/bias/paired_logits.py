@@ -1,7 +1,6 @@
 """Run two PyTorch classifiers over the same batches, and leave both as they were."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from effnotes.metrics.bias.per_attribute import FloatArray
+from effnotes.models.modes import evaluating
 
 
 def shuffles(loader: Iterable[Any]) -> bool:
@@ -34,7 +34,7 @@ def paired_logits(
         ValueError: the loader is empty, the models' outputs differ in shape, labels fit no task.
     """
     collected: list[list[NDArray[Any]]] = []
-    with _evaluating(dense), _evaluating(pruned), torch.inference_mode():
+    with evaluating(dense), evaluating(pruned), torch.inference_mode():
         for batch in loader:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 shape = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
@@ -52,18 +52,6 @@ def paired_logits(
         raise ValueError("the loader yielded no batch; an audit needs at least one sample")
     dense_logits, pruned_logits, all_labels, *groups = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
     return dense_logits, pruned_logits, all_labels, groups[0].reshape(-1) if groups else None
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode, and back to the flag that each submodule had of its own."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
