@@ -43,9 +43,6 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from effnotes.metrics import bias as metrics
-from effnotes.reporting.claims import format_number
-from effnotes.reporting.figures import show_images, use_style
 from effnotes.studies import bias
 
 # %% [markdown]
@@ -88,7 +85,6 @@ second_model: Literal["resnet8", "resnet18", "resnet50", "mobilenet_v2"] = "resn
 second_width: int | None = 8  # its channels in the first block, for resnet8; null: 16
 
 # %% tags=["check", "hide-input"]
-use_style()
 of_data = {"dataset": dataset, "data_root": data_root, "stream": stream, "image_size": image_size, "label_noise": label_noise}
 of_size = {"num_train": num_train, "num_val": num_val, "num_test": num_test, "num_shared": num_shared}
 of_training = {"model": model, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "momentum": momentum}
@@ -112,6 +108,11 @@ plan = bias.plan(**of_levels, **of_further, **of_data, **of_size, **of_training,
 # It has no demographic meaning, and nothing on this page is a statement about people.
 
 # %% mystnb={"figure": {"caption": "Twelve training images of the first seed, each with attributes that it has.", "name": "fig-faces"}, "image": {"alt": "Grid of twelve small drawn faces, round and narrow, with different hair, noses, brows and cheeks; above each a list of its attributes."}} tags=["hide-input"]
+from effnotes.metrics import bias as metrics
+from effnotes.reporting.claims import format_number
+from effnotes.reporting.figures import show_images, use_style
+
+use_style()
 first, names = plan.labels[seeds[0]], plan.names
 
 

@@ -13,7 +13,7 @@ _HOMES = {
     "reviving_magnitude uniform_magnitude",
     "effnotes.pruning.masks": "Masks SizeOnDisk apply_masks_ effective_sparsity kept_count masks_in_force "
     "prunable_parameters size_on_disk sparsity",
-    "effnotes.pruning.methods": "PRUNING_METHODS PruningMethod prune_ pruning_plan",
+    "effnotes.pruning.methods": "PRUNING_METHODS PruningMethod prune_ pruning_plan pruning_schedule",
     "effnotes.pruning.plans": "MaskMethod PruningHook PruningPlan",
     "effnotes.pruning.schedules": "AlternatingSchedule CubicSchedule OneShotSchedule Schedule cubic_level",
     "effnotes.pruning.semi_structured": "NMMagnitude",

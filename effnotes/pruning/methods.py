@@ -1,64 +1,51 @@
-"""All pruning methods by name, each with a sensible plan for a training run of any length."""
+"""All pruning methods by name, each with a sensible plan for a training run of any length.
 
-from collections.abc import Callable, Mapping
+What loads torch is imported where it is needed: the table, and what a method cannot do, are told before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from effnotes.core.checks import check_choice, check_range
-from effnotes.pruning.control import random_choice
-from effnotes.pruning.magnitude import alternating_magnitude, global_magnitude, one_shot_magnitude, uniform_magnitude
-from effnotes.pruning.masks import Masks, apply_masks_
-from effnotes.pruning.plans import MaskMethod, PruningPlan
-from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
-from effnotes.pruning.semi_structured import NMMagnitude
+from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule, Schedule
 
-_Build = Callable[[float, int, int, CubicSchedule], PruningPlan]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from effnotes.pruning.masks import Masks
+    from effnotes.pruning.plans import MaskMethod, PruningPlan
 
 
 @dataclass(frozen=True)
 class PruningMethod:
-    """A pruning method as the book offers it: its plan, and what it starts from."""
+    """A pruning method as the book offers it: how it prunes, and what it starts from."""
 
-    build: _Build  # target, epochs, seed, cubic schedule -> plan
+    gradual: bool = False  # prunes along the cubic schedule, whose start and end can be chosen
     starts_trained: bool = False  # from a trained dense model, one for each seed (True), or from random weights (False)
     trains: bool = True  # hand the plan to `train` (True), or to `prune_` and leave it at that (False)
-
-
-def _gradual(method: MaskMethod) -> _Build:
-    return lambda target, _epochs, seed, schedule: PruningPlan(method, target, schedule, seed)
-
-
-def _one_shot(target: float, *_: Any) -> PruningPlan:
-    return one_shot_magnitude(target)
-
-
-def _n_of_4(target: float, *_: Any) -> PruningPlan:
-    n = round(4 * (1 - target))
-    if not 1 <= n <= 3 or abs(1 - n / 4 - target) > 1e-9:
-        raise ValueError(f"target={target}: 4 channels allow 0.25 (3:4), 0.5 (2:4, the pattern of sparse hardware) and 0.75 (1:4)")
-    return PruningPlan(NMMagnitude(n, 4), target, OneShotSchedule())
+    nested: bool = True  # pruned weights never return (True), or may (False)
 
 
 PRUNING_METHODS: Mapping[str, PruningMethod] = {
     # gradual global magnitude pruning from random weights: GMP-RI
-    "gmp": PruningMethod(_gradual(global_magnitude)),
+    "gmp": PruningMethod(gradual=True),
     # the same of a trained model: GMP-PT
-    "gmp_post": PruningMethod(_gradual(global_magnitude), starts_trained=True),
+    "gmp_post": PruningMethod(gradual=True, starts_trained=True),
     # global magnitude pruning of a trained model in one step, then fine-tuning
-    "one_shot": PruningMethod(_one_shot, starts_trained=True),
+    "one_shot": PruningMethod(starts_trained=True),
     # the same without training after it
-    "one_shot_untuned": PruningMethod(_one_shot, starts_trained=True, trains=False),
+    "one_shot_untuned": PruningMethod(starts_trained=True, trains=False),
     # gradual magnitude pruning from random weights, each layer by the same share
-    "uniform": PruningMethod(_gradual(uniform_magnitude)),
+    "uniform": PruningMethod(gradual=True),
     # n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning
-    "n_of_4": PruningMethod(_n_of_4, starts_trained=True),
+    "n_of_4": PruningMethod(starts_trained=True),
     # gradual pruning by chance from random weights: the control
-    "random": PruningMethod(_gradual(random_choice)),
+    "random": PruningMethod(gradual=True),
     # AC/DC: dense and compressed phases in turn, from random weights
-    "acdc": PruningMethod(lambda target, epochs, *_: alternating_magnitude(target, epochs=epochs)),
+    "acdc": PruningMethod(nested=False),
 }
 
 
@@ -90,6 +77,16 @@ def pruning_plan(
     Raises:
         ValueError: The name is unknown, or a number is out of range for the method.
     """
+    schedule = pruning_schedule(name, target, epochs=epochs, start=start, end=end)
+    if schedule is None:
+        return None
+    from effnotes.pruning.plans import PruningPlan
+
+    return PruningPlan(_mask_method(name, target), target, schedule, seed, revives=not PRUNING_METHODS[name].nested)
+
+
+def pruning_schedule(name: str, target: float, *, epochs: int, start: int | None = None, end: int | None = None) -> Schedule | None:
+    """Say when a pruning method prunes how far: the schedule of `pruning_plan`, whose arguments, errors and None these are."""
     check_choice(list(PRUNING_METHODS), method=name)
     check_range(1, epochs=epochs)
     if not 0 <= target < 1:
@@ -97,6 +94,12 @@ def pruning_plan(
     if target == 0:
         return None
     method = PRUNING_METHODS[name]
+    if not method.nested:
+        return AlternatingSchedule.for_epochs(epochs)
+    if name == "n_of_4" and target not in (0.25, 0.5, 0.75):
+        raise ValueError(f"target={target}: 4 channels allow 0.25 (3:4), 0.5 (2:4, the pattern of sparse hardware) and 0.75 (1:4)")
+    if not method.gradual:
+        return OneShotSchedule()
     published = (1, 4, 60, 80) if method.starts_trained else (10, 10, 81, 100)  # start, frequency, end, epochs
     first, every = (epochs * value // published[3] for value in published[:2])
     # Rounded up: in a short run each update counts, and two of them would be one-shot pruning by another name.
@@ -105,7 +108,19 @@ def pruning_plan(
     stop = max(begin + 1, last) if end is None else end
     if stop > epochs:
         raise ValueError(f"start={begin}, end={stop}: the updates must come before the end of the {epochs} epochs")
-    return method.build(target, epochs, seed, CubicSchedule(begin, stop, max(1, every)))
+    schedule = CubicSchedule(begin, stop, max(1, every))
+    schedule.levels(target)  # refuses a target that it cannot reach
+    return schedule
+
+
+def _mask_method(name: str, target: float) -> MaskMethod:
+    """Give what chooses the weights: magnitude over the whole network, where a method is none of its own."""
+    from effnotes.pruning.control import random_choice
+    from effnotes.pruning.magnitude import global_magnitude, reviving_magnitude, uniform_magnitude
+    from effnotes.pruning.semi_structured import NMMagnitude
+
+    own = {"uniform": uniform_magnitude, "random": random_choice, "acdc": reviving_magnitude}
+    return NMMagnitude(round(4 * (1 - target)), 4) if name == "n_of_4" else own.get(name, global_magnitude)
 
 
 def prune_(model: nn.Module, plan: PruningPlan) -> Masks:
@@ -120,6 +135,10 @@ def prune_(model: nn.Module, plan: PruningPlan) -> Masks:
     Raises:
         ValueError: The method cannot reach the target on this model.
     """
+    import torch
+
+    from effnotes.pruning.masks import apply_masks_
+
     masks = plan.method(model, plan.target, generator=torch.Generator().manual_seed(plan.seed))
     apply_masks_(model, masks)
     return masks

@@ -4,91 +4,25 @@ Dense and sparse models share one `Recipe`, so that a difference between them is
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
-from effnotes.core.settings import settings
 from effnotes.models.modes import evaluating
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
-from effnotes.training.sources import Batch, Images, LabelKind, Memory, Prepared, Stream, Transform, check_images, load
-
-
-@settings
-class Recipe:
-    """How a model is trained; one recipe serves the dense model and all its pruned versions.
-
-    The defaults train the narrow ResNet on a few thousand 32-pixel images. `PUBLISHED_GMP_RI` and `PUBLISHED_GMP_PT` are the
-    recipes for CelebA at full size.
-
-    Raises:
-        ValueError: A field is out of range.
-    """
-
-    epochs: int = Field(12, ge=1)  # passes over the training images
-    batch_size: int = Field(128, ge=2)  # images a step; an epoch is cut into equal batches of at most this size
-    learning_rate: float = Field(0.1, gt=0)  # peak, reached at the end of the warm-up
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)  # SGD only
-    weight_decay: float = Field(1e-4, ge=0)  # L2 penalty on all parameters
-    warmup_epochs: float = Field(1.0, ge=0)  # linear warm-up, step by step
-    decay: Literal["cosine", "constant"] = "cosine"  # after the warm-up, step by step: to zero, or none
-    max_shift: int = Field(1, ge=0)  # random shift in pixels a side, of images in memory; borders are replicated, not wrapped
-    flip: bool = False  # mirror each image with probability 1/2; for attributes without a left and a right; images in memory only
-    loss: LabelKind = "binary"  # cross-entropy of each label by itself, or, of classes that exclude one another, of their softmax
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `resolve_precision`
-
-    def __post_init__(self) -> None:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs}: longer than the {self.epochs} epochs of training")
-
-    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
-        """Give the learning rate of a step, counted from 0 over the whole run.
-
-        Over W warm-up steps lr (step + 1) / W; after them lr (1 + cos(pi (step - W) / (total - W))) / 2, or lr with constant decay.
-        """
-        warmup = round(self.warmup_epochs * steps_per_epoch)
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        if self.decay == "constant":
-            return self.learning_rate
-        progress = (step - warmup) / (self.epochs * steps_per_epoch - warmup)
-        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * progress))
-
-
-PUBLISHED_GMP_RI = Recipe(
-    100, batch_size=256, learning_rate=0.256, momentum=0.875, weight_decay=2**-15, warmup_epochs=5, max_shift=0, precision="float32"
-)
-"""Recipe of the dense and the GMP-RI models of Iofinova, Peste & Alistarh (CVPR 2023, official code), for `celeba_transforms`.
-
-What differs: the original sets the learning rate once an epoch and zeroes the momentum after every epoch; here the rate changes
-with every step and the momentum stays. Its dense ResNet-18 configuration has no weight decay, its sparse ones have 2^-15; here
-both have it, or the comparison would measure the recipe. Its batches hold 256 images and the last of an epoch fewer; here all are
-equal. It keeps the best epoch by validation accuracy beside the last; here there is only the last.
-"""
-
-PUBLISHED_GMP_PT = dataclasses.replace(
-    PUBLISHED_GMP_RI, epochs=80, optimizer="adam", learning_rate=1e-4, decay="constant", weight_decay=0.0, warmup_epochs=0
-)
-"""Recipe by which Iofinova, Peste & Alistarh (CVPR 2023, official code) prune a trained dense model (GMP-PT), 80 epochs long.
-
-What differs: the original starts the runs of all seeds from one dense checkpoint, so that its seeds vary the fine-tuning alone;
-for independent replicates give each seed a parent of its own. Dense model and fine-tuning together take 180 epochs, where a
-GMP-RI model takes 100.
-"""
+from effnotes.training.recipes import Recipe
+from effnotes.training.sources import Batch, Images, Memory, Prepared, Stream, Transform, check_images, load
 
 
 @dataclass(frozen=True)
@@ -277,12 +211,12 @@ def _source(
                 f"max_shift={recipe.max_shift}, flip={recipe.flip}: a dataset's images are augmented by `transform`; "
                 "use a recipe with max_shift=0 and flip=False"
             )
-        return Stream(Prepared(images, transform), recipe.loss, recipe.batch_size, workers, device)
+        return Stream(Prepared(images, transform), recipe, workers, device)
     if labels is None:
         raise ValueError("images in memory need labels, (n, K) of 0 and 1; only a dataset brings its own")
     if transform is not None or workers:
         raise ValueError("transform and loader_workers are for datasets; images in memory are augmented by the recipe")
-    return Memory(images, labels, recipe.loss, recipe.batch_size, recipe.max_shift, recipe.flip, device)
+    return Memory(images, labels, recipe, device)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,7 +1,7 @@
 """Where batches of images come from: tensors in memory, or data sets that decode an image when it is needed."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
+from effnotes.training.recipes import LabelKind, Recipe
 
 Images: TypeAlias = Tensor | Dataset[Any]
 Transform = Callable[[Any], Tensor]  # of one image
-LabelKind = Literal["binary", "softmax"]
 
 
 class Batch(NamedTuple):
@@ -27,15 +27,13 @@ class Batch(NamedTuple):
 class Memory:
     """Images in memory, shifted and flipped at random."""
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, kind: LabelKind, batch_size: int, max_shift: int, flip: bool, device: torch.device
-    ) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, device: torch.device) -> None:
         check_images(images, least=2)
-        check_labels(labels, kind, len(images))
-        self.windows = _shift_windows(images.to(device), max_shift)
-        self.targets, self.n_classes = _targets(labels, kind, device)
-        self.images, self.labels, self.flip = images, labels, flip
-        self.n, self.steps = len(images), -(-len(images) // batch_size)
+        check_labels(labels, recipe.loss, len(images))
+        self.windows = _shift_windows(images.to(device), recipe.max_shift)
+        self.targets, self.n_classes = _targets(labels, recipe.loss, device)
+        self.images, self.labels, self.flip = images, labels, recipe.flip
+        self.n, self.steps = len(images), -(-len(images) // recipe.batch_size)
 
     def batches(self, epoch_seed: int) -> Iterator[Batch]:
         """Give the batches of an epoch, of about equal size."""
@@ -59,10 +57,10 @@ class Memory:
 class Stream:
     """Images that are decoded when they are needed, in the order that images in memory would have."""
 
-    def __init__(self, prepared: "Prepared", kind: LabelKind, batch_size: int, workers: int, device: torch.device) -> None:
-        self.prepared, self.kind, self.workers, self.device = prepared, kind, workers, device
-        self.n, self.steps = len(prepared), -(-len(prepared) // batch_size)
-        check_labels(prepared[0, 0][1][None], kind, 1)
+    def __init__(self, prepared: "Prepared", recipe: Recipe, workers: int, device: torch.device) -> None:
+        self.prepared, self.kind, self.workers, self.device = prepared, recipe.loss, workers, device
+        self.n, self.steps = len(prepared), -(-len(prepared) // recipe.batch_size)
+        check_labels(prepared[0, 0][1][None], self.kind, 1)
 
     def batches(self, epoch_seed: int) -> Iterator[Batch]:
         """Give the batches of an epoch, of about equal size."""

@@ -20,7 +20,8 @@ from effnotes.pruning import (
     reviving_magnitude,
     uniform_magnitude,
 )
-from effnotes.training.images import Recipe, train
+from effnotes.training.images import train
+from effnotes.training.recipes import Recipe
 
 METHODS = {
     "global": (global_magnitude, 0.9),

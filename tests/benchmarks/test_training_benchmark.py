@@ -13,7 +13,8 @@ from effnotes.datasets import make_faces
 from effnotes.models import build_model
 from effnotes.pruning import PruningHook, global_magnitude
 from effnotes.training.hardware import resolve_precision
-from effnotes.training.images import Recipe, normalize, train
+from effnotes.training.images import normalize, train
+from effnotes.training.recipes import Recipe
 
 IMAGES = 1280
 

@@ -20,7 +20,7 @@ from effnotes.reporting.tables import read_table
 from effnotes.runner.parameters import resolve
 from effnotes.runner.project import PROFILES, Chapter, Project
 from effnotes.studies.bias.experiment import Experiment
-from effnotes.training.images import PUBLISHED_GMP_RI
+from effnotes.training.recipes import PUBLISHED_GMP_RI
 
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())

@@ -18,7 +18,8 @@ from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
 from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
 from effnotes.studies.bias.sweep import TrainingJob, run_trainings, sweep_sparsities, train_classifiers
 from effnotes.training.checkpoints import read_checkpoint, write_checkpoint
-from effnotes.training.images import Recipe, predict_logits, train
+from effnotes.training.images import predict_logits, train
+from effnotes.training.recipes import Recipe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = Experiment(

@@ -30,8 +30,9 @@ from effnotes.pruning import (
     sparsity,
 )
 from effnotes.training.hardware import resolve_precision
-from effnotes.training.images import PUBLISHED_GMP_PT, PUBLISHED_GMP_RI, Recipe, celeba_transforms, normalize, predict_logits, train
+from effnotes.training.images import celeba_transforms, normalize, predict_logits, train
 from effnotes.training.loop import DivergedError
+from effnotes.training.recipes import PUBLISHED_GMP_PT, PUBLISHED_GMP_RI, Recipe
 
 SMALL = Recipe(epochs=4, batch_size=32, precision="float32")
 
@@ -532,7 +533,8 @@ RUN = textwrap.dedent(
     torch.set_num_threads(1)
     from effnotes.models import build_model
     from effnotes.pruning import gradual_magnitude
-    from effnotes.training.images import Recipe, train
+    from effnotes.training.images import train
+    from effnotes.training.recipes import Recipe
 
     labels = torch.randint(0, 2, (600, 3), generator=torch.Generator().manual_seed(0))
     images = (100 * labels[:, :, None, None] + torch.arange(32)).to(torch.uint8).expand(600, 3, 32, 32)
@@ -684,7 +686,8 @@ NARROW = textwrap.dedent(
     import json, torch
     torch.set_num_threads(1)
     from effnotes.models import build_model
-    from effnotes.training.images import Recipe, predict_logits, train
+    from effnotes.training.images import predict_logits, train
+    from effnotes.training.recipes import Recipe
 
     labels = torch.randint(0, 2, (64, 3), generator=torch.Generator().manual_seed(0))
     noise = torch.randint(0, 60, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1))

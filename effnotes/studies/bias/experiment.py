@@ -4,7 +4,11 @@ A seed stands for everything that varies between replicates. For drawn faces the
 of the batches; for CIFAR-10S the split and which images are grey, weights and order; for other real data, which are what they
 are, weights and order. Within a seed all sparsities share them, so a sparse model is compared with the dense one of its own seed,
 and the differences of different seeds are independent but for the images that real data share.
+
+What loads torch is imported where data are asked for: wrong settings are told before that.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
@@ -12,27 +16,23 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-from PIL.Image import Image
 from pydantic import Field
-from torch import Tensor
-from torchvision.transforms import v2
 
 from effnotes.core.checks import check_choice
 from effnotes.core.settings import settings
-from effnotes.datasets.attributes import AttributeData, ClassData, column_of, face_data
-from effnotes.datasets.backdoor import backdoor_data
-from effnotes.datasets.celeba import CelebADataset
-from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
-from effnotes.datasets.faces import Faces, FaceSplits, make_face_splits, make_faces
-from effnotes.datasets.files import limited
-from effnotes.datasets.load import DATASETS, load_data
-from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan
-from effnotes.pruning.plans import PruningPlan
-from effnotes.training.images import Recipe
+from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan, pruning_schedule
+from effnotes.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from effnotes.datasets import AttributeData, CelebADataset, Faces, FaceSplits
+    from effnotes.pruning.plans import PruningPlan
+    from effnotes.pruning.schedules import Schedule
 
 Backdoor = Literal["yellow_square", "greyscale"]
 """Kinds of spurious features that can be planted."""
@@ -40,7 +40,6 @@ Backdoor = Literal["yellow_square", "greyscale"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _NUM_FACES = {"num_train": 6000, "num_val": 3000, "num_test": 4000}
-_NUM_VAL_CIFAR10S = 5000
 _OF_IMAGES = ("dataset", "data_root", *_NUM_FACES, "label_noise", "image_size")
 _SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
 
@@ -78,7 +77,7 @@ class Experiment:
         ValueError: a field is out of range; the message says which and what is allowed.
     """
 
-    dataset: str = "faces"  # one of effnotes.datasets.DATASETS
+    dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds"] = "faces"  # as in effnotes.datasets.DATASETS
     data_root: str = ""  # folder with the data; empty for faces, which are drawn
     # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
     # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
@@ -106,7 +105,6 @@ class Experiment:
     tuning_rate: float = Field(3e-3, gt=0)  # Adam's learning rate after them
 
     def __post_init__(self) -> None:
-        check_choice(DATASETS, dataset=self.dataset)
         check_choice(list(PRUNING_METHODS), method=self.method)
         is_drawn = self.dataset == "faces"
         if is_drawn != (self.data_root == ""):
@@ -159,15 +157,23 @@ class Experiment:
             decay="constant",
         )
 
-    def plan(self, sparsity: float, seed: int) -> PruningPlan | None:
-        """Give the pruning plan for a sparsity; None for 0, the dense model.
+    def schedule(self, sparsity: float) -> Schedule | None:
+        """Say when a model is pruned how far; None for 0, the dense model.
 
         Raises:
             ValueError: the method cannot reach the sparsity.
         """
-        if self.starts_trained:
-            return pruning_plan(self.method, sparsity, epochs=self.tuning_recipe.epochs, seed=seed)
-        return pruning_plan(self.method, sparsity, epochs=self.epochs, seed=seed, start=self.prune_start, end=self.prune_end)
+        return pruning_schedule(self.method, sparsity, **self._length)
+
+    def plan(self, sparsity: float, seed: int) -> PruningPlan | None:
+        """Give the pruning plan for a sparsity; None and errors as for `schedule`."""
+        return pruning_plan(self.method, sparsity, seed=seed, **self._length)
+
+    @property
+    def _length(self) -> dict[str, int]:
+        """How long the training with masks is, and which of its epochs have updates."""
+        from_random = {"epochs": self.epochs, "start": self.prune_start, "end": self.prune_end}
+        return {"epochs": self.epochs - self.parent_epochs} if self.starts_trained else from_random
 
     def data(self, seed: int) -> AttributeData:
         """Draw or load the training, validation and test images of a seed, in memory.
@@ -201,6 +207,8 @@ class Experiment:
             raise ValueError(
                 f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if asked for"
             )
+        from effnotes.datasets import make_faces
+
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
 
     def labels(self, seed: int, protected: str | None = None) -> Labels:
@@ -215,6 +223,8 @@ class Experiment:
             DataError: something on disk is missing or malformed.
             ValueError: there is no such attribute; the message names those that exist.
         """
+        from effnotes.datasets.attributes import column_of
+
         if self.stream:
             datasets = [self.streamed(split) for split in _SPLITS]
             names, labels = datasets[0][0].attribute_names, [dataset.labels[rows] for dataset, rows in datasets]
@@ -245,16 +255,24 @@ class Experiment:
         name: SplitName = "test" if split == "shared" else split
         if not self.stream:
             return getattr(self.data(seed), name).images[list(rows)]  # type: ignore[no-any-return]
+        import torch
+        from torchvision.transforms import v2
+
         dataset, chosen = self.streamed(name, v2.Compose([v2.Resize(96), v2.CenterCrop(96), v2.PILToTensor()]))
         return torch.stack([dataset[int(chosen[row])][0] for row in rows])
 
     def streamed(self, split: SplitName, transform: Callable[[Image], Any] = lambda image: image) -> tuple[CelebADataset, Tensor]:
         """Give a split whose images are decoded when they are needed, and the rows of it that are taken."""
+        import torch
+
+        from effnotes.datasets import CelebADataset
+        from effnotes.datasets.files import limited
+
         dataset = CelebADataset(self.data_root, split, transform)
         return dataset, torch.from_numpy(limited(len(dataset), getattr(self, f"num_{split}"), split))
 
     @property
-    def _images_alone(self) -> "Experiment":
+    def _images_alone(self) -> Experiment:
         """An experiment that differs from the default in nothing but what decides which images it has."""
         return Experiment(**{name: getattr(self, name) for name in _OF_IMAGES})
 
@@ -276,7 +294,7 @@ class Training:
     backdoor_rates: tuple[Share, Share] = (0.05, 0.95)
 
     def __post_init__(self) -> None:
-        self.experiment.plan(self.sparsity, self.seed)  # refuses what the method cannot reach
+        self.experiment.schedule(self.sparsity)  # refuses what the method cannot reach
         if self.backdoor is None:
             return
         if self.attribute is None:
@@ -337,6 +355,8 @@ def training_data(training: Training) -> AttributeData:
     Raises:
         ValueError: the data have no such attribute.
     """
+    from effnotes.datasets import AttributeData, backdoor_data
+
     data = training.experiment.data(training.seed)
     if training.attribute is None:
         return data
@@ -349,16 +369,6 @@ def training_data(training: Training) -> AttributeData:
         for split in (data.train, data.val, data.test)
     )
     return AttributeData(train, val, test, (training.attribute,), None, data.source)
-
-
-def check_attribute(training: Training) -> None:
-    """Raise ValueError unless the data of a training have the attribute that it names."""
-    experiment = training.experiment
-    if training.attribute is None:
-        return
-    names = experiment.streamed("test")[0].attribute_names if experiment.stream else experiment.data(training.seed).attribute_names
-    if training.attribute not in names:
-        raise ValueError(f"attribute={training.attribute!r}: the data have {', '.join(names)}")
 
 
 def fingerprint(root: str) -> str:
@@ -385,27 +395,18 @@ def fingerprint(root: str) -> str:
 
 @lru_cache(maxsize=2)
 def _data(experiment: Experiment, seed: int, _fingerprint: str) -> AttributeData:
+    from effnotes.datasets import face_data, load_data
+
     if experiment.dataset == "faces":
         return face_data(_faces(experiment, seed))
-    if experiment.dataset == "cifar10s" and experiment.image_size == 32 and (experiment.num_test or 0) % 2 == 0:
-        # The images are decoded once for all seeds, which differ in the split and in which of them are grey.
-        num_val = experiment.num_val or _NUM_VAL_CIFAR10S
-        num_train = None if experiment.num_train is None else experiment.num_train + num_val
-        num_test = None if experiment.num_test is None else experiment.num_test // 2
-        images = _cifar10(experiment.data_root, num_train, num_test, _fingerprint)
-        return make_cifar10s(images, seed=seed, num_val=num_val)
     sizes = {name: getattr(experiment, name) for name in (*_NUM_FACES, "image_size")}
     return load_data(experiment.dataset, experiment.data_root, seed=seed, **sizes)
 
 
-@lru_cache(maxsize=1)
-def _cifar10(root: str, num_train: int | None, num_test: int | None, _fingerprint: str) -> ClassData:
-    limit = {"train": num_train, "test": num_test}
-    return load_cifar10(root, limit={split: most for split, most in limit.items() if most is not None})
-
-
 @lru_cache(maxsize=2)
 def _faces(experiment: Experiment, seed: int) -> FaceSplits:
+    from effnotes.datasets import make_face_splits
+
     sizes = (getattr(experiment, name) or default for name, default in _NUM_FACES.items())
     return make_face_splits(*sizes, seed=seed, image_size=experiment.image_size, label_noise=experiment.label_noise)
 

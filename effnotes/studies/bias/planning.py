@@ -1,23 +1,19 @@
 """What the chapter on bias will do, checked before anything is trained.
 
-What loads torch is imported where it is needed: most wrong values are told before that.
+What loads torch is imported where it is needed: wrong values are told before that, but those that networks or data refuse.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from effnotes.metrics.bias.amplification import fixed_attribute_set
 from effnotes.metrics.bias.per_attribute import FloatArray
 from effnotes.metrics.bias.task import AttributeTask
-
-if TYPE_CHECKING:
-    from effnotes.studies.bias.experiment import Experiment, Labels
+from effnotes.studies.bias.experiment import Experiment, Labels, trainings
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,37 +109,36 @@ def plan(
     if faces and num_shared < 1:
         why = "changed decisions are looked at on faces that all seeds share"
         raise ValueError(f"num_shared={num_shared} must be at least 1: {why}")
-    from effnotes.models import build_model
-    from effnotes.studies.bias.experiment import Experiment, trainings
-
     experiment = Experiment(**of_experiment)
     following_up = faces if follow_ups is None else follow_ups
     by_method = {method: dataclasses.replace(experiment, method=method) for method in other_methods if following_up}
-    planted = dataclasses.replace(experiment, num_train=num_planted or experiment.num_train)
-    second = dataclasses.replace(experiment, model=second_model, width=second_width if second_model == "resnet8" else None)
+    second = planted = None
     trainings(experiment, sparsities=sparsities, seeds=seeds)
     for each in by_method.values():
         trainings(each, sparsities=[level for level in sparsities if level > 0], seeds=seeds)
-    for each in (experiment, second) if following_up else (experiment,):
-        build_model(each.model, 1, image_size=each.image_size, seed=0, width=each.width)
-    labels = {seed: experiment.labels(seed, protected) for seed in seeds}
+    if following_up:
+        width = second_width if second_model == "resnet8" else None
+        second = dataclasses.replace(experiment, model=second_model, width=width)
+    if following_up and not experiment.stream:
+        planted = dataclasses.replace(experiment, num_train=num_planted or experiment.num_train)
+        # Refused here if need be, and not after the first networks have been trained.
+        trainings(planted, sparsities=[0.0], seeds=seeds, attributes=["any"], backdoor="yellow_square")
 
+    from effnotes.models import build_model
+
+    for other in filter(None, (experiment, second)):
+        build_model(other.model, 1, image_size=other.image_size, seed=0, width=other.width)
+    labels = {seed: experiment.labels(seed, protected) for seed in seeds}
     exactly_known = faces and experiment.label_noise == 0
     rates = generator_rates() if exactly_known and protected is None else None
     tasks = {seed: task_of(own, rates=rates) for seed, own in labels.items()}
     allowed = [fixed_attribute_set(task.labels, task.protected, rates=task.rates) for task in tasks.values()]
-    names = labels[seeds[0]].attribute_names
-    skewed = [name for name, everywhere in zip(names, np.all(allowed, axis=0), strict=True) if everywhere]
+    names = np.array(labels[seeds[0]].attribute_names)
+    skewed: list[str] = names[np.all(allowed, axis=0)].tolist()
     if not skewed:
         raise ValueError(
             f"protected={protected!r}: no attribute is skewed between its groups and occurs often enough in both groups of the test"
             " images, so no bias amplification can be measured; protect another attribute, or give more test images"
         )
-    if following_up:
-        # Refused here if need be, and not after the first networks have been trained.
-        trainings(second, sparsities=[0.0], seeds=seeds)
-        if not experiment.stream:
-            trainings(planted, sparsities=[0.0], seeds=seeds, attributes=skewed[:1], backdoor="yellow_square")
     chosen = (list(seeds), sorted(sparsities), moderate_sparsity, knee_drop, num_single)
-    further = (by_method, second if following_up else None, planted if following_up and not experiment.stream else None)
-    return Plan(experiment, *chosen, labels, tasks, skewed, exactly_known, *further)
+    return Plan(experiment, *chosen, labels, tasks, skewed, exactly_known, by_method, second, planted)

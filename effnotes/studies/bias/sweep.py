@@ -20,16 +20,9 @@ from effnotes.models import build_model
 from effnotes.pruning.cost import model_cost
 from effnotes.pruning.methods import PRUNING_METHODS, prune_
 from effnotes.pruning.plans import PruningPlan
-from effnotes.studies.bias.experiment import (
-    Experiment,
-    Training,
-    check_attribute,
-    child_seed,
-    fingerprint,
-    training_data,
-    trainings,
-)
-from effnotes.training.images import Recipe, celeba_transforms, predict_logits, train
+from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
+from effnotes.training.images import celeba_transforms, predict_logits, train
+from effnotes.training.recipes import Recipe
 
 _OF_COST = ("effective_sparsity", "remaining_weights", "dense_bytes", "sparse_bytes", "latency_ms")
 
@@ -80,8 +73,10 @@ def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | No
     for experiment in experiments:
         build_model(experiment.model, 1, image_size=experiment.image_size, seed=0, width=experiment.width)  # refuses wrong names
     digests = {folder: fingerprint(folder) for folder in {experiment.data_root for experiment in experiments}}
-    for training in {(t.experiment.dataset, t.experiment.data_root, t.attribute): t for _, t in everything}.values():
-        check_attribute(training)
+    for training in {(t.experiment.dataset, t.experiment.data_root, t.attribute): t for _, t in everything if t.attribute}.values():
+        names = training.experiment.labels(training.seed).attribute_names
+        if training.attribute not in names:
+            raise ValueError(f"attribute={training.attribute!r}: the data have {', '.join(names)}")
 
     # Models from one parent go into one job, and jobs of one seed follow one another: a worker keeps the data of the last seeds.
     families: dict[tuple[str, Training], list[int]] = {}
