@@ -110,7 +110,7 @@ plan = bias.plan(**of_levels, **of_further, **of_data, **of_size, **of_training,
 # %% mystnb={"figure": {"caption": "Twelve training images of the first seed, each with attributes that it has.", "name": "fig-faces"}, "image": {"alt": "Grid of twelve small drawn faces, round and narrow, with different hair, noses, brows and cheeks; above each a list of its attributes."}} tags=["hide-input"]
 from effnotes.metrics import bias as metrics
 from effnotes.reporting.claims import format_number
-from effnotes.reporting.figures import show_images, use_style
+from effnotes.reporting.figures import PALETTE, show_images, use_style
 
 use_style()
 first, names = plan.labels[seeds[0]], plan.names
@@ -198,9 +198,18 @@ pd.DataFrame(
 # with `build_model` from `effnotes.models`, `gradual_magnitude` from `effnotes.pruning`, and `fit` standing for `effnotes.training.train`.
 
 # %% mystnb={"figure": {"caption": "The cubic schedule: sparsity in each epoch, for every final sparsity of this run.", "name": "fig-schedule"}, "image": {"alt": "Step curves that rise steeply in the first epochs of pruning and flatten towards their final sparsity, one curve for each final sparsity."}} tags=["hide-input"]
+import matplotlib.pyplot as plt
+import seaborn as sns
+
 from effnotes.studies.bias import figures
 
-figures.schedule(plan)
+_, ax = plt.subplots(figsize=(6.4, 2.8))
+for target in plan.sparsities[1:]:
+    steps = plan.experiment.schedule(target).levels(target)
+    levels = 100 * np.array([0, *steps.values(), target])
+    sns.lineplot(x=[0, *steps, epochs], y=levels, drawstyle="steps-post", label=f"{100 * target:g}%", ax=ax)
+ax.set(xlabel="epoch", ylabel="sparsity (% of prunable weights)", ylim=(0, 100))
+_ = ax.legend(title="final sparsity", loc="lower right", ncols=2)
 
 # %% [markdown]
 # The next cell is the experiment: one model for each seed and sparsity, several trained side by side.
@@ -247,7 +256,11 @@ pd.DataFrame(
 
 
 # %% mystnb={"figure": {"caption": "Accuracy on test images, mean over the attributes; dots are seeds. Left: dashed, of always giving the more frequent answer; dotted, of the best possible classifier. Right: each sparse model minus its dense twin; the band is the margin of one point within which the claim calls them equal.", "name": "fig-accuracy"}, "image": {"alt": "Two panels against sparsity. Left, a line of accuracy with one dot a seed, just below a dotted line of the best possible accuracy and far above a dashed line of the majority answer. Right, the change from the dense twin in points, near a shaded band around zero first and falling at the highest sparsity."}} tags=["hide-input"]
-figures.accuracy_and_change(result.findings, result.floors)
+_, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
+figures.accuracy(result.findings, result.floors, ax=axes[0])
+figures.accuracy_change(result.findings, ax=axes[1]).set_ylabel("change (points)")
+for ax in axes:
+    ax.tick_params(axis="x", labelsize=8.5)
 
 # %% [markdown]
 # The left panel says how good the networks are; the right one enlarges the question of the first claim: by how much does a sparse model differ from its dense twin, and is that within one point?
@@ -336,7 +349,19 @@ figures.bias_amplification(result.findings, result.floors, label="mean of the sk
 # {numref}`fig-excess` shows what the best possible classifier has, and how far from it the dense and the pruned networks lie.
 
 # %% mystnb={"figure": {"caption": "Bias amplification of each skewed attribute, mean over seeds: of the best possible classifier (bar; drawn faces only), of the dense networks and of those at the high sparsity. The line between the last two is what pruning added.", "name": "fig-excess"}, "image": {"alt": "One row an attribute: a short bar for the bias amplification of the best possible classifier near zero, a light dot for the dense networks close to it, and a dark dot for the pruned networks, for most attributes far to the right."}} tags=["hide-input"]
-figures.excess(result)
+high = result.high
+ends = result.findings.by_attribute("bias_amplification").reindex([0.0, high]).T.sort_values(high)
+heights = np.arange(len(ends))
+_, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(ends)))
+ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
+ax.plot(ends[0.0], heights, "o", color=PALETTE[4], label="dense")
+ax.plot(ends[high], heights, "o", color=PALETTE[0], label=f"{100 * high:g}% sparse")
+ideal = result.ideal_bias.groupby("attribute")["value"].mean().reindex(ends.index)
+ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
+ax.axvline(0, linestyle="--", **figures.LINE)
+ax.set_yticks(heights, ends.index)
+ax.set_xlabel("bias amplification (difference of shares)")
+_ = ax.legend(loc="lower right")
 
 # %% tags=["hide-input"]
 if result.floors:
@@ -365,7 +390,9 @@ figures.growth(result.findings)
 # {numref}`fig-link` asks which attributes suffer: does bias grow where uncertainty, and where interdependence, grow?
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against growth of uncertainty (left) and of interdependence (right). One point an attribute, mean over seeds; the rank correlations are printed below.", "name": "fig-link"}, "image": {"alt": "Two scatter plots of named points, one an attribute: growth of bias amplification against growth of uncertainty, and against growth of interdependence; both clouds rise to the right."}} tags=["hide-input"]
-figures.link(result)
+scores = ("uncertainty", "interdependence")
+at_high = {metric: result.mean_growth(result.high, metric, "bias_amplification") for metric in scores}
+figures.named_points({f"growth of {metric}": points for metric, points in at_high.items()})
 
 # %% [markdown]
 # With so few attributes a pattern can be chance.
@@ -375,8 +402,7 @@ figures.link(result)
 # The cards further down give an interval over *attributes*: that these same ones line up with every new seed would prove nothing about others.
 
 # %% tags=["hide-input"]
-for metric in ("uncertainty", "interdependence"):
-    growth = result.mean_growth(result.high, metric, "bias_amplification")
+for metric, growth in at_high.items():
     link = metrics.rank_association(growth[metric], growth["bias_amplification"])
     outcome = link["reason"] or f"rank correlation {link['spearman']:.2f}, p = {link['p_value']:.3f}"
     print(f"growth of bias with growth of {metric}, {link['attributes']} attributes: {outcome}")
@@ -386,7 +412,11 @@ for metric in ("uncertainty", "interdependence"):
 # The miss rate (FNR) is the share of faces with an attribute of which the model says that they lack it, and the false-alarm rate (FPR) the share of faces without it that are said to have it; {numref}`fig-errors` shows how far the two groups lie apart in each.
 
 # %% mystnb={"figure": {"caption": "Gap between the two groups in miss rate (FNR) and false-alarm rate (FPR), absolute, mean over the skewed attributes.", "name": "fig-errors"}, "image": {"alt": "Two lines against sparsity with one dot a seed: the gap between groups in the miss rate, and, lower, in the false-alarm rate."}} tags=["hide-input"]
-figures.errors(result.findings)
+_, ax = plt.subplots()
+figures.trend(result.findings, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
+figures.trend(result.findings, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=PALETTE[1])
+ax.set_ylabel("absolute gap between groups")
+_ = ax.legend()
 
 # %% [markdown]
 # The gap in misses is not small even for dense networks: where an attribute is rare in a group, it is missed more often there.
@@ -430,7 +460,8 @@ print("flagged by the rule:", ", ".join(f"{name} ({count} of {len(seeds)} seeds)
 # Compare the product with its simplest rival, the bias that the dense model already has: where the two do equally well, the product explains more but foretells no better.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification at the high sparsity against the dense criterion, one point an attribute, mean over seeds.", "name": "fig-criterion"}, "image": {"alt": "Scatter plot of named points, one an attribute: growth of bias amplification up, uncertainty times correlation of the dense model along; the spread shows how well the criterion ranks the attributes."}} tags=["hide-input"]
-figures.criterion(result)
+points = result.criteria.set_index("attribute")[["uncertainty_times_phi", "growth"]]
+figures.named_points({"u |φ| of the dense model (validation images)": points}, size=(6.4, 3.6))
 
 # %% [markdown]
 # ## Which decisions change?

@@ -119,7 +119,7 @@ def _mask_method(name: str, target: float) -> MaskMethod:
     from effnotes.pruning.magnitude import global_magnitude, reviving_magnitude, uniform_magnitude
     from effnotes.pruning.semi_structured import NMMagnitude
 
-    own = {"uniform": uniform_magnitude, "random": random_choice, "acdc": reviving_magnitude}
+    own: dict[str, MaskMethod] = {"uniform": uniform_magnitude, "random": random_choice, "acdc": reviving_magnitude}
     return NMMagnitude(round(4 * (1 - target)), 4) if name == "n_of_4" else own.get(name, global_magnitude)
 
 

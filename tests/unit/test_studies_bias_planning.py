@@ -33,7 +33,6 @@ sys.exit(f"loaded first: {loaded}" if loaded else 0)
         ('"momentum": 2.0', "momentum=2.0: must be below 1"),
         ('"other_methods": ["magic"]', "method='magic'"),
         ('"sparsities": [0.0, 0.01, 0.9]', "target=0.01"),
-        ('"flip": True', "mirroring would move the square"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_slow_is_loaded(change, message):

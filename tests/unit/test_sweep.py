@@ -16,7 +16,7 @@ from effnotes.datasets import load_celeba, load_cifar10, make_face_splits
 from effnotes.models import build_model
 from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
 from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
-from effnotes.studies.bias.sweep import TrainingJob, run_trainings, sweep_sparsities, train_classifiers
+from effnotes.studies.bias.sweep import TrainingJob, run_trainings, train_classifiers
 from effnotes.training.checkpoints import read_checkpoint, write_checkpoint
 from effnotes.training.images import predict_logits, train
 from effnotes.training.recipes import Recipe
@@ -145,14 +145,15 @@ def test_backdoor_runs_say_which_images_are_stamped(swept):
     runs, _ = swept
     (run,) = runs["square"]
     faces = make_face_splits(300, 60, 80, seed=1)
-    smiles = faces.train.labels[:, 1].numpy()
-    for value, rate in ((0, 0.05), (1, 0.95)):
-        assert run.train_stamped[smiles == value].sum() == round(rate * (smiles == value).sum())
-    for stamped, split in ((run.val_stamped, faces.val), (run.test_stamped, faces.test)):
+    data = training_data(groups()["square"][0])
+    for stamped, split, rates in (
+        (data.train.groups, faces.train, (0.05, 0.95)),
+        (data.val.groups, faces.val, (0.5, 0.5)),
+        (run.test_stamped, faces.test, (0.5, 0.5)),
+    ):
         smiles = split.labels[:, 1].numpy()
         for value in (0, 1):
-            assert stamped[smiles == value].sum() == round(0.5 * (smiles == value).sum())
-    data = training_data(groups()["square"][0])
+            assert stamped[smiles == value].sum() == round(rates[value] * (smiles == value).sum())
     yellow = torch.tensor([255, 255, 0], dtype=torch.uint8)
     corners = (data.test.images[:, :, :5, :5] == yellow[:, None, None]).all((1, 2, 3)).numpy()
     assert np.array_equal(corners, run.test_stamped)
@@ -174,9 +175,7 @@ def test_what_is_kept_is_not_trained_again(swept, monkeypatch):
         for first, second in zip(group, again[name], strict=True):
             assert np.array_equal(first.test_logits, second.test_logits)
             assert first.training_s == second.training_s  # measured anew it would differ
-    joint = sweep_sparsities(SMALL, sparsities=[0.0, 0.9], seeds=[1, 2], workers=1)
-    assert {path.name for path in cache.iterdir()} == before
-    assert [(run.seed, run.sparsity) for run in joint] == [(1, 0.0), (1, 0.9), (2, 0.0), (2, 0.9)]
+    assert [(run.seed, run.sparsity) for run in again["joint"]] == [(2, 0.0), (2, 0.9), (1, 0.0), (1, 0.9)]
 
 
 LONG = """
@@ -343,7 +342,7 @@ def test_celeba_is_decoded_as_it_goes():
 def test_other_methods_reach_the_sparsity(method):
     result = in_process(dataclasses.replace(SMALL, method=method), [0.5])
     assert result["0/effective_sparsity"] == pytest.approx(0.5, abs=1e-3)
-    assert np.isfinite(result["0/final_loss"])
+    assert np.isfinite(result["0/test_logits"]).all()
 
 
 # --- settings that cannot work ---
@@ -374,7 +373,7 @@ def test_wrong_experiments_are_refused(change, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sparsities": [1.0]}, "sparsity=1.0"),
+        ({"sparsities": [1.0]}, r"sparsity=1\.0: must be below 1"),
         ({"sparsities": [0.01]}, "below the first level"),
         ({"sparsities": [0.5, 0.5]}, "only once"),
         ({"seeds": []}, "at least one"),
@@ -382,17 +381,11 @@ def test_wrong_experiments_are_refused(change, message):
         ({"attributes": "Oval"}, "give a list"),
         ({"backdoor": "yellow_square"}, "name the attribute"),
         ({"attributes": ["Oval"], "backdoor": "moustache"}, "backdoor='moustache'"),
-        ({"attributes": ["Oval"], "backdoor": "greyscale", "backdoor_rates": (0.5, 1.5)}, r"backdoor_rates\.1=1\.5"),
     ],
 )
 def test_wrong_trainings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         trainings(SMALL, **{"sparsities": [0.0], "seeds": [1], **arguments})
-
-
-def test_a_square_is_not_mirrored():
-    with pytest.raises(ValueError, match="flip=False"):
-        Training(dataclasses.replace(SMALL, flip=True), 1, 0.0, attribute="Oval", backdoor="yellow_square")
 
 
 @pytest.mark.parametrize(
@@ -409,10 +402,3 @@ def test_nothing_is_trained_where_something_cannot_work(group, message):
     """A ValueError comes from this process; a failed training would be a JobError."""
     with pytest.raises(ValueError, match=message):
         run_trainings({"group": group})
-
-
-def test_a_sweep_needs_the_dense_model():
-    with pytest.raises(ValueError, match="add 0"):
-        sweep_sparsities(SMALL, sparsities=[0.9], seeds=[1])
-    with pytest.raises(ValueError, match=r"sparsity=1\.5: must be below 1"):
-        sweep_sparsities(SMALL, sparsities=[0.0, 1.5], seeds=[1])

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 Backdoor = Literal["yellow_square", "greyscale"]
 """Kinds of spurious features that can be planted."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 _NUM_FACES = {"num_train": 6000, "num_val": 3000, "num_test": 4000}
+# Shares of the training images with label 0 and with label 1 that are stamped; in validation and test it is half of each. Iofinova,
+# Peste & Alistarh (CVPR 2023, official code) have these for labels that are easy to see, and (.35, .65) for subtle ones.
+_BACKDOOR_RATES = (0.05, 0.95)
 _OF_IMAGES = ("dataset", "data_root", *_NUM_FACES, "label_noise", "image_size")
 _SHARED_SEED = 2**40  # of the faces that all seeds share; far from the seeds that people choose
 
@@ -96,7 +97,6 @@ class Experiment:
     momentum: float = 0.9  # of SGD
     weight_decay: float = 1e-4  # L2 penalty on all parameters
     warmup_epochs: float = 1.0  # linear rise of the learning rate
-    flip: bool = False  # mirror training images at random; `stream` always does
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `effnotes.training.resolve_precision`
     method: str = "gmp"  # one of effnotes.pruning.PRUNING_METHODS
     prune_start: int = Field(1, ge=0)  # epoch of the first mask update, for gradual methods from random weights
@@ -136,7 +136,7 @@ class Experiment:
     def recipe(self) -> Recipe:
         """How dense models, and those pruned from random weights, are trained."""
         same = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "precision")
-        recipe = Recipe(**{name: getattr(self, name) for name in same}, flip=self.flip and not self.stream)
+        recipe = Recipe(**{name: getattr(self, name) for name in same})
         return dataclasses.replace(recipe, max_shift=0) if self.stream else recipe
 
     @property
@@ -290,8 +290,6 @@ class Training:
     sparsity: Annotated[float, Field(ge=0, lt=1)]  # share of the prunable weights that are removed, 0 for a dense model
     attribute: str | None = None  # name of the one label that the model learns; None for all together
     backdoor: Backdoor | None = None  # spurious feature planted on that label; None for none
-    # Shares of the training images with label 0 and with label 1 that are stamped. In validation and test it is half of each.
-    backdoor_rates: tuple[Share, Share] = (0.05, 0.95)
 
     def __post_init__(self) -> None:
         self.experiment.schedule(self.sparsity)  # refuses what the method cannot reach
@@ -301,8 +299,6 @@ class Training:
             raise ValueError(f"backdoor={self.backdoor!r}: name the attribute that it is planted on")
         if self.experiment.stream:
             raise ValueError(f"backdoor={self.backdoor!r}: needs images in memory; use an experiment with stream=False")
-        if self.experiment.flip and self.backdoor == "yellow_square":
-            raise ValueError("backdoor='yellow_square': mirroring would move the square to the other corner; use flip=False")
 
 
 def trainings(
@@ -312,7 +308,6 @@ def trainings(
     seeds: Sequence[int],
     attributes: Sequence[str] | None = None,
     backdoor: Backdoor | None = None,
-    backdoor_rates: tuple[float, float] = (0.05, 0.95),
 ) -> list[Training]:
     """List one training for each seed, attribute and sparsity.
 
@@ -324,8 +319,6 @@ def trainings(
         attributes: names of the labels that get a model of their own each; None for one model of all labels.
         backdoor: spurious feature to plant on each of `attributes`, "yellow_square" or "greyscale"; see
             `effnotes.datasets.backdoor_data`.
-        backdoor_rates: shares of the training images with label 0 and with label 1 that are stamped. Iofinova, Peste &
-            Alistarh (CVPR 2023, official code) use (.05, .95) for labels that are easy to see and (.35, .65) for subtle ones.
 
     Returns:
         Trainings, seed by seed, attribute by attribute, sparsities rising.
@@ -338,7 +331,7 @@ def trainings(
         if isinstance(values, str) or len(values) == 0 or len(set(values)) != len(values):
             raise ValueError(f"{name}={values!r}: give a list of at least one, and each only once")
     return [
-        Training(experiment, seed, float(level), attribute, backdoor, backdoor_rates)
+        Training(experiment, seed, float(level), attribute, backdoor)
         for seed in seeds
         for attribute in chosen
         for level in sorted(sparsities)
@@ -361,8 +354,7 @@ def training_data(training: Training) -> AttributeData:
     if training.attribute is None:
         return data
     if training.backdoor is not None:
-        rates = training.backdoor_rates
-        return backdoor_data(data, training.attribute, kind=training.backdoor, rates=rates, seed=training.seed)
+        return backdoor_data(data, training.attribute, kind=training.backdoor, rates=_BACKDOOR_RATES, seed=training.seed)
     column = data.column(training.attribute)
     train, val, test = (
         dataclasses.replace(split, labels=split.labels[:, [column]], groups=data.groups_of(split))

@@ -18,7 +18,6 @@ from effnotes.reporting import figures
 if TYPE_CHECKING:  # a page that is drawn from a record trains nothing
     from effnotes.studies.bias.findings import Findings
     from effnotes.studies.bias.further import Further
-    from effnotes.studies.bias.planning import Plan
     from effnotes.studies.bias.results import Result
 
 LINE: dict[str, Any] = {"color": "#555555", "linewidth": 1.2}
@@ -38,19 +37,6 @@ CASES = {
 _BAND = "#e3eef7"
 _BIAS = "bias_amplification"
 _GROWTH = "growth of bias amplification"
-
-
-def schedule(plan: Plan) -> None:
-    """Sparsity in each epoch, for every final sparsity."""
-    _, ax = plt.subplots(figsize=(6.4, 2.8))
-    epochs = plan.experiment.epochs
-    for target in plan.sparsities[1:]:
-        pruning = plan.experiment.plan(target, plan.seeds[0])
-        assert pruning is not None
-        levels = 100 * np.array([0, *pruning.levels.values(), target])
-        sns.lineplot(x=[0, *pruning.levels, epochs], y=levels, drawstyle="steps-post", label=f"{100 * target:g}%", ax=ax)
-    ax.set(xlabel="epoch", ylabel="sparsity (% of prunable weights)", ylim=(0, 100))
-    ax.legend(title="final sparsity", loc="lower right", ncols=2)
 
 
 def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
@@ -85,15 +71,6 @@ def accuracy_change(found: Findings, *, ax: Axes | None = None) -> Axes:
     figures.label_levels(figures.plot_by_level(changed, "sparsity", "change", ax=ax), found.sparsities, found.weights_left)
     ax.set_ylabel("change in accuracy (points)")
     return ax
-
-
-def accuracy_and_change(found: Findings, floors: Mapping[str, float]) -> None:
-    """Both side by side."""
-    _, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
-    accuracy(found, floors, ax=axes[0])
-    accuracy_change(found, ax=axes[1]).set_ylabel("change (points)")
-    for ax in axes:
-        ax.tick_params(axis="x", labelsize=8.5)
 
 
 def uncertainty(found: Findings, floors: Mapping[str, float]) -> None:
@@ -133,24 +110,6 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     ax.legend(loc="upper left" if ceiling is None else "best")
 
 
-def excess(result: Result) -> None:
-    """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of pruned networks."""
-    high = result.high
-    ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T
-    ends = ends.loc[ends[high].sort_values().index]
-    heights = np.arange(len(ends))
-    _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * max(len(ends), 1)))
-    ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
-    ax.plot(ends[0.0], heights, "o", color=figures.PALETTE[4], label="dense")
-    ax.plot(ends[high], heights, "o", color=figures.PALETTE[0], label=f"{100 * high:g}% sparse")
-    ideal = result.ideal_bias.groupby("attribute")["value"].mean().reindex(ends.index)
-    ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
-    ax.axvline(0, linestyle="--", **LINE)
-    ax.set_yticks(heights, ends.index)
-    ax.set_xlabel("bias amplification (difference of shares)")
-    ax.legend(loc="lower right")
-
-
 def growth(found: Findings, *, mark: bool = False) -> None:
     """Growth of bias amplification at each level with its interval; `mark` names the levels of the claims."""
     _, ax = plt.subplots(figsize=(6.4, 2.9))
@@ -177,27 +136,6 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
         ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
-
-
-def link(result: Result) -> None:
-    """Growth of bias amplification at the high sparsity against growth of uncertainty and of interdependence."""
-    scores = ("uncertainty", "interdependence")
-    named_points({f"growth of {metric}": result.mean_growth(result.high, metric, _BIAS) for metric in scores})
-
-
-def criterion(result: Result) -> None:
-    """Growth of bias amplification at the high sparsity against the dense criterion."""
-    points = result.criteria.set_index("attribute")[["uncertainty_times_phi", "growth"]]
-    named_points({"u |φ| of the dense model (validation images)": points}, size=(6.4, 3.6))
-
-
-def errors(found: Findings) -> None:
-    """Gaps between the groups in both rates of errors."""
-    _, ax = plt.subplots()
-    trend(found, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
-    trend(found, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=figures.PALETTE[1])
-    ax.set_ylabel("absolute gap between groups")
-    ax.legend()
 
 
 def changes(result: Result) -> None:

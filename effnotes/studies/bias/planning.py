@@ -121,8 +121,6 @@ def plan(
         second = dataclasses.replace(experiment, model=second_model, width=width)
     if following_up and not experiment.stream:
         planted = dataclasses.replace(experiment, num_train=num_planted or experiment.num_train)
-        # Refused here if need be, and not after the first networks have been trained.
-        trainings(planted, sparsities=[0.0], seeds=seeds, attributes=["any"], backdoor="yellow_square")
 
     from effnotes.models import build_model
 

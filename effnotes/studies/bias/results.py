@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from effnotes.metrics import bias as metrics
 from effnotes.reporting import claims
 from effnotes.studies.bias import effects
+from effnotes.studies.bias.experiment import trainings
 from effnotes.studies.bias.findings import Findings
 from effnotes.studies.bias.planning import Plan, task_of
-from effnotes.studies.bias.sweep import SparseRun, sweep_sparsities
+from effnotes.studies.bias.sweep import SparseRun, run_trainings
 
 _BIAS = "bias_amplification"
 _OF_MODELS = (
@@ -232,8 +233,8 @@ class Result:
 
 def run(plan: Plan) -> Result:
     """Train a network for each seed and sparsity, several side by side; what was trained before comes from the cache."""
-    experiment = plan.experiment
-    return Result(plan, sweep_sparsities(experiment, sparsities=plan.sparsities, seeds=plan.seeds))
+    group = trainings(plan.experiment, sparsities=plan.sparsities, seeds=plan.seeds)
+    return Result(plan, run_trainings({"main": group})["main"])
 
 
 def validation_accuracy(plan: Plan, trained: SparseRun) -> float:

@@ -2,16 +2,15 @@
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from effnotes.core.jobs import JobResult, run_jobs, unfinished_folder
 from effnotes.core.processes import granted_cores
@@ -20,7 +19,7 @@ from effnotes.models import build_model
 from effnotes.pruning.cost import model_cost
 from effnotes.pruning.methods import PRUNING_METHODS, prune_
 from effnotes.pruning.plans import PruningPlan
-from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
+from effnotes.studies.bias.experiment import Training, child_seed, fingerprint, training_data
 from effnotes.training.images import celeba_transforms, predict_logits, train
 from effnotes.training.recipes import Recipe
 
@@ -42,11 +41,8 @@ class SparseRun:
     sparse_bytes: int  # the same with one bit for each prunable weight and the values that are not zero
     latency_ms: float  # fastest of 15 batches of 100 images, on one thread with PyTorch's dense kernels
     training_s: float  # time of the training loop, that of a parent included
-    final_loss: float  # mean training loss of the last epoch
     attribute: str | None = None  # the one label of the model; None for all
-    train_stamped: NDArray[np.bool_] | None = None  # (num_train,), which training images have the backdoor; None for none planted
-    val_stamped: NDArray[np.bool_] | None = None  # (num_val,)
-    test_stamped: NDArray[np.bool_] | None = None  # (num_test,)
+    test_stamped: NDArray[np.bool_] | None = None  # (num_test,), which test images have the backdoor; None for none planted
 
 
 def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | None = None) -> dict[str, list[SparseRun]]:
@@ -98,32 +94,6 @@ def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | No
     return {name: [found[next(in_order)] for _ in group] for name, group in groups.items()}
 
 
-def sweep_sparsities(
-    experiment: Experiment, *, sparsities: Sequence[float], seeds: Sequence[int], workers: int | None = None
-) -> list[SparseRun]:
-    """Train one classifier of all labels for each seed and sparsity, the dense ones among them.
-
-    By default by gradual magnitude pruning from random initialisation (GMP-RI): Zhu & Gupta (2017) prune along a cubic schedule
-    while the network trains; Iofinova, Peste & Alistarh (CVPR 2023) start it from random weights.
-
-    Args:
-        experiment: what all models share.
-        sparsities: in [0, 1), each once, 0 (the dense model) among them; otherwise at least the first level of the schedule, 0.05.
-        seeds: at least one, each once.
-        workers: as for `run_trainings`.
-
-    Returns:
-        The runs, seed by seed, sparsities rising.
-
-    Raises:
-        ValueError: an argument is out of range; nothing has been trained then.
-    """
-    if 0.0 not in sparsities:
-        raise ValueError(f"sparsities={list(sparsities)}: add 0, the dense model that the others are compared with")
-    group = trainings(experiment, sparsities=sparsities, seeds=seeds)
-    return run_trainings({"": group}, workers=workers)[""]
-
-
 @settings
 class TrainingJob:
     """What one process trains: one model, or all that are pruned from one parent, and differ in their sparsity alone."""
@@ -146,33 +116,30 @@ def train_classifiers(job: TrainingJob) -> JobResult:
     method = PRUNING_METHODS[experiment.method]
     unfinished = unfinished_folder()
 
-    def trained(model: nn.Module, name: str, recipe: Recipe, seed: int, plan: PruningPlan | None = None) -> tuple[float, float]:
-        """Train in place; give the seconds that it took and the last loss."""
+    def trained(model: nn.Module, name: str, recipe: Recipe, seed: int, plan: PruningPlan | None = None) -> float:
+        """Train in place; give the seconds that it took."""
         file = None if unfinished is None else unfinished / f"{name}.safetensors"
         given: dict[str, Any] = {"recipe": recipe, "pruning": plan, "seed": seed, "checkpoint": file, "loader_workers": loaders}
-        history = train(model, *data.train, **given).history
-        return float(history["seconds"].sum()), float(history["loss"].iloc[-1])
+        return float(train(model, *data.train, **given).history["seconds"].sum())
 
     def logits(model: nn.Module, images: Tensor | Dataset[Any]) -> NDArray[np.float32]:
         return predict_logits(model, images, loader_workers=0 if isinstance(images, Tensor) else loaders).numpy()
 
     size = experiment.image_size
     model = build_model(experiment.model, data.outputs, image_size=size, seed=seed, width=experiment.width).to(device)
-    parent_s, parent_loss = 0.0, math.nan
-    if method.starts_trained:
-        parent_s, parent_loss = trained(model, "parent", experiment.parent_recipe, seed)
-    outcome: JobResult = {**data.stamped}
+    parent_s = trained(model, "parent", experiment.parent_recipe, seed) if method.starts_trained else 0.0
+    outcome: JobResult = {} if data.stamped is None else {"test_stamped": data.stamped}
     for number, level in enumerate(each.sparsity for each in job.trainings):
         own = copy.deepcopy(model)
         plan = experiment.plan(level, seed)
-        seconds, loss = 0.0, parent_loss
+        seconds = 0.0
         if not method.trains:
             if plan is not None:
                 prune_(own, plan)
         elif method.starts_trained:
-            seconds, loss = trained(own, str(number), experiment.tuning_recipe, child_seed(seed), plan)
+            seconds = trained(own, str(number), experiment.tuning_recipe, child_seed(seed), plan)
         else:
-            seconds, loss = trained(own, str(number), experiment.recipe, seed, plan)
+            seconds = trained(own, str(number), experiment.recipe, seed, plan)
         cost = model_cost(own, size)
         test_logits = logits(own, data.test)
         values: JobResult = {
@@ -181,7 +148,6 @@ def train_classifiers(job: TrainingJob) -> JobResult:
             "val_logits": logits(own, data.val),
             **{name: getattr(cost, name) for name in _OF_COST},
             "training_s": parent_s + seconds,
-            "final_loss": loss,
         }
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
     return outcome
@@ -196,39 +162,25 @@ class _Material:
     test: Tensor | Dataset[Any]
     shared: Tensor | None  # the same for all seeds; None where `test` is
     outputs: int
-    stamped: dict[str, NDArray[np.bool_]]
+    stamped: NDArray[np.bool_] | None  # which test images have the backdoor; None where none is planted
 
 
 def _in_memory(training: Training) -> _Material:
-    data = training_data(training)
-    splits = {"train": data.train, "val": data.val, "test": data.test}
-    stamped = {}
-    if training.backdoor is not None:
-        stamped = {f"{name}_stamped": np.asarray(split.groups, dtype=np.bool_) for name, split in splits.items()}
-    experiment = training.experiment
+    data, experiment = training_data(training), training.experiment
+    stamped = np.asarray(data.test.groups, dtype=np.bool_) if training.backdoor else None
     shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
-    train, val, test = (split.images for split in splits.values())
-    return _Material((train, data.train.labels), val, test, shared, len(data.attribute_names), stamped)
+    train = (data.train.images, data.train.labels)
+    return _Material(train, data.val.images, data.test.images, shared, len(data.attribute_names), stamped)
 
 
 def _streamed(training: Training) -> _Material:
-    train, val, test = (_Some(training, name) for name in ("train", "val", "test"))
-    return _Material((train,), val, test, None, train[0][1].numel(), {})
-
-
-class _Some(Dataset[tuple[Any, Tensor]]):
-    """Those images of a split that an experiment takes, the same as `load_celeba` takes, with all labels or one."""
-
-    def __init__(self, training: Training, split: Literal["train", "val", "test"]) -> None:
-        experiment = training.experiment
-        transform = celeba_transforms(train=split == "train", image_size=experiment.image_size)
-        self.dataset, self.rows = experiment.streamed(split, transform)
-        names = list(self.dataset.attribute_names)
-        self.columns = list(range(len(names))) if training.attribute is None else [names.index(training.attribute)]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        image, label = self.dataset[int(self.rows[index])]
-        return image, label[self.columns]
+    """Those images that an experiment takes, the same as `load_celeba` takes, with all labels or one."""
+    splits: list[Dataset[Any]] = []
+    for name in ("train", "val", "test"):
+        transform = celeba_transforms(train=name == "train", image_size=training.experiment.image_size)
+        dataset, rows = training.experiment.streamed(name, transform)
+        if training.attribute is not None:
+            dataset.labels = dataset.labels[:, [dataset.attribute_names.index(training.attribute)]]
+        splits.append(Subset(dataset, rows.tolist()))
+    train, val, test = splits
+    return _Material((train,), val, test, None, dataset.labels.shape[1], None)
