@@ -143,7 +143,8 @@ def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
         if isinstance(body := getattr(node, "body", None), list):
             body[:] = [item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
     assigned = {ast.unparse(item.targets[0]): item.value for item in tree.body if isinstance(item, ast.Assign)}
-    homes = ast.literal_eval(assigned["_HOMES"]) if "_HOMES" in assigned else {}
+    listed = ast.literal_eval(assigned["_HOMES"]) if "_HOMES" in assigned else {}
+    homes = {name: home for home, names in listed.items() for name in names.split()}
     package = label if file.name == "__init__.py" else label.rpartition(".")[0]
     # A module that a text names may be imported by that name; the homes of names are followed one by one.
     top = label.partition(".")[0]

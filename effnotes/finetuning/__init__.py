@@ -8,29 +8,11 @@ learns or forgets is the recipe's objective: full rank or LoRA, on some blocks o
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "ClosedFormRecipe": "effnotes.finetuning.editing.closed_form",
-    "Edit": "effnotes.finetuning.editing.edit",
-    "EditRecipe": "effnotes.finetuning.editing.edit",
-    "EditScores": "effnotes.finetuning.editing.scores",
-    "Evaluator": "effnotes.finetuning.editing.scores",
-    "GradAscent": "effnotes.finetuning.objectives",
-    "GradDiff": "effnotes.finetuning.objectives",
-    "Learn": "effnotes.finetuning.objectives",
-    "NPO": "effnotes.finetuning.objectives",
-    "Objective": "effnotes.finetuning.objectives",
-    "Pool": "effnotes.finetuning.tune",
-    "RMU": "effnotes.finetuning.objectives",
-    "SimNPO": "effnotes.finetuning.objectives",
-    "TuneRecipe": "effnotes.finetuning.tune",
-    "Tuned": "effnotes.finetuning.tune",
-    "UnlearningScores": "effnotes.finetuning.editing.scores",
-    "apply_difference": "effnotes.finetuning.tune",
-    "edit": "effnotes.finetuning.editing.edit",
-    "evaluate_edit": "effnotes.finetuning.editing.scores",
-    "evaluate_unlearning": "effnotes.finetuning.editing.scores",
-    "finetune": "effnotes.finetuning.tune",
-    "relearning_task": "effnotes.finetuning.editing.scores",
-    "truncate_difference": "effnotes.finetuning.tune",
+    "effnotes.finetuning.editing.closed_form": "ClosedFormRecipe",
+    "effnotes.finetuning.editing.edit": "Edit EditRecipe edit",
+    "effnotes.finetuning.editing.scores": "EditScores Evaluator UnlearningScores evaluate_edit evaluate_unlearning relearning_task",
+    "effnotes.finetuning.objectives": "GradAscent GradDiff Learn NPO Objective RMU SimNPO",
+    "effnotes.finetuning.tune": "Pool TuneRecipe Tuned apply_difference finetune truncate_difference",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

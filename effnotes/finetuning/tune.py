@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_range
 from effnotes.core.settings import settings
 from effnotes.finetuning.objectives import KnownObjective, Learn, Objective
 from effnotes.models.language import block_linears, weights_digest
@@ -75,6 +76,9 @@ class TuneRecipe:
         if self.alpha_rule == "twice_rank":
             return 2.0
         return self.alpha / (self.rank if self.alpha_rule == "fixed" else self.rank**0.5)
+
+
+DEFAULT = TuneRecipe()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,6 @@ class Tuned:
         history: A row for the start (step 0) and each checkpoint: step, loss (mean since the one before; NaN at the start), and
             what `observe` returned.
         cpu_s: Processor time of this process, in seconds, observing included.
-        wall_s: Time by the clock, likewise.
     """
 
     model: PreTrainedModel
@@ -143,23 +146,17 @@ class Tuned:
     optimizer_bytes: int
     history: pd.DataFrame
     cpu_s: float
-    wall_s: float
 
 
 def finetune(
-    model: PreTrainedModel,
-    pools: Sequence[Pool],
-    recipe: TuneRecipe | None = None,
-    *,
-    seed: int = 0,
-    observe: Observe | None = None,
+    model: PreTrainedModel, pools: Sequence[Pool], recipe: TuneRecipe = DEFAULT, *, seed: int = 0, observe: Observe | None = None
 ) -> Tuned:
     """Fine-tune a copy of a causal language model of transformers.
 
     Args:
         model: The base; it stays as it is, to the bit.
         pools: What it is trained on.
-        recipe: How; None for `TuneRecipe()`.
+        recipe: How.
         seed: Of the batches, and of LoRA's start.
         observe: Called at the start and at each checkpoint with the model as it is then (with adapters, for LoRA), to measure it;
             what it returns is written into the history.
@@ -171,7 +168,6 @@ def finetune(
         ValueError: As for `block_linears` and `Batches`, or a row is longer than what the model can read.
         RuntimeError: Something trained what should not be trained, or `observe` changed the base.
     """
-    recipe = TuneRecipe() if recipe is None else recipe
     batches = Batches(pools, recipe.batch_size, seed, next(model.parameters()).device)
     longest, most = batches.pools[0].tokens.shape[1], getattr(model.config, "max_position_embeddings", None)
     if most is not None and longest > most:
@@ -195,7 +191,7 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     Raises:
         RuntimeError: They did not.
     """
-    cpu, wall = time.process_time(), time.perf_counter()
+    start = time.process_time()
     before = weights_digest(model)
     made = change(copy.deepcopy(model))
     made.model.requires_grad_(True).eval()
@@ -206,15 +202,18 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     if touched:
         raise RuntimeError(f"{', '.join(touched)} changed, but were not to be trained")
     difference = {name: (new[name] - old[name]).detach() for name in made.names}
-    spent = time.process_time() - cpu, time.perf_counter() - wall
-    return Tuned(made.model, difference, made.n_trainable, made.optimizer_bytes, made.history, *spent)
+    spent = time.process_time() - start
+    return Tuned(made.model, difference, made.n_trainable, made.optimizer_bytes, made.history, spent)
 
 
 def _fine_tuned(
     tuned: PreTrainedModel, base: PreTrainedModel, batches: Batches, recipe: TuneRecipe, seed: int, observe: Observe | None
 ) -> Changed:
-    """Train a copy of the base, in place."""
-    names = trained_names(tuned, recipe)
+    """Train a copy of the base, in place, without dropout, whatever the model was built with."""
+    # In the model's order; a tied parameter has the first of its names.
+    names = [name for name, _ in tuned.named_parameters()]
+    if recipe.blocks != "all":
+        names = [f"{name}.weight" for name in block_linears(tuned, recipe.blocks, recipe.layers)]
     trainee: nn.Module = tuned
     if recipe.method == "lora":
         trainee = _with_adapters(tuned, names, recipe, seed)
@@ -222,22 +221,21 @@ def _fine_tuned(
         for name, parameter in tuned.named_parameters():
             parameter.requires_grad_(name in names)
     n_trainable = _checked_count(trainee, base, names, recipe)
-    optimizer_bytes = 3 * sum(parameter.nbytes for parameter in trainee.parameters() if parameter.requires_grad)
-    history = _train(trainee, base, batches, recipe, observe)
+    weights = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+    trainee.eval()
+    looks = _Looks(trainee, recipe.checkpoints, observe)  # type: ignore[abstract]  # a hook's empty methods are meant
+    Loop(
+        model=trainee,
+        optimizer=torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0),
+        batches=lambda _part: itertools.islice(batches, recipe.checkpoints[-1]),
+        loss=lambda model, batch: recipe.objective.loss(model, base, *batch),
+        train_mode=False,
+        may_diverge=True,  # as unlearning does that has no bound
+        hooks=[looks],
+    ).fit()
     if recipe.method == "lora":
         tuned = trainee.merge_and_unload()  # type: ignore[operator]
-    return Changed(tuned, names, n_trainable, optimizer_bytes, history)
-
-
-def trained_names(model: nn.Module, recipe: TuneRecipe) -> list[str]:
-    """Return the names of the parameters that a recipe changes, in the model's order; a tied one has the first of its names.
-
-    Raises:
-        ValueError: As for `block_linears`.
-    """
-    if recipe.blocks == "all":
-        return [name for name, _ in model.named_parameters()]
-    return [f"{name}.weight" for name in block_linears(model, recipe.blocks, recipe.layers)]
+    return Changed(tuned, names, n_trainable, 3 * sum(weight.nbytes for weight in weights), pd.DataFrame(looks.rows))
 
 
 def _with_adapters(model: PreTrainedModel, names: list[str], recipe: TuneRecipe, seed: int) -> nn.Module:
@@ -283,23 +281,6 @@ def _checked_count(trainee: nn.Module, base: nn.Module, names: list[str], recipe
             f"{count} numbers of {sorted(found)} would be trained, but the recipe says {expected} of {sorted(names)}"
         )
     return count
-
-
-def _train(trainee: nn.Module, base: nn.Module, batches: Batches, recipe: TuneRecipe, observe: Observe | None) -> pd.DataFrame:
-    """Train in place, without dropout, whatever the model was built with; give the history."""
-    trainee.eval()
-    looks = _Looks(trainee, recipe.checkpoints, observe)  # type: ignore[abstract]  # a hook's empty methods are meant
-    weights = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
-    Loop(
-        model=trainee,
-        optimizer=torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0),
-        batches=lambda _part: itertools.islice(batches, recipe.checkpoints[-1]),
-        loss=lambda model, batch: recipe.objective.loss(model, base, *batch),
-        train_mode=False,
-        may_diverge=True,  # as unlearning does that has no bound
-        hooks=[looks],
-    ).fit()
-    return pd.DataFrame(looks.rows)
 
 
 class _Looks(Hook):
@@ -352,8 +333,7 @@ def truncate_difference(difference: Mapping[str, Tensor], rank: int) -> dict[str
     Raises:
         ValueError: `rank` is below 0.
     """
-    if rank < 0:
-        raise ValueError(f"rank={rank}: must be at least 0")
+    check_range(0, rank=rank)
     truncated = {}
     for name, change in difference.items():
         if change.ndim != 2:

@@ -2,6 +2,6 @@
 
 from effnotes.core.lazy import exports
 
-_HOMES = {"causal_trace": "effnotes.interpretation.causal"}
+_HOMES = {"effnotes.interpretation.causal": "causal_trace"}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -10,11 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_range
 from effnotes.datasets.worlds import Facts, Sentences, World
 from effnotes.datasets.worlds.places import Place, last_columns
 from effnotes.datasets.worlds.words import ABSENT, RR, SS
 from effnotes.models.answers import answer_log_likelihood
-from effnotes.models.language import block, evaluating, n_layers, residual_stream
+from effnotes.models.language import block, n_layers, residual_stream
+from effnotes.models.modes import evaluating
 from effnotes.models.rows import Rows
 
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -56,8 +58,7 @@ def causal_trace(
         raise ValueError("there are no facts to trace; give at least one, such as world.facts().take(slice(0, 100))")
     if not noise > 0:
         raise ValueError(f"noise={noise}: must be above 0")
-    if draws < 1:
-        raise ValueError(f"draws={draws}: must be at least 1")
+    check_range(1, draws=draws)
     asked = world.encode(facts, form)
     is_prompt = np.arange(asked.tokens.shape[1]) < asked.answer[:, None]
     if not all(((asked.tokens == marker) & is_prompt).any(axis=1).all() for marker in (SS, RR)):
@@ -117,12 +118,10 @@ def _traced(
 
                 with block(model, layer).register_forward_hook(_changing(restore)):
                     mean += probability() / draws
-    parts = []
-    for (place, layer), mean in restored.items():
-        columns_of = {"fact": np.arange(len(rows)), "place": place, "layer": layer, "clean": clean.numpy()}
-        part = pd.DataFrame(columns_of | {"corrupted": corrupted.numpy(), "restored": mean.numpy()})
-        parts.append(part.assign(recovered=part["restored"] - part["corrupted"]))
-    return pd.concat(parts)
+    same = {"clean": clean.numpy(), "corrupted": corrupted.numpy()}
+    found = [{"place": place, "layer": layer, **same, "restored": mean.numpy()} for (place, layer), mean in restored.items()]
+    table = pd.concat([pd.DataFrame({"fact": np.arange(len(rows)), **each}) for each in found])
+    return table.assign(recovered=table["restored"] - table["corrupted"])
 
 
 def _changing(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | tuple[Tensor, ...]]:

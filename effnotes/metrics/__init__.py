@@ -2,6 +2,6 @@
 
 from effnotes.core.lazy import exports
 
-_HOMES = {"audit_logits": "effnotes.metrics.bias", "bias_audit": "effnotes.metrics.bias", "read_outputs": "effnotes.metrics.bias"}
+_HOMES = {"effnotes.metrics.bias": "audit_logits bias_audit read_outputs"}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

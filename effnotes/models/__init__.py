@@ -6,6 +6,6 @@ imported from there, so that work on texts does not wait for torchvision, nor wo
 
 from effnotes.core.lazy import exports
 
-_HOMES = {"MODEL_NAMES": "effnotes.models.zoo", "NarrowResNet": "effnotes.models.resnet", "build_model": "effnotes.models.zoo"}
+_HOMES = {"effnotes.models.resnet": "NarrowResNet", "effnotes.models.zoo": "MODEL_NAMES build_model"}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

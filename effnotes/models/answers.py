@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effnotes.models.language import evaluating, logits_at
+from effnotes.models.language import logits_at
+from effnotes.models.modes import evaluating
 from effnotes.models.rows import Rows, RowsLike
 
 

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_choice, check_range
 from effnotes.core.digests import tensors_digest
-from effnotes.core.errors import DataError, nearest
+from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def language_model_shape(name: str) -> LanguageModelShape:
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in LANGUAGE_MODELS:
-        raise ValueError(
-            f"there is no model {name!r}.{nearest(name, LANGUAGE_MODELS)} The models are: {', '.join(LANGUAGE_MODELS)}."
-        )
+    check_choice(list(LANGUAGE_MODELS), model=name)
     return LANGUAGE_MODELS[name]
 
 
@@ -98,31 +96,27 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
     """
     if isinstance(shape, str):
         shape = language_model_shape(shape)
-    if vocab_size < 2:
-        raise ValueError(f"vocab_size={vocab_size}: must be at least 2")
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+    check_range(2, vocab_size=vocab_size)
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    common: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.mlp_width or 4 * shape.width,
-        "max_position_embeddings": shape.context,
-        "tie_word_embeddings": False,
-        "use_cache": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 1,
-    }
+    config = AutoConfig.for_model(
+        shape.family,
+        vocab_size=vocab_size,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp_width or 4 * shape.width,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=False,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
     with torch.random.fork_rng(devices=[]):
         # Seeds the CPU generator only; torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
-        if shape.family == "llama":
-            model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**common))
-        else:
-            model = GPTNeoXForCausalLM(GPTNeoXConfig(**common, hidden_dropout=0.0))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     model.eval()
     return model
 
@@ -130,17 +124,6 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
 def n_parameters(model: nn.Module) -> int:
     """Return the number of parameters, tied ones counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Have a model in evaluation mode, and leave it in the mode that it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def logits_at(model: nn.Module, tokens: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,14 +152,8 @@ def logits_at(model: nn.Module, tokens: Tensor, row: Tensor, column: Tensor) -> 
 
 def residual_stream(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
     """Return (n, L, d): the residual stream behind a block, counted from 0; gradients flow."""
-    caught: list[Tensor] = []
-
-    def catch(_block: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        caught.append(output if isinstance(output, Tensor) else output[0])
-
-    with block(model, layer).register_forward_hook(catch):
-        _trunk(model)(input_ids=tokens)
-    return caught[0]
+    stream: Tensor | tuple[Tensor, ...] = _caught(model, tokens, block(model, layer))[1]
+    return stream if isinstance(stream, Tensor) else stream[0]
 
 
 def mlp_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
@@ -185,21 +162,17 @@ def mlp_units(model: nn.Module, tokens: Tensor, layer: int) -> Tensor:
     Raises:
         ValueError: As for `mlp_output`.
     """
-    caught: list[Tensor] = []
-
-    def catch(_linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        caught.append(inputs[0].reshape(*tokens.shape, -1))  # some families join rows and places
-
-    with mlp_output(model, layer)[1].register_forward_pre_hook(catch):
-        _trunk(model)(input_ids=tokens)
-    return caught[0]
+    inputs: tuple[Tensor, ...] = _caught(model, tokens, mlp_output(model, layer)[1])[0]
+    return inputs[0].reshape(*tokens.shape, -1)  # some families join rows and places
 
 
-def _trunk(model: nn.Module) -> nn.Module:
-    """All but the head, adapters included."""
+def _caught(model: nn.Module, tokens: Tensor, part: nn.Module) -> tuple[Any, Any]:
+    """What goes into a part of a model and what comes out, for all but the head is run, adapters included."""
+    caught = []
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    trunk: nn.Module = causal.base_model
-    return trunk
+    with part.register_forward_hook(lambda _part, inputs, output: caught.append((inputs, output))):
+        causal.base_model(input_ids=tokens)
+    return caught[0]
 
 
 def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -257,8 +230,7 @@ def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable
         ValueError: There is no such layer, `blocks` is unknown, adapters are in the way, or the linear layers cannot be told apart:
             one has another name, a block has none of either, or blocks differ. (Experts that share one tensor are none.)
     """
-    if blocks not in ("linears", *_KINDS):
-        raise ValueError(f"blocks={blocks!r}: must be one of 'linears', 'attention', 'mlp'")
+    check_choice(("linears", *_KINDS), blocks=blocks)
     prefix, every = _blocks(model)
     kinds = [_linear_kinds(each) for each in every]
     for number, of_block in enumerate(kinds):

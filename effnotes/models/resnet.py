@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from effnotes.core.checks import check_range
+
 MIN_IMAGE_SIZE = 32
 MAX_IMAGE_SIZE = 64
 
@@ -31,15 +33,12 @@ class NarrowResNet(nn.Module):
 
     def __init__(self, num_outputs: int, *, image_size: int = 32, width: int = 16) -> None:
         super().__init__()
-        if num_outputs < 1:
-            raise ValueError(f"num_outputs={num_outputs}: a classifier needs at least one output")
+        check_range(1, num_outputs=num_outputs, width=width)
         if not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
             raise ValueError(
                 f"image_size={image_size}: the narrow ResNet takes {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels; "
                 "resize the images, or build 'resnet18', which is made for larger ones"
             )
-        if width < 1:
-            raise ValueError(f"width={width}: the first block needs at least one channel")
         self.image_size = image_size
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)

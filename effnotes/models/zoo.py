@@ -1,22 +1,14 @@
 """One constructor for every image classifier that the book trains."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torchvision import models
 
+from effnotes.core.checks import check_range
 from effnotes.core.errors import nearest
 from effnotes.models.resnet import MIN_IMAGE_SIZE, NarrowResNet
 
-_TORCHVISION: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": models.resnet18,
-    "resnet50": models.resnet50,
-    "mobilenet_v2": models.mobilenet_v2,
-    "mobilenet_v3_small": models.mobilenet_v3_small,
-    "mobilenet_v3_large": models.mobilenet_v3_large,
-}
-MODEL_NAMES: tuple[str, ...] = ("resnet8", *_TORCHVISION)
+MODEL_NAMES = ("resnet8", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
 
 def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, width: int | None = None) -> nn.Module:
@@ -40,9 +32,10 @@ def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, widt
         ValueError: The name is unknown, a number is out of range, or `width` is given for a network of fixed width.
     """
     if name not in MODEL_NAMES:
-        raise ValueError(_unknown_name(name))
-    if num_outputs < 1:
-        raise ValueError(f"num_outputs={num_outputs}: a classifier needs at least one output")
+        is_v1 = name.lower().replace("_", "") in {"mobilenet", "mobilenetv1"}
+        hint = " MobileNetV1 is not part of torchvision; use 'mobilenet_v2'" if is_v1 else nearest(name, MODEL_NAMES)
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}.{hint}")
+    check_range(1, num_outputs=num_outputs)
     if image_size < MIN_IMAGE_SIZE:
         raise ValueError(f"image_size={image_size}: all models need at least {MIN_IMAGE_SIZE} pixels; enlarge the images")
     if width is not None and name != "resnet8":
@@ -52,11 +45,5 @@ def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, widt
         torch.default_generator.manual_seed(seed)
         if name == "resnet8":
             return NarrowResNet(num_outputs, image_size=image_size, width=16 if width is None else width)
-        return _TORCHVISION[name](weights=None, num_classes=num_outputs)
-
-
-def _unknown_name(name: str) -> str:
-    message = f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}"
-    if name.lower().replace("_", "") in {"mobilenet", "mobilenetv1"}:
-        return f"{message}. MobileNetV1 is not part of torchvision; use 'mobilenet_v2'"
-    return f"{message}.{nearest(name, MODEL_NAMES)}"
+        model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs)
+        return model

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters, refuse_revival
 
 
 @torch.no_grad()
@@ -31,15 +31,9 @@ def random_choice(
         ValueError: `level` is out of range or below the sparsity of `masks`, or a mask does not fit.
     """
     weights = prunable_parameters(model)
-    current = masks_in_force(model, masks)
-    alive = torch.cat([current[name].flatten().cpu() for name in weights]).nonzero().flatten()
-    sizes = [weight.numel() for weight in weights.values()]
-    keep = kept_count(sum(sizes), level)
-    if keep > len(alive):
-        raise ValueError(
-            f"sparsity {level} asks for {keep} of {sum(sizes)} weights, but the masks leave only {len(alive)}; "
-            "random pruning never brings a weight back"
-        )
-    kept = torch.zeros(sum(sizes), dtype=torch.bool)
-    kept[alive[torch.randperm(len(alive), generator=generator)[:keep]]] = True
+    alive = torch.cat([mask.flatten().cpu() for mask in masks_in_force(model, masks).values()])
+    keep = kept_count(len(alive), level)
+    refuse_revival(alive, keep, level)
+    kept, places = torch.zeros_like(alive), alive.nonzero().flatten()
+    kept[places[torch.randperm(len(places), generator=generator)[:keep]]] = True
     return masks_of(weights, kept)

@@ -1,4 +1,7 @@
-"""Magnitude pruning: the weights nearest to zero go first, compared over the whole network or within each layer."""
+"""Magnitude pruning: the weights nearest to zero go first, compared over the whole network or within each layer.
+
+AC/DC chooses by magnitude as well, over the whole network, and gives pruned weights another chance.
+"""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -7,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters
+from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters, refuse_revival
 from effnotes.pruning.plans import PruningPlan
-from effnotes.pruning.schedules import CubicSchedule, OneShotSchedule
+from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule
 
 
 @torch.no_grad()
@@ -35,12 +38,9 @@ def global_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor]
         ValueError: `level` is out of range or below the sparsity of `masks`, a mask does not fit, or a weight is not finite.
     """
     weights = prunable_parameters(model)
-    current = masks_in_force(model, masks)
     device = next(iter(weights.values())).device
-    score = torch.cat([kept_magnitude(weight, current[name]).flatten().to(device) for name, weight in weights.items()])
-    keep = kept_count(score.numel(), level)
-    _refuse_revival(level, keep, score, "the network")
-    return masks_of(weights, _largest(score, keep))
+    score = torch.cat([each.flatten().to(device) for each in kept_magnitudes(model, masks).values()])
+    return masks_of(weights, _largest(score, kept_count(len(score), level), level))
 
 
 @torch.no_grad()
@@ -67,15 +67,33 @@ def uniform_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor
         ValueError: `level` is out of range or below the sparsity of `masks` in some layer, a mask does not fit, or a weight is not
             finite.
     """
-    weights = prunable_parameters(model)
-    current = masks_in_force(model, masks)
-    sizes = [weight.numel() for weight in weights.values()]
-    kept = []
-    for (name, weight), keep in zip(weights.items(), layer_counts(sizes, kept_count(sum(sizes), level)), strict=True):
-        score = kept_magnitude(weight, current[name]).flatten()
-        _refuse_revival(level, keep, score, name)
-        kept.append(_largest(score, keep).cpu())
-    return masks_of(weights, torch.cat(kept))
+    scores = kept_magnitudes(model, masks)
+    sizes = [score.numel() for score in scores.values()]
+    counts = layer_counts(sizes, kept_count(sum(sizes), level))
+    kept = [_largest(scores[name].flatten(), keep, level, name).cpu() for name, keep in zip(scores, counts, strict=True)]
+    return masks_of(prunable_parameters(model), torch.cat(kept))
+
+
+def reviving_magnitude(model: nn.Module, level: float, masks: Mapping[str, Tensor] | None = None, **_: Any) -> Masks:
+    """Keep the weights of largest magnitude over all layers, whatever was pruned before; level 0 restores all.
+
+    The projection onto sparse weights of iterative hard thresholding. A pruned weight is 0, so it comes back only if masks
+    are restored and training has moved it since.
+
+    Args:
+        model: The network; it is not changed.
+        level: Sparsity to reach over the prunable weights, in [0, 1).
+        masks: Masks in force; only checked.
+        _: The generator of the contract, for nothing is drawn.
+
+    Returns:
+        Masks, bool, on the devices of their weights.
+
+    Raises:
+        ValueError: `level` is out of range, a mask does not fit, or a weight is not finite.
+    """
+    masks_in_force(model, masks)
+    return global_magnitude(model, level)
 
 
 def layer_counts(sizes: Sequence[int], keep: int) -> list[int]:
@@ -104,29 +122,22 @@ def layer_counts(sizes: Sequence[int], keep: int) -> list[int]:
     return counts
 
 
-def kept_magnitude(weight: Tensor, mask: Tensor) -> Tensor:
-    """Give |w| in float32 where the mask keeps the weight and -1 elsewhere: a kept zero still outranks a pruned weight.
+def kept_magnitudes(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Give |w| in float32 where a mask keeps the weight and -1 elsewhere: a kept zero still outranks a pruned weight.
 
     Raises:
-        ValueError: A weight is not finite.
+        ValueError: A mask does not fit, or a weight is not finite.
     """
-    magnitude = weight.detach().abs().float()
-    if not torch.isfinite(magnitude).all():
+    weights = prunable_parameters(model)
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise ValueError("the model has weights that are NaN or infinite, which have no rank; train it with a lower learning rate")
-    return torch.where(mask, magnitude, -1.0)
+    current = masks_in_force(model, masks)
+    return {name: torch.where(current[name], weight.detach().abs().float(), -1.0) for name, weight in weights.items()}
 
 
-def _refuse_revival(level: float, keep: int, score: Tensor, where: str) -> None:
-    left = int((score >= 0).sum())
-    if keep > left:
-        raise ValueError(
-            f"sparsity {level} asks for {keep} of {score.numel()} weights of {where}, but the masks leave only {left}; "
-            "magnitude pruning never brings a weight back"
-        )
-
-
-def _largest(score: Tensor, keep: int) -> Tensor:
+def _largest(score: Tensor, keep: int, level: float, where: str = "the network") -> Tensor:
     """Mark the `keep` largest of a flat tensor, the first ones among equals."""
+    refuse_revival(score >= 0, keep, level, where)
     kept = torch.zeros_like(score, dtype=torch.bool)
     if keep:
         threshold = torch.kthvalue(score, score.numel() - keep + 1).values
@@ -160,3 +171,17 @@ def one_shot_magnitude(target: float, *, epoch: int = 0) -> PruningPlan:
     To prune without fine-tuning, hand the plan to `effnotes.pruning.prune_`.
     """
     return PruningPlan(global_magnitude, target, OneShotSchedule(epoch))
+
+
+def alternating_magnitude(target: float, *, epochs: int) -> PruningPlan:
+    """Plan AC/DC for a run from random weights: dense warm-up, compressed and dense phases in turn, compressed to the end.
+
+    Peste, Iofinova, Vladu & Alistarh (NeurIPS 2021). At each restoration the mask becomes all ones and the pruned weights
+    start again from 0, without the momentum that they gathered while they were out (see `PruningHook`; the official
+    scripts reset the momentum there as well). Each compressed phase chooses its weights anew.
+
+    Args:
+        target: Sparsity of every compressed phase over the prunable weights, in (0, 1).
+        epochs: Length of the training run, at least 4; 100 gives the published phases, see `AlternatingSchedule`.
+    """
+    return PruningPlan(reviving_magnitude, target, AlternatingSchedule.for_epochs(epochs), revives=True)

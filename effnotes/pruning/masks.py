@@ -5,7 +5,7 @@ A mask is a `dict[str, BoolTensor]` by parameter name, True = kept. Sparsity is 
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import safetensors.torch
@@ -26,37 +26,31 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         ValueError: The model has no such layer.
     """
     found: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and id(module.weight) not in seen:
-            weight = module.weight
-            assert isinstance(weight, nn.Parameter)
-            seen.add(id(weight))
-            found[f"{name}.weight" if name else "weight"] = weight
+        if isinstance(module, nn.Conv2d | nn.Linear) and all(module.weight is not weight for weight in found.values()):
+            found[f"{name}.weight".removeprefix(".")] = cast(nn.Parameter, module.weight)
     if not found:
         raise ValueError(f"{type(model).__name__} has no Conv2d or Linear layer, so nothing in it can be pruned")
     return found
 
 
-def dense_masks(model: nn.Module) -> Masks:
-    """Give masks that keep every prunable weight."""
-    return {
-        name: torch.ones_like(weight, dtype=torch.bool, memory_format=torch.preserve_format)
-        for name, weight in prunable_parameters(model).items()
-    }
-
-
-def masks_in_force(model: nn.Module, masks: Mapping[str, Tensor] | None) -> Masks:
+def masks_in_force(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> Masks:
     """Give a mask for every prunable weight, on its device: those given, and all True where none is given.
 
     Raises:
-        ValueError: A mask does not fit the model.
+        ValueError: A mask names no prunable weight of the model, has another shape, or is not bool.
     """
     weights = prunable_parameters(model)
-    current = dense_masks(model)
-    if masks is not None:
-        check_masks(weights, masks)
-        current.update({name: mask.to(weights[name].device) for name, mask in masks.items()})
+    current = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    for name, mask in (masks or {}).items():
+        if name not in weights:
+            raise ValueError(f"mask {name!r} belongs to no prunable weight; the model has: {', '.join(weights)}")
+        if mask.dtype != torch.bool or mask.shape != weights[name].shape:
+            raise ValueError(
+                f"mask {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
+                f"needed: torch.bool of shape {tuple(weights[name].shape)}"
+            )
+        current[name] = mask.to(weights[name].device)
     return current
 
 
@@ -67,6 +61,15 @@ def masks_of(weights: Mapping[str, Tensor], kept: Tensor) -> Masks:
         name: torch.empty_like(weight, dtype=torch.bool).copy_(part.view(weight.shape))
         for (name, weight), part in zip(weights.items(), parts, strict=True)
     }
+
+
+def refuse_revival(alive: Tensor, keep: int, level: float, where: str = "the network") -> None:
+    """Raise ValueError where more weights should stay at sparsity `level` than there are True ones in `alive`."""
+    if keep > (left := int(alive.sum())):
+        raise ValueError(
+            f"sparsity {level} asks for {keep} of {alive.numel()} weights of {where}, but the masks leave only {left}; "
+            "this method never brings a weight back"
+        )
 
 
 def kept_count(total: int, level: float) -> int:
@@ -93,7 +96,7 @@ def sparsity(masks: Mapping[str, Tensor]) -> float:
     """
     total = sum(mask.numel() for mask in masks.values())
     if total == 0:
-        raise ValueError("no masks given; masks come from a pruning method or from dense_masks(model)")
+        raise ValueError("no masks given; masks come from a pruning method")
     return 1 - sum(int(mask.sum()) for mask in masks.values()) / total
 
 
@@ -116,25 +119,12 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         masks: By parameter name, bool, each of its weight's shape; True = kept.
 
     Raises:
-        ValueError: A mask names no prunable weight of the model, has another shape, or is not bool.
+        ValueError: As for `masks_in_force`.
     """
     weights = prunable_parameters(model)
-    check_masks(weights, masks)
-    for name, mask in masks.items():
+    for name, mask in masks_in_force(model, masks).items():
         # Not a product: that would leave NaN where a pruned weight had become infinite.
-        weights[name].masked_fill_(~mask.to(weights[name].device), 0.0)
-
-
-def check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless each mask is a bool tensor of the shape of a prunable weight."""
-    for name, mask in masks.items():
-        if name not in weights:
-            raise ValueError(f"mask {name!r} belongs to no prunable weight; the model has: {', '.join(weights)}")
-        if mask.dtype != torch.bool or mask.shape != weights[name].shape:
-            raise ValueError(
-                f"mask {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
-                f"needed: torch.bool of shape {tuple(weights[name].shape)}"
-            )
+        weights[name].masked_fill_(~mask, 0.0)
 
 
 class SizeOnDisk(NamedTuple):

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PruningMethod:
-    """A pruning method as the book offers it: what it does, and what it starts from."""
+    """A pruning method as the book offers it: how it prunes, and what it starts from."""
 
-    summary: str  # one line for a table
     gradual: bool = False  # prunes along the cubic schedule, whose start and end can be chosen
     starts_trained: bool = False  # from a trained dense model, one for each seed (True), or from random weights (False)
     trains: bool = True  # hand the plan to `train` (True), or to `prune_` and leave it at that (False)
@@ -31,18 +30,22 @@ class PruningMethod:
 
 
 PRUNING_METHODS: Mapping[str, PruningMethod] = {
-    "gmp": PruningMethod("gradual global magnitude pruning from random weights: GMP-RI", gradual=True),
-    "gmp_post": PruningMethod("gradual global magnitude pruning of a trained model: GMP-PT", gradual=True, starts_trained=True),
-    "one_shot": PruningMethod("global magnitude pruning of a trained model in one step, then fine-tuning", starts_trained=True),
-    "one_shot_untuned": PruningMethod(
-        "global magnitude pruning of a trained model in one step, without training after it", starts_trained=True, trains=False
-    ),
-    "uniform": PruningMethod("gradual magnitude pruning from random weights, each layer by the same share", gradual=True),
-    "n_of_4": PruningMethod(
-        "n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning", starts_trained=True
-    ),
-    "random": PruningMethod("gradual pruning by chance from random weights: the control", gradual=True),
-    "acdc": PruningMethod("AC/DC: dense and compressed phases in turn, from random weights", nested=False),
+    # gradual global magnitude pruning from random weights: GMP-RI
+    "gmp": PruningMethod(gradual=True),
+    # the same of a trained model: GMP-PT
+    "gmp_post": PruningMethod(gradual=True, starts_trained=True),
+    # global magnitude pruning of a trained model in one step, then fine-tuning
+    "one_shot": PruningMethod(starts_trained=True),
+    # the same without training after it
+    "one_shot_untuned": PruningMethod(starts_trained=True, trains=False),
+    # gradual magnitude pruning from random weights, each layer by the same share
+    "uniform": PruningMethod(gradual=True),
+    # n of 4 input channels by magnitude (2:4 at 50%) in a trained model, then fine-tuning
+    "n_of_4": PruningMethod(starts_trained=True),
+    # gradual pruning by chance from random weights: the control
+    "random": PruningMethod(gradual=True),
+    # AC/DC: dense and compressed phases in turn, from random weights
+    "acdc": PruningMethod(nested=False),
 }
 
 
@@ -112,9 +115,8 @@ def pruning_schedule(name: str, target: float, *, epochs: int, start: int | None
 
 def _mask_method(name: str, target: float) -> MaskMethod:
     """Give what chooses the weights: magnitude over the whole network, where a method is none of its own."""
-    from effnotes.pruning.alternating import reviving_magnitude
     from effnotes.pruning.control import random_choice
-    from effnotes.pruning.magnitude import global_magnitude, uniform_magnitude
+    from effnotes.pruning.magnitude import global_magnitude, reviving_magnitude, uniform_magnitude
     from effnotes.pruning.semi_structured import NMMagnitude
 
     own: dict[str, MaskMethod] = {"uniform": uniform_magnitude, "random": random_choice, "acdc": reviving_magnitude}

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from effnotes.core.settings import settings
-from effnotes.pruning.magnitude import kept_magnitude
+from effnotes.pruning.magnitude import kept_magnitudes
 from effnotes.pruning.masks import Masks, masks_in_force, prunable_parameters
 
 
@@ -65,19 +65,17 @@ class NMMagnitude:
         if abs(level - self.level) > 1e-9:
             raise ValueError(f"sparsity {level}: the pattern {self.n}:{self.m} has sparsity {self.level} and no other")
         result = masks_in_force(model, masks)
-        dense = set(self.left_dense(model))
-        if len(dense) == len(result):
+        magnitudes = kept_magnitudes(model, masks).items()
+        fitting = {name: magnitude for name, magnitude in magnitudes if magnitude.shape[1] % self.m == 0}
+        if not fitting:
             raise ValueError(f"no layer of the model has a multiple of {self.m} input channels; {self.n}:{self.m} fits none")
-        for name, weight in prunable_parameters(model).items():
-            if name in dense:
-                continue
-            channels_last = kept_magnitude(weight, result[name]).movedim(1, -1)
-            score = channels_last.unflatten(-1, (-1, self.m))  # (out, ..., in / m, m)
+        for name, magnitude in fitting.items():
+            score = magnitude.movedim(1, -1).unflatten(-1, (-1, self.m))  # (out, ..., in / m, m)
             order = score.argsort(dim=-1, descending=True, stable=True)[..., : self.n]
             if (score.gather(-1, order) < 0).any():
                 raise ValueError(
                     f"the masks leave fewer than {self.n} weights in some groups of {self.m} of {name}; start from a denser model"
                 )
             kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, order, True)
-            result[name] = torch.empty_like(weight, dtype=torch.bool).copy_(kept.flatten(-2).movedim(-1, 1))
+            result[name] = torch.empty_like(result[name]).copy_(kept.flatten(-2).movedim(-1, 1))
         return result

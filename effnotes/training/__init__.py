@@ -3,19 +3,11 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "PUBLISHED_GMP_PT": "effnotes.training.recipes",
-    "PUBLISHED_GMP_RI": "effnotes.training.recipes",
-    "Recipe": "effnotes.training.recipes",
-    "celeba_transforms": "effnotes.training.images",
-    "normalize": "effnotes.training.images",
-    "predict_logits": "effnotes.training.images",
-    "resolve_precision": "effnotes.training.hardware",
-    "train": "effnotes.training.images",
-    "DivergedError": "effnotes.training.loop",
-    "Hook": "effnotes.training.loop",
-    "Loop": "effnotes.training.loop",
-    "PretrainingRecipe": "effnotes.training.pretraining",
-    "pretrain": "effnotes.training.pretraining",
+    "effnotes.training.hardware": "resolve_precision",
+    "effnotes.training.images": "celeba_transforms normalize predict_logits train",
+    "effnotes.training.loop": "DivergedError Hook Loop",
+    "effnotes.training.pretraining": "PretrainingRecipe pretrain",
+    "effnotes.training.recipes": "PUBLISHED_GMP_PT PUBLISHED_GMP_RI Recipe",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from effnotes.core.checks import check_range
@@ -23,7 +22,7 @@ from effnotes.models.modes import evaluating
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.recipes import Recipe
-from effnotes.training.sources import Batch, Memory, Prepared, Stream, Transform, check_images, load
+from effnotes.training.sources import Batch, Images, Memory, Prepared, Stream, Transform, check_images, load
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def celeba_transforms(train: bool, image_size: int = 224) -> Transform:
 
 def train(
     model: nn.Module,
-    images: Tensor | Dataset[Any],
+    images: Images,
     labels: Tensor | None = None,
     *,
     recipe: Recipe,
@@ -170,12 +169,7 @@ def train(
 
 @torch.inference_mode()
 def predict_logits(
-    model: nn.Module,
-    images: Tensor | Dataset[Any],
-    batch_size: int = 500,
-    *,
-    transform: Transform | None = None,
-    loader_workers: int = 0,
+    model: nn.Module, images: Images, batch_size: int = 500, *, transform: Transform | None = None, loader_workers: int = 0
 ) -> Tensor:
     """Compute the logits of a model in evaluation mode and float32, without augmentation.
 
@@ -207,12 +201,7 @@ def predict_logits(
 
 
 def _source(
-    images: Tensor | Dataset[Any],
-    labels: Tensor | None,
-    recipe: Recipe,
-    transform: Transform | None,
-    workers: int,
-    device: torch.device,
+    images: Images, labels: Tensor | None, recipe: Recipe, transform: Transform | None, workers: int, device: torch.device
 ) -> Memory | Stream:
     if not isinstance(images, Tensor):
         if labels is not None:
@@ -222,12 +211,12 @@ def _source(
                 f"max_shift={recipe.max_shift}, flip={recipe.flip}: a dataset's images are augmented by `transform`; "
                 "use a recipe with max_shift=0 and flip=False"
             )
-        return Stream(Prepared(images, transform), recipe.loss, recipe.batch_size, workers, device)
+        return Stream(Prepared(images, transform), recipe, workers, device)
     if labels is None:
         raise ValueError("images in memory need labels, (n, K) of 0 and 1; only a dataset brings its own")
     if transform is not None or workers:
         raise ValueError("transform and loader_workers are for datasets; images in memory are augmented by the recipe")
-    return Memory(images, labels, recipe.loss, recipe.batch_size, recipe.max_shift, recipe.flip, device)
+    return Memory(images, labels, recipe, device)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -8,14 +8,11 @@ batches are the same to the bit either way.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import math
-import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from effnotes.core.checks import check_choice
-from effnotes.core.digests import tensors_digest
+from effnotes.core.digests import json_digest, tensors_digest
 from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds import Facts, World
@@ -43,8 +39,8 @@ from effnotes.models.language import (
     build_language_model,
     language_model_shape,
     load_language_model,
-    n_parameters,
     save_language_model,
+    weights_digest,
 )
 from effnotes.training.hardware import resolve_precision
 from effnotes.training.loop import Loop
@@ -52,7 +48,7 @@ from effnotes.training.loop import Loop
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_FORMAT = "effnotes-world-model-2"
+_FORMAT = "effnotes-world-model-3"
 _STATE = "state.safetensors"
 _REPORT = "report.json"
 
@@ -100,42 +96,7 @@ class PretrainingRecipe:
         return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A world, a model and a recipe that go together.
-
-    On a CUDA device its sentences are made there, where none of the world's templates has something random in it.
-    """
-
-    world: World
-    model: str  # a name in `LANGUAGE_MODELS`
-    recipe: PretrainingRecipe
-
-
-_GPU = PretrainingRecipe(batch_size=2048, precision="bfloat16", learning_rate=1e-3, warmup_steps=2000)
-PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(World(48, 2, 8, repeats=40), "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)),
-    "embedded": Preset(World(768, 4, 32, repeats=117), "neox-64x2", PretrainingRecipe()),
-    "embedded-nested": Preset(World(192, 2, 16, n_nested=4, repeats=200), "neox-64x2", PretrainingRecipe()),
-    "cpu-long": Preset(World(2500, 4, 32, repeats=117), "neox-64x2", PretrainingRecipe()),
-    "cpu-long-deep": Preset(World(500, 4, 40, repeats=77), "neox-128x4", PretrainingRecipe()),
-    "gpu-mid": Preset(World(20_000, 4, 200, repeats=200), "pythia-31m", _GPU),
-    "gpu-full": Preset(World(100_000, 6, 400, templates={"sro": 1.0}, repeats=500), "pythia-31m", _GPU),
-}
-"""By name, from seconds on one processor core ("smoke") to the original world on a large GPU ("gpu-full").
-
-None has a template with something random in it, so that on a CUDA device no training waits for sentences from the host.
-"""
-
-
-def preset(name: str) -> Preset:
-    """Return one of `PRESETS`.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    check_choice(list(PRESETS), preset=name)
-    return PRESETS[name]
+DEFAULT = PretrainingRecipe()
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,36 +107,34 @@ class Pretrained:
         model: In evaluation mode.
         recall: A row for each kind of fact and template that it is asked in: kind, template, asked (facts), recall (share answered
             exactly right), probability (mean of the right answers), enough (whether the recipe's thresholds are met).
-        knows: Whether all of these are, and there are any: facts that no prompt can be made of are not asked for. If not, count
-            only what the model knew when an edit is judged.
         steps: Steps of training, those of extensions included.
         extensions: How many there were.
-        n_parameters: Parameters of the model.
-        bits_per_parameter: Load: S R log2 O bits of the world over the number of parameters. Models of language can store about
-            two bits in a parameter (Allen-Zhu & Li, Physics of Language Models 3.3).
         cpu_s: Processor time of this process in training, in seconds, over all the sittings.
-        wall_s: Time by the clock, likewise.
-        from_cache: Whether the model was read and not trained.
         folder: Where it is kept, in Hugging Face's format; None for nowhere.
+        from_cache: Whether the model was read and not trained.
     """
 
     model: PreTrainedModel
     recall: pd.DataFrame
-    knows: bool
     steps: int
     extensions: int
-    n_parameters: int
-    bits_per_parameter: float
     cpu_s: float
-    wall_s: float
-    from_cache: bool
     folder: Path | None
+    from_cache: bool = False
+
+    @property
+    def knows(self) -> bool:
+        """Whether all that was asked for is known well enough, and something was: of some facts no prompt can be made.
+
+        If not, count only what the model knew when an edit is judged.
+        """
+        return bool(len(self.recall)) and bool(self.recall["enough"].all())
 
 
 def pretrain(
     world: World,
     shape: LanguageModelShape | str,
-    recipe: PretrainingRecipe | None = None,
+    recipe: PretrainingRecipe = DEFAULT,
     *,
     seed: int = 0,
     left_out: Facts | None = None,
@@ -189,7 +148,7 @@ def pretrain(
     Args:
         world: What is to be learnt.
         shape: The model, or a name in `LANGUAGE_MODELS`.
-        recipe: How it is trained; None for `PretrainingRecipe()`.
+        recipe: How it is trained.
         seed: Of the initial weights and the order within the corpus. Those of the world are its own.
         left_out: Facts that the training text leaves out, such as `Task.forgotten`: gives the gold standard of unlearning them.
         device: Where it is trained; the result is on the same.
@@ -205,7 +164,6 @@ def pretrain(
         DivergedError: The loss became infinite or NaN.
     """
     shape = language_model_shape(shape) if isinstance(shape, str) else shape
-    recipe = PretrainingRecipe() if recipe is None else recipe
     run = _Run(world, shape, recipe, seed, left_out, torch.device(device))
     folder = None if cache is None else Path(cache) / run.key
     if folder is not None and (folder / "model" / _REPORT).is_file():
@@ -216,24 +174,23 @@ def pretrain(
 
 
 def recall_table(
-    model: PreTrainedModel, world: World, recipe: PretrainingRecipe | None = None, *, left_out: Facts | None = None
+    model: PreTrainedModel, world: World, recipe: PretrainingRecipe = DEFAULT, *, left_out: Facts | None = None
 ) -> pd.DataFrame:
     """Ask a model for the facts of a world in each template that a prompt can be made of; columns as in `Pretrained.recall`.
 
     Facts are not asked for in a template that the world withheld from them, nor those that some sentences dissent from, nor those
     in `left_out`.
     """
-    recipe = PretrainingRecipe() if recipe is None else recipe
     facts = world.facts()
     ids = np.arange(len(facts))
     usable = world.minority_of(facts) < 0
     if left_out is not None:
         usable[world.fact_ids(left_out)] = False
     rng = np.random.default_rng(0)
-    templates = {name: share for name, share in world.templates.items() if share > 0 and name in PROMPTABLE}
+    most = max((share for name, share in world.templates.items() if name in PROMPTABLE), default=0)
     rows = []
-    for position, name in enumerate(world.templates):
-        if name not in templates:
+    for position, (name, share) in enumerate(world.templates.items()):
+        if share == 0 or name not in PROMPTABLE:
             continue
         for kind, label in enumerate(("so", "sno", "ono")):
             asked = ids[usable & (facts.kind == kind) & (world.withheld != position)]
@@ -243,7 +200,7 @@ def recall_table(
                 asked = np.sort(rng.choice(asked, size=recipe.most_asked, replace=False))
             answers = answer(model, world.encode(facts.take(asked), name))
             recall, probability = float(answers.exact.mean()), float(answers.probability.mean())
-            needed = recipe.recall if templates[name] == max(templates.values()) else recipe.recall_elsewhere
+            needed = recipe.recall if share == most else recipe.recall_elsewhere
             enough = recall >= needed and probability >= recipe.probability
             rows.append((label, name, len(asked), recall, probability, enough))
     return pd.DataFrame(rows, columns=["kind", "template", "asked", "recall", "probability", "enough"])
@@ -299,7 +256,7 @@ class _Run:
     @property
     def key(self) -> str:
         """SHA-256 over that."""
-        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()[:24]
+        return json_digest(self.described)[:24]
 
     @property
     def total_steps(self) -> int:
@@ -333,57 +290,31 @@ class _Run:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        effort = {
+        effort: dict[str, Any] = {
             "steps": loop.step,
             "extensions": len(loop.history) - loop.parts,
             "cpu_s": sum(row["cpu_seconds"] for row in loop.history),
-            "wall_s": sum(row["seconds"] for row in loop.history),
         }
-        found = self.result(model, recall, effort, folder=None if folder is None else folder / "model", from_cache=False)
         if folder is not None:
-            self._keep(found, effort, folder)
-        return found
+            self._keep(model, recall, effort, folder)
+        return Pretrained(model, recall, **effort, folder=None if folder is None else folder / "model")
 
     def recall(self, model: PreTrainedModel) -> pd.DataFrame:
         return recall_table(model, self.world, self.recipe, left_out=self.left_out)
 
-    def result(
-        self, model: PreTrainedModel, recall: pd.DataFrame, effort: dict[str, Any], *, folder: Path | None, from_cache: bool
-    ) -> Pretrained:
-        parameters = n_parameters(model)
-        return Pretrained(
-            model=model,
-            recall=recall,
-            knows=bool(len(recall)) and bool(recall["enough"].all()),
-            **effort,
-            n_parameters=parameters,
-            bits_per_parameter=self.world.n_bits / parameters,
-            from_cache=from_cache,
-            folder=folder,
-        )
-
-    def _keep(self, found: Pretrained, effort: dict[str, Any], folder: Path) -> None:
-        target, temporary = folder / "model", folder / f"model.{os.getpid()}.tmp"
-        for old in (target, temporary):
-            shutil.rmtree(old, ignore_errors=True)
-        save_language_model(found.model, temporary, self.world.hf_tokenizer())
-        report = {
-            "format": _FORMAT,
-            "effort": effort,
-            "recall": found.recall.to_dict("records"),
-            "digest": tensors_digest(found.model.state_dict()),
-            "versions": {package: importlib.metadata.version(package) for package in ("torch", "transformers")},
-        }
-        (temporary / _REPORT).write_text(json.dumps(report, indent=1) + "\n")
-        temporary.rename(target)
+    def _keep(self, model: PreTrainedModel, recall: pd.DataFrame, effort: dict[str, Any], folder: Path) -> None:
+        target = folder / "model"
+        shutil.rmtree(target, ignore_errors=True)
+        save_language_model(model, target, self.world.hf_tokenizer())
+        report = {"effort": effort, "recall": recall.to_dict("records"), "digest": weights_digest(model)}
+        (target / _REPORT).write_text(json.dumps(report, indent=1) + "\n")  # last: without it no model counts as finished
         (folder / _STATE).unlink(missing_ok=True)
 
     @cached_property
     def _on_device(self) -> DeviceCorpus | None:
         """The corpus as the device makes it; None where the host has to write it."""
-        if not _makes_sentences(self.device, self.world):
-            return None
-        return DeviceCorpus(self.world.corpus(self.left_out), self.device)
+        made = _makes_sentences(self.device, self.world)
+        return DeviceCorpus(self.world.corpus(self.left_out), self.device) if made else None
 
     def _rate(self, part: int, step: int) -> float:
         planned = part < self.recipe.passes * self.parts
@@ -428,14 +359,14 @@ def _read(run: _Run, folder: Path) -> Pretrained | None:
     try:
         report: dict[str, Any] = json.loads((folder / "model" / _REPORT).read_text())
         model = load_language_model(folder / "model")
-        if report["format"] != _FORMAT or report["digest"] != tensors_digest(model.state_dict()):
+        if report["digest"] != weights_digest(model):
             raise ValueError("the weights are not those of its report")
         nn.Module.to(model, run.device)
         recall = run.recall(model)
         before = pd.DataFrame(report["recall"])
         if list(before["asked"]) != list(recall["asked"]) or (before["recall"] - recall["recall"]).abs().max() > 0.005:
             raise ValueError("it no longer answers as its report says")
-        return run.result(model, recall, report["effort"], folder=folder / "model", from_cache=True)
+        return Pretrained(model, recall, **report["effort"], folder=folder / "model", from_cache=True)
     except (DataError, ValueError, KeyError, TypeError, OSError) as error:
         warnings.warn(f"{folder}: the kept model cannot be used ({error}); it is trained anew", RuntimeWarning, stacklevel=4)
         return None

@@ -1,5 +1,6 @@
 """How image classifiers are trained: settings that are checked before torch is loaded."""
 
+import dataclasses
 import math
 from typing import Literal
 
@@ -29,9 +30,7 @@ class Recipe:
     weight_decay: float = Field(1e-4, ge=0)  # L2 penalty on all parameters
     warmup_epochs: float = Field(1.0, ge=0)  # linear warm-up, step by step
     decay: Literal["cosine", "constant"] = "cosine"  # after the warm-up, step by step: to zero, or none
-    max_shift: int = Field(
-        default=1, ge=0
-    )  # random shift in pixels a side; borders are replicated, not wrapped; images in memory only
+    max_shift: int = Field(1, ge=0)  # random shift in pixels a side, of images in memory; borders are replicated, not wrapped
     flip: bool = False  # mirror each image with probability 1/2; for attributes without a left and a right; images in memory only
     loss: LabelKind = "binary"  # cross-entropy of each label by itself, or, of classes that exclude one another, of their softmax
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations; see `resolve_precision`
@@ -55,14 +54,7 @@ class Recipe:
 
 
 PUBLISHED_GMP_RI = Recipe(
-    epochs=100,
-    batch_size=256,
-    learning_rate=0.256,
-    momentum=0.875,
-    weight_decay=2**-15,
-    warmup_epochs=5,
-    max_shift=0,
-    precision="float32",
+    100, batch_size=256, learning_rate=0.256, momentum=0.875, weight_decay=2**-15, warmup_epochs=5, max_shift=0, precision="float32"
 )
 """Recipe of the dense and the GMP-RI models of Iofinova, Peste & Alistarh (CVPR 2023, official code), for `celeba_transforms`.
 
@@ -72,16 +64,8 @@ both have it, or the comparison would measure the recipe. Its batches hold 256 i
 equal. It keeps the best epoch by validation accuracy beside the last; here there is only the last.
 """
 
-PUBLISHED_GMP_PT = Recipe(
-    epochs=80,
-    batch_size=256,
-    optimizer="adam",
-    learning_rate=1e-4,
-    decay="constant",
-    weight_decay=0.0,
-    warmup_epochs=0,
-    max_shift=0,
-    precision="float32",
+PUBLISHED_GMP_PT = dataclasses.replace(
+    PUBLISHED_GMP_RI, epochs=80, optimizer="adam", learning_rate=1e-4, decay="constant", weight_decay=0.0, warmup_epochs=0
 )
 """Recipe by which Iofinova, Peste & Alistarh (CVPR 2023, official code) prune a trained dense model (GMP-PT), 80 epochs long.
 

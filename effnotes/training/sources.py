@@ -1,16 +1,18 @@
 """Where batches of images come from: tensors in memory, or data sets that decode an image when it is needed."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
-from effnotes.training.recipes import LabelKind
+from effnotes.training.recipes import LabelKind, Recipe
 
+Images: TypeAlias = Tensor | Dataset[Any]
 Transform = Callable[[Any], Tensor]  # of one image
 
 
@@ -25,16 +27,13 @@ class Batch(NamedTuple):
 class Memory:
     """Images in memory, shifted and flipped at random."""
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, kind: LabelKind, batch_size: int, max_shift: int, flip: bool, device: torch.device
-    ) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, device: torch.device) -> None:
         check_images(images, least=2)
-        check_labels(labels, kind, len(images))
-        self.windows = _shift_windows(images.to(device), max_shift)
-        self.targets = labels.to(device=device, dtype=_dtype(kind))
-        self.n_classes = _n_classes(labels, kind)
-        self.images, self.labels, self.flip = images, labels, flip
-        self.n, self.steps = len(images), -(-len(images) // batch_size)
+        check_labels(labels, recipe.loss, len(images))
+        self.windows = _shift_windows(images.to(device), recipe.max_shift)
+        self.targets, self.n_classes = _targets(labels, recipe.loss, device)
+        self.images, self.labels, self.flip = images, labels, recipe.flip
+        self.n, self.steps = len(images), -(-len(images) // recipe.batch_size)
 
     def batches(self, epoch_seed: int) -> Iterator[Batch]:
         """Give the batches of an epoch, of about equal size."""
@@ -58,10 +57,10 @@ class Memory:
 class Stream:
     """Images that are decoded when they are needed, in the order that images in memory would have."""
 
-    def __init__(self, prepared: "Prepared", kind: LabelKind, batch_size: int, workers: int, device: torch.device) -> None:
-        self.prepared, self.kind, self.workers, self.device = prepared, kind, workers, device
-        self.n, self.steps = len(prepared), -(-len(prepared) // batch_size)
-        check_labels(prepared[0, 0][1][None], kind, 1)
+    def __init__(self, prepared: "Prepared", recipe: Recipe, workers: int, device: torch.device) -> None:
+        self.prepared, self.kind, self.workers, self.device = prepared, recipe.loss, workers, device
+        self.n, self.steps = len(prepared), -(-len(prepared) // recipe.batch_size)
+        check_labels(prepared[0, 0][1][None], self.kind, 1)
 
     def batches(self, epoch_seed: int) -> Iterator[Batch]:
         """Give the batches of an epoch, of about equal size."""
@@ -69,8 +68,7 @@ class Stream:
         for images, labels in load(self.prepared, order.tensor_split(self.steps), self.workers, epoch_seed):
             check_labels(labels, self.kind, len(images))
             inputs = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            targets = labels.to(self.device, _dtype(self.kind), non_blocking=True)
-            yield Batch(inputs, targets, _n_classes(labels, self.kind))
+            yield Batch(inputs, *_targets(labels, self.kind, self.device))
 
     def describe(self) -> Any:
         """Give what tells these data from others, short of decoding them all."""
@@ -79,7 +77,7 @@ class Stream:
         return [type(dataset).__qualname__, self.n, repr(transform), tensors_digest({"image": image, "label": label})]
 
 
-class Prepared:
+class Prepared(Dataset[tuple[Tensor, Tensor]]):
     """A dataset of uint8 tensors, made from one of images of any kind; items are asked for by (index, seed)."""
 
     def __init__(self, dataset: Dataset[Any], transform: Transform | None, *, least: int = 2) -> None:
@@ -112,20 +110,13 @@ class Prepared:
 
 def load(prepared: Prepared, batches: tuple[Tensor, ...], workers: int, epoch_seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Load the images and labels of given indices, batch by batch."""
-    if workers < 0:
-        raise ValueError(f"loader_workers={workers}: must be 0 (none beside this process) or more")
+    check_range(0, loader_workers=workers)
     seeds = np.random.SeedSequence(epoch_seed).generate_state(len(prepared)).tolist()
     keys = [[(index, seeds[index]) for index in batch.tolist()] for batch in batches]
     # A generator of its own, or the loader would draw from the one that dropout uses.
     generator = torch.Generator().manual_seed(epoch_seed)
-    loader: DataLoader[Any] = DataLoader(
-        prepared,  # type: ignore[arg-type]  # a dataset by what it does, not by type
-        batch_sampler=keys,
-        num_workers=workers,
-        generator=generator,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
+    pinned = torch.cuda.is_available()
+    return iter(DataLoader(prepared, batch_sampler=keys, num_workers=workers, generator=generator, pin_memory=pinned))
 
 
 def check_images(images: Tensor, *, least: int) -> None:
@@ -153,12 +144,10 @@ def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:
         raise ValueError("labels hold other values than 0 and 1; encode each attribute as one binary column")
 
 
-def _dtype(kind: LabelKind) -> torch.dtype:
-    return torch.int64 if kind == "softmax" else torch.float32
-
-
-def _n_classes(labels: Tensor, kind: LabelKind) -> int:
-    return int(labels.max()) + 1 if kind == "softmax" else 0
+def _targets(labels: Tensor, kind: LabelKind, device: torch.device) -> tuple[Tensor, int]:
+    """Labels as the loss takes them, and the number of classes that they speak of."""
+    dtype, n_classes = (torch.int64, int(labels.max()) + 1) if kind == "softmax" else (torch.float32, 0)
+    return labels.to(device, dtype, non_blocking=True), n_classes
 
 
 def _shift_windows(images: Tensor, max_shift: int) -> Tensor:

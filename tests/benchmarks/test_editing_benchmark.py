@@ -24,9 +24,9 @@ from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import PretrainingRecipe, preset, pretrain
+from effnotes.training.pretraining import PretrainingRecipe, pretrain
 
-EMBEDDED = preset("embedded")
+WORLD = World(768, 4, 32, repeats=117)
 STEPS = 60  # of pretraining a round
 EDITS = {
     "full linears": EditRecipe(checkpoints=(80,)),
@@ -57,7 +57,7 @@ def cpu_seconds(work) -> float:
 
 def bare_loop(world: World, recipe: PretrainingRecipe) -> nn.Module:
     """What one would write without this library: the same batches, AdamW, clipping and schedule, and nothing else."""
-    model = build_language_model(EMBEDDED.model, world.vocab_size, seed=0).train()
+    model = build_language_model("neox-64x2", world.vocab_size, seed=0).train()
     (block,) = world.sentences()
     tokens = torch.from_numpy(block.tokens).long()
     batches = torch.from_numpy(np.random.default_rng([0, 0]).permutation(len(tokens))).tensor_split(STEPS)
@@ -75,14 +75,14 @@ def bare_loop(world: World, recipe: PretrainingRecipe) -> nn.Module:
 
 
 def test_pretraining_is_as_fast_as_a_bare_loop(benchmark: BenchmarkFixture) -> None:
-    world = replace(EMBEDDED.world, repeats=5)
+    world = replace(WORLD, repeats=5)
     # No facts are asked for, and no extensions follow.
-    recipe = replace(EMBEDDED.recipe, recall=0.0, recall_elsewhere=0.0, probability=0.0, most_asked=1)
+    recipe = replace(PretrainingRecipe(), recall=0.0, recall_elsewhere=0.0, probability=0.0, most_asked=1)
     n_tokens = len(world.facts()) * 5 * 10  # predicted ones
     models: dict[str, nn.Module] = {}
 
     def ours() -> None:
-        found = pretrain(world, EMBEDDED.model, recipe)
+        found = pretrain(world, "neox-64x2", recipe)
         assert found.steps == STEPS
         models["ours"] = found.model
 
@@ -107,12 +107,12 @@ def test_pretraining_is_as_fast_as_a_bare_loop(benchmark: BenchmarkFixture) -> N
 
 @pytest.fixture(scope="module")
 def base() -> nn.Module:
-    return build_language_model(EMBEDDED.model, EMBEDDED.world.vocab_size, seed=0)
+    return build_language_model("neox-64x2", WORLD.vocab_size, seed=0)
 
 
 @pytest.fixture(scope="module")
 def task():
-    return make_task(EMBEDDED.world, "remap", 1, retain_coverage=0.1)
+    return make_task(WORLD, "remap", 1, retain_coverage=0.1)
 
 
 def bare_edit(base: nn.Module, task) -> None:
@@ -149,7 +149,7 @@ def test_an_edit(benchmark: BenchmarkFixture, base: nn.Module, task) -> None:
 
 
 def test_an_evaluation(benchmark: BenchmarkFixture, base: nn.Module, task) -> None:
-    edited = build_language_model(EMBEDDED.model, EMBEDDED.world.vocab_size, seed=1)
+    edited = build_language_model("neox-64x2", WORLD.vocab_size, seed=1)
     capped, whole = Evaluator(base, task, most_asked=256), Evaluator(base, task)
     works = {
         "80 steps of a bare loop": lambda: bare_edit(base, task),

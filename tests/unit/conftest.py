@@ -9,14 +9,20 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory):
-    """The model of the preset "smoke", which knows its world; nobody may change it."""
+    """The model of the smallest world, which knows its world; nobody may change it."""
     import torch
 
-    from effnotes.training.pretraining import preset, pretrain
+    from effnotes.datasets.worlds import World
+    from effnotes.training.pretraining import PretrainingRecipe, pretrain
 
-    smoke, threads = preset("smoke"), torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = pretrain(smoke.world, smoke.model, smoke.recipe, cache=tmp_path_factory.mktemp("models"))
+    found = pretrain(
+        World(48, 2, 8, repeats=40),
+        "neox-32x2",
+        PretrainingRecipe(batch_size=16, passes=3, most_extensions=1),
+        cache=tmp_path_factory.mktemp("models"),
+    )
     torch.set_num_threads(threads)
     return found
 

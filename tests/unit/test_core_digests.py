@@ -19,7 +19,7 @@ PACKAGE = {
     "middle.py": "import json\n\nimport numpy as np\n\nfrom house.base import one\n",
     "figure.py": "import pandas\n",
     "lazy/__init__.py": "from house.lazy_helper import exports\n"
-    "_HOMES = {'left': 'house.lazy.left', 'right': 'house.lazy.right'}\n",
+    "_HOMES = {'house.lazy.left': 'left', 'house.lazy.right': 'right'}\n",
     "lazy_helper.py": "exports = None\n",
     "lazy/left.py": "from house import middle\nleft = 1\n",
     "lazy/right.py": "from . import far\nright = 1\n",

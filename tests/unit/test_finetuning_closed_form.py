@@ -16,9 +16,9 @@ from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, ke
 from effnotes.models.answers import answer
 from effnotes.models.language import build_language_model, mlp_output, weights_digest
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import preset, pretrain
+from effnotes.training.pretraining import PretrainingRecipe, pretrain
 
-WORLD = preset("smoke").world
+WORLD = World(48, 2, 8, repeats=40)
 TASK = make_task(WORLD, "remap", 1, retain_coverage=0.25)
 RNG = np.random.default_rng(0)
 KEYS, RESIDUALS = torch.from_numpy(RNG.normal(size=(3, 8))), torch.from_numpy(RNG.normal(size=(3, 5)))
@@ -28,8 +28,7 @@ MOMENTS = OTHERS.T @ OTHERS / 40
 
 @pytest.fixture(scope="module")
 def knowing() -> nn.Module:
-    smoke = preset("smoke")
-    return pretrain(smoke.world, smoke.model, smoke.recipe).model
+    return pretrain(WORLD, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)).model
 
 
 def fresh(name: str = "neox-32x2", world: World = WORLD) -> nn.Module:

@@ -36,9 +36,9 @@ from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model, n_parameters, residual_stream, weights_digest
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import preset, pretrain
+from effnotes.training.pretraining import PretrainingRecipe, pretrain
 
-WORLD = preset("smoke").world
+WORLD = World(48, 2, 8, repeats=40)
 SHORT = EditRecipe(learning_rate=1e-2, checkpoints=(2, 5), batch_size=8)
 TASK = make_task(WORLD, "remap", 1, retain_coverage=0.25)
 UNLEARN = make_task(WORLD, "unlearn_subject", 4, retain_coverage=0.25)
@@ -51,8 +51,7 @@ def fresh(name: str = "neox-32x2", world: World = WORLD) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def knowing() -> nn.Module:
-    smoke = preset("smoke")
-    found = pretrain(smoke.world, smoke.model, smoke.recipe)
+    found = pretrain(WORLD, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1))
     assert found.knows
     return found.model
 
@@ -602,8 +601,7 @@ def test_an_evaluator_remembers_the_base_as_it_was() -> None:
 
 def test_a_correlated_pair_is_asked_for_its_old_and_its_moved_object() -> None:
     world = World(24, 2, 4, correlation=1.0, repeats=40)
-    smoke = preset("smoke")
-    base = pretrain(world, smoke.model, smoke.recipe).model
+    base = pretrain(world, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)).model
     task = make_task(world, "remap", 1, retain_coverage=0.25)
     before = evaluate_edit(base, base, task).scores
     assert (before["pair_kept"], before["pair_moved"]) == (1, 0)
@@ -710,8 +708,9 @@ def test_control_facts_are_what_no_sentence_gives() -> None:
 
 
 def test_unlearning_is_held_against_a_model_that_never_knew(knowing) -> None:
-    smoke = preset("smoke")
-    gold = pretrain(smoke.world, smoke.model, smoke.recipe, left_out=UNLEARN.forgotten).model
+    gold = pretrain(
+        WORLD, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1), left_out=UNLEARN.forgotten
+    ).model
     itself = evaluate_unlearning(gold, gold, UNLEARN)
     assert (itself.quality.p_value, itself.forget_accuracy) == (1.0, itself.gold_accuracy)
     # 8 facts and 8 controls that the model never saw: the AUC of chance has a standard deviation of 0.15.

@@ -67,8 +67,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, message):
     [
         ("resnet8", {"image_size": 31}, "at least 32"),
         ("resnet8", {"image_size": 65}, "32 to 64"),
-        ("resnet8", {"image_size": 32, "num_outputs": 0}, "at least one output"),
-        ("resnet8", {"image_size": 32, "width": 0}, "at least one channel"),
+        ("resnet8", {"image_size": 32, "num_outputs": 0}, "num_outputs=0: must be at least 1"),
+        ("resnet8", {"image_size": 32, "width": 0}, "width=0: must be at least 1"),
         ("resnet18", {"image_size": 64, "width": 8}, "fixed width"),
     ],
 )

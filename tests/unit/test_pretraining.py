@@ -1,6 +1,5 @@
 """Pretraining on a world: it learns, it stops when it knows, it goes on where it was interrupted, and it keeps what it made."""
 
-import math
 import warnings
 from dataclasses import replace
 from itertools import pairwise
@@ -10,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from effnotes.datasets.worlds import World, load_world, make_task
+from effnotes.datasets.worlds import World, make_task
 from effnotes.models.language import LANGUAGE_MODELS, build_language_model, weights_digest
 from effnotes.training.loop import DivergedError
-from effnotes.training.pretraining import PRESETS, PretrainingRecipe, preset, pretrain, recall_table, sentence_loss
+from effnotes.training.pretraining import PretrainingRecipe, pretrain, recall_table, sentence_loss
 
 CHECKOUT = Path(__file__).parents[2]
 WORLD = World(24, 2, 4, repeats=20)
+SMOKE = World(48, 2, 8, repeats=40)
+LEARNS = PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)
 SHORT = PretrainingRecipe(batch_size=32, most_extensions=0, checkpoint_steps=10)
 
 
@@ -26,25 +27,21 @@ def quietly(*args, **kwargs):
         return pretrain(*args, **kwargs)
 
 
-def test_a_small_world_is_learnt_and_the_load_is_given() -> None:
-    smoke = preset("smoke")
-    found = pretrain(smoke.world, smoke.model, smoke.recipe)
+def test_a_small_world_is_learnt() -> None:
+    found = pretrain(SMOKE, "neox-32x2", LEARNS)
     assert found.knows
     assert found.recall["recall"].min() >= 0.995
     assert set(found.recall["template"]) == {"sro", "rso"}
-    assert found.bits_per_parameter == pytest.approx(48 * 2 * math.log2(8) / found.n_parameters)
-    assert found.n_parameters == sum(p.numel() for p in found.model.parameters())
     assert not found.from_cache
     assert found.folder is None
 
 
 def test_facts_that_are_left_out_stay_unknown_and_are_not_asked_for() -> None:
-    smoke = preset("smoke")
-    task = make_task(smoke.world, "unlearn_subject", 6)
-    found = pretrain(smoke.world, smoke.model, smoke.recipe, left_out=task.forgotten)
+    task = make_task(SMOKE, "unlearn_subject", 6)
+    found = pretrain(SMOKE, "neox-32x2", LEARNS, left_out=task.forgotten)
     assert found.knows
     assert (found.recall["asked"] == 96 - 12).all()
-    everything = recall_table(found.model, smoke.world)
+    everything = recall_table(found.model, SMOKE)
     unknown = everything["recall"] * 96 - found.recall["recall"] * 84
     assert (unknown <= 6).all()  # of 12 facts at chance 1/8
 
@@ -165,7 +162,6 @@ def test_sentences_are_made_on_the_device_where_it_can() -> None:
     assert module._makes_sentences(gpu, WORLD)
     assert not module._makes_sentences(cpu, WORLD)
     assert not module._makes_sentences(gpu, replace(WORLD, templates={"repeats": 1.0}))
-    assert all(module._makes_sentences(gpu, each.world) for each in PRESETS.values())
 
 
 class _Interrupted(Exception):
@@ -224,16 +220,6 @@ def test_a_broken_cache_is_made_again(tmp_path) -> None:
     assert not again.from_cache
     assert weights_digest(again.model) == weights_digest(first.model)
     assert quietly(WORLD, "neox-32x1", SHORT, cache=tmp_path).from_cache
-
-
-def test_presets_are_the_worlds_of_the_same_settings() -> None:
-    for name, file in {"smoke": "smoke", "embedded": "main", "embedded-nested": "nested", "cpu-long": "loaded"}.items():
-        shipped = load_world(CHECKOUT / "data" / "worlds" / f"{file}.yaml")
-        assert preset(name).world.settings() == shipped.settings(), name
-    assert preset("gpu-full").world.n_subjects * preset("gpu-full").world.n_relations == 600_000
-    assert all(each.model in LANGUAGE_MODELS for each in PRESETS.values())
-    with pytest.raises(ValueError, match="Did you mean 'embedded'"):
-        preset("embeded")
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -14,11 +14,11 @@ from effnotes.pruning import (
     PruningPlan,
     apply_masks_,
     cubic_level,
-    dense_masks,
     effective_sparsity,
     global_magnitude,
     gradual_magnitude,
     kept_count,
+    masks_in_force,
     one_shot_magnitude,
     prunable_parameters,
     size_on_disk,
@@ -276,4 +276,4 @@ def test_a_method_of_ones_own_fits_the_contract_and_draws_reproducibly(model):
     first, same, other = (plan.update(4, model) for plan in plans)
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-    assert sparsity(plans[0].update(3, model, dense_masks(model))) == 0
+    assert sparsity(plans[0].update(3, model, masks_in_force(model))) == 0

@@ -20,12 +20,12 @@ from effnotes.pruning import (
     PruningPlan,
     alternating_magnitude,
     apply_masks_,
-    dense_masks,
     effective_sparsity,
     global_magnitude,
     gradual_magnitude,
     kept_count,
     layer_counts,
+    masks_in_force,
     measure_latency,
     model_cost,
     one_shot_magnitude,
@@ -101,7 +101,7 @@ def test_every_unstructured_method_meets_the_sparsity_exactly(model, method, lev
 @pytest.mark.parametrize("method", NESTED.values(), ids=NESTED)
 def test_nested_methods_never_bring_a_weight_back(model, method):
     """In fine steps, where the rounding of a layer could go up while its share goes down, and with weights that move."""
-    masks = dense_masks(model)
+    masks = masks_in_force(model)
     for number, level in enumerate(np.linspace(0.95, 0.9995, 60)):
         previous, masks = masks, method(model, float(level), masks, generator=draws(number))
         assert inside(masks, previous)
@@ -453,15 +453,14 @@ def test_every_named_method_ends_at_its_target(name, model):
     target = 0.5
     plan = pruning_plan(name, target, epochs=12, seed=3)
     assert max(plan.levels) < 12
-    masks, grown = dense_masks(model), False
+    masks, grown = masks_in_force(model), False
     for epoch in range(12):
         previous, masks = masks, plan.update(epoch, model, masks)
         grown |= not inside(masks, previous)
         apply_masks_(model, masks)
         disturb(model, epoch)
         apply_masks_(model, masks)
-    assert grown is not PRUNING_METHODS[name].nested
-    assert plan.revives is not PRUNING_METHODS[name].nested
+    assert grown is plan.revives is not PRUNING_METHODS[name].nested
     if name == "n_of_4":
         assert kept(masks) == 432 + (PRUNABLE - 432) // 2
     else:
@@ -569,14 +568,8 @@ def test_gradual_pruning_keeps_more_of_the_parent_than_one_shot(faces_and_parent
 def test_the_cost_counts_what_is_there(model):
     apply_masks_(model, global_magnitude(model, 0.9))
     cost = model_cost(model, 32, batch_size=4, repeats=3)
-    arrays = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    zeros = sum(int((array == 0).sum()) for array in arrays.values())
-    assert cost.parameters == sum(array.size for array in arrays.values())
-    assert cost.prunable_weights == PRUNABLE
     assert cost.remaining_weights == kept_count(PRUNABLE, 0.9)
     assert cost.effective_sparsity == pytest.approx(effective_sparsity(model), abs=1e-12)
-    assert cost.overall_sparsity == pytest.approx(zeros / cost.parameters, abs=1e-12)
-    assert cost.overall_sparsity != cost.effective_sparsity
     assert (cost.dense_bytes, cost.sparse_bytes) == size_on_disk(model)
 
 
@@ -597,7 +590,7 @@ def test_latency_is_measured_in_evaluation_mode_on_one_thread_and_leaves_no_trac
     assert model.training
     assert model.fc.training
     assert model.calls == [((5, 3, 40, 40), False, 1, False)] * 7
-    assert 0 < latency.fastest_ms <= latency.median_ms
+    assert latency > 0
 
 
 def test_latency_is_given_in_milliseconds():
@@ -610,7 +603,7 @@ def test_latency_is_given_in_milliseconds():
             time.sleep(0.02)
             return images
 
-    assert measure_latency(Sleeper(), 1, batch_size=1, repeats=2).fastest_ms >= 20
+    assert measure_latency(Sleeper(), 1, batch_size=1, repeats=2) >= 20
 
 
 @pytest.mark.parametrize("number", ["image_size", "batch_size", "repeats"])

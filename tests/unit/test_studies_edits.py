@@ -26,7 +26,6 @@ from effnotes.studies.editing import edits as module
 from effnotes.studies.editing.bases import load_base, loaded, prepare_base, pretrain_bases, read_checkpoint
 from effnotes.studies.editing.edits import EditRun, change_of, make_edits, run_edits
 from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting
-from effnotes.training.pretraining import preset
 
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 RECIPE = {"batch_size": 16, "passes": 3, "most_extensions": 1}
@@ -85,11 +84,6 @@ def test_settings_draws_and_bases_survive_json() -> None:
         assert again == each
         assert to_json(again) == text == parallel._canonical(each)
     assert base.recipe.betas == (0.8, 0.9)
-
-
-def test_the_tiny_world_is_the_smoke_preset() -> None:
-    smoke = preset("smoke")
-    assert (smoke.world.settings(), smoke.model, smoke.recipe) == (BASE.world.settings(), BASE.model, BASE.recipe)
 
 
 @pytest.mark.parametrize("field", ["tune", "test", "seed"])

@@ -15,8 +15,6 @@ the search found, so that an edit of it that fails has mostly failed in the sear
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -68,9 +66,7 @@ class ClosedFormRecipe:
     covariance_weight: float = Field(30.0, gt=0)  # of "memit": how much the other keys count, in numbers of edited ones
     null_energy: float = Field(0.01, gt=0, lt=1)
     regulariser: float = Field(0.01, gt=0)  # of "alphaedit", in units of the mean squared hidden unit
-    ridge: float = Field(
-        1e-6, gt=0
-    )  # added to C where it is inverted, in the same units: C of a small world need not have an inverse
+    ridge: float = Field(1e-6, gt=0)  # in the same units; added to C, which has no inverse in some small worlds, to invert it
 
     def __post_init__(self) -> None:
         if self.method == "rome" and self.layers is not None and len(set(self.layers)) != 1:
@@ -89,13 +85,10 @@ def rewrite_(model: nn.Module, task: Task, recipe: ClosedFormRecipe) -> list[str
         )
     layers = _layers(model, recipe)
     asked = task.encode("train", "edited")
-    if recipe.method == "rome":
-        covariance = key_moments(model, task.world, layers[0])
-        for row in range(len(asked)):
-            _rewrite_together_(model, asked.take(slice(row, row + 1)), task.world, layers, recipe, {layers[0]: covariance})
-    else:
-        moments = {layer: key_moments(model, task.world, layer) for layer in layers}
-        _rewrite_together_(model, asked, task.world, layers, recipe, moments)
+    moments = {layer: key_moments(model, task.world, layer) for layer in layers}
+    at_a_time = 1 if recipe.method == "rome" else len(asked)
+    for first in range(0, len(asked), at_a_time):
+        _rewrite_together_(model, asked.take(slice(first, first + at_a_time)), task.world, layers, recipe, moments)
     return [f"{mlp_output(model, layer)[0]}.weight" for layer in layers]
 
 
@@ -194,6 +187,7 @@ def null_projection(moments: Tensor, energy: float) -> Tensor:
     return projection
 
 
+@torch.no_grad()
 def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
     """Return (h, h) float64: C = E[k k'] of the hidden units of one MLP, over all facts of a world written out.
 
@@ -208,15 +202,12 @@ def key_moments(model: nn.Module, world: World, layer: int) -> Tensor:
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
     n_tokens = 0.0
-    with torch.no_grad():
-        for name, share in world.templates.items():
-            if share == 0:
-                continue
-            for first in range(0, len(facts), _FACTS_AT_A_TIME):
-                rows = Rows.of(world.encode(facts.take(slice(first, first + _FACTS_AT_A_TIME)), name)).to(device)
-                keys = mlp_units(model, rows.tokens, layer)[rows.is_text].double()
-                total = total + share * keys.T @ keys
-                n_tokens += share * len(keys)
+    for name, share in ((name, share) for name, share in world.templates.items() if share > 0):
+        for first in range(0, len(facts), _FACTS_AT_A_TIME):
+            rows = Rows.of(world.encode(facts.take(slice(first, first + _FACTS_AT_A_TIME)), name)).to(device)
+            keys = mlp_units(model, rows.tokens, layer)[rows.is_text].double()
+            total = total + share * keys.T @ keys
+            n_tokens += share * len(keys)
     return total / n_tokens
 
 
@@ -243,7 +234,7 @@ def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe
         return by_row.index_put((index, places), delta, accumulate=True).reshape(values.shape)
 
     reached = torch.zeros(len(places), dtype=torch.bool, device=places.device)
-    with _frozen(model), output.register_forward_hook(add):
+    with output.register_forward_hook(add):
         for _ in range(recipe.delta_steps):
             log_p = answer_log_likelihood(model, rows)
             reached |= log_p.detach().exp() >= recipe.enough
@@ -251,7 +242,7 @@ def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe
                 break
             before = delta.detach().clone()
             optimizer.zero_grad()
-            (-log_p.sum()).backward()
+            (-log_p.sum()).backward(inputs=[delta])
             optimizer.step()
             with torch.no_grad():
                 # Adam moves on by its momentum: a fact that has enough would get the more the longer another one takes.
@@ -259,15 +250,3 @@ def find_deltas(model: nn.Module, rows: Rows, places: Tensor, layer: int, recipe
         with torch.no_grad():
             probability = answer_log_likelihood(model, rows).exp()
     return delta.detach(), probability
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, value in wanted.items():
-            parameter.requires_grad_(value)

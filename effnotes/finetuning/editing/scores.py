@@ -15,22 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from effnotes.core.checks import check_range
 from effnotes.datasets.worlds import FORMS, Facts, Group, Sentences, Task, World
 from effnotes.datasets.worlds.graph import Integers
 from effnotes.datasets.worlds.words import PAD
-from effnotes.metrics.editing import (
-    ForgetQuality,
-    consequence,
-    extraction_strength,
-    forget_quality,
-    harmonic_mean,
-    loss_score,
-    macro_average,
-    membership_auc,
-    min_k_score,
-    model_utility,
-    truth_ratio,
-)
+from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 
 RETAINED = {
@@ -97,9 +86,7 @@ class Evaluator:
         Raises:
             ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head.
         """
-        for name, value in (("most_asked", most_asked), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_range(1, most_asked=1 if most_asked is None else most_asked, batch_size=batch_size)
         self._task, self._batch_size = task, batch_size
         drawn = {name: _drawn(name, len(group), most_asked) for name, group in task.test.items()}
         parts = {name: task.encode("test", name).take(rows) for name, rows in drawn.items()}
@@ -198,34 +185,33 @@ def _answered(world: World, asked: Sentences, objects: Integers | int) -> Senten
 
 
 def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping[str, Facts], task: Task) -> dict[str, float]:
-    accuracy = groups["accuracy"].to_dict()
+    cells: dict[str, dict[str, float]] = groups.to_dict("index")  # type: ignore[assignment]
     scores: dict[str, float] = {}
     if "edited" in task.test:
-        scores["edit_success"] = accuracy["edited"]
+        scores["edit_success"] = cells["edited"]["accuracy"]
         if _OLD in answers:
             new, old = (answers[name].probability for name in ("edited", _OLD))
             scores |= {"probability_gain": float((new - old).mean()), "prefers_new": float((new > old).mean())}
             scores["old_probability"] = float(old.mean())
         if "paraphrase" in task.test:
-            scores["paraphrase_success"] = accuracy["paraphrase"]
+            scores["paraphrase_success"] = cells["paraphrase"]["accuracy"]
     if "forget" in task.test:
-        scores["forget_accuracy"] = accuracy["forget"]
-        scores["forget_probability"] = _cell(groups, "forget", "probability")
+        scores |= {f"forget_{name}": cells["forget"][name] for name in ("accuracy", "probability")}
 
     present = [name for name in RETAINED if name in task.test]
-    scores |= {RETAINED[name]: _cell(groups, name, "kept") for name in present}
-    scores["retention"] = macro_average(scores[RETAINED[name]] for name in present)
+    scores |= {RETAINED[name]: cells[name]["kept"] for name in present}
+    scores["retention"] = metrics.macro_average(scores[RETAINED[name]] for name in present)
     sizes = [len(task.test[name]) for name in present]  # of whole groups, so that a cap on what is asked shifts no weight
     scores["drift"] = float(np.average(groups.loc[present, "drift"], weights=sizes)) if present else math.nan
     if "edit_success" in scores:
-        scores["H"] = harmonic_mean(scores["edit_success"], scores["retention"])
+        scores["H"] = metrics.harmonic_mean(scores["edit_success"], scores["retention"])
         if "paraphrase_success" in scores:
-            scores["S"] = harmonic_mean(scores["edit_success"], scores["paraphrase_success"], scores["retention"])
+            scores["S"] = metrics.harmonic_mean(scores["edit_success"], scores["paraphrase_success"], scores["retention"])
 
     if "sno_new" in task.test:
         implied = facts["sno_new"]
         changes = implied.object != _present(task.world, implied)
-        shares = consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
+        shares = metrics.consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
         scores |= {f"consequence_{name}": share for name, share in shares._asdict().items()}
     for name, score in (
         ("same_obj_nested_obj_edges", "nested_of_old_kept"),
@@ -233,17 +219,13 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
         ("same_subject_second_rel", "pair_kept"),
     ):
         if name in task.test:
-            scores[score] = _cell(groups, name, "kept")
+            scores[score] = cells[name]["kept"]
     if "same_subject_second_rel_converted" in task.test:
-        scores["pair_moved"] = accuracy["same_subject_second_rel_converted"]
+        scores["pair_moved"] = cells["same_subject_second_rel_converted"]["accuracy"]
     if "implicitly_remapped_edges" in task.test:
         scores["spread"] = float(answers[_ZERO].exact.mean())
-        scores["unseen_kept"] = _cell(groups, "implicitly_remapped_edges", "kept")
+        scores["unseen_kept"] = cells["implicitly_remapped_edges"]["kept"]
     return scores
-
-
-def _cell(groups: pd.DataFrame, group: str, column: str) -> float:
-    return float(groups[column].to_dict()[group])
 
 
 def _encode(world: World, group: Group) -> Sentences:
@@ -274,7 +256,7 @@ def relearning_task(task: Task) -> Task:
 class UnlearningScores:
     """How a model forgot, held against one that never knew."""
 
-    quality: ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
+    quality: metrics.ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
     utility: float  # harmonic mean of accuracy, p(true) and 1 - truth ratio on the retain groups
     forget_accuracy: float
     gold_accuracy: float  # what forget_accuracy should come down to, not 0
@@ -318,9 +300,9 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
         group = _plain(task.test[name])
         answers = answer(unlearned, _encode(task.world, group), batch_size=batch_size)
         kept[name] = [answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)]
-    utility = model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
+    utility = metrics.model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
     of_both = [value for values in zip(*traces, strict=True) for value in values]
-    return UnlearningScores(forget_quality(*ratios), utility, *accuracies, *of_both)
+    return UnlearningScores(metrics.forget_quality(*ratios), utility, *accuracies, *of_both)
 
 
 def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
@@ -352,10 +334,10 @@ def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
 
 def _traces(model: nn.Module, trained: Sentences, controls: Sentences, batch_size: int) -> tuple[float, float, float]:
     """AUC of LOSS and of Min-K%, and mean extraction strength."""
-    members, others = (read(model, sentences, batch_size=batch_size) for sentences in (trained, controls))
-    loss, min_k = ([score(each.log_p, each.inside) for each in (members, others)] for score in (loss_score, min_k_score))
-    strength = extraction_strength(members.is_greedy, members.inside)
-    return membership_auc(*loss), membership_auc(*min_k), float(strength.mean())
+    readings = [read(model, sentences, batch_size=batch_size) for sentences in (trained, controls)]
+    loss = metrics.membership_auc(*(metrics.loss_score(each.log_p, each.inside) for each in readings))
+    min_k = metrics.membership_auc(*(metrics.min_k_score(each.log_p, each.inside) for each in readings))
+    return loss, min_k, float(metrics.extraction_strength(readings[0].is_greedy, readings[0].inside).mean())
 
 
 def object_probabilities(model: nn.Module, world: World, facts: Facts, form: str, *, batch_size: int = 512) -> NDArray[np.float64]:
@@ -392,4 +374,4 @@ def _truth_ratios(model: nn.Module, world: World, group: Group, batch_size: int)
     facts: Facts = group.facts
     (form,) = np.unique(group.form).tolist()
     table = object_probabilities(model, world, facts, FORMS[form], batch_size=batch_size)
-    return truth_ratio(table, facts.object, world.in_use[facts.relation])
+    return metrics.truth_ratio(table, facts.object, world.in_use[facts.relation])

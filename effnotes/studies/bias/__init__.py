@@ -7,15 +7,11 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "Findings": "effnotes.studies.bias.findings",
-    "plan": "effnotes.studies.bias.planning",
-    "generator_rates": "effnotes.studies.bias.planning",
-    "run": "effnotes.studies.bias.results",
-    "follow_up": "effnotes.studies.bias.further",
-    "measure": "effnotes.studies.bias.verdicts",
-    "main_effects": "effnotes.studies.bias.verdicts",
-    "repair_effects": "effnotes.studies.bias.verdicts",
-    "further_effects": "effnotes.studies.bias.verdicts",
+    "effnotes.studies.bias.findings": "Findings",
+    "effnotes.studies.bias.further": "follow_up",
+    "effnotes.studies.bias.planning": "generator_rates plan",
+    "effnotes.studies.bias.results": "run",
+    "effnotes.studies.bias.verdicts": "further_effects main_effects measure repair_effects",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -3,12 +3,9 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "plan": "effnotes.studies.editing.experiment",
-    "pretrain": "effnotes.studies.editing.experiment",
-    "run": "effnotes.studies.editing.experiment",
-    "keep": "effnotes.studies.editing.effects",
-    "load_base": "effnotes.studies.editing.bases",
-    "measure": "effnotes.studies.editing.effects",
+    "effnotes.studies.editing.bases": "load_base",
+    "effnotes.studies.editing.effects": "keep measure",
+    "effnotes.studies.editing.experiment": "plan pretrain run",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)
