@@ -33,10 +33,11 @@ from effnotes.core.checks import check_choice
 from effnotes.core.digests import tensors_digest
 from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds import Facts, World
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.forms import PROMPTABLE
+from effnotes.datasets.worlds.graph import Facts
 from effnotes.datasets.worlds.words import PAD
+from effnotes.datasets.worlds.world import World
 from effnotes.models.answers import answer
 from effnotes.models.language import (
     LanguageModelShape,

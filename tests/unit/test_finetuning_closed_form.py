@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import World, make_task
-from effnotes.datasets.worlds.places import last_columns
+from effnotes.datasets.worlds.sentences import last_columns
 from effnotes.finetuning import ClosedFormRecipe, edit, evaluate_edit
 from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, key_moments, null_projection
 from effnotes.models.answers import answer

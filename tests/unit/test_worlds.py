@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effnotes.datasets import DataError
+from effnotes.core.errors import DataError
 from effnotes.datasets.worlds import FORMS, Facts, World, load_world, plot_world, save_world
 from effnotes.datasets.worlds.corpus import Permutation
 from effnotes.datasets.worlds.draws import subset_size

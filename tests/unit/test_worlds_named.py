@@ -4,12 +4,13 @@ import csv
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from effnotes.datasets import DataError
+from effnotes.core.errors import DataError
 from effnotes.datasets.worlds import (
     Facts,
     Group,
@@ -22,8 +23,8 @@ from effnotes.datasets.worlds import (
     read_facts,
     save_world,
 )
-from effnotes.datasets.worlds.changes import TASK_KINDS
 from effnotes.datasets.worlds.sentences import text_of
+from effnotes.datasets.worlds.tasks import TaskKind
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
 from effnotes.finetuning.editing.scores import _truth_ratios, object_probabilities
 from effnotes.metrics.editing import truth_ratio
@@ -211,7 +212,7 @@ GAPS = with_objects(np.array([[1, 0, 2], [3, 4, 0], [1, 0, 2], [3, 0, 5], [5, 4,
 
 
 @pytest.mark.parametrize(("world", "name"), [(GAPS, "gaps"), (NAMED.world, "named")], ids=["gaps", "named"])
-@pytest.mark.parametrize("kind", [kind for kind in TASK_KINDS if kind != "question_refusal"])
+@pytest.mark.parametrize("kind", [kind for kind in get_args(TaskKind) if kind != "question_refusal"])
 def test_no_row_of_an_edit_has_an_object_that_no_sentence_has(world: World, name: str, kind: str) -> None:
     occurs = {(r, o) for _, _, r, o in world.facts().rows()}
     changed_to = set()

@@ -23,11 +23,11 @@ from torchvision.transforms import v2
 
 from effnotes.core.checks import check_choice
 from effnotes.core.settings import settings
-from effnotes.datasets.attributes import AttributeData, ClassData, column_of, face_data
+from effnotes.datasets.attributes import AttributeData, ClassData, column_of
 from effnotes.datasets.backdoor import backdoor_data
 from effnotes.datasets.celeba import CelebADataset
 from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
-from effnotes.datasets.faces import Faces, FaceSplits, make_face_splits, make_faces
+from effnotes.datasets.faces import Faces, FaceSplits, face_data, make_face_splits, make_faces
 from effnotes.datasets.files import limited
 from effnotes.datasets.load import DATASETS, load_data
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan

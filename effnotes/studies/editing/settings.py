@@ -18,9 +18,11 @@ from pydantic import Field
 
 from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds import Facts, Task, World, make_draws, read_facts
-from effnotes.datasets.worlds.changes import TaskKind
-from effnotes.datasets.worlds.draws import NestedClass
+from effnotes.datasets.worlds.draws import NestedClass, make_draws
+from effnotes.datasets.worlds.graph import Facts
+from effnotes.datasets.worlds.named import read_facts
+from effnotes.datasets.worlds.tasks import Task, TaskKind
+from effnotes.datasets.worlds.world import World
 from effnotes.studies.protocol import Split
 
 if TYPE_CHECKING:
