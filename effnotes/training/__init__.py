@@ -14,7 +14,7 @@ _HOMES = {
     "DivergedError": "effnotes.training.loop",
     "Hook": "effnotes.training.loop",
     "Loop": "effnotes.training.loop",
-    "PretrainingRecipe": "effnotes.training.pretraining",
+    "PretrainingRecipe": "effnotes.training.recipes",
     "pretrain": "effnotes.training.pretraining",
 }
 

@@ -24,7 +24,8 @@ from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import PretrainingRecipe, preset, pretrain
+from effnotes.training.pretraining import preset, pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 EMBEDDED = preset("embedded")
 STEPS = 60  # of pretraining a round

@@ -29,7 +29,8 @@ from effnotes.finetuning import EditRecipe, edit, evaluate_edit
 from effnotes.finetuning.editing.scores import _truth_ratios, object_probabilities
 from effnotes.metrics.editing import truth_ratio
 from effnotes.models.language import build_language_model
-from effnotes.training.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLE = FIXTURES / "facts.csv"
@@ -340,8 +341,8 @@ def test_a_model_learns_the_table_and_one_of_its_facts_is_edited(tmp_path: Path)
 def test_other_facts_of_the_same_shape_have_another_key() -> None:
     from effnotes.models.language import language_model_shape
     from effnotes.training.pretraining import _Run
+from effnotes.training.recipes import PretrainingRecipe
 
-    world = NAMED.world
     objects = world.graph.objects.copy()
     objects[0, 0] = (objects[0, 0] + 1) % 6
     other = replace(world, given_graph=replace(world.graph, objects=objects))

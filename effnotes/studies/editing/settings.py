@@ -27,7 +27,7 @@ from effnotes.studies.protocol import Split
 
 if TYPE_CHECKING:
     from effnotes.finetuning import EditRecipe
-    from effnotes.training.pretraining import PretrainingRecipe
+    from effnotes.training.recipes import PretrainingRecipe
 
 StopRule: TypeAlias = Literal["budget", "first_success"]
 Rate: TypeAlias = Annotated[float, Field(gt=0)]
@@ -174,7 +174,7 @@ def pretraining_recipe(fields: Mapping[str, Any]) -> PretrainingRecipe:
     Raises:
         ValueError: As for `PretrainingRecipe`.
     """
-    from effnotes.training.pretraining import PretrainingRecipe
+    from effnotes.training.recipes import PretrainingRecipe
 
     plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return PretrainingRecipe(**plain)
