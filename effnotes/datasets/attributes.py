@@ -1,17 +1,22 @@
 """The common shape of data with binary attributes and two groups, drawn or photographed, held in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from effnotes.core.errors import nearest
-from effnotes.datasets.faces import Faces, FaceSplits
+
+Columns: TypeAlias = tuple[Tensor, tuple[str, ...], int | None, Tensor | None]
+"""Labels (n, K), their names, the column of the protected attribute or None, and groups (n,) or None."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Images:
+class Images:
     """Images with labels, as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`."""
 
     images: Tensor
@@ -25,7 +30,7 @@ class _Images:
 
 
 @dataclass(frozen=True, eq=False)
-class AttributeSplit(_Images):
+class AttributeSplit(Images):
     """Images with one binary label for each attribute, and perhaps a group for each image.
 
     Works as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`.
@@ -88,12 +93,9 @@ class AttributeData:
                 )
             if (split.groups is None) != (self.train.groups is None):
                 raise ValueError(f"{name} and train must both have groups or both have none")
-            if (
-                self.protected is not None
-                and split.groups is not None
-                and not torch.equal(split.groups, split.labels[:, self.protected])
-            ):
-                raise ValueError(f"groups of {name} differ from its label column {self.protected}, which is said to be protected")
+            column, groups = self.protected, split.groups
+            if column is not None and groups is not None and not torch.equal(groups, split.labels[:, column]):
+                raise ValueError(f"groups of {name} differ from its label column {column}, which is said to be protected")
 
     def groups_of(self, split: AttributeSplit) -> Tensor | None:
         """Return the group of each image of a split, (n,) int64 in {0, 1}; None where nothing is protected."""
@@ -109,7 +111,7 @@ class AttributeData:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassSplit(_Images):
+class ClassSplit(Images):
     """Images of exclusive classes.
 
     Attributes:
@@ -152,19 +154,6 @@ class ClassData:
                 raise ValueError(f"{name} has a label {int(split.labels.max())}, but there are {len(self.class_names)} class names")
 
 
-def face_split(faces: Faces) -> AttributeSplit:
-    """Return drawn faces as a split; the arrays are shared, not copied."""
-    return AttributeSplit(faces.images, faces.labels)
-
-
-def face_data(splits: FaceSplits) -> AttributeData:
-    """Return the three splits of drawn faces in the common shape, with "Round" as the protected column."""
-    train, val, test = map(face_split, splits)
-    return AttributeData(
-        train, val, test, splits.train.attribute_names, splits.train.protected, "procedural faces, drawn from a seed"
-    )
-
-
 def column_of(name: str, names: Sequence[str], what: str = "attribute") -> int:
     """Return the position of a name, or raise a ValueError that gives the nearest one and lists all."""
     if name not in names:
@@ -172,9 +161,7 @@ def column_of(name: str, names: Sequence[str], what: str = "attribute") -> int:
     return list(names).index(name)
 
 
-def select_attributes(
-    labels: Tensor, names: Sequence[str], attributes: Sequence[str] | None, protected: str
-) -> tuple[Tensor, tuple[str, ...], int | None, Tensor | None]:
+def select_attributes(labels: Tensor, names: Sequence[str], attributes: Sequence[str] | None, protected: str) -> Columns:
     """Choose label columns by name; where the protected one is not among them, it comes back as a group array.
 
     Returns:
@@ -191,7 +178,23 @@ def select_attributes(
     chosen = labels[:, [column_of(name, names) for name in attributes]]
     if protected in attributes:
         return chosen, tuple(attributes), list(attributes).index(protected), None
-    return chosen, tuple(attributes), None, labels[:, group_column].clone()
+    return chosen, tuple(attributes), None, labels[:, group_column]
+
+
+def data_of(read: Mapping[str, tuple[NDArray[np.int64], NDArray[np.uint8]]], source: str, columns: Columns) -> AttributeData:
+    """Put together what was read of a table: training, validation and test images with the labels of their rows.
+
+    Args:
+        read: For each of the three splits its rows of the table and their images, as from `files.read_splits`.
+        source: As for `AttributeData`.
+        columns: Of the whole table, as from `select_attributes`.
+    """
+    labels, names, protected, groups = columns
+    train, val, test = (
+        AttributeSplit(torch.from_numpy(images), labels[rows].long(), None if groups is None else groups[rows].long())
+        for rows, images in read.values()
+    )
+    return AttributeData(train, val, test, names, protected, source)
 
 
 def check_images(images: Tensor) -> None:

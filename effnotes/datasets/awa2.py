@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, AttributeSplit, column_of, select_attributes
+from effnotes.datasets.attributes import AttributeData, data_of, select_attributes
 from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test")
@@ -55,7 +55,6 @@ def load_awa2(
     base = find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
     classes, names = _read_numbered(base / "classes.txt"), _read_numbered(base / "predicates.txt")
     matrix = _read_matrix(base / matrix_name, len(classes), names)
-    labels, chosen_names, column, groups = select_attributes(matrix, names, attributes, protected)
 
     split_of, class_of, paths = [], [], []
     for seen, number, folder in _class_folders(base, classes):
@@ -64,13 +63,9 @@ def load_awa2(
         class_of += [number] * len(images)
         # The second of each ten, so that even a class of two images has one in either split.
         split_of += [int(place % _VAL_EVERY == 1) if seen else 2 for place in range(len(images))]
+    chosen = select_attributes(matrix[class_of], names, attributes, protected)
     read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, image_size)
-    of_image = torch.tensor(class_of)
-    train, val, test = (
-        AttributeSplit(pixels, labels[of_image[rows]], None if groups is None else groups[of_image[rows]])
-        for rows, pixels in read.values()
-    )
-    return AttributeData(train, val, test, chosen_names, column, f"AwA2, {image_size} px, test on unseen classes")
+    return data_of(read, f"AwA2, {image_size} px, test on unseen classes", chosen)
 
 
 def _read_numbered(path: Path) -> tuple[str, ...]:
@@ -100,20 +95,18 @@ def _read_matrix(path: Path, classes: int, predicates: Sequence[str]) -> Tensor:
 def _class_folders(base: Path, classes: Sequence[str]) -> list[tuple[bool, int, Path]]:
     """List for each class whether training has it, its row in the matrix, and its folder."""
     found: list[tuple[bool, int, Path]] = []
-    if (base / "JPEGImages").is_dir():
-        for seen, name in ((True, "trainclasses.txt"), (False, "testclasses.txt")):
-            for line, text in read_lines(base / name):
-                if text not in classes:
-                    raise DataError(f"{base / name}, line {line}: {text[:60]!r} is not in classes.txt")
-                found.append((seen, column_of(text, classes, "class"), base / "JPEGImages" / text))
-    else:
-        for seen, name in ((True, "train_images"), (False, "ood_images")):
-            if not (base / name).is_dir():
-                raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")
-            for folder in sorted(path for path in (base / name).iterdir() if path.is_dir()):
-                if folder.name not in classes:
-                    raise DataError(f"{folder}: there is no such class in classes.txt")
-                found.append((seen, column_of(folder.name, classes, "class"), folder))
+    images = base / "JPEGImages"
+    for seen, listed, name in ((True, "trainclasses.txt", "train_images"), (False, "testclasses.txt", "ood_images")):
+        if images.is_dir():
+            folders = [(f"{base / listed}, line {line}", images / text) for line, text in read_lines(base / listed)]
+        elif (base / name).is_dir():
+            folders = [(str(folder), folder) for folder in sorted((base / name).iterdir()) if folder.is_dir()]
+        else:
+            raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")
+        for where, folder in folders:
+            if folder.name not in classes:
+                raise DataError(f"{where}: {folder.name[:60]!r} is not in classes.txt")
+            found.append((seen, classes.index(folder.name), folder))
     both = {row for seen, row, _ in found if seen} & {row for seen, row, _ in found if not seen}
     if both:
         raise DataError(f"{base}: {classes[min(both)]} is a training and a test class at once; test classes must be unseen")

@@ -6,9 +6,8 @@ partition is kept; it puts all photographs of one person into one split, which a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, AttributeSplit, select_attributes
+from effnotes.datasets.attributes import AttributeData, data_of, select_attributes
 from effnotes.datasets.files import (
     Limit,
     check_images_exist,
@@ -67,13 +66,9 @@ def load_celeba(
     """
     check_request(image_size, limit, _SPLITS)
     index = _read_index(root)
-    labels, names, column, groups = select_attributes(torch.from_numpy(index.labels), index.attribute_names, attributes, protected)
+    chosen = select_attributes(torch.from_numpy(index.labels), index.attribute_names, attributes, protected)
     read = read_splits(rows_of_splits(index.partition, _SPLITS, limit, index.partition_file), index.paths, image_size)
-    train, val, test = (
-        AttributeSplit(images, labels[rows].long(), None if groups is None else groups[rows].long())
-        for rows, images in read.values()
-    )
-    return AttributeData(train, val, test, names, column, f"CelebA, aligned images, {image_size} px, official partition")
+    return data_of(read, f"CelebA, aligned images, {image_size} px, official partition", chosen)
 
 
 class CelebADataset(Dataset[tuple[Any, Tensor]]):
@@ -110,8 +105,7 @@ class CelebADataset(Dataset[tuple[Any, Tensor]]):
         return self._transform(decode_image(Path(self._paths[index]))), self.labels[index]
 
 
-@dataclass(frozen=True)
-class _Index:
+class _Index(NamedTuple):
     partition_file: Path
     paths: list[Path]  # n images
     labels: NDArray[np.uint8]  # (n, 40) in {0, 1}

@@ -73,7 +73,7 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
     labels = torch.cat([of_split for _, of_split in listed])
     split_of = np.repeat(np.arange(len(_SPLITS)), [len(of_split) for of_split, _ in listed])
     read = read_splits(rows_of_splits(split_of, _SPLITS, limit, base), paths, _IMAGE_SIZE)
-    splits = {split: ClassSplit(images, labels[rows]) for split, (rows, images) in read.items()}
+    splits = {split: ClassSplit(torch.from_numpy(images), labels[rows]) for split, (rows, images) in read.items()}
     return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
 
 
@@ -113,14 +113,10 @@ def make_cifar10s(data: ClassData, *, skew: float = 0.95, seed: int, num_val: in
         _skewed(train, torch.from_numpy(np.sort(rows)), skew, generator) for rows in (order[num_val:], order[:num_val])
     )
     labels = F.one_hot(test.labels, len(CIFAR10_CLASSES))
-    both = AttributeSplit(
-        torch.cat([test.images, to_greyscale(test.images)]),
-        torch.cat([labels, labels]),
-        torch.arange(2).repeat_interleave(len(test)),
-    )
-    return AttributeData(
-        training, validation, both, CIFAR10_CLASSES, None, f"CIFAR-10S from {data.source}, skew {skew:g}, seed {seed}"
-    )
+    images, groups = torch.cat([test.images, to_greyscale(test.images)]), torch.arange(2).repeat_interleave(len(test))
+    both = AttributeSplit(images, labels.repeat(2, 1), groups)
+    source = f"CIFAR-10S from {data.source}, skew {skew:g}, seed {seed}"
+    return AttributeData(training, validation, both, CIFAR10_CLASSES, None, source)
 
 
 def to_greyscale(images: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from scipy.special import expit, ndtri
 from torch import Tensor
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.face_attributes import ATTRIBUTES, raw_words, uniform
 
 _Array: TypeAlias = NDArray[np.floating[Any]]  # float32; the stubs lose that where a Python float takes part
 _Number: TypeAlias = _Array | float
+_Box: TypeAlias = tuple[_Number, _Number, _Number, _Number]  # x and y of the middle, half the width, half the height
 
 IMAGE_SIZES = (32, 64)
+_ATTRIBUTES = 12
 
 _PIXEL_NOISE_SD = 0.03
 # Pixels drawn at a time: small enough that the layers stay in the CPU's cache, which also bounds the memory.
@@ -60,13 +61,30 @@ class Nuisances:
             hat_colour=torch.tensor([0.55, 0.15, 0.6]).repeat(n, 1),
         )
 
-    def take(self, indices: Sequence[int] | Tensor) -> Nuisances:
+    def take(self, faces: slice | Sequence[int] | Tensor) -> Nuisances:
         """Return the nuisances of the given faces; `take([i] * m)` repeats those of face `i` `m` times."""
-        return self.rows(torch.as_tensor(indices, dtype=torch.int64))
+        return Nuisances(*(getattr(self, field.name)[faces] for field in fields(self)))
 
-    def rows(self, rows: slice | Tensor) -> Nuisances:
-        """Return the nuisances of a slice of the faces, or of the given ones."""
-        return Nuisances(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+def bits_of(seed: int, split: int, purpose: int) -> np.random.PCG64:
+    """Return the random bits of one purpose; NumPy promises that they never change."""
+    return np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=(split, purpose)))
+
+
+def raw_words(bits: np.random.PCG64, n: int) -> NDArray[np.uint64]:
+    """Draw n words of 64 random bits."""
+    return np.asarray(bits.random_raw(n), dtype=np.uint64)
+
+
+def uniform(bits: np.random.PCG64, n: int, columns: int) -> NDArray[np.float64]:
+    """Draw (n, columns) uniforms in the open interval (0, 1).
+
+    One raw word a number, and not `Generator.normal` and the like: a rejection sampler uses more words for
+    some numbers, so that one rounding difference between two platforms would shift all numbers after it.
+    """
+    drawn = raw_words(bits, n * columns) >> np.uint64(12)
+    uniforms: NDArray[np.float64] = (drawn.astype(np.float64) + 0.5) * 2.0**-52
+    return uniforms.reshape(n, columns)
 
 
 def draw_nuisances(bits: np.random.PCG64, n: int) -> Nuisances:
@@ -99,9 +117,9 @@ def render_faces(evidence: Tensor, nuisances: Nuisances, *, image_size: int = 32
         ValueError: If the shapes do not fit, the evidence is not finite, or the image size is no integer or outside its range.
     """
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
-    if evidence.ndim != 2 or evidence.shape[1] != len(ATTRIBUTES):
+    if evidence.ndim != 2 or evidence.shape[1] != _ATTRIBUTES:
         raise ValueError(
-            f"evidence has shape {tuple(evidence.shape)}, but must be (n, {len(ATTRIBUTES)}): "
+            f"evidence has shape {tuple(evidence.shape)}, but must be (n, {_ATTRIBUTES}): "
             "one row a face, one column for each of ATTRIBUTES."
         )
     if len(nuisances) != len(evidence):
@@ -119,7 +137,7 @@ def draw_images(evidence: _Array, nuisances: Nuisances, image_size: int, noise: 
     images = np.empty((len(evidence), 3, image_size, image_size), dtype=np.uint8)
     step = max(1, _CHUNK_PIXELS // image_size**2)
     for rows in (slice(start, start + step) for start in range(0, len(evidence), step)):
-        drawn = _draw(evidence[rows], nuisances.rows(rows), image_size)
+        drawn = _draw(evidence[rows], nuisances.take(rows), image_size)
         if noise is not None:
             drawn += _pixel_noise(noise, len(drawn), image_size)
         images[rows] = np.rint(255.0 * np.clip(drawn, 0.0, 1.0)).astype(np.uint8)
@@ -158,19 +176,9 @@ class _Canvas:
         self.image = np.empty((3, image_size, image_size, shift.shape[1]), dtype=np.float32)
         self.image[:] = background[:, None, None]
 
-    def ellipse(
-        self,
-        x: _Number,
-        y: _Number,
-        half_width: _Number,
-        half_height: _Number,
-        colour: _Array,
-        alpha: _Number = 1.0,
-        *,
-        inside: _Array | None = None,
-    ) -> None:
+    def ellipse(self, box: _Box, colour: _Array, alpha: _Number = 1.0, *, inside: _Array | None = None) -> None:
         """Paint an ellipse, times the weight `inside` where given, which broadcasts to (size, size, n)."""
-        across, down = self._ellipse_profiles(x, y, half_width, half_height)
+        across, down = self._ellipse_profiles(*box)
         rows, columns = _touched(down + across.max(axis=0)), _touched(across + down.max(axis=0))
         cover = across[columns] + down[rows, None]
         np.clip(cover, 0.0, 1.0, out=cover)
@@ -189,12 +197,10 @@ class _Canvas:
         np.clip(cover, 0.0, 1.0, out=cover)
         self._blend(cover, rows, columns, colour, alpha)
 
-    def rectangle(
-        self, x: float, y: float, half_width: _Number, half_height: _Number, colour: _Array, alpha: _Number = 1.0
-    ) -> None:
+    def rectangle(self, box: _Box, colour: _Array, alpha: _Number = 1.0) -> None:
         """Paint an upright rectangle; a pixel counts by the share of it that is covered, so thin bars show."""
-        across = self._overlap(self.x, x, half_width)
-        down = self._overlap(self.y, y, half_height)
+        x, y, half_width, half_height = box
+        across, down = self._overlap(self.x, x, half_width), self._overlap(self.y, y, half_height)
         rows, columns = _touched(down), _touched(across)
         self._blend(across[columns] * down[rows, None], rows, columns, colour, alpha)
 
@@ -228,7 +234,7 @@ class _Canvas:
         u, v = (self.x - x) / a, (self.y - y) / b
         return 0.5 + steepness * (1.0 - u * u), -steepness * (v * v)
 
-    def _overlap(self, coordinate: _Array, centre: float, half: _Number) -> _Array:
+    def _overlap(self, coordinate: _Array, centre: _Number, half: _Number) -> _Array:
         right = np.minimum(coordinate + self.pixel / 2, centre + half)
         left = np.maximum(coordinate - self.pixel / 2, centre - half)
         overlap: _Array = np.maximum((right - left) / self.pixel, 0.0)
@@ -276,37 +282,37 @@ def _draw(evidence: _Array, nuisances: Nuisances, image_size: int) -> _Array:
     hair_top, hair_bottom = -0.94, between(0.05, 0.95, round_)
     eyes, eye_y, middle = (-0.24, 0.24), -0.08, 0.04
 
+    head = (0.0, middle, head_width, head_height)
     canvas = _Canvas(background, shift, image_size)
-    canvas.ellipse(0.0, (hair_bottom + hair_top) / 2, head_width + 0.14, (hair_bottom - hair_top) / 2, hair)
+    canvas.ellipse((0.0, (hair_bottom + hair_top) / 2, head_width + 0.14, (hair_bottom - hair_top) / 2), hair)
     shoulders = between(_colour(0.15, 0.25, 0.65), _colour(0.85, 0.45, 0.1), round_)
-    canvas.ellipse(0.0, 1.2, 0.9, 0.45, shoulders)
-    canvas.ellipse(0.0, middle, head_width, head_height, skin)
+    canvas.ellipse((0.0, 1.2, 0.9, 0.45), shoulders)
+    canvas.ellipse(head, skin)
     # The fringe reaches a little over the edge of the face, or the skin would shine through as an outline.
-    fringe_width, fringe_height = head_width + 0.06, head_height + 0.06
-    canvas.ellipse(0.0, middle, fringe_width, fringe_height, hair, inside=canvas.above(-0.46)[:, None])
+    canvas.ellipse((0.0, middle, head_width + 0.06, head_height + 0.06), hair, inside=canvas.above(-0.46)[:, None])
     cheek_alpha = np.maximum(between(-0.1, 0.6, rosy), 0.0)
     for side in (-1.0, 1.0):
-        canvas.ellipse(side * 0.36, 0.2, 0.13, 0.13, _colour(0.95, 0.1, 0.15), cheek_alpha)
+        canvas.ellipse((side * 0.36, 0.2, 0.13, 0.13), _colour(0.95, 0.1, 0.15), cheek_alpha)
     chin = (1.0 - canvas.above(0.26))[:, None] * _speckle(image_size)[..., None]
     stubble_alpha = np.maximum(between(-0.1, 0.5, stubble), 0.0)
-    canvas.ellipse(0.0, middle, head_width, head_height, dark, stubble_alpha, inside=chin)
+    canvas.ellipse(head, dark, stubble_alpha, inside=chin)
     for x in eyes:
         half_height = between(0.15, 0.03, narrow_eyes)
-        canvas.ellipse(x, eye_y, 0.15, half_height + 0.04, skin * 0.55)
-        canvas.ellipse(x, eye_y, 0.12, half_height, _colour(0.95, 0.95, 0.95))
-        canvas.ellipse(x, eye_y, 0.06, half_height, dark)
+        canvas.ellipse((x, eye_y, 0.15, half_height + 0.04), skin * 0.55)
+        canvas.ellipse((x, eye_y, 0.12, half_height), _colour(0.95, 0.95, 0.95))
+        canvas.ellipse((x, eye_y, 0.06, half_height), dark)
     for x in eyes:
-        canvas.rectangle(x, -0.35, 0.14, between(0.0, 0.065, brows), dark)
-    canvas.ellipse(0.0, 0.14, between(0.03, 0.2, big_nose), 0.13, skin * _colour(0.72, 0.58, 0.5))
+        canvas.rectangle((x, -0.35, 0.14, between(0.0, 0.065, brows)), dark)
+    canvas.ellipse((0.0, 0.14, between(0.03, 0.2, big_nose), 0.13), skin * _colour(0.72, 0.58, 0.5))
     canvas.arc(0.0, 0.4, 0.24, between(-0.18, 0.22, smile), 0.07, _colour(0.5, 0.08, 0.1))
     for x in eyes:
         canvas.ring(x, eye_y, 0.19, 0.06, dark, glasses)
-    canvas.rectangle(0.0, eye_y, 0.06, 0.03, dark, glasses)
-    canvas.rectangle(0.0, -0.72, 0.44, 0.22, hat_colour, hat)
-    canvas.rectangle(0.0, -0.5, 0.66, 0.06, hat_colour * 0.6, hat)
+    canvas.rectangle((0.0, eye_y, 0.06, 0.03), dark, glasses)
+    canvas.rectangle((0.0, -0.72, 0.44, 0.22), hat_colour, hat)
+    canvas.rectangle((0.0, -0.5, 0.66, 0.06), hat_colour * 0.6, hat)
     dots = np.clip(between(-0.25, 1.0, earrings), 0.0, 1.0)
     for side in (-1.0, 1.0):
-        canvas.ellipse(side * (head_width + 0.03), 0.24, 0.08, 0.1, _colour(0.1, 0.95, 0.95), dots)
+        canvas.ellipse((side * (head_width + 0.03), 0.24, 0.08, 0.1), _colour(0.1, 0.95, 0.95), dots)
     images = np.ascontiguousarray(canvas.image.transpose(3, 0, 1, 2))
     images *= nuisances.brightness.numpy()[:, None, None, None]
     return images

@@ -16,40 +16,102 @@ The faces are drawings of nobody. "Round", skin shade and every other property c
 the data card, `data/faces/CARD.md`, says what follows from that.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import ndtri
 from torch import Tensor
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.face_attributes import (
-    ATTRIBUTES,
-    PROTECTED,
-    Attribute,
-    LabelNoise,
-    bits_of,
-    checked_attributes,
-    draw_labels,
-    flip_rates,
-    parameters,
-    uniform,
-)
-from effnotes.datasets.face_drawing import IMAGE_SIZES, Nuisances, draw_images, draw_nuisances
+from effnotes.core.settings import settings
+from effnotes.datasets.attributes import AttributeData, AttributeSplit, Images
+from effnotes.datasets.face_drawing import IMAGE_SIZES, Nuisances, bits_of, draw_images, draw_nuisances, uniform
 
 # What each independent random stream is for: changing one (say, the label noise) leaves the others as they
 # were.
 _LABELS, _EVIDENCE, _LABEL_NOISE, _NUISANCES, _PIXEL_NOISE = range(5)
 _WHOLE, _TRAIN, _VALIDATION, _TEST = range(4)
 
+Rate: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+LabelNoise: TypeAlias = float | Mapping[str, float]
 
-@dataclass(frozen=True)
-class Faces:
+
+@settings
+class Attribute:
+    """One binary attribute of the generator.
+
+    Attributes:
+        name: What the attribute is called.
+        rate_if_round: P(y_k = 1 | Round = 1), in (0, 1). For "Round" itself, which conditions on nothing,
+            both rates are its base rate.
+        rate_if_not: P(y_k = 1 | Round = 0), in (0, 1).
+        separability: d_k >= 0, the distance between the means of the two classes' evidence in standard
+            deviations. With equal classes the best possible accuracy is Φ(d/2): .945 for d = 3.2, .999 for d
+            = 6, and chance for d = 0.
+        drawn_as: The visible property that the evidence moves, in words.
+
+    Raises:
+        ValueError: If a rate lies outside (0, 1), or the separability is negative or not finite. For an attribute that one group
+            almost never or almost always has, take a rate of .001 or .999.
+    """
+
+    name: str
+    rate_if_round: Rate
+    rate_if_not: Rate
+    separability: Annotated[float, Field(ge=0)]
+    drawn_as: str
+
+    @property
+    def relative_skew(self) -> float:
+        """Relative difference of the two rates, |q1 - q0| / min(q1, q0); 0 if independent of "Round"."""
+        low, high = sorted((self.rate_if_round, self.rate_if_not))
+        return (high - low) / low
+
+
+ATTRIBUTES: tuple[Attribute, ...] = (
+    Attribute("Round", 0.42, 0.42, 6.0, "wider head, longer hair, shoulders from blue to orange"),
+    Attribute("Smile", 0.50, 0.50, 5.0, "corners of the mouth from down to up"),
+    Attribute("Glasses", 0.20, 0.10, 5.0, "two dark rings and a bridge, from invisible to solid"),
+    Attribute("Hat", 0.16, 0.10, 5.0, "hat of a random colour, from invisible to solid"),
+    Attribute("Light_Hair", 0.06, 0.30, 4.5, "hair from dark brown to light yellow"),
+    Attribute("Big_Nose", 0.44, 0.12, 3.2, "wider nose"),
+    Attribute("Oval", 0.20, 0.38, 3.0, "taller head"),
+    Attribute("Bushy_Brows", 0.32, 0.10, 3.2, "thicker brows"),
+    Attribute("Rosy", 0.06, 0.28, 3.2, "redder cheeks"),
+    Attribute("Stubble", 0.36, 0.04, 4.0, "darker speckles on the chin"),
+    Attribute("Earrings", 0.08, 0.38, 4.0, "turquoise dots beside the head, from invisible to solid"),
+    Attribute("Narrow_Eyes", 0.20, 0.20, 3.2, "less open eyes"),
+)
+"""The twelve attributes in column order, with default rates and separabilities; column 0 is protected."""
+
+PROTECTED = 0
+NAMES = tuple(attribute.name for attribute in ATTRIBUTES)
+
+
+def skewed_attributes(attributes: Sequence[Attribute] = ATTRIBUTES, *, min_relative_skew: float = 0.1) -> tuple[int, ...]:
+    """Return the columns whose true rate differs between the groups: those that can have bias to amplify.
+
+    The rule |q1 - q0| / min(q1, q0) >= `min_relative_skew` (Iofinova, Peste & Alistarh, CVPR 2023, official
+    code) is applied to the rates of the generator and not to a sample's, so that the set of attributes is the
+    same for every draw.
+
+    Args:
+        attributes: The generator's attributes.
+        min_relative_skew: Threshold on the relative difference of the two rates.
+
+    Returns:
+        Column indices in ascending order, without the protected column.
+    """
+    return tuple(k for k, each in enumerate(attributes) if k != PROTECTED and each.relative_skew >= min_relative_skew)
+
+
+@dataclass(frozen=True, eq=False)
+class Faces(Images):
     """A set of drawn faces with labels, evidence and the nuisances they were drawn with.
 
     Works as a map-style dataset for `torch.utils.data.DataLoader`: item `i` is `(images[i], labels[i])`.
@@ -64,8 +126,6 @@ class Faces:
         attributes: The generator's attributes, in column order.
     """
 
-    images: Tensor
-    labels: Tensor
     clean_labels: Tensor
     evidence: Tensor
     nuisances: Nuisances
@@ -73,12 +133,6 @@ class Faces:
 
     protected = PROTECTED
     """Column of the protected attribute, "Round"."""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -100,7 +154,7 @@ class Faces:
             rounding and the end of a drawn property's range (|z| > 3.5, or less where an object has become
             invisible) hide a little of the evidence.
         """
-        if_round, if_not, separability = map(torch.from_numpy, parameters(self.attributes))
+        if_round, if_not, separability = map(torch.from_numpy, _parameters(self.attributes))
         if group_aware:
             prior = torch.where(self.clean_labels[:, self.protected, None] == 1, if_round, if_not)
         else:
@@ -197,13 +251,18 @@ def _make_faces(n: int, seed: int, split: int, image_size: int, attributes: Sequ
     check_range(1, whole=True, n=n)
     check_range(0, whole=True, seed=seed)
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
-    attributes = checked_attributes(attributes)
-    flips = flip_rates(label_noise)
+    _check_attributes(attributes)
+    if_round, if_not, separability = _parameters(attributes)
+    flips = _flip_rates(label_noise)
 
-    clean = draw_labels(uniform(bits_of(seed, split, _LABELS), n), attributes)
-    noise = ndtri(uniform(bits_of(seed, split, _EVIDENCE), n))
-    evidence = ((2 * clean - 1) * parameters(attributes)[2] / 2 + noise).astype(np.float32)
-    flipped = uniform(bits_of(seed, split, _LABEL_NOISE), n) < flips
+    def drawn(purpose: int) -> NDArray[np.float64]:
+        return uniform(bits_of(seed, split, purpose), n, len(NAMES))
+
+    uniforms = drawn(_LABELS)
+    is_round = uniforms[:, [PROTECTED]] < if_round[PROTECTED]
+    clean = (uniforms < np.where(is_round, if_round, if_not)).astype(np.int64)
+    evidence = ((2 * clean - 1) * separability / 2 + ndtri(drawn(_EVIDENCE))).astype(np.float32)
+    flipped = drawn(_LABEL_NOISE) < flips
     nuisances = draw_nuisances(bits_of(seed, split, _NUISANCES), n)
     return Faces(
         images=draw_images(evidence, nuisances, image_size, bits_of(seed, split, _PIXEL_NOISE)),
@@ -211,5 +270,47 @@ def _make_faces(n: int, seed: int, split: int, image_size: int, attributes: Sequ
         clean_labels=torch.from_numpy(clean),
         evidence=torch.from_numpy(evidence),
         nuisances=nuisances,
-        attributes=attributes,
+        attributes=tuple(attributes),
     )
+
+
+def face_data(splits: FaceSplits) -> AttributeData:
+    """Return the three splits of drawn faces in the common shape, with "Round" as the protected column."""
+    train, val, test = (AttributeSplit(faces.images, faces.labels) for faces in splits)
+    return AttributeData(train, val, test, splits.train.attribute_names, PROTECTED, "procedural faces, drawn from a seed")
+
+
+def _check_attributes(attributes: Sequence[Attribute]) -> None:
+    """Raise ValueError unless these are the generator's attributes, perhaps with other rates and separabilities."""
+    names = [attribute.name for attribute in attributes]
+    if names != list(NAMES):
+        raise ValueError(
+            f"attributes are {names}, but must be {list(NAMES)}, in this order: each has its own drawing. Change rates and "
+            "separabilities with dataclasses.replace."
+        )
+    protected = attributes[PROTECTED]
+    if protected.rate_if_round != protected.rate_if_not:
+        raise ValueError(
+            f"{protected.name} is the protected attribute and conditions on nothing, so rate_if_round and rate_if_not must both be "
+            f"its base rate; they are {protected.rate_if_round} and {protected.rate_if_not}."
+        )
+
+
+def _parameters(attributes: Sequence[Attribute]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return rates if "Round", rates if not, and separabilities: (12,) each."""
+    table = np.array([(each.rate_if_round, each.rate_if_not, each.separability) for each in attributes])
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def _flip_rates(label_noise: LabelNoise) -> NDArray[np.float64]:
+    """Return the probability of a flip for each attribute, (12,)."""
+    by_name = label_noise if isinstance(label_noise, Mapping) else dict.fromkeys(NAMES, label_noise)
+    unknown = [name for name in by_name if name not in NAMES]
+    if unknown:
+        raise ValueError(f"label_noise names {unknown}, but the attributes are {list(NAMES)}.")
+    rates = np.array([by_name.get(name, 0.0) for name in NAMES], dtype=np.float64)
+    if not ((rates >= 0.0) & (rates < 0.5)).all():
+        raise ValueError(
+            f"label_noise is {label_noise}, but a probability of a flip must be at least 0 and below .5, where labels say nothing."
+        )
+    return rates

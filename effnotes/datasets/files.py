@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError, nearest
@@ -49,7 +46,7 @@ def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path],
         if is_root(candidate):
             return candidate
     looked = ", ".join(str(given / name) for name in nested)
-    raise DataError(f"{given}: the data are not there{f', nor in {looked}' if nested else ''}. Expected layout:\n{layout}")
+    raise DataError(f"{given}: the data are not there, nor in {looked}. Expected layout:\n{layout}")
 
 
 def read_text(path: Path) -> str:
@@ -159,7 +156,7 @@ def rows_of_splits(
 
 def read_splits(
     rows: Mapping[str, NDArray[np.int64]], paths: Sequence[Path], image_size: int, fit: Fit = "crop"
-) -> dict[str, tuple[Tensor, Tensor]]:
+) -> dict[str, tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Read the images of each split.
 
     Args:
@@ -175,10 +172,7 @@ def read_splits(
         DataError: An image is missing, which is found before the first is decoded, or damaged.
     """
     check_images_exist([paths[row] for of_split in rows.values() for row in of_split])
-    return {
-        name: (torch.from_numpy(of_split), decode_images([paths[row] for row in of_split], image_size, fit))
-        for name, of_split in rows.items()
-    }
+    return {name: (chosen, decode_images([paths[row] for row in chosen], image_size, fit)) for name, chosen in rows.items()}
 
 
 def check_images_exist(paths: Sequence[Path]) -> None:
@@ -187,9 +181,8 @@ def check_images_exist(paths: Sequence[Path]) -> None:
     Raises:
         DataError: An image is missing; the message names the first and counts the rest.
     """
-    present: dict[Path, set[str]] = {}
-    for folder in {path.parent for path in paths}:
-        present[folder] = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    folders = {path.parent for path in paths}
+    present = {folder: {path.name for path in folder.iterdir()} if folder.is_dir() else set() for folder in folders}
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
         raise DataError(
@@ -251,7 +244,7 @@ def resize_image(image: Image.Image, image_size: int, fit: Fit = "crop") -> Imag
     return image.crop((left, top, left + image_size, top + image_size))
 
 
-def decode_images(paths: Sequence[Path], image_size: int, fit: Fit = "crop") -> Tensor:
+def decode_images(paths: Sequence[Path], image_size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
     """Read and scale images in parallel threads; the decoder works outside Python's lock.
 
     Returns:
@@ -262,16 +255,11 @@ def decode_images(paths: Sequence[Path], image_size: int, fit: Fit = "crop") -> 
     """
     images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
 
-    def decode(rows: range) -> None:
+    def decode(rows: NDArray[np.int64]) -> None:
         for row in rows:
             images[row] = np.asarray(resize_image(decode_image(paths[row]), image_size, fit)).transpose(2, 0, 1)
 
-    step = max(1, math.ceil(len(paths) / 1000))
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        try:
-            for _ in pool.map(decode, (range(start, min(start + step, len(paths))) for start in range(0, len(paths), step))):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return torch.from_numpy(images)
+        # What has not begun when one fails is dropped by the iterator itself.
+        list(pool.map(decode, np.array_split(np.arange(len(paths)), 1000)))
+    return images

@@ -21,7 +21,7 @@ _LAYOUT = """\
   ROOT/metadata.csv          with the columns split, filename and y
   ROOT/categories.csv        with the columns y and name; optional
   ROOT/train/<filename>      the images of all splits
-ROOT may also be the folder that holds iwildcam_v2.0."""
+ROOT may also be the folder that holds iwildcam_v2.0. Version 1.0, which has train.csv and other splits, is not read."""
 
 
 FREQUENCY_EDGES = (5, 10, 50, 150)
@@ -42,12 +42,11 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, spl
         `categories.csv` where that is there. A class of the whole table may be in no image of a split.
 
     Raises:
-        DataError: This is version 1.0; or a file or image is missing, cut short or malformed; the message names the file and line.
+        DataError: A file or image is missing, cut short or malformed; the message names the file and line.
         ValueError: A number is out of range, or there is no such split.
     """
     check_request(image_size, limit, _SPLITS)
     check_choice(_SPLITS, **{f"splits[{number}]": name for number, name in enumerate(splits)})
-    _refuse_version_1(Path(root).expanduser())
     base = find_root(root, ["iwildcam_v2.0"], lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
     values, paths = [], []
@@ -56,15 +55,15 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, spl
         paths.append(base / "train" / row["filename"])
     split_of, label = np.array(values, dtype=np.int64).reshape(-1, 2).T
     present = np.unique(label)
-    if not np.array_equal(present, np.arange(len(present))):
-        gap = next(number for number, found in enumerate([*present, -1]) if number != found)
+    gaps = np.flatnonzero(present != np.arange(len(present)))
+    if len(gaps):
         raise DataError(
-            f"{table}: the labels go up to {present.max()}, but no row has y = {gap}; the classes must be numbered without gaps"
+            f"{table}: the labels go up to {present.max()}, but no row has y = {gaps[0]}; the classes must be numbered without gaps"
         )
     rows = rows_of_splits(split_of, _SPLITS, limit, table)
     class_names = _class_names(base / "categories.csv", len(present))
     read = read_splits({name: rows[name] for name in splits}, paths, image_size, "squash")
-    found = {name: ClassSplit(images, torch.from_numpy(label)[rows]) for name, (rows, images) in read.items()}
+    found = {name: ClassSplit(torch.from_numpy(images), torch.from_numpy(label)[rows]) for name, (rows, images) in read.items()}
     return ClassData(found, class_names, f"iWildCam 2.0 (WILDS), {image_size} px")
 
 
@@ -95,15 +94,6 @@ def _class_index(text: str, table: Path, line: int) -> int:
     if not text.isdecimal():
         raise DataError(f"{table}, line {line}: y is {text!r}, but must be a class index from 0")
     return int(text)
-
-
-def _refuse_version_1(root: Path) -> None:
-    for folder in (root, root / "iwildcam_v1.0"):
-        old = next((name for name in ("RELEASE_v1.0.txt", "train.csv", "test_ood.csv") if (folder / name).is_file()), None)
-        if old is not None and not (folder / "metadata.csv").is_file():
-            raise DataError(
-                f"{folder / old}: this is iWildCam version 1.0; needed is version 2.0, which has one metadata.csv and other splits"
-            )
 
 
 def _class_names(path: Path, classes: int) -> tuple[str, ...]:

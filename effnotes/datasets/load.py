@@ -1,22 +1,19 @@
-"""The doors to all data: the name of a data set and the folder where it lies."""
+"""The door to data with binary attributes: the name of a data set and the folder where it lies."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from effnotes.core.checks import check_choice
-from effnotes.datasets.attributes import AttributeData, ClassData, face_data
+from effnotes.datasets.attributes import AttributeData
 from effnotes.datasets.awa2 import load_awa2
 from effnotes.datasets.celeba import load_celeba
 from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
-from effnotes.datasets.faces import make_face_splits
-from effnotes.datasets.iwildcam import load_iwildcam
+from effnotes.datasets.faces import face_data, make_face_splits
 from effnotes.datasets.waterbirds import load_waterbirds
 
 DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
 """Data with binary attributes, by the names that `load_data` knows."""
-CLASS_DATASETS = ("iwildcam",)
-"""Data with exclusive classes, by the names that `load_class_data` knows."""
 
 
 def load_data(
@@ -52,8 +49,6 @@ def load_data(
         DataError: Something on disk is missing or malformed; the message names the file.
         ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
     """
-    if name in CLASS_DATASETS:
-        raise ValueError(f"name={name!r}: its classes are exclusive and nothing in it is protected; use load_class_data")
     check_choice(DATASETS, name=name)
     chosen: dict[str, Any] = {"protected": protected or None, "attributes": attributes}
     chosen = {argument: value for argument, value in chosen.items() if value is not None}
@@ -66,65 +61,23 @@ def load_data(
         if num_train is None or num_val is None or num_test is None:
             raise ValueError("num_train, num_val and num_test must be given for faces: there are as many as one asks for")
         return face_data(make_face_splits(num_train, num_val, num_test, seed=seed, image_size=image_size))
-    root = _folder(name, data_root)
-    if name == "cifar10s":
-        return _load_cifar10s(root, image_size, num_train, num_val, num_test, seed)
-    limit = _limit(num_train, num_val, num_test)
-    if name == "waterbirds":
-        return load_waterbirds(root, image_size=image_size, limit=limit)
-    return (load_awa2 if name == "awa2" else load_celeba)(root, image_size=image_size, limit=limit, **chosen)
-
-
-def load_class_data(
-    name: str,
-    data_root: str | Path | None = None,
-    *,
-    image_size: int = 32,
-    num_train: int | None = None,
-    num_val: int | None = None,
-    num_test: int | None = None,
-) -> ClassData:
-    """Load data with exclusive classes by name.
-
-    Args:
-        name: "iwildcam" (`load_iwildcam`).
-        data_root: Folder with the data.
-        image_size: Height and width in pixels.
-        num_train: At most so many training images, evenly spread over the table; None for all. Few of them leave rare classes out.
-        num_val: Validation images, alike.
-        num_test: Test images, alike.
-
-    Returns:
-        The splits "train", "val" and "test"; of iWildCam those two from other cameras than training.
-
-    Raises:
-        DataError: Something on disk is missing or malformed; the message names the file.
-        ValueError: The name is unknown, `data_root` is missing, or an argument is out of range.
-    """
-    check_choice(CLASS_DATASETS, name=name)
-    limit = _limit(num_train, num_val, num_test)
-    return load_iwildcam(_folder(name, data_root), image_size=image_size, limit=limit, splits=("train", "val", "test"))
-
-
-def _folder(name: str, data_root: str | Path | None) -> str | Path:
     if not data_root:
         card = f"data/{name.removesuffix('s') if name == 'cifar10s' else name}/CARD.md"
         raise ValueError(f"data_root is empty: {name} is read from a folder; the data card {card} says how it must look")
-    return data_root
+    if name == "cifar10s":
+        if image_size != 32:
+            raise ValueError(f"image_size={image_size}: the images of CIFAR-10 have 32 pixels")
+        if num_test is not None and (num_test < 2 or num_test % 2):
+            raise ValueError(f"num_test={num_test}: must be even and at least 2, for each test image comes in colour and in grey")
+        num_val = 5000 if num_val is None else num_val
+        limit = _limit(None if num_train is None else num_train + num_val, None, None if num_test is None else num_test // 2)
+        return make_cifar10s(load_cifar10(data_root, limit=limit), seed=seed, num_val=num_val)
+    limit = _limit(num_train, num_val, num_test)
+    if name == "waterbirds":
+        return load_waterbirds(data_root, image_size=image_size, limit=limit)
+    return (load_awa2 if name == "awa2" else load_celeba)(data_root, image_size=image_size, limit=limit, **chosen)
 
 
 def _limit(num_train: int | None, num_val: int | None, num_test: int | None) -> dict[str, int]:
     sizes = {"train": num_train, "val": num_val, "test": num_test}
     return {split: size for split, size in sizes.items() if size is not None}
-
-
-def _load_cifar10s(
-    root: str | Path, image_size: int, num_train: int | None, num_val: int | None, num_test: int | None, seed: int
-) -> AttributeData:
-    if image_size != 32:
-        raise ValueError(f"image_size={image_size}: the images of CIFAR-10 have 32 pixels")
-    if num_test is not None and (num_test < 2 or num_test % 2):
-        raise ValueError(f"num_test={num_test}: must be even and at least 2, because each test image comes in colour and in grey")
-    num_val = 5000 if num_val is None else num_val
-    limit = _limit(None if num_train is None else num_train + num_val, None, None if num_test is None else num_test // 2)
-    return make_cifar10s(load_cifar10(root, limit=limit), seed=seed, num_val=num_val)

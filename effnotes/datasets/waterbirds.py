@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from effnotes.datasets.attributes import AttributeData, AttributeSplit
+from effnotes.datasets.attributes import AttributeData, data_of
 from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test")  # in the order of the column's numbers
@@ -42,8 +42,6 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
         values.append([parse_choice(row[name], allowed, table, line, name) for name, allowed in _CHOICES.items()])
         paths.append(base / row["img_filename"])
     split_of, label, place = np.array(values, dtype=np.int64).reshape(-1, 3).T
-    labels, places = torch.from_numpy(label), torch.from_numpy(place)
     read = read_splits(rows_of_splits(split_of, _SPLITS, limit, table), paths, image_size)
-    train, val, test = (AttributeSplit(images, labels[rows, None], places[rows]) for rows, images in read.values())
     source = f"Waterbirds, {image_size} px, official split; group: water background"
-    return AttributeData(train, val, test, ("Waterbird",), None, source)
+    return data_of(read, source, (torch.from_numpy(label)[:, None], ("Waterbird",), None, torch.from_numpy(place)))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.worlds import Facts, Sentences, World
-from effnotes.datasets.worlds.places import Place, last_columns
+from effnotes.datasets.worlds.graph import Facts
+from effnotes.datasets.worlds.sentences import Place, Sentences, last_columns
 from effnotes.datasets.worlds.words import ABSENT, RR, SS
+from effnotes.datasets.worlds.world import World
 from effnotes.models.answers import answer_log_likelihood
 from effnotes.models.language import block, n_layers, residual_stream
 from effnotes.models.modes import evaluating

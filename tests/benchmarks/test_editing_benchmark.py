@@ -24,7 +24,8 @@ from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 WORLD = World(768, 4, 32, repeats=117)
 STEPS = 60  # of pretraining a round

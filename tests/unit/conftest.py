@@ -13,7 +13,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory):
     import torch
 
     from effnotes.datasets.worlds import World
-    from effnotes.training.pretraining import PretrainingRecipe, pretrain
+    from effnotes.training.pretraining import pretrain
+    from effnotes.training.recipes import PretrainingRecipe
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

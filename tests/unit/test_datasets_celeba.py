@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from effnotes.datasets import CelebADataset, DataError, load_celeba
+from effnotes.core.errors import DataError
+from effnotes.datasets import CelebADataset, load_celeba
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "celeba"
 ATTRIBUTES = "list_attr_celeba.txt"

@@ -15,16 +15,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder, cifar
 
-from effnotes.datasets import (
-    CIFAR10_CLASSES,
-    CIFAR10S_GREY_CLASSES,
-    ClassData,
-    ClassSplit,
-    DataError,
-    load_cifar10,
-    make_cifar10s,
-    to_greyscale,
-)
+from effnotes.core.errors import DataError
+from effnotes.datasets import CIFAR10_CLASSES, ClassData, ClassSplit, load_cifar10, make_cifar10s, to_greyscale
+from effnotes.datasets.cifar10 import CIFAR10S_GREY_CLASSES
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "cifar10"
 

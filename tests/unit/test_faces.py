@@ -11,17 +11,8 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader, TensorDataset
 
-from effnotes.datasets import (
-    ATTRIBUTES,
-    Attribute,
-    Faces,
-    Nuisances,
-    face_drawing,
-    make_face_splits,
-    make_faces,
-    render_faces,
-    skewed_attributes,
-)
+from effnotes.datasets import ATTRIBUTES, Nuisances, face_drawing, make_face_splits, make_faces, render_faces, skewed_attributes
+from effnotes.datasets.faces import Attribute, Faces
 
 COLUMN = {attribute.name: column for column, attribute in enumerate(ATTRIBUTES)}
 N = 20_000

@@ -10,13 +10,14 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from effnotes.datasets.worlds import World, make_task
-from effnotes.datasets.worlds.places import last_columns
+from effnotes.datasets.worlds.sentences import last_columns
 from effnotes.finetuning import ClosedFormRecipe, edit, evaluate_edit
 from effnotes.finetuning.editing.closed_form import closed_form, find_deltas, key_moments, null_projection
 from effnotes.models.answers import answer
 from effnotes.models.language import build_language_model, mlp_output, weights_digest
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 WORLD = World(48, 2, 8, repeats=40)
 TASK = make_task(WORLD, "remap", 1, retain_coverage=0.25)

@@ -36,7 +36,8 @@ from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
 from effnotes.models.language import block_linears, build_language_model, n_parameters, residual_stream, weights_digest
 from effnotes.models.rows import Rows
-from effnotes.training.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 WORLD = World(48, 2, 8, repeats=40)
 SHORT = EditRecipe(learning_rate=1e-2, checkpoints=(2, 5), batch_size=8)

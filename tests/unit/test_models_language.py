@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from effnotes.datasets import DataError
+from effnotes.core.errors import DataError
 from effnotes.datasets.worlds import World
 from effnotes.finetuning.editing.scores import object_probabilities
 from effnotes.models.answers import answer, answer_log_probabilities, read

@@ -12,7 +12,8 @@ import torch
 from effnotes.datasets.worlds import World, make_task
 from effnotes.models.language import LANGUAGE_MODELS, build_language_model, weights_digest
 from effnotes.training.loop import DivergedError
-from effnotes.training.pretraining import PretrainingRecipe, pretrain, recall_table, sentence_loss
+from effnotes.training.pretraining import pretrain, recall_table, sentence_loss
+from effnotes.training.recipes import PretrainingRecipe
 
 CHECKOUT = Path(__file__).parents[2]
 WORLD = World(24, 2, 4, repeats=20)

@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effnotes.datasets import DataError
+from effnotes.core.errors import DataError
 from effnotes.datasets.worlds import FORMS, Facts, World, load_world, plot_world, save_world
 from effnotes.datasets.worlds.corpus import Permutation
 from effnotes.datasets.worlds.draws import subset_size
@@ -546,6 +548,19 @@ def test_command_line_names_are_known() -> None:
     assert world.settings() | {"templates": 0} == same.settings() | {"templates": 0}
     assert World.from_settings({"m": 0.1, "p": 0.2, "correlation_strength": None}).minority_p == 0.2
     assert World.from_settings({"c": "simplerepeats"}).templates == {"repeats": 1.0}
+
+
+def test_worlds_and_edits_load_no_torch() -> None:
+    code = """
+import sys
+from effnotes.datasets.worlds import World, export_world, make_draws, read_facts, to_litgpt_jsonl
+from effnotes.studies.editing.settings import Base, DrawPlan, Setting
+base = Base({"n_subjects": 20, "n_relations": 2, "n_objects": 8}, pretraining={"passes": 2})
+assert base.recipe.passes == 2
+DrawPlan(1, 1, 0).tasks(base.world, Setting("one fact"), "test")
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- the tokeniser and the picture ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from effnotes.datasets.worlds import Facts, World, make_task
 from effnotes.datasets.worlds import corpus as corpus_module
 from effnotes.datasets.worlds.corpus import Permutation
 from effnotes.datasets.worlds.device import DeviceCorpus, SentenceWriter, Told, can_be_written
-from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, form_code
+from effnotes.datasets.worlds.forms import FIXED_FORMS, form_code
 from effnotes.datasets.worlds.sentences import write_facts
 
 CPU = torch.device("cpu")
@@ -152,9 +152,6 @@ def test_forms_with_something_random_are_refused() -> None:
     assert can_be_written(replace(PLAIN, templates={"sro": 1.0, "nonsense_sro": 0.0}))
     with pytest.raises(ValueError, match="only forms without anything random"):
         DeviceCorpus(random.corpus(), CPU)
-    told = Told.of(PLAIN.facts(), np.full(len(PLAIN.facts()), FORMS.index("repeats")), CPU)
-    with pytest.raises(ValueError, match="form 'repeats' has something random"):
-        SentenceWriter(PLAIN.words, CPU).width(told)
 
 
 def test_nothing_is_written_of_nothing() -> None:

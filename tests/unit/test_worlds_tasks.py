@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effnotes.datasets.worlds import FORMS, Draws, Facts, Group, Task, World, make_draws, make_task
+from effnotes.datasets.worlds import FORMS, Facts, Group, Task, World, make_draws, make_task
+from effnotes.datasets.worlds.draws import Draws
 
 IID = World(768, 4, 32)
 NESTED = World(192, 3, 16, n_nested=4)

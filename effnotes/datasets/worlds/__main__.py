@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from effnotes.datasets.worlds.changes import TaskKind
 from effnotes.datasets.worlds.draws import make_task, subset_size
 from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
 from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, SETTINGS, rename_settings
 from effnotes.datasets.worlds.storage import export_world, import_world, load_world
+from effnotes.datasets.worlds.tasks import TaskKind
 from effnotes.datasets.worlds.world import World
 
 _FORMS: dict[str, TaskKind] = {"refusal": "refusal", "qa_refusal": "question_refusal", "qa": "new_question", "remapping": "remap"}
@@ -56,10 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("-x", "--write-graph-only", action="store_true", help="write neither training text nor prompts")
     for name in _NAMES:
         flags = [f"-{alias}" if len(alias) == 1 else f"--{alias.replace('_', '-')}" for alias in (*ALIASES.get(name, ()), name)]
-        if name in ("binarize", "shuffle", "correlated_pair"):
-            create.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=f"`{name}` of a world")
-        else:
-            create.add_argument(*flags, dest=name, type=_value, help=f"`{name}` of a world")
+        is_flag = name in ("binarize", "shuffle", "correlated_pair")
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if is_flag else {"type": _value}
+        create.add_argument(*flags, dest=name, help=f"`{name}` of a world", **how)
 
     edit = commands.add_parser("edit", help="write an edit of a world that was written before", allow_abbrev=False)
     edit.set_defaults(run=_edit)
@@ -67,17 +66,21 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("-n", "--n", "--num-ft-overrides", dest="n", type=int, default=1, help="facts that are edited")
     edit.add_argument("--num-repeats-per-override", type=int, default=250, help="rows for each edited fact")
     edit.add_argument("--relationship-ordinal", type=int, default=0, help="relation that is edited")
-    edit.add_argument("-f", "--finetuning-phrase-creator", choices=list(_FORMS), default="remapping")
-    edit.add_argument("--all-same-remapping", action="store_true", help="facts with one object get one new object")
-    edit.add_argument("--single-ft-value", action="store_true", help="facts get object 0")
+    kinds = edit.add_mutually_exclusive_group()
+    kinds.add_argument("-f", "--finetuning-phrase-creator", dest="kind", choices=list(_FORMS), default="remapping")
+    same = "facts with one object get one new object"
+    kinds.add_argument("--all-same-remapping", dest="kind", action="store_const", const="remap_same", help=same)
+    kinds.add_argument("--single-ft-value", dest="kind", action="store_const", const="suppress", help="facts get object 0")
     edit.add_argument("--single-ft-data-subset-frac", type=float, default=0.5, help="share of the relation that does")
     edit.add_argument("--get-correlated-tuples", action="store_true", help="always done in correlated worlds")
-    edit.add_argument("--remap-subject-nested-object-edges", action="store_true")
-    edit.add_argument("--remap-object-nested-object-edges", action="store_true")
+    edges = edit.add_mutually_exclusive_group()
+    for edge, name in (("sno", "subject"), ("ono", "object")):
+        edges.add_argument(f"--remap-{name}-nested-object-edges", dest="edge", action="store_const", const=edge, default="so")
     edit.add_argument("--retain-coverage", type=float, default=0.1, help="share of subjects that retain rows come from")
     edit.add_argument("--seed", type=int, default=0)
-    edit.add_argument("--suffix", default="", help="added to the folder's name")
-    edit.add_argument("--increment-suffix", action="store_true", help="add the next free number to the folder's name")
+    names = edit.add_mutually_exclusive_group()
+    names.add_argument("--suffix", default="", help="added to the folder's name")
+    names.add_argument("--increment-suffix", action="store_true", help="add the next free number to the folder's name")
     return parser
 
 
@@ -120,34 +123,17 @@ def _create(options: argparse.Namespace) -> Path:
 
 
 def _edit(options: argparse.Namespace) -> Path:
-    if options.suffix and options.increment_suffix:
-        raise ValueError("--suffix and --increment-suffix both name the folder; give one of them")
-    if options.remap_subject_nested_object_edges and options.remap_object_nested_object_edges:
-        raise ValueError("an edit is of facts between subjects and nested objects or between objects and these; give one flag")
-    if options.single_ft_value + options.all_same_remapping + (options.finetuning_phrase_creator != "remapping") > 1:
-        raise ValueError("--single-ft-value, --all-same-remapping and -f other than remapping are three kinds of edit; give one")
     world = import_world(options.graph_path)
-    kind, n = _FORMS[options.finetuning_phrase_creator], options.n
-    if options.single_ft_value:
-        kind, n = "suppress", subset_size(world, options.single_ft_data_subset_frac)
-    elif options.all_same_remapping:
-        kind = "remap_same"
-    nested = {options.remap_subject_nested_object_edges: "sno", options.remap_object_nested_object_edges: "ono"}
-    task = make_task(
-        world,
-        kind,
-        n,
-        relation=options.relationship_ordinal,
-        retain_coverage=options.retain_coverage,
-        edge=nested.get(True, "so"),  # type: ignore[arg-type]
-        seed=options.seed,
-    )
+    kind = _FORMS.get(options.kind, options.kind)
+    n = subset_size(world, options.single_ft_data_subset_frac) if kind == "suppress" else options.n
+    given = {"relation": options.relationship_ordinal, "retain_coverage": options.retain_coverage, "seed": options.seed}
+    task = make_task(world, kind, n, edge=options.edge, **given)
     name = f"ft_{kind}_{task.edge}_n{n}_r{options.relationship_ordinal}" + (f"_{options.suffix}" if options.suffix else "")
-    folder = options.graph_path / name
+    folder: Path = options.graph_path / name
     if options.increment_suffix:
         folder = next(path for number in range(1, 10**6) if not (path := options.graph_path / f"{name}_{number}").exists())
     to_litgpt_jsonl(task, folder, repeats=options.num_repeats_per_override, seed=options.seed)
-    return Path(folder)
+    return folder
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ item stands in the corpus exactly as often as its count says, any part can be wr
 can be written by different processes. What a part says is also given without writing it, as integers (`Corpus.statements`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,9 +98,7 @@ class Corpus:
     @cached_property
     def width(self) -> int:
         """Statements in the biography of a subject; 1 where each stands alone."""
-        if not self.together:
-            return 1
-        return self.world.n_relations * (2 if self.world.graph.has_nested else 1)
+        return self.world.n_relations * (2 if self.world.graph.has_nested else 1) if self.together else 1
 
     @cached_property
     def _dropped(self) -> NDArray[np.bool_]:
@@ -130,7 +126,10 @@ class Corpus:
         biographies, between, questions = self._members
         per_subject = len(biographies) // world.n_subjects
         counts = [np.repeat(exposures, per_subject), np.full(len(between), world.repeats * world.ono_upweight)]
-        counts.append(self._question_counts(exposures))
+        # `qa_frac` questions for each statement on average, with no fraction lost in rounding.
+        asked = world.graph.asked
+        exact = exposures[asked].repeat(world.n_relations) * (world.qa_frac / max(asked.mean(), 1 / len(asked)))
+        counts.append(np.diff(np.rint(np.cumsum(exact)).astype(np.int64), prepend=0))
         items = zip(counts, (biographies, between, questions), strict=True)
         return np.cumsum(np.concatenate([np.where(self._dropped[m].all(axis=1), 0, c) for c, m in items]))
 
@@ -150,16 +149,6 @@ class Corpus:
         """Which of all items, each counted as often as it stands in the corpus, stands at a position."""
         return Permutation(max(1, self.n_items), stream(self.world.seed, ORDER))
 
-    def _question_counts(self, exposures: Integers) -> Integers:
-        """Return how often each question is asked: `qa_frac` for each statement on average, with no fraction lost in rounding."""
-        world = self.world
-        share = world.graph.asked.mean()
-        if not share:
-            return np.zeros(0, dtype=np.int64)
-        exact = exposures[world.graph.asked].repeat(world.n_relations) * (world.qa_frac / share)
-        counts: Integers = np.diff(np.rint(np.cumsum(exact)).astype(np.int64), prepend=0)
-        return counts
-
     @property
     def n_items(self) -> int:
         """Number of items in the corpus."""
@@ -168,12 +157,8 @@ class Corpus:
     @cached_property
     def n_sentences(self) -> int:
         """Number of sentences in the corpus."""
-        counts, start, total = np.diff(self.ends, prepend=0), 0, 0
-        for members in self._members:
-            kept = (~self._dropped[members]).sum(axis=1)
-            total += int((kept * counts[start : start + len(members)]).sum())
-            start += len(members)
-        return total
+        kept = np.concatenate([(~self._dropped[members]).sum(axis=1) for members in self._members])
+        return int((kept * np.diff(self.ends, prepend=0)).sum())
 
     @cached_property
     def template_shares(self) -> tuple[Integers, NDArray[np.float64]]:

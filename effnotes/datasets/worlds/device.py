@@ -9,6 +9,7 @@ All is the same to the bit as `World.sentences`, `World.sample_sentences` and `w
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from effnotes.datasets.worlds.corpus import Corpus
-from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, PATTERNS, QUESTION
+from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, QUESTION
 from effnotes.datasets.worlds.graph import CORPUS, ONO, SO, Facts, Integers, stream
+from effnotes.datasets.worlds.sentences import pattern_row
 from effnotes.datasets.worlds.settings import WorldSettings
-from effnotes.datasets.worlds.words import ABSENT, EOS, PAD, RESERVED, Words
-
-_CONSTANT = -1  # a place in a pattern that no word of the fact takes
-_SLOTS = {"S": 0, "R": 2, "O": 4}  # column of a word's first token in `SentenceWriter._words_of`
+from effnotes.datasets.worlds.words import ABSENT, PAD, Words
 
 
 class Told(NamedTuple):
@@ -38,8 +37,7 @@ class Told(NamedTuple):
     @classmethod
     def of(cls, facts: Facts, form: Integers, device: torch.device) -> Told:
         """Move facts and forms to a device."""
-        columns = (facts.kind, facts.subject, facts.relation, facts.object, form)
-        return cls(*(_moved(column, device) for column in columns))
+        return cls(*(_moved(column, device) for column in (facts.kind, facts.subject, facts.relation, facts.object, form)))
 
     def take(self, rows: Tensor | slice) -> Told:
         """Return the rows at the given positions, or where a mask is true."""
@@ -58,25 +56,12 @@ class SentenceWriter:
         self._words = _moved(words.table, device)  # (all words, 2)
         self._n_relations, self._n_objects, self._n_nested = *words.objects.shape[:2], words.nested.shape[1]
         self._objects, self._relations, self._nested = words.starts
-        slots, constants = _patterns(words)
-        self._slots, self._constants = _moved(slots, device), _moved(constants, device)
-        self._is_fixed = _moved(np.isin(FORMS, FIXED_FORMS), device)
+        rows = (pattern_row(words, form) for form in FORMS)
+        self._patterns = _moved(np.array(list(zip_longest(*rows, fillvalue=ABSENT))).T, device)  # (forms, places)
 
     def width(self, told: Told) -> int:
-        """Return the number of tokens in the longest of the sentences, at least 1.
-
-        Raises:
-            ValueError: A form is none of `FIXED_FORMS`.
-        """
-        if not len(told.form):
-            return 1
-        others = told.form[~self._is_fixed[told.form]]
-        if len(others):
-            raise ValueError(
-                f"form {FORMS[int(others[0])]!r} has something random in it, which is written by write_facts only; the forms that "
-                f"can be written here are {', '.join(FIXED_FORMS)}"
-            )
-        return int((self._places(told) != ABSENT).sum(dim=1).max())
+        """Return the number of tokens in the longest of the sentences, at least 1."""
+        return int((self._places(told) != ABSENT).sum(dim=1).max()) if len(told.form) else 1
 
     def write(self, told: Told, width: int) -> Tensor:
         """Write each fact in its form.
@@ -99,8 +84,8 @@ class SentenceWriter:
 
     def _places(self, told: Told) -> Tensor:
         """Return the sentences with gaps, ABSENT, where a word has one token only or the form is shorter than others: (n, P)."""
-        slots = self._slots[told.form]
-        return torch.where(slots == _CONSTANT, self._constants[told.form], self._words_of(told).gather(1, slots.clamp(min=0)))
+        places = self._patterns[told.form]
+        return torch.where(places < ABSENT, self._words_of(told).gather(1, (-2 - places).clamp(min=0)), places)
 
     def _words_of(self, told: Told) -> Tensor:
         """Return the words of subject, relation and object of each fact, as `Words.of_facts`, side by side: (n, 6)."""
@@ -171,10 +156,10 @@ class DeviceCorpus:
             return DeviceSentences(self._writer, told.take(inside), self._writer.width(told))
         start, stop, size = self._alone.bounds(shard, of)
         first, behind = start // size * size, min(-(-stop // size) * size, self._alone.n_items)
-        drawn = []
-        for begin in range(first, behind, size):
-            rng = stream(corpus.world.seed, CORPUS, begin // size)
-            drawn.append(self._chances(min(size, behind - begin), rng))
+        drawn = [
+            self._chances(min(size, behind - begin), stream(corpus.world.seed, CORPUS, begin // size))
+            for begin in range(first, behind, size)
+        ]
         numbers = self._alone.order(torch.arange(first, behind, device=self._device))
         told = self._told(numbers, torch.cat(drawn, dim=1))
         # One item is one sentence. Those beside the shard are told for their length alone: the host pads its blocks as a whole.
@@ -217,23 +202,3 @@ def can_be_written(world: WorldSettings) -> bool:
 
 def _moved(array: NDArray[Any], device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(array)).to(device)
-
-
-def _patterns(words: Words) -> tuple[Integers, Integers]:
-    """Return for each of `FORMS` which column of a fact's words stands at a place, else the token there: (F, P) each."""
-    rows = []
-    for pattern in PATTERNS.values():
-        slots, constants = [_CONSTANT], [EOS]
-        for piece in pattern.replace("|", "").split():
-            if piece in _SLOTS:
-                slots += [_SLOTS[piece], _SLOTS[piece] + 1]
-                constants += [ABSENT, ABSENT]
-            else:
-                slots.append(_CONSTANT)
-                constants.append(RESERVED.index(piece) if piece in RESERVED else words.grammar[piece])
-        rows.append((slots, constants))
-    width = max(len(slots) for slots, _ in rows)
-    table = np.stack([np.full((len(rows), width), _CONSTANT), np.full((len(rows), width), ABSENT)])
-    for number, row in enumerate(rows):
-        table[:, number, : len(row[0])] = row
-    return table[0], table[1]

@@ -1,31 +1,19 @@
 """Drawing edits of a world: which facts change to what, which subjects retain rows come from, and which are held out."""
 
-from __future__ import annotations
-
 import math
-from typing import Annotated, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import Field, InstanceOf
 
 from effnotes.core.checks import check_range
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds.changes import FactChange, TaskKind, entities, in_form
 from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.datasets.worlds.graph import TASKS, FactKind, Facts, Integers, other_than, stream
-from effnotes.datasets.worlds.tasks import Task
+from effnotes.datasets.worlds.tasks import FactChange, Task, TaskKind, entities, in_form
 from effnotes.datasets.worlds.world import World
 
 NestedClass: TypeAlias = Literal["any", "changed", "unchanged"]
-
-
-class TaskOptions(TypedDict, total=False):
-    """What else a task can be drawn by; `make_task` says what each means, and what it is by default."""
-
-    relation: int
-    retain_coverage: float
-    edge: FactKind
-    nested_class: NestedClass
 
 
 class Draws(NamedTuple):
@@ -36,7 +24,17 @@ class Draws(NamedTuple):
 
 
 def make_draws(
-    world: World, kind: TaskKind, n: int = 1, *, n_tune: int, n_test: int, seed: int = 0, **options: Unpack[TaskOptions]
+    world: World,
+    kind: TaskKind,
+    n: int = 1,
+    *,
+    n_tune: int,
+    n_test: int,
+    seed: int = 0,
+    relation: int = 0,
+    retain_coverage: float = 0.1,
+    edge: FactKind = "so",
+    nested_class: NestedClass = "any",
 ) -> Draws:
     """Draw several tasks of one kind whose edited subjects all differ: no draw to tune on shares one with a draw to report.
 
@@ -49,7 +47,10 @@ def make_draws(
         n_tune: Draws to choose hyperparameters on, at least 0.
         n_test: Draws to report, at least 0.
         seed: Of all draws.
-        options: relation, retain_coverage, edge and nested_class, as for `make_task`.
+        relation: As for `make_task`.
+        retain_coverage: As for `make_task`.
+        edge: As for `make_task`.
+        nested_class: As for `make_task`.
 
     Raises:
         ValueError: As for `make_task`, also where there are too few subjects for so many draws.
@@ -59,11 +60,21 @@ def make_draws(
     for number in range(n_tune + n_test):
         taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
         rng = stream(world.seed, TASKS, seed, number)
-        tasks.append(_Maker(world, rng, taken, kind, n, **options).task())
+        tasks.append(_Maker(world, rng, taken, kind, n, relation, retain_coverage, edge, nested_class).task())
     return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
 
 
-def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **options: Unpack[TaskOptions]) -> Task:
+def make_task(
+    world: World,
+    kind: TaskKind,
+    n: int = 1,
+    *,
+    seed: int = 0,
+    relation: int = 0,
+    retain_coverage: float = 0.1,
+    edge: FactKind = "so",
+    nested_class: NestedClass = "any",
+) -> Task:
     """Draw one edit of a world.
 
     Args:
@@ -81,14 +92,14 @@ def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **opti
             "unlearn_subject": all facts of n subjects are to be forgotten.
         n: Facts or subjects, at least 1.
         seed: Of the draw.
-        relation: The edited relation, where not all are; 0 by default. (`--relationship-ordinal`)
+        relation: The edited relation, where not all are. (`--relationship-ordinal`)
         retain_coverage: Share of all subjects (in an edit of "ono" facts: of all objects and subjects) that retain rows come from,
-            with all their facts, 0 to 0.5, by default 0.1. At least one unless it is 0, and at most half of those not edited; the
+            with all their facts, 0 to 0.5. At least one unless it is 0, and at most half of those not edited; the
             other half is held out.
-        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so" (the default), "sno"
+        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so", "sno"
             (`--remap-subject-nested-object-edges`) or "ono" (`--remap-object-nested-object-edges`).
         nested_class: For "remap" and "remap_same" of "so" facts in a nested world: whether the new object's nested object differs
-            from the old one's, "changed" or "unchanged"; "any" by default.
+            from the old one's, "changed" or "unchanged".
 
     Returns:
         The task. New objects are among those that sentences of the world state (`World.in_use`). In a correlated world an edit of
@@ -99,7 +110,8 @@ def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **opti
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
     """
-    return make_draws(world, kind, n, n_tune=0, n_test=1, seed=seed, **options).test[0]
+    rng, none = stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64)
+    return _Maker(world, rng, none, kind, n, relation, retain_coverage, edge, nested_class).task()
 
 
 @settings
@@ -111,10 +123,10 @@ class _Maker:
     taken: InstanceOf[Integers]
     kind: TaskKind
     n: Annotated[int, Field(ge=1)]
-    relation: int = 0
-    retain_coverage: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # half of the subjects is held out
-    edge: FactKind = "so"
-    nested_class: NestedClass = "any"
+    relation: int
+    retain_coverage: Annotated[float, Field(ge=0, le=0.5)]  # half of the subjects is held out
+    edge: FactKind
+    nested_class: NestedClass
 
     def __post_init__(self) -> None:
         world = self.world
@@ -151,14 +163,6 @@ class _Maker:
         return np.flatnonzero(self.world.in_use[relation])
 
     @property
-    def is_binary(self) -> bool:
-        return self.world.binarize and self.relation == 0 and self.edge == "so" and self.kind != "remap_subject"
-
-    @property
-    def is_paired(self) -> bool:
-        return self.world.correlation is not None and self.relation < 2 and self.edge == "so"
-
-    @property
     def whole_subjects(self) -> bool:
         return self.kind in ("remap_subject", "unlearn_subject")
 
@@ -171,7 +175,7 @@ class _Maker:
         """Facts of the edited relation that may be edited, in random order."""
         facts = self.world.facts(self.edge)
         facts = facts.take((facts.relation == self.relation) & ~np.isin(entities(self.world, facts, self.edge), self.taken))
-        if self.is_paired:
+        if self.world.correlation is not None and self.relation < 2 and self.edge == "so":
             objects = self.world.graph.objects
             facts = facts.take(objects[facts.subject, 0] == objects[facts.subject, 1])
         if self.kind == "suppress":
@@ -185,7 +189,8 @@ class _Maker:
         if self.whole_subjects:
             return self._whole_subjects()
         facts = self.candidates()
-        if self.kind == "remap" and not self.is_binary:
+        is_binary = self.world.binarize and self.relation == 0 and self.edge == "so"
+        if self.kind == "remap" and not is_binary:
             return self._all_different(facts)
         if self.kind == "remap_same":
             return self._all_same(facts)
@@ -245,7 +250,7 @@ class _Maker:
                 f"one is shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
             )
         old = int(self.rng.choice(able))
-        allowed = self._in_class(np.setdiff1d(self.values(self.relation), [old]), old)
+        allowed = self._in_class(np.setdiff1d(self.values(self.relation), old), old)
         if not len(allowed):
             raise ValueError(f"nested_class={self.nested_class!r}: no other object of relation {self.relation} is in such a class")
         return facts.take(np.flatnonzero(facts.object == old)[: self.n]), np.full(self.n, int(self.rng.choice(allowed)))

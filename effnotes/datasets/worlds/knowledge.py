@@ -1,10 +1,9 @@
 """What is so in a world, and the words for it: the facts and the vocabulary that follow from its settings or are given."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +38,9 @@ class Knowledge(WorldSettings):
         if graph.objects.shape != shape:
             raise ValueError(f"given_graph has facts of shape {graph.objects.shape}, but n_subjects and n_relations are {shape}")
         most = int(max(graph.objects.max(), graph.minority.max()))
-        if most >= self.n_objects:
-            raise ValueError(
-                f"given_graph has an object {most}, but n_objects={self.n_objects} numbers them 0 to {self.n_objects - 1}"
-            )
+        n = self.n_objects
+        if most >= n:
+            raise ValueError(f"given_graph has an object {most}, but n_objects={n} numbers them 0 to {n - 1}")
         nested = (self.n_relations, self.n_objects if self.n_nested else 0)
         if graph.nested.shape != nested or graph.nested.max(initial=-1) >= self.n_nested:
             raise ValueError(
@@ -138,24 +136,20 @@ class Knowledge(WorldSettings):
 
     def check_facts(self, facts: Facts) -> None:
         """Raise ValueError where a fact has a number that the world does not have."""
-        nested = facts.kind != SO
-        for name, column, end in (
-            ("kind", facts.kind, np.where(self.graph.has_nested, len(FACT_KINDS), 1)),
-            ("relation", facts.relation, np.array(self.n_relations)),
-            ("subject", facts.subject, np.where(facts.kind == ONO, self.n_objects, self.n_subjects)),
-            ("object", facts.object, np.where(nested, self.n_nested, self.n_objects)),
-        ):
-            wrong = np.flatnonzero((column < 0) | (column >= end))
-            if len(wrong):
-                most = np.broadcast_to(end, column.shape)[wrong[0]] - 1
-                raise ValueError(f"fact {wrong[0]} has {name}={column[wrong[0]]}; in this world it must be from 0 to {most}")
+        ends: dict[str, Any] = {
+            "kind": len(FACT_KINDS) if self.graph.has_nested else 1,
+            "relation": self.n_relations,
+            "subject": np.where(facts.kind == ONO, self.n_objects, self.n_subjects),
+            "object": np.where(facts.kind == SO, self.n_objects, self.n_nested),
+        }
+        for name, end in ends.items():
+            column = getattr(facts, name)
+            for at in np.flatnonzero((column < 0) | (column >= end)):
+                most = np.broadcast_to(end, column.shape)[at] - 1
+                raise ValueError(f"fact {at} has {name}={column[at]}; in this world it must be from 0 to {most}")
 
     def minority_of(self, facts: Facts) -> Integers:
         """Return (n,) int64: the second object of each fact, -1 where there is none."""
         is_so = facts.kind == SO
         found = self.graph.minority[np.where(is_so, facts.subject, 0), facts.relation]
         return np.where(is_so, found, -1)
-
-    def nested_of(self, relation: Integers, object: Integers) -> Integers:
-        """Return (n,) int64: the nested object of each object."""
-        return self.graph.nested[relation, object]

@@ -1,8 +1,7 @@
 """Edits on disk: rows of instruction, input and output, as LitGPT reads them, and back."""
 
-from __future__ import annotations
-
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,19 @@ import numpy as np
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
 from effnotes.datasets.files import naming, read_lines
-from effnotes.datasets.worlds.changes import Group
 from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder, write_lines
-from effnotes.datasets.worlds.tasks import EDITED, Task
-from effnotes.datasets.worlds.words import OO, REPEATED_WORDS, RESERVED, RR, SS
+from effnotes.datasets.worlds.tasks import EDITED, Group, Task
+from effnotes.datasets.worlds.words import OO, RESERVED, RR, SS
 from effnotes.datasets.worlds.world import World
+
+# What a sentence of each form looks like, its words as S, R and O, without the full stop.
+_SHAPES = {form: pattern.replace("| ", "")[:-2] for form, pattern in PATTERNS.items() if pattern}
+_SHAPES["repeats"] = "(W[SRO] )*SS S (W[SRO] )*RR R (W[SRO] )*OO O( W[SRO])*"
+_SHAPES["nonsense_sro"] = r"(W\d+ )*SS S (W\d+ )*RR R (W\d+ )*OO O"
+_SHAPES["nonsense_rso"] = r"(W\d+ )*RR R (W\d+ )*SS S (W\d+ )*OO O"
 
 
 def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, seed: int = 0) -> dict[str, Path]:
@@ -42,8 +46,8 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
     check_range(1, repeats=repeats)
     root = Path(directory)
     training, asked = root / "finetuning_data", root / "ft_validations"
-    for folder, pattern in ((training, "*.jsonl"), (asked, "*.txt")):
-        fresh_folder(folder, pattern)
+    fresh_folder(training, "*.jsonl")
+    fresh_folder(asked, "*.txt")
     words = task.world.words
     lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for name in task.train:
@@ -56,10 +60,9 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
         pairs = prompts_of(task.encode("test", name, seed=seed), words)
         write_lines(asked / f"{name}.txt", (f"{prompt}\t{answer}" for prompt, answer in pairs))
         lines["test"] += [_json_row(*pair) for pair in pairs]
-    paths = {split: training / f"{split}.jsonl" for split in lines}
-    for split, path in paths.items():
-        write_lines(path, lines[split])
-    return paths
+    for split, rows in lines.items():
+        write_lines(training / f"{split}.jsonl", rows)
+    return {split: training / f"{split}.jsonl" for split in lines}
 
 
 def _json_row(prompt: str, answer: str) -> str:
@@ -90,58 +93,36 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
             rows.append(_read_sentence(world, sentence))
     kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
     facts = Facts(kind, subject, relation, value)
-    unsaid = value < 0
-    if unsaid.any():
-        every = world.facts()
-        facts = facts.saying(np.where(unsaid, every.object[world.fact_ids(facts.saying(0))], value))
-    return Group(facts, form)
+    return Group(facts.saying(np.where(value < 0, world.facts().object[world.fact_ids(facts)], value)), form)
 
 
 def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
     """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
-    tokens = world.words.tokens(text)
-    meanings = world.words.meanings
-    names = {number: name for name, number in world.words.grammar.items()}
-    markers = {SS: "S", RR: "R", OO: "O"}
+    tokens, meanings = world.words.tokens(text), world.words.meanings
+    names = dict(enumerate(RESERVED)) | {number: name for name, number in world.words.grammar.items()}
     said: dict[str, tuple[str, int, int]] = {}
-    skeleton: list[str] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        skeleton.append(RESERVED[token] if token < len(RESERVED) else names.get(token, f"{token:04d}"))
-        place += 1
-        if token in markers:
-            word = next((tuple(tokens[place : place + n]) for n in (2, 1) if tuple(tokens[place : place + n]) in meanings), None)
-            if word is not None:
-                said[markers[token]] = meanings[word]
-                skeleton.append(markers[token])
-                place += len(word)
+    shape: list[str] = []
+    while tokens:
+        token = tokens.pop(0)
+        shape.append(names.get(token, f"{token:04d}"))
+        word = next((word for n in (2, 1) if (word := tuple(tokens[:n])) in meanings), None)
+        if token in (SS, RR, OO) and word is not None:
+            shape.append(RESERVED[token][0])
+            said[shape[-1]] = meanings[word]
+            del tokens[: len(word)]
     if "S" not in said or "R" not in said:
         raise ValueError(f"{text!r} has no subject after SS or no relation after RR")
-    form = _form_of(skeleton, text)
-    subject, relation = said["S"], said["R"]
+    form = next((form for form, pattern in _SHAPES.items() if re.fullmatch(pattern, " ".join(shape))), None)
+    if form is None:
+        raise ValueError(f"{text!r} is in no form of this world's sentences")
+    (about, subject, _), (link, relation, _) = said["S"], said["R"]
     kinds = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
-    if (subject[0], relation[0]) not in kinds:
-        raise ValueError(f"{text!r} puts together words of the kinds {subject[0]!r} and {relation[0]!r}, as no fact does")
-    kind = kinds[subject[0], relation[0]]
+    if (about, link) not in kinds:
+        raise ValueError(f"{text!r} puts together words of the kinds {about!r} and {link!r}, as no fact does")
+    kind = kinds[about, link]
     if form in REFUSALS:
-        return kind, subject[1], relation[1], -1, FORMS.index(form)
-    value = said["O"]
-    if value[0] != ("object" if kind == SO else "nested") or value[2] != relation[1]:
+        return kind, subject, relation, -1, FORMS.index(form)
+    what, value, of = said["O"]
+    if what != ("object" if kind == SO else "nested") or of != relation:
         raise ValueError(f"{text!r} states an object of another relation")
-    return kind, subject[1], relation[1], value[1], FORMS.index(form)
-
-
-def _form_of(skeleton: list[str], text: str) -> str:
-    for form, pattern in PATTERNS.items():
-        if pattern and pattern.replace("|", "").split()[:-1] == skeleton:
-            return form
-    bare = [piece for piece in skeleton if piece in ("SS", "RR", "OO", "S", "R", "O")]
-    extra = {piece for piece in skeleton if piece not in bare}
-    if bare == ["SS", "S", "RR", "R", "OO", "O"] and extra <= set(REPEATED_WORDS):
-        return "repeats"
-    orders = {"S R": "nonsense_sro", "R S": "nonsense_rso"}
-    order = " ".join(piece for piece in bare if piece in ("S", "R"))
-    if bare[-2:] == ["OO", "O"] and len(bare) == 6 and all(piece.startswith("W") for piece in extra):
-        return orders[order]
-    raise ValueError(f"{text!r} is in no form of this world's sentences")
+    return kind, subject, relation, value, FORMS.index(form)

@@ -1,11 +1,10 @@
 """Facts of one's own as a world: a table of subjects, relations and objects by name, to be learnt and edited like any other."""
 
-from __future__ import annotations
-
+import itertools
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from effnotes.datasets.files import naming, read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.settings import SETTINGS
 from effnotes.datasets.worlds.world import World
+
+_Names: TypeAlias = tuple[str, ...]
+_Pair: TypeAlias = tuple[str, str]  # subject and relation
 
 _COLUMNS = ("subject", "relation", "object")
 _FEWEST_SUBJECTS = 4  # one to edit, one to retain, and two to hold out
@@ -36,9 +38,9 @@ class NamedWorld:
     """
 
     world: World
-    subjects: tuple[str, ...]
-    relations: tuple[str, ...]
-    objects: tuple[tuple[str, ...], ...]
+    subjects: _Names
+    relations: _Names
+    objects: tuple[_Names, ...]
 
     def describe(self, facts: Facts, new: Integers | None = None) -> list[str]:
         """Write facts by name, "Ada | lives in | Rome", and what they change to, "Ada | lives in | Rome → Oslo".
@@ -61,11 +63,9 @@ class NamedWorld:
         return lines
 
     def _object(self, relation: int, number: int) -> str:
-        names = self.objects[relation]
+        names, of = self.objects[relation], self.relations[relation]
         if not 0 <= number < len(names):
-            raise ValueError(
-                f"object {number}: {self.relations[relation]!r} has {len(names)} objects, numbered 0 to {len(names) - 1}"
-            )
+            raise ValueError(f"object {number}: {of!r} has {len(names)} objects, numbered 0 to {len(names) - 1}")
         return names[number]
 
 
@@ -106,10 +106,10 @@ def read_facts(path: str | Path, **settings: Any) -> NamedWorld:
     return NamedWorld(world, subjects, relations, objects)
 
 
-def _read_stated(path: Path) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], str]]:
+def _read_stated(path: Path) -> tuple[dict[_Pair, int], dict[_Pair, str]]:
     """Read the line and the object of each (subject, relation), in the order of the file."""
-    lines: dict[tuple[str, str], int] = {}
-    stated: dict[tuple[str, str], str] = {}
+    lines: dict[_Pair, int] = {}
+    stated: dict[_Pair, str] = {}
     for line, row in read_csv(path, _COLUMNS):
         empty = [name for name in _COLUMNS if not row[name]]
         if empty:
@@ -129,17 +129,12 @@ def _read_stated(path: Path) -> tuple[dict[tuple[str, str], int], dict[tuple[str
     return lines, stated
 
 
-def _check_complete(
-    path: Path,
-    lines: dict[tuple[str, str], int],
-    subjects: tuple[str, ...],
-    relations: tuple[str, ...],
-    objects: tuple[tuple[str, ...], ...],
-) -> None:
-    missing = [(subject, relation) for subject in subjects for relation in relations if (subject, relation) not in lines]
+def _check_complete(path: Path, lines: dict[_Pair, int], subjects: _Names, relations: _Names, objects: tuple[_Names, ...]) -> None:
+    missing = [pair for pair in itertools.product(subjects, relations) if pair not in lines]
     if missing:
         of = missing[0][0]
-        first = min(line for (subject, _), line in lines.items() if subject == of)
+        # The lines are in the order of the file.
+        first = next(line for (subject, _), line in lines.items() if subject == of)
         shown = ", ".join(f"'{subject} | {relation}'" for subject, relation in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DataError(
@@ -153,7 +148,7 @@ def _check_complete(
         )
     for relation, names in zip(relations, objects, strict=True):
         if len(names) < 2:
-            first = min(line for (_, of), line in lines.items() if of == relation)
+            first = next(line for (_, of), line in lines.items() if of == relation)
             raise DataError(
                 f"{path}, line {first}: {relation!r} is {names[0]!r} for every subject, so that there is nothing to change it to; "
                 "a relation needs at least 2 objects"

@@ -65,9 +65,8 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
             if nested:
                 end = nested_y[r, int(graph.nested[r, o])]
                 ax.plot([0, 2], [subject_y[s], end], color=colour, linewidth=0.8, linestyle=":", alpha=0.6)
-        if nested:
-            for o in (o for of, o in objects if of == r):
-                ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
+        for o in (o for of, o in objects if of == r and nested):
+            ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
 
     if world.correlation is not None and relations > 1:
         for o in sorted({int(first) for first, copy in shown[:, :2] if first == copy}):
@@ -75,12 +74,10 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
             arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color="#888888")
             ax.add_patch(arc)
 
-    columns: list[tuple[str, dict[str, float]]] = [
-        ("subjects", {f"s{s}": y for s, y in subject_y.items()}),
-        ("objects", {f"o{o} of r{r}": y for (r, o), y in object_y.items()}),
-        ("nested objects", {f"n{m} of r{r}": y for (r, m), y in nested_y.items()}),
-    ]
-    for x, (name, places) in enumerate(columns):
+    columns = {"subjects": {f"s{s}": y for s, y in subject_y.items()}}
+    columns["objects"] = {f"o{o} of r{r}": y for (r, o), y in object_y.items()}
+    columns["nested objects"] = {f"n{m} of r{r}": y for (r, m), y in nested_y.items()}
+    for x, (name, places) in enumerate(columns.items()):
         for text, y in places.items():
             ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "white", "ec": "#888888"})
         if places:
@@ -96,11 +93,11 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
 def dependencies(world: World) -> list[str]:
     """Say in words what depends on what in a world, one statement a line."""
     lines = []
-    if world.correlation is not None:
+    if world.correlation is None:
+        lines.append(f"the object of each subject and relation is one of {world.n_objects}, independent of the others")
+    else:
         values = "one of two objects" if world.binarize else f"one of {world.n_objects} objects"
         lines.append(f"relation 0 has {values}; relation 1 has the same index with probability {world.correlation:g}")
-    else:
-        lines.append(f"the object of each subject and relation is one of {world.n_objects}, independent of the others")
     if world.graph.has_nested:
         share = world.n_objects // world.n_nested
         lines.append(f"each nested object belongs to {share} objects; a subject has that of its object")
@@ -117,4 +114,4 @@ def dependencies(world: World) -> list[str]:
 
 
 def _spread(n: int) -> list[float]:
-    return [float(y) for y in np.linspace(1.0, 0.0, n)] if n > 1 else [0.5] * n
+    return np.linspace(1.0, 0.0, n).tolist() if n > 1 else [0.5] * n

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
 from effnotes.datasets.worlds.graph import Facts, Integers, RowIndex
-from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED, Words
+from effnotes.datasets.worlds.words import ABSENT, EOS, N_FILLERS, PAD, RESERVED, RR, SS, STOP, Words
 
+Place: TypeAlias = Literal["subject", "relation", "last"]
+"""Where in a prompt: the last token of its subject, of its relation, or of all."""
+
+_Part: TypeAlias = tuple[str, Integers, list[Integers], list[Integers]]  # marker, word, fillers before and after
 _MOST_FILLERS, _MORE_FILLERS = 5, 0.4
 _VALIDATION_FILLERS = 2
 
@@ -45,6 +51,22 @@ class Sentences:
         return Sentences(self.tokens[rows], *said)
 
 
+def last_columns(asked: Sentences, words: Words, place: Place) -> Integers:
+    """Return (n,) int64: the column of the last token of the subject, of the relation, or of the prompt.
+
+    Args:
+        asked: n sentences with subject and relation before the answer.
+        words: The words of their world.
+        place: Of what.
+    """
+    if place == "last":
+        return asked.answer - 1
+    marker, word = (SS, 0) if place == "subject" else (RR, 1)
+    n_tokens = (words.of_facts(asked.facts)[word] != ABSENT).sum(axis=1)
+    columns: Integers = (asked.tokens == marker).argmax(axis=1) + n_tokens
+    return columns
+
+
 def text_of(sentences: Sentences, words: Words) -> str:
     """Return the sentences as one line of text: each ends with EOS and none begins with it."""
     if not len(sentences):
@@ -54,22 +76,14 @@ def text_of(sentences: Sentences, words: Words) -> str:
 
 def prompts_of(sentences: Sentences, words: Words) -> list[tuple[str, str]]:
     """Return prompt and answer of each sentence as text, as Behemoth splits them: a question's answer begins with OO."""
-    rows = []
     starts = sentences.answer - np.isin(sentences.form, [FORMS.index("question"), FORMS.index("new_question")])
     ends = sentences.answer + sentences.answer_length
-    for row, start, end in zip(sentences.tokens, starts.tolist(), ends.tolist(), strict=True):
-        rows.append((words.text(row[1:start]), words.text(row[start:end])))
-    return rows
+    rows = zip(sentences.tokens, starts.tolist(), ends.tolist(), strict=True)
+    return [(words.text(row[1:start]), words.text(row[start:end])) for row, start, end in rows]
 
 
 def write_facts(
-    words: Words,
-    facts: Facts,
-    form: Integers,
-    rng: np.random.Generator,
-    *,
-    validation: bool = False,
-    repeats: NDArray[np.integer[Any]] | None = None,
+    words: Words, facts: Facts, form: Integers, rng: Generator, *, validation: bool = False, repeats: Sequence[int] | None = None
 ) -> Sentences:
     """Write each fact in the form given for it.
 
@@ -79,23 +93,23 @@ def write_facts(
         form: (n,) positions in `FORMS`.
         rng: Draws fillers and repeats; fixed forms take nothing from it.
         validation: As prompts are written: no markers after the object in "repeats", always two fillers in "nonsense".
-        repeats: (6,) how many markers stand before and after subject, relation and object in "repeats"; None draws.
+        repeats: Six numbers, how many markers stand before and after subject, relation and object in "repeats"; None draws.
 
     Returns:
         The sentences in the order of the facts.
     """
     parts = []
     for code in np.unique(form).tolist():
-        rows = np.flatnonzero(form == code)
+        rows, name = np.flatnonzero(form == code), FORMS[code]
         said = facts.take(rows)
-        if FORMS[code] == "repeats":
+        if name == "repeats":
             tokens, answer = _repeats(words, said, rng, validation, repeats)
-        elif FORMS[code].startswith("nonsense"):
-            tokens, answer = _nonsense(words, said, FORMS[code].endswith("sro"), rng, validation)
+        elif name.startswith("nonsense"):
+            tokens, answer = _nonsense(words, said, name, rng, validation)
         else:
-            tokens, answer = _fixed(words, said, FORMS[code])
-        answer_length = len(_answer(FORMS[code])) if FORMS[code] in REFUSALS else (tokens[:, answer : answer + 2] != ABSENT).sum(1)
-        parts.append((rows, tokens, (tokens[:, :answer] != ABSENT).sum(axis=1), np.broadcast_to(answer_length, len(rows))))
+            tokens, answer = _fixed(words, said, name)
+        end = answer + (PATTERNS[name].split("|")[1].count("OO") if name in REFUSALS else 2)
+        parts.append((rows, tokens, *((part != ABSENT).sum(axis=1) for part in (tokens[:, :answer], tokens[:, answer:end]))))
 
     width = max((tokens.shape[1] for _, tokens, _, _ in parts), default=1)
     places = np.full((len(facts), width), ABSENT, dtype=np.int32)
@@ -107,10 +121,6 @@ def write_facts(
     return Sentences(tokens, total, starts, lengths, facts, form)
 
 
-def _answer(form: str) -> list[str]:
-    return PATTERNS[form].split("|")[1].split()[:-1]
-
-
 def _left_justified(places: NDArray[np.int32]) -> tuple[NDArray[np.int32], Integers]:
     """Close the gaps in each row, and pad behind: tokens and lengths."""
     present = places != ABSENT
@@ -120,65 +130,61 @@ def _left_justified(places: NDArray[np.int32]) -> tuple[NDArray[np.int32], Integ
     return tokens, lengths
 
 
-def _fixed(words: Words, facts: Facts, form: str) -> tuple[NDArray[np.int32], int]:
-    before, after = (part.split() for part in PATTERNS[form].split("|"))
-    slots = dict(zip("SRO", words.of_facts(facts), strict=True))
-    columns: list[Integers | int] = [EOS]
-    answer = 0
-    for position, piece in enumerate((*before, *after)):
-        if position == len(before):
-            answer = len(columns)
-        if piece in slots:
-            columns += [slots[piece][:, 0], slots[piece][:, 1]]
+def pattern_row(words: Words, form: str) -> list[int]:
+    """Return the token at each place of a form, from EOS on, or -2 - k for column k of a fact's words, side by side."""
+    row = [EOS]
+    for piece in PATTERNS[form].replace("|", "").split():
+        if piece in "SRO":
+            row += [-2 - 2 * "SRO".index(piece), -3 - 2 * "SRO".index(piece)]
         else:
-            columns.append(RESERVED.index(piece) if piece in RESERVED else words.grammar[piece])
-    return _stacked(columns, len(facts)), answer
+            row.append(RESERVED.index(piece) if piece in RESERVED else words.grammar[piece])
+    return row
+
+
+def _fixed(words: Words, facts: Facts, form: str) -> tuple[NDArray[np.int32], int]:
+    said = np.concatenate(words.of_facts(facts), axis=1)
+    prompt = PATTERNS[form].split("|")[0].split()
+    columns = [said[:, -2 - place] if place < ABSENT else place for place in pattern_row(words, form)]
+    return _stacked(columns, len(facts)), 1 + len(prompt) + sum(piece in "SRO" for piece in prompt)
 
 
 def _repeats(
-    words: Words, facts: Facts, rng: np.random.Generator, validation: bool, repeats: NDArray[np.integer[Any]] | None
+    words: Words, facts: Facts, rng: Generator, validation: bool, repeats: Sequence[int] | None
 ) -> tuple[NDArray[np.int32], int]:
-    if repeats is None:
-        counts = rng.integers([1, 0] * 3, 4, size=(len(facts), 6))
-        if validation:
-            counts[:, 5] = 0
-    else:
-        counts = np.broadcast_to(repeats, (len(facts), 6))
-    columns: list[Integers | int] = [EOS]
-    answer = 0
-    parts = zip(("SS", "RR", "OO"), ("WS", "WR", "WO"), words.of_facts(facts), strict=True)
-    for part, (marker, filler, word) in enumerate(parts):
-        fill = words.grammar[filler]
-        columns += [np.where(counts[:, 2 * part] > place, fill, ABSENT) for place in range(3)]
-        columns.append(RESERVED.index(marker))
-        answer = len(columns)
-        columns += [word[:, 0], word[:, 1]]
-        columns += [np.where(counts[:, 2 * part + 1] > place, fill, ABSENT) for place in range(3)]
-    columns.append(RESERVED.index("."))
-    return _stacked(columns, len(facts)), answer
+    drawn = rng.integers([1, 0] * 3, 4, size=(len(facts), 6)) if repeats is None else np.tile(repeats, (len(facts), 1))
+    if validation:
+        drawn[:, 5] = 0
+    fillers = np.repeat([words.grammar[name] for name in ("WS", "WR", "WO")], 2)
+    # Six runs of at most three markers: before and after each word.
+    runs = [[np.where(drawn[:, run] > place, filler, ABSENT) for place in range(3)] for run, filler in enumerate(fillers)]
+    return _marked(zip(("SS", "RR", "OO"), words.of_facts(facts), runs[::2], runs[1::2], strict=True), len(facts))
 
 
-def _nonsense(
-    words: Words, facts: Facts, subject_first: bool, rng: np.random.Generator, validation: bool
-) -> tuple[NDArray[np.int32], int]:
+def _nonsense(words: Words, facts: Facts, form: str, rng: Generator, validation: bool) -> tuple[NDArray[np.int32], int]:
     n = len(facts)
     fillers = np.array([words.grammar[f"W{number}"] for number in range(N_FILLERS)])
     subject, relation, value = words.of_facts(facts)
     parts = [("SS", subject), ("RR", relation)]
-    columns: list[Integers | int] = [EOS]
-    answer = 0
-    for marker, word in (*(parts if subject_first else parts[::-1]), ("OO", value)):
+    written: list[_Part] = []
+    for marker, word in (*(parts if form.endswith("sro") else parts[::-1]), ("OO", value)):
         drawn = fillers[rng.integers(len(fillers), size=(n, _MOST_FILLERS))]
         # At least one, and another one with probability .4 each time, up to five.
         counts = 1 + np.cumprod(rng.random((n, _MOST_FILLERS - 1)) < _MORE_FILLERS, axis=1).sum(axis=1)
         if validation:
             counts[:] = _VALIDATION_FILLERS
-        columns += [np.where(counts > place, drawn[:, place], ABSENT) for place in range(_MOST_FILLERS)]
-        columns.append(RESERVED.index(marker))
-        answer = len(columns)
-        columns += [word[:, 0], word[:, 1]]
-    columns.append(RESERVED.index("."))
-    return _stacked(columns, n), answer
+        run = [np.where(counts > place, drawn[:, place], ABSENT) for place in range(_MOST_FILLERS)]
+        written.append((marker, word, run, []))
+    return _marked(written, n)
+
+
+def _marked(parts: Iterable[_Part], n: int) -> tuple[NDArray[np.int32], int]:
+    """Put together sentences of parts, of which the last is the answer."""
+    columns: list[Integers | int] = [EOS]
+    answer = 0
+    for marker, word, before, after in parts:
+        columns += [*before, RESERVED.index(marker), *word.T, *after]
+        answer = len(columns) - len(after) - 2
+    return _stacked([*columns, STOP], n), answer
 
 
 def _stacked(columns: list[Integers | int], n: int) -> NDArray[np.int32]:

@@ -1,7 +1,5 @@
 """The settings of a world: what each may be, what they must satisfy together, and the names that Behemoth has for them."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -57,8 +55,8 @@ class WorldSettings:
         if not math.isclose(sum(self.templates.values()), 1, abs_tol=1e-9):
             raise ValueError(f"templates sum to {sum(self.templates.values()):g}; {_TEMPLATES}")
         if self.n_nested and self.n_objects % self.n_nested:
-            divisors = [m for m in range(1, min(self.n_objects, 10**4) + 1) if self.n_objects % m == 0]
-            shown = ", ".join(map(str, divisors[:12])) + (", ..." if len(divisors) > 12 else "")
+            divisors = [str(m) for m in range(1, min(self.n_objects, 10**4) + 1) if self.n_objects % m == 0]
+            shown = ", ".join(divisors if len(divisors) <= 12 else [*divisors[:12], "..."])
             raise ValueError(
                 f"n_nested={self.n_nested} does not divide n_objects={self.n_objects}, but all nested objects have equally many "
                 f"objects; allowed are 0 (none), {shown}"
@@ -77,16 +75,14 @@ class WorldSettings:
                 f"qa_subject_frac={self.qa_subject_frac} of n_subjects={self.n_subjects} is no subject, but qa_frac="
                 f"{self.qa_frac} asks for questions; it must be at least {1 / self.n_subjects:g}"
             )
-        written = [name for name, share in self.templates.items() if share > 0]
-        if self.withheld_frac > 0 and len(written) < 2:
+        written, withheld = {name for name, share in self.templates.items() if share > 0}, self.withheld_frac
+        if withheld > 0 and len(written) < 2:
             raise ValueError(
-                f"withheld_frac={self.withheld_frac} needs two templates with a share above 0, one to withhold and one to write "
-                f"in; templates is {self.templates}"
+                f"withheld_frac={withheld} needs two templates with a share above 0, one to withhold and one to write in; "
+                f"templates is {self.templates}"
             )
-        if self.withheld_frac > 0 and not set(PROMPTABLE) & set(written):
-            raise ValueError(
-                f"withheld_frac={self.withheld_frac} needs a template that ends with the object: {', '.join(PROMPTABLE)}"
-            )
+        if withheld > 0 and not written.intersection(PROMPTABLE):
+            raise ValueError(f"withheld_frac={withheld} needs a template that ends with the object: {', '.join(PROMPTABLE)}")
 
     def _check_correlation(self, correlation: float) -> None:
         if self.n_relations < 2:

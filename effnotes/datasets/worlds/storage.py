@@ -3,8 +3,6 @@
 Nothing is pickled or unpickled; where Behemoth writes a pickle beside a text file, the text file is what is read and written.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
@@ -84,11 +82,7 @@ def save_world(world: World, path: str | Path) -> None:
     """
     if world.given_graph is not None or world.given_words is not None:
         raise ValueError("this world's facts were read from files and do not follow from its settings; write it by export_world")
-    Path(path).write_text(_yaml(world), encoding="utf-8")
-
-
-def _yaml(world: World) -> str:
-    return yaml.safe_dump(world.settings(), sort_keys=False)
+    Path(path).write_text(yaml.safe_dump(world.settings(), sort_keys=False), encoding="utf-8")
 
 
 # --- the facts and the text of a world: Behemoth's folder ---------------------------------------------------------------------
@@ -155,7 +149,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 def _write_graph(world: World, metadata: Path) -> None:
     graph, words, so = world.graph, world.words, world.facts("so")
     other = graph.minority.reshape(-1)
-    inner = world.nested_of(so.relation, so.object) if graph.has_nested else np.full(len(so), ABSENT)
+    inner = graph.nested[so.relation, so.object] if graph.has_nested else np.full(len(so), ABSENT)
     table = np.stack([so.subject, so.relation, so.object, other, inner], axis=1).tolist()
     write_lines(metadata / "relationship_graph.txt", (" ".join(map(_or_none, row)) for row in table))
 
@@ -173,7 +167,7 @@ def _write_graph(world: World, metadata: Path) -> None:
         ("args", _arguments(world)),
     ):
         write_lines(metadata / f"{name}.json", [json.dumps(content, indent=1)])
-    (metadata / "world.yaml").write_text(_yaml(world), encoding="utf-8")
+    write_lines(metadata / "world.yaml", [yaml.safe_dump(world.settings(), sort_keys=False).rstrip()])
     if world.qa_frac:
         write_lines(metadata / "subjects_with_questions.txt", map(str, np.flatnonzero(graph.asked).tolist()))
 
@@ -222,9 +216,8 @@ def _prompt_files(world: World) -> Iterator[tuple[str, Facts, str, tuple[int, ..
         yield f"{folder}default_new", facts.take(~asked), "question", None
 
 
-def _prompt_lines(world: World, facts: Facts, form: str, markers: tuple[int, ...] | None) -> Iterator[str]:
+def _prompt_lines(world: World, facts: Facts, form: str, repeats: tuple[int, ...] | None) -> Iterator[str]:
     rng = stream(world.seed, FILLERS)
-    repeats = None if markers is None else np.array(markers)
     for start in range(0, len(facts), _CHUNK):
         part = facts.take(slice(start, start + _CHUNK))
         codes = np.full(len(part), FORMS.index(form))
@@ -288,24 +281,18 @@ def _read_json(path: Path) -> Any:
 def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
     if (metadata / "world.yaml").is_file():
         return load_world(metadata / "world.yaml").settings()
-    shown = {"n_subjects": 1, "n_relations": 2, "n_objects": 3, "n_nested": 5}
-    settings: dict[str, Any] = {name: int(rows[:, column].max()) + 1 for name, column in shown.items()}
-    if rows[:, 4].max() >= 0:
-        settings["n_objects"] = max(settings["n_objects"], int(rows[:, 4].max()) + 1)
+    shown = {"n_subjects": [1], "n_relations": [2], "n_objects": [3, 4], "n_nested": [5]}
+    settings: dict[str, Any] = {name: int(rows[:, columns].max()) + 1 for name, columns in shown.items()}
     path = metadata / "args.json"
     if not path.is_file():
-        settings["minority_frac"] = float((rows[:, 4] >= 0).mean())
-        return settings
+        return settings | {"minority_frac": float((rows[:, 4] >= 0).mean())}
     stored = _read_json(path)
-    arguments = {key: value for key, value in stored.items() if key in NAME_OF or key in ("shuffle", "repeats")}
-    for parts in COMPOSED.values():
-        if stored.get(parts[0]):
-            arguments |= {part: stored[part] for part in parts if part in stored}
+    known = {*NAME_OF, "shuffle", "repeats", *(part for parts in COMPOSED.values() if stored.get(parts[0]) for part in parts)}
+    # A graph may be given instead of the numbers, which are then empty.
+    arguments = {key: value for key, value in stored.items() if key in known and value is not None}
     if arguments.get("phrase_creator") == "nonsense":
         # The contrary of what it says, as in `_arguments`.
         arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
-    # A graph may be given instead of the numbers, which are then empty.
-    arguments = {key: value for key, value in arguments.items() if value is not None}
     with naming(path):
         return settings | rename_settings(arguments)
 
@@ -321,23 +308,16 @@ def _read_words(metadata: Path, world: World) -> Words | None:
 def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
     path = metadata / "relationship_graph.txt"
     line, s, r, o, other, inner = rows.T
-    for name, column, most in (
-        ("subject", s, world.n_subjects),
-        ("relation", r, world.n_relations),
-        ("object", o, world.n_objects),
-        ("second object", other, world.n_objects),
-        ("nested object", inner, max(world.n_nested, 0)),
-    ):
-        if (column >= most).any():
-            bad = int(np.argmax(column >= most))
-            raise DataError(f"{path}, line {line[bad]}: {name} {column[bad]} is out of range; it must be from 0 to {most - 1}")
+    names = ("subject", "relation", "object", "second object", "nested object")
+    ends = (world.n_subjects, world.n_relations, world.n_objects, world.n_objects, world.n_nested)
+    for name, end, column in zip(names, ends, (s, r, o, other, inner), strict=True):
+        for at in np.flatnonzero(column >= end):
+            raise DataError(f"{path}, line {line[at]}: {name} {column[at]} is out of range; it must be from 0 to {end - 1}")
     ids = s * world.n_relations + r
     _, first, counts = np.unique(ids, return_index=True, return_counts=True)
-    if (counts > 1).any():
-        bad = int(first[counts > 1][0])
-        raise DataError(f"{path}, line {line[bad]}: subject {s[bad]} has several objects of relation {r[bad]}; it must have one")
-    if len(first) != world.n_subjects * world.n_relations:
-        missing = int(np.setdiff1d(np.arange(world.n_subjects * world.n_relations), ids)[0])
+    for at in first[counts > 1]:
+        raise DataError(f"{path}, line {line[at]}: subject {s[at]} has several objects of relation {r[at]}; it must have one")
+    for missing in np.setdiff1d(np.arange(world.n_subjects * world.n_relations), ids):
         raise DataError(
             f"{path}: subject {missing // world.n_relations} has no object of relation {missing % world.n_relations}; each of "
             f"{world.n_subjects} subjects needs one of each of {world.n_relations} relations"
@@ -351,15 +331,12 @@ def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
 def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
     """Read which subjects are asked about: a subject's number in each line or, in older files, the list of its tokens."""
     asked = np.zeros(world.n_subjects, dtype=bool)
+    by_number: dict[tuple[int, ...], int] = {(number,): number for number in range(world.n_subjects)}
+    by_tokens = {word: number for word, (kind, number, _) in world.words.meanings.items() if kind == "subject"}
     for line, text in read_lines(path) if path.is_file() else ():
         numbers = tuple(int(number) for number in re.findall(r"\d+", text))
-        if text.lstrip().startswith("["):
-            kind, subject, _ = world.words.meanings.get(numbers, ("", -1, -1))
-            known = kind == "subject"
-        else:
-            subject = numbers[0] if len(numbers) == 1 else -1
-            known = 0 <= subject < world.n_subjects
-        if not known:
+        subject = (by_tokens if text.startswith("[") else by_number).get(numbers)
+        if subject is None:
             raise DataError(
                 f"{path}, line {line}: {text!r} is no subject; it must be a number from 0 to {world.n_subjects - 1}, "
                 "or the tokens of a subject in brackets"
@@ -374,11 +351,9 @@ def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world
     if not world.n_nested:
         return nested
     nested[r, o] = inner
-    wrong = nested[r, o] != inner
-    if wrong.any() or (inner < 0).any():
-        bad = int(np.argmax(wrong | (inner < 0)))
+    for at in np.flatnonzero((nested[r, o] != inner) | (inner < 0)):
         raise DataError(
-            f"{path}, line {line[bad]}: object {o[bad]} of relation {r[bad]} has the nested object {_or_none(int(inner[bad]))}, "
+            f"{path}, line {line[at]}: object {o[at]} of relation {r[at]} has the nested object {_or_none(int(inner[at]))}, "
             "but an object has one nested object, the same in every line"
         )
     for classes in nested:

@@ -29,11 +29,8 @@ _LOW_TOKENS = 1000
 N_FILLERS = 1000
 
 # The names that Behemoth gives its grammar words, so that files can be exchanged.
-STATEMENT_WORDS = tuple(f"W{number}" for number in range(10))
-QUESTION_WORDS = ("WQ1", "WQ2", "WQ3", "WQ4")
-NEW_QUESTION_WORDS = ("FTWQ1", "FTWQ2", "FTWQ3")
-REPEATED_WORDS = ("WS", "WR", "WO")
-GRAMMAR_WORDS = (*STATEMENT_WORDS, *QUESTION_WORDS, *NEW_QUESTION_WORDS, *REPEATED_WORDS)
+_STATEMENT_WORDS = [f"W{number}" for number in range(10)]
+_OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", "WS", "WR", "WO"]
 
 # Behemoth's lists of words, and the tables of `Words` that hold them.
 _LISTS = {
@@ -45,7 +42,7 @@ _LISTS = {
     "object_nested_objects": "nested",
 }
 
-_PIECE = re.compile(r" ?(SS|RR|OO|QQ|AA)|(\.)|(<\|endoftext\|>)|(<\|padding\|>)| ?(\d{4})")
+_PIECE = re.compile(r" ?(?:SS|RR|OO|QQ|AA|\d{4})|\.|<\|endoftext\|>|<\|padding\|>")
 
 
 def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
@@ -56,18 +53,21 @@ def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
     return -(-n // low), low
 
 
-def _block(n: int, start: int, tokens: int | None = None) -> tuple[Integers, int]:
-    """Return (n, 2) token numbers of n words from `start` on, ABSENT second where one suffices, and the next free number."""
+def _block(n: int, start: int, tokens: int | None = None, times: int = 1) -> tuple[Integers, int]:
+    """Return (times, n, 2) token numbers of n words, `times` over, from `start` on, and the next free number.
+
+    Where a word has one token, the second is ABSENT.
+    """
     high, low = _high_and_low(n, tokens)
+    first = start + (high + low) * np.arange(times)[:, None]
     numbers = np.arange(n)
-    if not low:
-        return np.stack([start + numbers, np.full(n, ABSENT)], axis=1), start + n
-    return np.stack([start + numbers // low, start + high + numbers % low], axis=1), start + high + low
+    second = first + high + numbers % low if low else np.full((times, n), ABSENT)
+    return np.stack([first + numbers // max(low, 1), second], axis=2), start + times * (high + low)
 
 
 def _grammar_names(templates: Iterable[str]) -> list[str]:
-    fillers = range(len(STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in templates) else ()
-    return [*GRAMMAR_WORDS, *(f"W{number}" for number in fillers)]
+    fillers = range(len(_STATEMENT_WORDS), N_FILLERS) if any(name.startswith("nonsense") for name in templates) else ()
+    return [*_STATEMENT_WORDS, *_OTHER_WORDS, *(f"W{number}" for number in fillers)]
 
 
 def check_vocabulary(world: WorldSettings) -> None:
@@ -117,12 +117,12 @@ class Words:
         the 1,000 fillers, which only worlds with a "nonsense" template have.
         """
         r, nested_relations = world.n_relations, world.n_relations if world.n_nested else 0
-        subjects, free = _block(world.n_subjects, len(RESERVED), world.tokens_per_subject)
-        relations, free = _block(r, free)
-        objects, free = _blocks(r, world.n_objects, free)
-        first, free = _block(nested_relations, free)
-        second, free = _block(nested_relations, free)
-        nested, free = _blocks(r, world.n_nested, free)
+        (subjects,), free = _block(world.n_subjects, len(RESERVED), world.tokens_per_subject)
+        (relations,), free = _block(r, free)
+        objects, free = _block(world.n_objects, free, times=r)
+        (first,), free = _block(nested_relations, free)
+        (second,), free = _block(nested_relations, free)
+        nested, free = _block(world.n_nested, free, times=r)
         grammar = {name: free + position for position, name in enumerate(_grammar_names(world.templates))}
         return cls(subjects, relations, objects, first, second, nested, grammar, free + len(grammar))
 
@@ -179,17 +179,13 @@ class Words:
             ValueError: There is something in the text that is no token of this world.
         """
         found, end = [], 0
-        for match in _PIECE.finditer(text):
-            if match.start() != end:
-                break
-            marker, stop, eos, pad, number = match.groups()
-            token = int(number) if number else RESERVED.index(marker or stop or eos or pad)
-            if token >= self.n_tokens:
-                raise ValueError(f"token {number} is not in the vocabulary of {self.n_tokens}")
-            found.append(token)
-            end = match.end()
+        while match := _PIECE.match(text, end):
+            word, end = match[0].strip(), match.end()
+            found.append(RESERVED.index(word) if word in RESERVED else int(word))
         if text[end:].strip():
             raise ValueError(f"no token begins at {text[end : end + 20]!r}; a token is SS, RR, OO, QQ, AA, a stop or four digits")
+        if max(found, default=0) >= self.n_tokens:
+            raise ValueError(f"token {max(found)} is not in the vocabulary of {self.n_tokens}")
         return found
 
     def of_facts(self, facts: Facts) -> tuple[Integers, Integers, Integers]:
@@ -220,27 +216,15 @@ class Words:
     @cached_property
     def meanings(self) -> dict[tuple[int, ...], tuple[str, int, int]]:
         """What each word means: its kind ("subject", "relation", "object", ...), index, and relation (or -1)."""
+        tables = {"subject": self.subjects, "relation": self.relations, "sno relation": self.subject_nested_relations}
+        tables |= {"ono relation": self.object_nested_relations, "object": self.objects, "nested": self.nested}
         found: dict[tuple[int, ...], tuple[str, int, int]] = {}
-        for name, table in (
-            ("subject", self.subjects),
-            ("relation", self.relations),
-            ("sno relation", self.subject_nested_relations),
-            ("ono relation", self.object_nested_relations),
-        ):
-            found |= {_word(pair): (name, index, -1) for index, pair in enumerate(table.tolist())}
-        for name, table in (("object", self.objects), ("nested", self.nested)):
-            for relation, pairs in enumerate(table.tolist()):
-                found |= {_word(pair): (name, index, relation) for index, pair in enumerate(pairs)}
+        for name, table in tables.items():
+            for number, pair in enumerate(table.reshape(-1, 2).tolist()):
+                relation, index = divmod(number, table.shape[-2])
+                found[_word(pair)] = (name, index, relation if table.ndim == 3 else -1)
         return found
 
 
 def _word(pair: list[int]) -> tuple[int, ...]:
     return tuple(token for token in pair if token != ABSENT)
-
-
-def _blocks(relations: int, n: int, free: int) -> tuple[Integers, int]:
-    tables = []
-    for _ in range(relations):
-        table, free = _block(n, free)
-        tables.append(table)
-    return np.stack(tables), free

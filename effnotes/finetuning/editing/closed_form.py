@@ -22,8 +22,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds import Sentences, Task, World
-from effnotes.datasets.worlds.places import last_columns
+from effnotes.datasets.worlds.sentences import Sentences, last_columns
+from effnotes.datasets.worlds.tasks import Task
+from effnotes.datasets.worlds.world import World
 from effnotes.models.answers import answer_log_likelihood
 from effnotes.models.language import check_layers, mlp_output, mlp_units, n_layers, residual_stream
 from effnotes.models.rows import Rows

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds import Task
+from effnotes.datasets.worlds.tasks import Task
 from effnotes.finetuning.editing.closed_form import ClosedFormRecipe, rewrite_
 from effnotes.finetuning.tune import Changed, Observe, Pool, Tuned, TuneRecipe, changed_copy, finetune, look
 from effnotes.models.answers import answer

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.worlds import FORMS, Facts, Group, Sentences, Task, World
-from effnotes.datasets.worlds.graph import Integers
+from effnotes.datasets.worlds.forms import FORMS
+from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.sentences import Sentences
+from effnotes.datasets.worlds.tasks import Group, Task
 from effnotes.datasets.worlds.words import PAD
+from effnotes.datasets.worlds.world import World
 from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 
@@ -167,7 +170,7 @@ def _drawn(group: str, n_rows: int, most: int | None) -> Integers:
 
 def _present(world: World, facts: Facts) -> Integers:
     """Indices (n,) of the nested objects that subjects have before the edit."""
-    return world.nested_of(facts.relation, world.graph.objects[facts.subject, facts.relation])
+    return world.graph.nested[facts.relation, world.graph.objects[facts.subject, facts.relation]]
 
 
 def _answered(world: World, asked: Sentences, objects: Integers | int) -> Sentences:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from effnotes.datasets import AttributeData, CelebADataset, Faces, FaceSplits
+    from effnotes.datasets.attributes import AttributeData
+    from effnotes.datasets.celeba import CelebADataset
+    from effnotes.datasets.faces import Faces, FaceSplits
     from effnotes.pruning.plans import PruningPlan
     from effnotes.pruning.schedules import Schedule
 
@@ -207,7 +209,7 @@ class Experiment:
             raise ValueError(
                 f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if asked for"
             )
-        from effnotes.datasets import make_faces
+        from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
 
@@ -265,7 +267,7 @@ class Experiment:
         """Give a split whose images are decoded when they are needed, and the rows of it that are taken."""
         import torch
 
-        from effnotes.datasets import CelebADataset
+        from effnotes.datasets.celeba import CelebADataset
         from effnotes.datasets.files import limited
 
         dataset = CelebADataset(self.data_root, split, transform)
@@ -348,7 +350,8 @@ def training_data(training: Training) -> AttributeData:
     Raises:
         ValueError: the data have no such attribute.
     """
-    from effnotes.datasets import AttributeData, backdoor_data
+    from effnotes.datasets.attributes import AttributeData
+    from effnotes.datasets.backdoor import backdoor_data
 
     data = training.experiment.data(training.seed)
     if training.attribute is None:
@@ -387,7 +390,8 @@ def fingerprint(root: str) -> str:
 
 @lru_cache(maxsize=2)
 def _data(experiment: Experiment, seed: int, _fingerprint: str) -> AttributeData:
-    from effnotes.datasets import face_data, load_data
+    from effnotes.datasets.faces import face_data
+    from effnotes.datasets.load import load_data
 
     if experiment.dataset == "faces":
         return face_data(_faces(experiment, seed))
@@ -397,7 +401,7 @@ def _data(experiment: Experiment, seed: int, _fingerprint: str) -> AttributeData
 
 @lru_cache(maxsize=2)
 def _faces(experiment: Experiment, seed: int) -> FaceSplits:
-    from effnotes.datasets import make_face_splits
+    from effnotes.datasets.faces import make_face_splits
 
     sizes = (getattr(experiment, name) or default for name, default in _NUM_FACES.items())
     return make_face_splits(*sizes, seed=seed, image_size=experiment.image_size, label_noise=experiment.label_noise)

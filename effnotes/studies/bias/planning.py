@@ -42,7 +42,7 @@ class Plan:
 
 def generator_rates() -> FloatArray:
     """Rates of the attributes of drawn faces by group, shape (2, K), as the generator has them."""
-    from effnotes.datasets import ATTRIBUTES
+    from effnotes.datasets.faces import ATTRIBUTES
 
     return np.array([[each.rate_if_not for each in ATTRIBUTES], [each.rate_if_round for each in ATTRIBUTES]])
 

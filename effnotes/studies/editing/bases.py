@@ -12,7 +12,7 @@ import pandas as pd
 from effnotes.core.errors import DataError
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import from_json, to_json
-from effnotes.datasets.worlds import World
+from effnotes.datasets.worlds.world import World
 from effnotes.studies.editing.settings import Base
 from effnotes.studies.protocol import Workers, run_table
 

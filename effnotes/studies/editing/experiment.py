@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from effnotes.datasets.worlds import NamedWorld, load_world, read_facts
+from effnotes.datasets.worlds.named import NamedWorld, read_facts
+from effnotes.datasets.worlds.storage import load_world
 from effnotes.studies.editing.bases import pretrain_bases, read_checkpoint
 from effnotes.studies.editing.settings import REFERENCE, Base, Comparison, DrawPlan, Method, Setting, pretraining_recipe
 from effnotes.studies.editing.statistics import at_rates, compare, paired_differences, stopped

@@ -18,14 +18,16 @@ from pydantic import Field
 
 from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds import Facts, Task, World, make_draws, read_facts
-from effnotes.datasets.worlds.changes import TaskKind
-from effnotes.datasets.worlds.draws import NestedClass
+from effnotes.datasets.worlds.draws import NestedClass, make_draws
+from effnotes.datasets.worlds.graph import Facts
+from effnotes.datasets.worlds.named import read_facts
+from effnotes.datasets.worlds.tasks import Task, TaskKind
+from effnotes.datasets.worlds.world import World
 from effnotes.studies.protocol import Split
 
 if TYPE_CHECKING:
     from effnotes.finetuning import EditRecipe
-    from effnotes.training.pretraining import PretrainingRecipe
+    from effnotes.training.recipes import PretrainingRecipe
 
 StopRule: TypeAlias = Literal["budget", "first_success"]
 Rate: TypeAlias = Annotated[float, Field(gt=0)]
@@ -172,7 +174,7 @@ def pretraining_recipe(fields: Mapping[str, Any]) -> PretrainingRecipe:
     Raises:
         ValueError: As for `PretrainingRecipe`.
     """
-    from effnotes.training.pretraining import PretrainingRecipe
+    from effnotes.training.recipes import PretrainingRecipe
 
     plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return PretrainingRecipe(**plain)

@@ -12,7 +12,8 @@ import pandas as pd
 from effnotes.core.errors import nearest
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
-from effnotes.datasets.worlds import FORMS, Group, Task
+from effnotes.datasets.worlds.forms import FORMS
+from effnotes.datasets.worlds.tasks import Group, Task
 from effnotes.studies.editing.bases import loaded, pretrain_missing
 from effnotes.studies.editing.settings import MOST_ASKED, Base, DrawPlan, Method, Rate, Setting, check_apart
 from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, report, run_table
