@@ -1,4 +1,4 @@
-"""The experiments of the chapter on editing what a language model knows: `plan`, `pretrain`, `run`, `measure`, `keep`."""
+"""The experiments of the chapter on editing what a language model knows: `plan`, `pretrain`, `run`, `measure`."""
 
 from effnotes.core.lazy import exports
 
@@ -6,7 +6,6 @@ _HOMES = {
     "plan": "effnotes.studies.editing.experiment",
     "pretrain": "effnotes.studies.editing.experiment",
     "run": "effnotes.studies.editing.experiment",
-    "keep": "effnotes.studies.editing.effects",
     "load_base": "effnotes.studies.editing.bases",
     "measure": "effnotes.studies.editing.effects",
 }

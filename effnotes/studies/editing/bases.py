@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from effnotes.training.pretraining import Pretrained
 
+# Sealed bases that this process has pretrained or found, as JSON.
 _pretrained: set[str] = set()
-"""Sealed bases that this process has pretrained or found, as JSON."""
 
 
 def pretrain_bases(bases: Sequence[Base], *, workers: Workers = None) -> pd.DataFrame:

@@ -188,19 +188,6 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
     return fig
 
 
-def plot_trace(trace: pd.DataFrame) -> Axes:
-    """Draw how much of an answer's probability returns when one hidden state is put back, by place of the prompt and block.
-
-    Args:
-        trace: Columns place, layer and recovered.
-    """
-    by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
-    _, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
-    plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
-    ax.set_title("probability that returns", fontsize=10.5)
-    return ax
-
-
 _MARKS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 0}
 
 

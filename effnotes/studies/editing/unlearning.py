@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from effnotes.finetuning import Objective
 
+# Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was.
 _CLASSES = {"grad_ascent": "GradAscent", "grad_diff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO", "rmu": "RMU"}
 UNLEARNING: Mapping[str, str] = _CLASSES | {"refusal": "Learn"}
-"""Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was."""
 
+# How half of what was forgotten is taught again, after every method alike: method, learning rate, steps.
 RELEARNING = Method(), 3e-4, (20,)
-"""How half of what was forgotten is taught again, after every method alike: method, learning rate, steps."""
 
+# What is judged beside the losses and unlearns nothing: the model before, and a second gold one, which gives the noise ceiling.
 UNTRAINED = ("nothing", "second gold")
-"""What is judged beside the losses and unlearns nothing: the model before, and a second gold one, which gives the noise ceiling."""
 
 _LOSS = ("objective", "method")
 
