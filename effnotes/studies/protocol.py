@@ -17,7 +17,6 @@ import pandas as pd
 from effnotes.core.jobs import JobResult, WorkerPool, run_jobs
 
 Workers: TypeAlias = int | WorkerPool | None
-Edge: TypeAlias = Literal["low", "high"]
 Key: TypeAlias = tuple[Any, ...]
 Grids: TypeAlias = Mapping[Key, tuple[float, ...]]
 Split: TypeAlias = Literal["tune", "test"]
@@ -87,7 +86,7 @@ def choose(rows: pd.DataFrame, *, by: Sequence[str], value: str, score: str) -> 
     return pd.DataFrame(chosen, columns=[*by, value, "score", "tried", "edge"])
 
 
-def next_value(values: Sequence[float], edge: Edge) -> float:
+def next_value(values: Sequence[float], edge: Literal["low", "high"]) -> float:
     """Return the value beyond an end of a logarithmic grid of ones and threes: ..., 1e-4, 3e-4, 1e-3, 3e-3, ...
 
     Args:

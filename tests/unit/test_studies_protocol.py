@@ -181,7 +181,7 @@ def test_only_full_rank_changes_that_are_reported_are_cut_down(monkeypatch) -> N
 )
 def test_comparisons_that_cannot_work_are_refused(other: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        comparison(**other)
+        run_protocol([comparison(**other)])
 
 
 def test_a_world_that_is_too_small_for_the_draws_is_refused_before_training() -> None:

@@ -48,7 +48,8 @@ class EditRun:
     draw: int | None = None  # the only one of the split that is edited; None for all
 
     def __post_init__(self) -> None:
-        self.setting.check_taught()
+        if self.setting.kind == "unlearn_subject":  # the loss of fine-tuning would teach again what is to be forgotten
+            raise ValueError(f"setting {self.setting.name!r} is of the kind 'unlearn_subject', which `compare_unlearning` runs")
         if isinstance(self.method, Method) != bool(self.learning_rates):
             raise ValueError(f"learning_rates={self.learning_rates}: fine-tuning needs some, and a closed form has none")
 

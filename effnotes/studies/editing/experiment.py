@@ -15,7 +15,7 @@ from effnotes.studies.editing.bases import pretrain_bases, read_checkpoint
 from effnotes.studies.editing.settings import REFERENCE, Base, Blocks, Comparison, DrawPlan, Method, Rates, Setting
 from effnotes.studies.editing.statistics import at_rates, compare, paired_differences, stopped
 from effnotes.studies.editing.tables import average_by_world, course_table
-from effnotes.studies.editing.unlearning import check_loss, compare_unlearning, golds_of
+from effnotes.studies.editing.unlearning import Loss, compare_unlearning, golds_of
 from effnotes.studies.protocol import Workers
 
 
@@ -51,7 +51,7 @@ class Parameters:
     structured_draws: int
     closed_forms: tuple[Literal["rome", "memit", "alphaedit"], ...]
     truncations: tuple[int, ...]
-    unlearn: tuple[str, ...]
+    unlearn: tuple[Loss, ...]
     unlearn_full_rates: Rates
     unlearn_lora_rates: Rates
     unlearn_share: float
@@ -151,8 +151,6 @@ def plan(**parameters: Any) -> Plan:
     )
     for comparison in made.comparisons:
         comparison.check()
-    for loss in p.unlearn:
-        check_loss(loss)
     for base in made.forgetful:
         draws.tasks(base.world, made.forgetting, "test")
     return made
@@ -164,7 +162,8 @@ def pretrain(plan: Plan, *, workers: Workers = None) -> pd.DataFrame:
     Returns:
         As `pretrain_bases`, after a column kind: what the world is like.
     """
-    golds = golds_of(plan.forgetful, plan.forgetting, plan.main.draws, plan.parameters.gold_models)
+    each = [golds_of(base, plan.forgetting, plan.main.draws)[: plan.parameters.gold_models] for base in plan.forgetful]
+    golds = [gold for pair in each for gold in pair]
     kinds = {"independent": plan.main.bases, "structured": plan.ripple.bases, "independent, some left out": golds}
     found = pretrain_bases([base for bases in kinds.values() for base in bases], workers=workers)
     found.insert(0, "kind", [kind for kind, bases in kinds.items() for _ in bases])

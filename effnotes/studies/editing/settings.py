@@ -59,18 +59,6 @@ class Setting:
         if not self.checkpoints or sorted({0, *self.checkpoints}) != [0, *self.checkpoints]:
             raise ValueError(f"checkpoints={self.checkpoints}: must be numbers of steps from 1 on, each larger than the one before")
 
-    def check_taught(self) -> None:
-        """Refuse a setting that forgets subjects, which the loss of fine-tuning would teach.
-
-        Raises:
-            ValueError: It does.
-        """
-        if self.kind == "unlearn_subject":
-            raise ValueError(
-                f"setting {self.name!r} is of the kind 'unlearn_subject', which `effnotes.studies.editing.unlearning` runs: fine-"
-                "tuning would teach again what is to be forgotten"
-            )
-
 
 @settings
 class DrawPlan:
@@ -198,7 +186,7 @@ class Comparison:
 
     Raises:
         ValueError: The reference is not among the methods, a grid is empty or has a rate that is not above 0, there are no bases or
-            no rules, two bases have worlds of the same seed, or the setting forgets subjects.
+            no rules.
     """
 
     setting: Setting
@@ -212,8 +200,6 @@ class Comparison:
     def __post_init__(self) -> None:
         if REFERENCE not in self.grids:
             raise ValueError(f"{REFERENCE.name!r} is not among the methods, but the others are compared with it")
-        self.setting.check_taught()
-        check_apart((base, self.setting, self.draws) for base in self.bases)
 
     @property
     def keys(self) -> dict[tuple[str, str], Method]:

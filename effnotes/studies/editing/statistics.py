@@ -41,12 +41,11 @@ def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
     """
     check_choice(get_args(StopRule), rule=rule)
     ordered = rows.sort_values("step", kind="stable")
-    last = ordered.groupby(RUN, dropna=False, sort=False).tail(1)
     if rule == "first_success":
-        reached = ordered[ordered["edited_exact"] == 1].groupby(RUN, dropna=False, sort=False).head(1)
-        late = last.merge(reached[RUN], on=RUN, how="left", indicator=True)["_merge"].eq("left_only").to_numpy()
-        last = pd.concat([reached, last[late]])
-    return last.sort_index()
+        exact = ordered["edited_exact"].eq(1)
+        times = ordered.assign(times=exact).groupby(RUN, dropna=False, sort=False)["times"].cumsum()
+        ordered = ordered[times <= exact]  # up to the first
+    return ordered.groupby(RUN, dropna=False, sort=False).tail(1).sort_index()
 
 
 def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.DataFrame:
