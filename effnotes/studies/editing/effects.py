@@ -7,8 +7,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from effnotes.reporting.claims import Measurement
-from effnotes.reporting.claims import measure as measure_claim
+from effnotes.reporting import claims
 from effnotes.studies.editing.experiment import Result
 from effnotes.studies.editing.settings import REFERENCE, Blocks, Method
 from effnotes.studies.editing.statistics import TIE, by_world, compare, paired_differences
@@ -93,6 +92,6 @@ def effects(result: Result) -> dict[str, ByWorld | list[float]]:
     }
 
 
-def measure(result: Result) -> list[Measurement]:
+def measure(result: Result) -> list[claims.Measurement]:
     """Measure the chapter's claims; to be displayed."""
-    return [measure_claim(f"editing.{name}", found) for name, found in effects(result).items()]
+    return [claims.measure(f"editing.{name}", found) for name, found in effects(result).items()]

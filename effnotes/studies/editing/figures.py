@@ -22,6 +22,7 @@ from effnotes.studies.editing.tables import GROUPS
 
 _BLOCKS = ("attention", "mlp", "linears")
 _OTHERWISE = "#bbbbbb"
+_STACKED: dict[str, Any] = {"stacked": True, "width": 0.7, "linewidth": 0}  # white edges would cover what is small
 _ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "title": None}
 
 
@@ -156,7 +157,7 @@ def plot_spread(settings: pd.DataFrame) -> Axes:
     spreads.index = pd.Index([f"{setting.rpartition(' by ')[2]}, {method}" for setting, method in spreads.index])
     spreads.columns = pd.Index(["the one object", "their old object", "otherwise"])
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.34 * len(spreads)))
-    spreads.plot.barh(stacked=True, width=0.7, linewidth=0, color=[PALETTE[1], PALETTE[0], _OTHERWISE], ax=ax)
+    spreads.plot.barh(**_STACKED, color=[PALETTE[1], PALETTE[0], _OTHERWISE], ax=ax)
     ax.invert_yaxis()
     ax.set(xlabel="share of held-out subjects", xlim=(0, 1), ylabel="")
     ax.grid(visible=False, axis="y")
@@ -177,7 +178,7 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
     }
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
     colours: list[Any] = [PALETTE[2], PALETTE[0], _OTHERWISE]
-    means[list(shares)].rename(columns=shares).plot.bar(stacked=True, width=0.7, rot=0, linewidth=0, color=colours, ax=left)
+    means[list(shares)].rename(columns=shares).plot.bar(**_STACKED, rot=0, color=colours, ax=left)
     left.set(xlabel="", ylabel="share of entailed facts", ylim=(0, 1))
     left.legend(fontsize=8, ncols=3, columnspacing=0.8, handlelength=1.2, **_ABOVE)
     bars = means[list(kept)].rename(columns=kept).melt(var_name="facts", value_name="share", ignore_index=False).reset_index()
