@@ -159,7 +159,8 @@ pool = WorkerPool()
 models = editing.pretrain(plan, workers=pool)
 
 # %% tags=["hide-input"]
-knowledge = tables.models_table(models)
+names = {"kind": "world", "world": "seed", "bits_per_parameter": "load (bits a parameter)", "cpu_s": "processor time (s)"}
+knowledge = models.drop(columns="knows").rename(columns=names)
 knowledge.style.hide().format(precision=3, thousands="\u202f").format("{:.0f}", subset=["processor time (s)"]).set_caption(
     "The models before any edit: what they know, as the share of facts answered exactly right in each form (the least of all kinds"
     " of facts), and how full they are. Some lack a few subjects: they are for the comparison in the section on forgetting."
@@ -290,7 +291,7 @@ result = editing.run(plan, workers=pool)
 pool.close()
 
 # %% tags=["hide-input"]
-order, of_main = plan.order, result.rates["setting"] == main.name
+order, of_main = [method.name for method in plan.main.grids], result.rates["setting"] == main.name
 chosen = result.rates[of_main].pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(order)
 edges = [" ".join(filter(None, pair)) for pair in chosen["edge"][["budget", "first_success"]].to_numpy()]
 pd.DataFrame(
@@ -318,10 +319,11 @@ print(at_edges(result.rates))
 # LoRA saves that memory, but hardly any time, because forward and backward passes go through the whole model all the same.
 
 # %% tags=["hide-input"]
-costs = tables.costs_table(result.rows[result.rows["setting"] == main.name], order)
+edits = result.rows[result.rows["setting"] == main.name].groupby("method")
+costs = edits[["n_trainable", "optimizer_bytes", "cpu_s"]].median().reindex(order).reset_index()
 pd.DataFrame(
     {
-        "method": order,
+        "method": costs["method"],
         "numbers trained": costs["n_trainable"],
         "share of all (%)": 100 * costs["n_trainable"] / models["parameters"][0],
         "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
@@ -508,10 +510,14 @@ for name in of_ripple.index:
 
 # %% mystnb={"figure": {"caption": "Causal trace of facts of the first world: how much of the answer's probability returns when the hidden state behind one block, at one place of the prompt, is put back; means over facts.", "name": "fig-trace"}, "image": {"alt": "A table of coloured cells with places of the prompt as rows (subject, relation, last token) and blocks as columns; the darker a cell, the more of the probability returns."}} tags=["hide-input"]
 from effnotes.interpretation import causal_trace
+from effnotes.reporting.figures import plot_table
 
 traced = causal_trace(base_model, first, first.facts("so").take(slice(0, 64)))
 trace = traced.groupby(["place", "layer"], sort=False)["recovered"].mean().reset_index()
-_ = figures.plot_trace(trace)
+by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
+_, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
+plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
+_ = ax.set_title("probability that returns", fontsize=10.5)
 
 # %% [markdown]
 # A state that no attention carries on to the answer brings nothing back: the subject's behind the last block, for one.
@@ -840,4 +846,11 @@ for n_facts in (10, 50, 100, 200):
 # {cite:t}`maini2024tofu` made the benchmark of forgetting whose measures this page uses, and {cite:t}`zhang2024npo` the loss.
 
 # %% tags=["hide-cell"]
-display(*editing.keep(result, models, trace))
+from effnotes.reporting.tables import keep_table
+
+closed = tables.average_by_world(result.closed, [])
+to_keep = {"models": knowledge, "ends": result.ends, "course": course, "settings": result.settings}
+to_keep |= {"against_full": result.against_full, "rates": result.rates, "costs": costs, "trace": trace, "closed": closed}
+if result.unlearned is not None:
+    to_keep["unlearned"] = result.unlearned[["objective", "method", "world", *tables.UNLEARNED, "gold_accuracy"]]
+display(*(keep_table(name, table) for name, table in to_keep.items()))

@@ -17,15 +17,14 @@ import pandas as pd
 from effnotes.core.jobs import JobResult, WorkerPool, run_jobs
 
 Workers: TypeAlias = int | WorkerPool | None
-Edge: TypeAlias = Literal["low", "high"]
 Key: TypeAlias = tuple[Any, ...]
 Grids: TypeAlias = Mapping[Key, tuple[float, ...]]
 Split: TypeAlias = Literal["tune", "test"]
 Run: TypeAlias = Callable[[Grids, Split], pd.DataFrame]
 J = TypeVar("J")
 
+# Sums of the same scores in another order differ in their last bits; rounded to so many decimals, equal means are equal.
 DECIMALS = 12
-"""Sums of the same scores in another order differ in their last bits; rounded to so many decimals, equal means are equal."""
 
 
 def run_table(
@@ -87,7 +86,7 @@ def choose(rows: pd.DataFrame, *, by: Sequence[str], value: str, score: str) -> 
     return pd.DataFrame(chosen, columns=[*by, value, "score", "tried", "edge"])
 
 
-def next_value(values: Sequence[float], edge: Edge) -> float:
+def next_value(values: Sequence[float], edge: Literal["low", "high"]) -> float:
     """Return the value beyond an end of a logarithmic grid of ones and threes: ..., 1e-4, 3e-4, 1e-3, 3e-3, ...
 
     Args:
@@ -156,13 +155,10 @@ def at_chosen(rows: pd.DataFrame, chosen: pd.DataFrame, *, by: Sequence[str], va
     Raises:
         ValueError: A chosen value has no rows.
     """
-    found = rows.merge(chosen[[*by, value]], on=[*by, value])
-    there = set(found[list(by)].itertuples(index=False, name=None))
-    missing = [row for row in chosen[[*by, value]].itertuples(index=False, name=None) if row[:-1] not in there]
-    if missing:
-        *names, first = missing[0]
-        raise ValueError(
-            f"{len(missing)} values of {value} that were chosen have no rows to report, such as {first:g} for {', '.join(names)};"
-            " run them"
-        )
-    return found
+    wanted, there = chosen[[*by, value]], rows[[*by, value]].drop_duplicates()
+    missing = wanted[wanted.merge(there, how="left", indicator=True)["_merge"].eq("left_only").to_numpy()]
+    if len(missing):
+        *names, first = missing.iloc[0]
+        example = f"such as {first:g} for {', '.join(names)}"
+        raise ValueError(f"{len(missing)} values of {value} that were chosen have no rows to report, {example}; run them")
+    return rows.merge(wanted, on=[*by, value])

@@ -230,7 +230,7 @@ def test_the_chapter_on_editing_runs_on_facts_from_a_file(tmp_path):
         ({"blocks": "[attention]"}, "'linears' must be among them"),
         ({"checkpoint": "nowhere", "worlds": "[1, 2]"}, "a checkpoint knows one world"),
         ({"checkpoint": "nowhere"}, "nowhere"),
-        ({"unlearn": "[magic]"}, "there is no unlearning 'magic'"),
+        ({"unlearn": "[magic]"}, "unlearn.0='magic': must be one of 'grad_ascent'"),
         ({"suppressed": "[400]"}, "n=400"),
     ],
     ids=[

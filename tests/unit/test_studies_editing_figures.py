@@ -11,7 +11,7 @@ import pytest
 from effnotes.studies.editing import figures as report
 from effnotes.studies.editing import tables
 from effnotes.studies.editing.settings import REFERENCE, Method
-from effnotes.studies.editing.statistics import at_edges, by_world, compare
+from effnotes.studies.editing.statistics import at_edges, by_world, compare, paired_differences
 
 METHODS = [Method(blocks, rank) for rank in (None, 1, 4) for blocks in ("linears", "attention", "mlp")]
 ORDER = [method.name for method in METHODS]
@@ -73,18 +73,11 @@ def test_the_course_is_the_mean_over_worlds_and_edits(rows):
     assert row["kept_other"] == pytest.approx(own["kept_other"].mean())
 
 
-def test_differences_are_taken_world_by_world(ends):
-    budget = ends[ends["rule"] == "budget"]
-    found = report.differences(budget)
-    assert set(found["method"]) == set(ORDER) - {REFERENCE.name}
-    row = found.iloc[4]
-    of = {name: budget[(budget["method"] == name) & (budget["world"] == row["world"])]["H"].item() for name in ORDER}
-    assert row["difference"] == pytest.approx(of[row["method"]] - of[REFERENCE.name])
-
-
 def test_intervals_in_the_figure_are_those_of_the_comparison(ends):
     ax = report.plot_differences(ends, ORDER)
-    compared = compare(report.differences(ends[ends["rule"] == "budget"])).set_index("method")
+    compared = compare(paired_differences(ends[ends["rule"] == "budget"].assign(draw=0, setting=""), REFERENCE.name)).set_index(
+        "method"
+    )
     drawn = dict(zip([label.get_text() for label in ax.get_yticklabels()], ax.lines[0].get_xdata(), strict=True))
     assert drawn == pytest.approx(compared["mean"].to_dict())
     segments = [tuple(path.vertices[:, 0]) for path in ax.collections[0].get_paths()]

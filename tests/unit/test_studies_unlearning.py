@@ -37,7 +37,7 @@ SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 SETTING = Setting("gone", "unlearn_subject", 4, retain_coverage=0.25, checkpoints=(5, 15))
 DRAWS = DrawPlan(tune=1, test=2, seed=0)  # the second draw to report is never used
 BASE = Base(SETTINGS, "neox-32x2", {"batch_size": 16, "passes": 3, "most_extensions": 1})
-GOLD = dataclasses.replace(BASE, forgets=(SETTING, DRAWS))
+GOLD, SECOND = golds_of(BASE, SETTING, DRAWS)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def forgotten(split: str = "test"):
 
 def job(loss: str = "grad_diff", *, split: str = "test", rates: tuple[float, ...] = (1e-3,), method: Method = REFERENCE):
     """A job of `unlearn`."""
-    return UnlearningRun(BASE.sealed(), SETTING, DRAWS, split, loss, method, rates, GOLD.sealed() if split == "test" else None)
+    return UnlearningRun(BASE.sealed(), SETTING, DRAWS, split, loss, method, rates)
 
 
 # --- the gold model -----------------------------------------------------------------------------------------------------------
@@ -89,38 +89,38 @@ def test_a_gold_model_knows_all_but_what_it_forgot(base, gold) -> None:
 
 
 def test_the_base_and_the_gold_model_judged(base, gold, models) -> None:
-    runs = [
-        UnlearningRun(each.sealed(), SETTING, DRAWS, "test", name, REFERENCE, (), GOLD.sealed())
-        for name, each in (("nothing", BASE), ("second gold", GOLD))
-    ]
-    nothing, ceiling = (unlearn(each)["rows"][0] for each in runs)
+    nothing, ceiling = (unlearn(job(name, rates=()))["rows"][0] for name in ("nothing", "second gold"))
+    second = loaded(SECOND.sealed())[1]
+    sentences = BASE.world.encode(forgotten().test["forget"].facts, "sro")
     assert nothing["forget_accuracy"] == nothing["retention"] == ceiling["retention"] == 1
     assert nothing["balance"] == 0
     assert nothing["relearned"] == 1 or nothing["relearned"] > ceiling["relearned"]
-    assert nothing["gold_accuracy"] == ceiling["gold_accuracy"] == ceiling["forget_accuracy"] <= 0.5
-    assert (ceiling["ks_statistic"], ceiling["forget_quality_log10_p"]) == (0, 0)
+    assert nothing["gold_accuracy"] == ceiling["gold_accuracy"] == answer(gold, sentences).exact.mean() <= 0.5
+    assert ceiling["forget_accuracy"] == answer(second, sentences).exact.mean() <= 0.5
+    assert ceiling["ks_statistic"] < nothing["ks_statistic"]
+    assert ceiling["forget_quality_log10_p"] > -1
     assert nothing["forget_quality_log10_p"] < -1
     assert nothing["membership_loss"] > 0.9
 
 
-def test_gold_models_that_would_tell_nothing_are_refused() -> None:
+def test_a_gold_model_is_trained_for_the_draw_to_report_alone() -> None:
+    assert [each.bases for each in (job(split="tune"), job(), job("nothing", rates=()), job("second gold", rates=()))] == [
+        (BASE.sealed(),),
+        *((model.sealed(), GOLD.sealed()) for model in (BASE, BASE, SECOND)),
+    ]
+    assert GOLD.forgets == SECOND.forgets == (SETTING, DRAWS)
+
+
+def test_runs_that_would_tell_nothing_are_refused() -> None:
     fine = {"base": BASE, "setting": SETTING, "draws": DRAWS, "split": "test", "loss": "npo", "method": REFERENCE}
-    fine |= {"learning_rates": (1e-3,), "gold": GOLD}
+    fine |= {"learning_rates": (1e-3,)}
     UnlearningRun(**fine)
-    UnlearningRun(**fine | {"split": "tune", "gold": None})
-    UnlearningRun(**fine | {"setting": dataclasses.replace(SETTING, name="more", retain_coverage=0.5)})  # forgets the same subjects
     for other, message in (
-        ({"split": "tune"}, "but knows those to tune on"),
-        ({"gold": BASE}, "its `forgets` is None"),
-        ({"setting": dataclasses.replace(SETTING, n=5)}, "has to leave out the first draw to report"),
-        ({"draws": dataclasses.replace(DRAWS, tune=2)}, "has to leave out the first draw to report"),
-        ({"draws": dataclasses.replace(DRAWS, seed=1)}, "has to leave out the first draw to report"),
-        ({"base": dataclasses.replace(BASE, settings=SETTINGS | {"seed": 1})}, "of another world"),
         ({"learning_rates": ()}, r"learning_rates=\(\)"),
         ({"learning_rates": (-1.0,)}, r"learning_rates.0=-1.0"),
         ({"setting": dataclasses.replace(SETTING, n=1)}, "n=1: at least 2 subjects"),
         ({"setting": Setting("one")}, "of the kind 'remap'; needed is 'unlearn_subject'"),
-        ({"loss": "nop"}, r"no unlearning 'nop'.*npo"),
+        ({"loss": "nop"}, r"loss='nop': must be one of .*'npo'"),
     ):
         with pytest.raises(ValueError, match=message):
             UnlearningRun(**fine | other)
@@ -247,10 +247,10 @@ def test_runs_come_back_in_their_order_with_their_names(monkeypatch) -> None:
     monkeypatch.setattr(protocol, "run_jobs", stand_in)
     monkeypatch.setattr(module, "pretrain_missing", lambda bases, **_: trained.extend(bases))
     runs = [
-        UnlearningRun(each, SETTING, DRAWS, split, loss, REFERENCE, (0.1, 0.2), gold)
+        UnlearningRun(each, SETTING, DRAWS, split, loss, REFERENCE, (0.1, 0.2))
         for loss in ("npo", "rmu")
         for each in bases
-        for split, gold in (("tune", None), ("test", dataclasses.replace(each, forgets=(SETTING, DRAWS))))
+        for split in ("tune", "test")
     ]
     found = run_unlearning(runs)
     seeds = [run.base.settings["seed"] for run in runs]
@@ -268,7 +268,7 @@ def test_losses_are_compared_at_rates_that_other_subjects_chose(models, monkeypa
     done, tuned = [], {}
 
     def in_this_process(function, jobs, **_):
-        done.extend((each.split, each.loss, each.gold is not None) for each in jobs)
+        done.extend((each.split, each.loss, len(each.bases) == 2) for each in jobs)
         results = [function(each) for each in jobs]
         tuned.update({each.loss: result["rows"] for each, result in zip(jobs, results, strict=True) if each.split == "tune"})
         return results
@@ -290,17 +290,16 @@ def test_losses_are_compared_at_rates_that_other_subjects_chose(models, monkeypa
 
 
 def test_gold_models_are_trained_even_where_the_base_is_read_from_a_folder() -> None:
-    first, second = golds_of([dataclasses.replace(BASE, checkpoint="somewhere")], SETTING, DRAWS)
-    assert first == dataclasses.replace(GOLD, seed=1000)
-    assert second == dataclasses.replace(GOLD, seed=2000)
-    with pytest.raises(ValueError, match="n_gold=3"):
-        golds_of([BASE], SETTING, DRAWS, 3)
+    first, second = golds_of(dataclasses.replace(BASE, checkpoint="somewhere"), SETTING, DRAWS)
+    assert first == GOLD == dataclasses.replace(BASE, seed=1000, forgets=(SETTING, DRAWS))
+    assert second == SECOND == dataclasses.replace(GOLD, seed=2000)
 
 
 def test_judged_models_are_named(monkeypatch) -> None:
-    monkeypatch.setattr(protocol, "run_jobs", lambda _function, jobs, **_: [{"rows": [{"mark": each.base.seed}]} for each in jobs])
+    monkeypatch.setattr(
+        protocol, "run_jobs", lambda _function, jobs, **_: [{"rows": [{"mark": each.bases[0].seed}]} for each in jobs]
+    )
     monkeypatch.setattr(module, "pretrain_missing", lambda *_args, **_kwargs: None)
-    judged = (("nothing", BASE), ("second gold", dataclasses.replace(GOLD, seed=7)))
-    found = run_unlearning([UnlearningRun(each, SETTING, DRAWS, "test", name, REFERENCE, (), GOLD) for name, each in judged])
+    found = run_unlearning([UnlearningRun(BASE, SETTING, DRAWS, "test", name) for name in ("nothing", "second gold")])
     named = {"world": 0, "setting": "gone", "split": "test", "objective": ["nothing", "second gold"], "method": "none"}
-    pd.testing.assert_frame_equal(found, pd.DataFrame(named | {"mark": [0, 7]}))
+    pd.testing.assert_frame_equal(found, pd.DataFrame(named | {"mark": [0, 2000]}))

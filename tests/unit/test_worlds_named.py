@@ -339,6 +339,7 @@ def test_other_facts_of_the_same_shape_have_another_key() -> None:
     from effnotes.models.language import language_model_shape
     from effnotes.training.pretraining import _Run
 
+    world = NAMED.world
     objects = world.graph.objects.copy()
     objects[0, 0] = (objects[0, 0] + 1) % 6
     other = replace(world, given_graph=replace(world.graph, objects=objects))

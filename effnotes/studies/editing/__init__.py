@@ -1,10 +1,10 @@
-"""The experiments of the chapter on editing what a language model knows: `plan`, `pretrain`, `run`, `measure`, `keep`."""
+"""The experiments of the chapter on editing what a language model knows: `plan`, `pretrain`, `run`, `measure`."""
 
 from effnotes.core.lazy import exports
 
 _HOMES = {
     "effnotes.studies.editing.bases": "load_base",
-    "effnotes.studies.editing.effects": "keep measure",
+    "effnotes.studies.editing.effects": "measure",
     "effnotes.studies.editing.experiment": "plan pretrain run",
 }
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from effnotes.training.pretraining import Pretrained
 
+# Sealed bases that this process has pretrained or found, as JSON.
 _pretrained: set[str] = set()
-"""Sealed bases that this process has pretrained or found, as JSON."""
 
 
 def pretrain_bases(bases: Sequence[Base], *, workers: Workers = None) -> pd.DataFrame:
@@ -71,15 +71,9 @@ def prepare_base(base: Base) -> JobResult:
         found = _pretrained_model(base)
         model, recall, steps, cpu_s = found.model, found.recall, found.steps, found.cpu_s
     size, world = n_parameters(model), base.world
-    row = {
-        "facts": len(world.facts()),
-        "parameters": size,
-        "bits_per_parameter": world.n_bits / size,
-        "steps": steps,
-        "cpu_s": cpu_s,
-    }
+    row = {"facts": len(world.facts()), "parameters": size, "bits_per_parameter": world.n_bits / size, "steps": steps}
     known = {f"known, {name}": float(group["recall"].min()) for name, group in recall.groupby("template", sort=False)}
-    return {"rows": [row | {"knows": bool(recall["enough"].all())} | known]}
+    return {"rows": [row | {"cpu_s": cpu_s, "knows": bool(recall["enough"].all())} | known]}
 
 
 def load_base(base: Base) -> PreTrainedModel:
@@ -111,10 +105,8 @@ def read_checkpoint(base: Base) -> PreTrainedModel:
     model = load_language_model(base.checkpoint)
     size = int(model.get_output_embeddings().weight.shape[0])
     if size != base.world.vocab_size:
-        raise DataError(
-            f"{base.checkpoint}: its model has {size} tokens, but the world has {base.world.vocab_size}; name the world (or the "
-            "facts) that it was trained on"
-        )
+        known = f"its model has {size} tokens, but the world has {base.world.vocab_size}"
+        raise DataError(f"{base.checkpoint}: {known}; name the world (or the facts) that it was trained on")
     nn.Module.to(model, base.device)
     return model
 

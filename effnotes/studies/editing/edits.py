@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,18 +25,7 @@ from effnotes.finetuning.editing.scores import Evaluator
 from effnotes.finetuning.tune import apply_difference, truncate_difference
 from effnotes.metrics.editing import stable_rank
 from effnotes.studies.editing.bases import loaded, pretrain_missing
-from effnotes.studies.editing.settings import (
-    MOST_ASKED,
-    REFERENCE,
-    Base,
-    Comparison,
-    DrawPlan,
-    Method,
-    Rate,
-    Setting,
-    check_apart,
-    check_kind,
-)
+from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, Comparison, DrawPlan, Method, Rate, Setting, check_apart
 from effnotes.studies.editing.statistics import METHOD, choose_rates
 from effnotes.studies.protocol import Grids, Split, Workers, extend, report, run_table
 
@@ -59,7 +48,8 @@ class EditRun:
     draw: int | None = None  # the only one of the split that is edited; None for all
 
     def __post_init__(self) -> None:
-        check_kind(self.setting)
+        if self.setting.kind == "unlearn_subject":  # the loss of fine-tuning would teach again what is to be forgotten
+            raise ValueError(f"setting {self.setting.name!r} is of the kind 'unlearn_subject', which `compare_unlearning` runs")
         if isinstance(self.method, Method) != bool(self.learning_rates):
             raise ValueError(f"learning_rates={self.learning_rates}: fine-tuning needs some, and a closed form has none")
 
@@ -157,14 +147,9 @@ def change_of(difference: Mapping[str, Tensor]) -> dict[str, float]:
     return found
 
 
-class Outcome(NamedTuple):
-    """What the protocol gave."""
-
-    rows: pd.DataFrame  # as `run_edits` returns them, of both splits
-    rates: pd.DataFrame  # as `choose_rates` returns them, for all settings and rules
-
-
-def run_protocol(comparisons: Sequence[Comparison], *, extensions: int = 1, workers: Workers = None) -> Outcome:
+def run_protocol(
+    comparisons: Sequence[Comparison], *, extensions: int = 1, workers: Workers = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Choose learning rates on the tuning draws of each setting, then make the edits to report with them.
 
     A grid whose best rate is its lowest or highest is extended by one rate beyond, and the choice is made again.
@@ -175,7 +160,8 @@ def run_protocol(comparisons: Sequence[Comparison], *, extensions: int = 1, work
         workers: As for `run_jobs`.
 
     Returns:
-        All edits and the chosen rates. A rate that is still on the edge of its grid has `edge` set.
+        All edits, as `run_edits` returns them, and the chosen rates, as `choose_rates` does for all settings and rules. A rate that
+        is still on the edge of its grid has `edge` set.
 
     Raises:
         ValueError: Two comparisons have the same setting.
@@ -186,7 +172,17 @@ def run_protocol(comparisons: Sequence[Comparison], *, extensions: int = 1, work
         raise ValueError(f"settings {names}: each needs a name of its own")
 
     def run(grids: Grids, split: Split) -> pd.DataFrame:
-        return run_edits([each for comparison in comparisons for each in _runs(comparison, grids, split)], workers=workers)
+        runs = [
+            EditRun(base, each.setting, each.draws, split, method, grids[key], each.truncations if cut(method, split) else ())
+            for each in comparisons
+            for base in each.bases
+            for key, method in each.keys.items()
+            if key in grids
+        ]
+        return run_edits(runs, workers=workers)
+
+    def cut(method: Method, split: Split) -> bool:
+        return split == "test" and method.rank is None and method.blocks != "all"
 
     def chosen(rows: pd.DataFrame) -> pd.DataFrame:
         parts = [choose_rates(rows[rows["setting"] == each.setting.name], rule) for each in comparisons for rule in each.rules]
@@ -197,17 +193,4 @@ def run_protocol(comparisons: Sequence[Comparison], *, extensions: int = 1, work
     own = rates[rates["method"] == REFERENCE.name].set_index(["setting", "rule"])["learning_rate"]
     also = {key: [own[key[0], each.rules[0]]] for each in comparisons if each.at_reference_rate for key in each.keys}
     test = report(run, rates, by=METHOD, value="learning_rate", beside=also)
-    return Outcome(pd.concat([rows, test], ignore_index=True), rates)
-
-
-def _runs(comparison: Comparison, grids: Grids, split: Split) -> list[EditRun]:
-    def cut(method: Method) -> tuple[int, ...]:
-        return comparison.truncations if split == "test" and method.rank is None and method.blocks != "all" else ()
-
-    methods = {key: method for key, method in comparison.keys.items() if key in grids}
-    setting, draws = comparison.setting, comparison.draws
-    return [
-        EditRun(base, setting, draws, split, method, grids[key], cut(method))
-        for base in comparison.bases
-        for key, method in methods.items()
-    ]
+    return pd.concat([rows, test], ignore_index=True), rates

@@ -7,16 +7,13 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from effnotes.reporting.claims import Measurement
-from effnotes.reporting.claims import measure as measure_claim
-from effnotes.reporting.tables import KeptTable, keep_table
+from effnotes.reporting import claims
 from effnotes.studies.editing.experiment import Result
-from effnotes.studies.editing.settings import REFERENCE, Method
+from effnotes.studies.editing.settings import REFERENCE, Blocks, Method
 from effnotes.studies.editing.statistics import TIE, by_world, compare, paired_differences
-from effnotes.studies.editing.tables import UNLEARNED, average_by_world, costs_table, models_table
 
+# Effects of edits, as one list a world.
 ByWorld: TypeAlias = list[list[float]]
-"""Effects of edits, as one list a world."""
 
 
 def low_rank_difference(edits: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -34,7 +31,7 @@ def low_rank_difference(edits: pd.DataFrame, methods: Sequence[str]) -> pd.DataF
     return means.reset_index().assign(method="low rank")
 
 
-def block_difference(edits: pd.DataFrame, restricted: str, ranks: Sequence[int | None]) -> ByWorld:
+def block_difference(edits: pd.DataFrame, restricted: Blocks, ranks: Sequence[int | None]) -> ByWorld:
     """Return the H of some blocks minus that of all linears at the same rank, mean over the ranks, for each edit.
 
     Args:
@@ -42,7 +39,7 @@ def block_difference(edits: pd.DataFrame, restricted: str, ranks: Sequence[int |
         restricted: The blocks, "mlp" or "attention"; where they were not trained, there is no effect.
         ranks: Of LoRA, and None for full rank.
     """
-    pairs = [(Method("linears", rank).name, Method(restricted, rank).name) for rank in ranks]  # type: ignore[arg-type]
+    pairs = [(Method("linears", rank).name, Method(restricted, rank).name) for rank in ranks]
     parts = [paired_differences(edits, whole).query("method == @part") for whole, part in pairs]
     return by_world(pd.concat(parts).groupby(["world", "draw"])["difference"].mean().reset_index())
 
@@ -75,7 +72,7 @@ def effects(result: Result) -> dict[str, ByWorld | list[float]]:
     """Return what each claim is measured by, by the claim's name in the chapter, in the order of the page."""
     plan, best, edits = result.plan, result.endings["budget"], result.at_budget
     main, own = plan.main.setting.name, plan.low_rank
-    ranks = [None, *plan.parameters["ranks"]]
+    ranks = [None, *plan.parameters.ranks]
     of_setting = dict(list(edits[edits["setting"] != plan.ripple.setting.name].groupby("setting", sort=False))) | {main: best}
     both = best.merge(result.endings["reference_rate"], on=["setting", "world", "draw", "method"], suffixes=("_own", "_reference"))
     both = both[both["method"].isin(own(main))]
@@ -95,31 +92,6 @@ def effects(result: Result) -> dict[str, ByWorld | list[float]]:
     }
 
 
-def measure(result: Result) -> list[Measurement]:
+def measure(result: Result) -> list[claims.Measurement]:
     """Measure the chapter's claims; to be displayed."""
-    return [measure_claim(f"editing.{name}", found) for name, found in effects(result).items()]
-
-
-def keep(result: Result, models: pd.DataFrame, trace: pd.DataFrame) -> list[KeptTable]:
-    """Return the tables that a kept record of the chapter holds; to be displayed.
-
-    Args:
-        result: Of the run.
-        models: As `effnotes.studies.editing.pretrain` returns them.
-        trace: Columns place, layer and recovered.
-    """
-    plan, unlearned = result.plan, result.unlearned
-    kept = {
-        "models": models_table(models),
-        "ends": result.ends,
-        "course": result.course,
-        "settings": result.settings,
-        "against_full": result.against_full,
-        "rates": result.rates,
-        "costs": costs_table(result.rows[result.rows["setting"] == plan.main.setting.name], plan.order),
-        "trace": trace,
-        "closed": average_by_world(result.closed, []),
-    }
-    if unlearned is not None:
-        kept["unlearned"] = unlearned[["objective", "method", "world", *UNLEARNED, "gold_accuracy"]]
-    return [keep_table(name, table) for name, table in kept.items()]
+    return [claims.measure(f"editing.{name}", found) for name, found in effects(result).items()]

@@ -22,18 +22,13 @@ from effnotes.studies.editing.tables import GROUPS
 
 _BLOCKS = ("attention", "mlp", "linears")
 _OTHERWISE = "#bbbbbb"
+_STACKED: dict[str, Any] = {"stacked": True, "width": 0.7, "linewidth": 0}  # white edges would cover what is small
 _ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "title": None}
 
 
 def rank_name(rank: float) -> str:
     """Return "full" for NaN, else such as "rank 4"."""
     return "full" if np.isnan(rank) else f"rank {rank:g}"
-
-
-def differences(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the differences of H from the reference, world by world, in each setting or under one rule."""
-    frame = table.assign(draw=0, setting=table.get("setting", ""))
-    return paired_differences(frame, REFERENCE.name)
 
 
 def plot_rates(course: pd.DataFrame) -> Figure:
@@ -71,8 +66,13 @@ def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
     ax.axvspan(-TIE, TIE, color="#e3eef7")
     reach = 0.05
     for number, (rule, label, marker) in enumerate(zip(get_args(StopRule), ("fixed budget", "first success"), "os", strict=True)):
-        compared = compare(differences(ends[ends["rule"] == rule]))
-        frame = compared.rename(columns={"method": "name"}).set_index("name", drop=False).reindex(names)
+        own = ends[ends["rule"] == rule].assign(draw=0, setting="")
+        frame = (
+            compare(paired_differences(own, REFERENCE.name))
+            .rename(columns={"method": "name"})
+            .set_index("name", drop=False)
+            .reindex(names)
+        )
         plot_intervals(frame, ax=ax, offset=0.24 * (number - 0.5), label=label, colour=PALETTE[number], marker=marker)
         # Half of the widest intervals may run out of the picture, or few worlds would squeeze all marks together.
         reach = max(reach, 1.2 * frame["mean"].abs().max(), frame[["low", "high"]].abs().max(axis=1).median())
@@ -129,7 +129,8 @@ def plot_settings(settings: pd.DataFrame, names: Sequence[str]) -> Axes:
     sns.pointplot(**same, dodge=0.8 - width if len(ranks) > 1 else False, errorbar=None, **bars)
     ax.set_xticks(range(len(order)), [name.replace(", ", "\n").replace(" retained", "") for name in order], fontsize=8.5)
     ax.set(ylabel="H", xlabel="facts edited at once, share of subjects retained")
-    ax.legend(ncols=len(ranks), fontsize=8.5, **_ABOVE)
+    for handle in ax.legend(ncols=len(ranks), fontsize=8.5, **_ABOVE).legend_handles:
+        handle.set_markersize(14)  # type: ignore[union-attr]  # as wide as the bars it would lie on the names
     return ax
 
 
@@ -142,7 +143,7 @@ def plot_truncation(ends: pd.DataFrame, truncations: Sequence[int]) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.1))
     colours: dict[str, Any] = {"hue": "blocks", "hue_order": panels, "palette": PALETTE[: len(panels)]}
     sns.stripplot(own, x="blocks", y="stable_rank", order=panels, jitter=False, alpha=0.6, size=6, legend=False, ax=left, **colours)
-    left.set(xlabel="", ylabel="stable rank of the change", ylim=(0, None))
+    left.set(xlabel="", ylabel="stable rank of the change", ylim=(0, 1.08 * own["stable_rank"].max()))
     sns.lineplot(cut, x="rank", y="H", errorbar=None, ax=right, **_MARKS, **colours)
     right.set(xlabel="rank that is kept", ylabel="H")
     right.legend(fontsize=8.5, ncols=len(panels), **_ABOVE)
@@ -156,7 +157,7 @@ def plot_spread(settings: pd.DataFrame) -> Axes:
     spreads.index = pd.Index([f"{setting.rpartition(' by ')[2]}, {method}" for setting, method in spreads.index])
     spreads.columns = pd.Index(["the one object", "their old object", "otherwise"])
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.34 * len(spreads)))
-    spreads.plot.barh(stacked=True, width=0.7, color=[PALETTE[1], PALETTE[0], _OTHERWISE], ax=ax)
+    spreads.plot.barh(**_STACKED, color=[PALETTE[1], PALETTE[0], _OTHERWISE], ax=ax)
     ax.invert_yaxis()
     ax.set(xlabel="share of held-out subjects", xlim=(0, 1), ylabel="")
     ax.grid(visible=False, axis="y")
@@ -177,28 +178,15 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
     }
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
     colours: list[Any] = [PALETTE[2], PALETTE[0], _OTHERWISE]
-    means[list(shares)].rename(columns=shares).plot.bar(stacked=True, width=0.7, rot=0, color=colours, ax=left)
+    means[list(shares)].rename(columns=shares).plot.bar(**_STACKED, rot=0, color=colours, ax=left)
     left.set(xlabel="", ylabel="share of entailed facts", ylim=(0, 1))
-    left.legend(fontsize=8, ncols=2, **_ABOVE)
+    left.legend(fontsize=8, ncols=3, columnspacing=0.8, handlelength=1.2, **_ABOVE)
     bars = means[list(kept)].rename(columns=kept).melt(var_name="facts", value_name="share", ignore_index=False).reset_index()
     sns.barplot(bars, x="facts", y="share", hue="method", palette=PALETTE[: len(means)], errorbar=None, saturation=1, ax=right)
     right.tick_params(axis="x", labelsize=8)
     right.set(xlabel="", ylabel="share kept", ylim=(0, 1.02))
     right.legend(fontsize=8, ncols=min(3, len(means)), **_ABOVE)
     return fig
-
-
-def plot_trace(trace: pd.DataFrame) -> Axes:
-    """Draw how much of an answer's probability returns when one hidden state is put back, by place of the prompt and block.
-
-    Args:
-        trace: Columns place, layer and recovered.
-    """
-    by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
-    _, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
-    plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
-    ax.set_title("probability that returns", fontsize=10.5)
-    return ax
 
 
 _MARKS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 0}

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from effnotes.training.recipes import PretrainingRecipe
 
 StopRule: TypeAlias = Literal["budget", "first_success"]
+Blocks: TypeAlias = Literal["all", "linears", "attention", "mlp"]
 Rate: TypeAlias = Annotated[float, Field(gt=0)]
 Rates: TypeAlias = Annotated[tuple[Rate, ...], Field(min_length=1)]
 
 
+# Rows of a test group that are asked for at each checkpoint; a group of more is sampled, once for all methods.
 MOST_ASKED = 256
-"""Rows of a test group that are asked for at each checkpoint; a group of more is sampled, once for all methods."""
 
 
 @settings
@@ -84,7 +85,7 @@ class Method:
         ValueError: All weights are to be trained by a low-rank change.
     """
 
-    blocks: Literal["all", "linears", "attention", "mlp"] = "linears"
+    blocks: Blocks = "linears"
     rank: int | None = Field(default=None, ge=1)  # of LoRA; None for full rank
 
     def __post_init__(self) -> None:
@@ -104,8 +105,8 @@ class Method:
         return EditRecipe(kind, self.blocks, rank=self.rank, learning_rate=learning_rate, checkpoints=checkpoints)
 
 
+# Full-rank fine-tuning of all linear layers, which other methods are compared with.
 REFERENCE = Method()
-"""Full-rank fine-tuning of all linear layers, which other methods are compared with."""
 
 
 @settings
@@ -136,7 +137,9 @@ class Base:
     @property
     def recipe(self) -> PretrainingRecipe:
         """How it is pretrained."""
-        return pretraining_recipe(self.pretraining)
+        from effnotes.training.recipes import PretrainingRecipe
+
+        return PretrainingRecipe(**self.pretraining)
 
     @property
     def left_out(self) -> Facts | None:
@@ -168,18 +171,6 @@ class Base:
         return dataclasses.replace(self, models=models_folder(), digests=digests)
 
 
-def pretraining_recipe(fields: Mapping[str, Any]) -> PretrainingRecipe:
-    """Return a recipe with some fields that differ from the defaults, as JSON has them.
-
-    Raises:
-        ValueError: As for `PretrainingRecipe`.
-    """
-    from effnotes.training.recipes import PretrainingRecipe
-
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return PretrainingRecipe(**plain)
-
-
 def models_folder() -> str:
     """Return the folder that pretrained models are kept in: in `EFFNOTES_CACHE_DIR`, else one that this process removes."""
     cache = os.environ.get("EFFNOTES_CACHE_DIR")
@@ -197,7 +188,7 @@ class Comparison:
 
     Raises:
         ValueError: The reference is not among the methods, a grid is empty or has a rate that is not above 0, there are no bases or
-            no rules, two bases have worlds of the same seed, or the setting forgets subjects.
+            no rules.
     """
 
     setting: Setting
@@ -211,8 +202,6 @@ class Comparison:
     def __post_init__(self) -> None:
         if REFERENCE not in self.grids:
             raise ValueError(f"{REFERENCE.name!r} is not among the methods, but the others are compared with it")
-        check_kind(self.setting)
-        check_apart((base, self.setting, self.draws) for base in self.bases)
 
     @property
     def keys(self) -> dict[tuple[str, str], Method]:
@@ -227,19 +216,6 @@ class Comparison:
         """
         for base in self.bases:
             self.draws.tasks(base.world, self.setting, "test")
-
-
-def check_kind(setting: Setting) -> None:
-    """Refuse a setting that forgets subjects, which the loss of fine-tuning would teach.
-
-    Raises:
-        ValueError: It does.
-    """
-    if setting.kind == "unlearn_subject":
-        raise ValueError(
-            f"setting {setting.name!r} is of the kind 'unlearn_subject', which `effnotes.studies.editing.unlearning` runs: fine-"
-            "tuning would teach again what is to be forgotten"
-        )
 
 
 def check_apart(drawn: Iterable[tuple[Base, Setting, DrawPlan]]) -> None:

@@ -11,20 +11,21 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from effnotes.core.checks import check_choice
 from effnotes.reporting.claims import cluster_interval
 from effnotes.studies.editing.settings import StopRule
 from effnotes.studies.protocol import DECIMALS, at_chosen, choose
 
+# Columns that tell what a learning rate is chosen for.
 METHOD = ("setting", "method")
-"""Columns that tell what a learning rate is chosen for."""
 
+# Columns that tell edits apart.
 RUN = ["setting", "split", "world", "draw", "method", "blocks", "rank", "learning_rate"]
-"""Columns that tell edits apart."""
 
+# An interval of differences of H that holds 0 and lies within this distance of it is a tie.
 TIE = 0.01
-"""An interval of differences of H that holds 0 and lies within this distance of it is a tie."""
 
 
 def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
@@ -38,15 +39,13 @@ def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
     Raises:
         ValueError: There is no such rule.
     """
-    if rule not in get_args(StopRule):
-        raise ValueError(f"rule={rule!r}: must be one of {', '.join(map(repr, get_args(StopRule)))}")
+    check_choice(get_args(StopRule), rule=rule)
     ordered = rows.sort_values("step", kind="stable")
-    last = ordered.groupby(RUN, dropna=False, sort=False).tail(1)
     if rule == "first_success":
-        reached = ordered[ordered["edited_exact"] == 1].groupby(RUN, dropna=False, sort=False).head(1)
-        late = last.merge(reached[RUN], on=RUN, how="left", indicator=True)["_merge"].eq("left_only").to_numpy()
-        last = pd.concat([reached, last[late]])
-    return last.sort_index()
+        exact = ordered["edited_exact"].eq(1)
+        times = ordered.assign(times=exact).groupby(RUN, dropna=False, sort=False)["times"].cumsum()
+        ordered = ordered[times <= exact]  # up to the first
+    return ordered.groupby(RUN, dropna=False, sort=False).tail(1).sort_index()
 
 
 def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.DataFrame:
@@ -155,8 +154,7 @@ def compare(differences: pd.DataFrame) -> pd.DataFrame:
         rows.append((setting, method, len(worlds), len(group), mean, low, high, wins, sign_test(means), outcome))
     columns = ["setting", "method", "worlds", "edits", "mean", "low", "high", "wins", "sign_p", "outcome"]
     table = pd.DataFrame(rows, columns=columns)
-    corrected = table.groupby("setting", sort=False)["sign_p"].transform(lambda p: holm(p.to_numpy()))
-    table.insert(columns.index("sign_p") + 1, "holm_p", corrected)
+    table.insert(len(columns) - 1, "holm_p", table.groupby("setting", sort=False)["sign_p"].transform(holm))
     return table
 
 
@@ -173,25 +171,16 @@ def sign_test(values: ArrayLike) -> float:
     return float(stats.binomtest(above, n).pvalue) if n else 1.0
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+def holm(p_values: pd.Series[float]) -> pd.Series[float]:
     """Return p-values corrected for their number, step by step from the smallest (Holm, Scand. J. Statist. 6, 1979).
 
     p_(i) becomes the largest of min(1, (m - j + 1) p_(j)) over j <= i, of m in ascending order.
 
     Args:
-        p_values: (m,) in [0, 1].
-
-    Raises:
-        ValueError: A value is no probability.
+        p_values: (m,) in [0, 1], each under a label of its own.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p_values={p.tolist()}: needed is a row of numbers from 0 to 1")
-    order = np.argsort(p, kind="stable")
-    stepwise = np.maximum.accumulate(np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order]))
-    corrected = np.empty_like(p)
-    corrected[order] = stepwise
-    return corrected
+    rising = p_values.sort_values(kind="stable")
+    return (rising * np.arange(len(rising), 0, -1)).clip(upper=1.0).cummax().reindex(p_values.index)
 
 
 def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "retention") -> pd.DataFrame:

@@ -16,14 +16,15 @@ import pandas as pd
 
 METHOD_COLUMNS = ["method", "blocks", "rank"]
 
+# Scores that retention is the mean of, and the facts that they speak of.
 GROUPS = {
     "kept_same_value": "same old object",
     "kept_same_relation": "same relation",
     "kept_same_subject": "same subject",
     "kept_other": "all others",
 }
-"""Scores that retention is the mean of, and the facts that they speak of."""
 
+# Columns of `compare_unlearning` that are shown, and how they are called on a page.
 UNLEARNED = {
     "learning_rate": "rate",
     "edge": "on an edge",
@@ -35,7 +36,6 @@ UNLEARNED = {
     "relearned": "relearned",
     "balance": "balance",
 }
-"""Columns of `compare_unlearning` that are shown, and how they are called on a page."""
 
 
 def average_by_world(edits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -76,22 +76,6 @@ def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
         {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
     )
     return means.rename(columns=UNLEARNED).reset_index()
-
-
-def models_table(models: pd.DataFrame) -> pd.DataFrame:
-    """Give columns the names that a page shows.
-
-    Args:
-        models: As `effnotes.studies.editing.pretrain` returns them.
-    """
-    names = {"kind": "world", "world": "seed", "bits_per_parameter": "load (bits a parameter)", "cpu_s": "processor time (s)"}
-    return models.drop(columns="knows").rename(columns=names)
-
-
-def costs_table(rows: pd.DataFrame, order: list[str]) -> pd.DataFrame:
-    """Return what an edit by each method costs, as medians: method, n_trainable, optimizer_bytes, cpu_s."""
-    costs = rows.groupby("method")[["n_trainable", "optimizer_bytes", "cpu_s"]].median()
-    return costs.reindex(order).reset_index()
 
 
 def differences_table(compared: pd.DataFrame) -> pd.DataFrame:

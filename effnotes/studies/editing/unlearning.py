@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 
-from effnotes.core.errors import nearest
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
 from effnotes.datasets.worlds.forms import FORMS
 from effnotes.datasets.worlds.tasks import Group, Task
 from effnotes.studies.editing.bases import loaded, pretrain_missing
-from effnotes.studies.editing.settings import MOST_ASKED, Base, DrawPlan, Method, Rate, Setting, check_apart
-from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, report, run_table
+from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Rate, Setting, check_apart
+from effnotes.studies.protocol import Grids, Split, Workers, choose, report, run_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,88 +23,61 @@ if TYPE_CHECKING:
 
     from effnotes.finetuning import Objective
 
-_CLASSES = {"grad_ascent": "GradAscent", "grad_diff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO", "rmu": "RMU"}
-UNLEARNING: Mapping[str, str] = _CLASSES | {"refusal": "Learn"}
-"""Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was."""
+Loss: TypeAlias = Literal["grad_ascent", "grad_diff", "npo", "simnpo", "rmu", "refusal"]
+Untrained: TypeAlias = Literal["nothing", "second gold"]
 
+# Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was.
+_CLASSES = "GradAscent", "GradDiff", "NPO", "SimNPO", "RMU", "Learn"
+UNLEARNING: Mapping[str, str] = dict(zip(get_args(Loss), _CLASSES, strict=True))
+
+# How half of what was forgotten is taught again, after every method alike: method, learning rate, steps.
 RELEARNING = Method(), 3e-4, (20,)
-"""How half of what was forgotten is taught again, after every method alike: method, learning rate, steps."""
 
-UNTRAINED = ("nothing", "second gold")
-"""What is judged beside the losses and unlearns nothing: the model before, and a second gold one, which gives the noise ceiling."""
+# What is judged beside the losses and unlearns nothing: the model before, and a second gold one, which gives the noise ceiling.
+UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
 
 _LOSS = ("objective", "method")
 
 
-def unlearning_objective(name: str) -> Objective:
-    """Return one of `UNLEARNING`.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    check_loss(name)
+def unlearning_objective(loss: str) -> Objective:
+    """Return one of `UNLEARNING`."""
     from effnotes.finetuning import objectives
 
-    made: Objective = getattr(objectives, UNLEARNING[name])()
+    made: Objective = getattr(objectives, UNLEARNING[loss])()
     return made
-
-
-def check_loss(name: str) -> None:
-    """Refuse what is none of `UNLEARNING`, without loading one.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    if name not in UNLEARNING:
-        raise ValueError(f"there is no unlearning {name!r}.{nearest(name, UNLEARNING)} There are: {', '.join(UNLEARNING)}.")
 
 
 @settings
 class UnlearningRun:
-    """One loss and one method on the first draw of a split, at several learning rates; or a base that is only judged, at none.
+    """One loss and method on the first draw of a split, at several learning rates; or a model that is only judged, at none.
 
     Raises:
-        ValueError: The setting forgets no subjects, or a single one, which has no half to relearn; there are no learning rates; or
-            the gold model is of another world, or knows what is forgotten.
+        ValueError: The setting forgets no subjects, or a single one, which has no half to relearn; or unlearning has no learning
+            rates, or what is only judged has some.
     """
 
-    base: Base
+    base: Base  # knows everything
     setting: Setting  # of the kind "unlearn_subject"
     draws: DrawPlan
     split: Split
-    loss: str  # a name in `UNLEARNING`, or in `UNTRAINED`
-    method: Method
-    learning_rates: tuple[Rate, ...]
-    gold: Base | None = None  # trained without what is forgotten; None skips what needs it
+    loss: Loss | Untrained
+    method: Method = REFERENCE
+    learning_rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.loss not in UNTRAINED:
-            check_loss(self.loss)
         if bool(self.learning_rates) == (self.loss in UNTRAINED):
             raise ValueError(f"learning_rates={self.learning_rates}: unlearning needs some, and what is only judged has none")
         if self.setting.kind != "unlearn_subject":
             raise ValueError(f"setting {self.setting.name!r} is of the kind {self.setting.kind!r}; needed is 'unlearn_subject'")
         if self.setting.n < 2:
             raise ValueError(f"n={self.setting.n}: at least 2 subjects have to be forgotten, as half of them is taught again")
-        if self.gold is not None:
-            if self.split != "test":
-                raise ValueError(
-                    "a gold model has never seen the first draw to report, but knows those to tune on; leave it out there"
-                )
-            _check_gold(self.gold, self.base, self.setting, self.draws)
 
-
-def _check_gold(gold: Base, base: Base, setting: Setting, draws: DrawPlan) -> None:
-    if (dict(gold.settings), gold.facts) != (dict(base.settings), base.facts):
-        raise ValueError("the gold model is of another world than the base; take the base itself, with `forgets`")
-    # What decides which subjects the first draw to report forgets.
-    wanted = (setting.kind, setting.n, draws.tune, draws.seed)
-    found = None if gold.forgets is None else (gold.forgets[0].kind, gold.forgets[0].n, gold.forgets[1].tune, gold.forgets[1].seed)
-    if found != wanted:
-        raise ValueError(
-            f"the gold model has to leave out the first draw to report of setting {setting.name!r} with {draws}, but its `forgets` "
-            f"is {gold.forgets}"
-        )
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """The model that unlearns or is judged, and on the draw to report the gold one, which knows those to tune on."""
+        gold, second = golds_of(self.base, self.setting, self.draws)
+        model = second if self.loss == "second gold" else self.base
+        return (model, gold) if self.split == "test" else (model,)
 
 
 def run_unlearning(runs: Sequence[UnlearningRun], *, workers: Workers = None) -> pd.DataFrame:
@@ -120,15 +92,15 @@ def run_unlearning(runs: Sequence[UnlearningRun], *, workers: Workers = None) ->
         last), edited_exact (share of the forgotten facts still answered), the scores of `EditScores`, balance (harmonic mean of
         retention and of (1 - a) / (1 - g), at most 1, where a is the accuracy on forgotten facts and g that of a guess, see
         `guessed`: what learning rates are chosen by), relearned (accuracy on the half of the forgotten facts that `RELEARNING` did
-        not teach again), n_trainable, cpu_s (scores included, relearning not), and with a gold model those of `UnlearningScores`.
+        not teach again), n_trainable, cpu_s (scores included, relearning not), and on draws to report those of `UnlearningScores`.
 
     Raises:
         ValueError: Bases of one setting have worlds of the same seed, or different settings the same name.
         JobError: A training failed.
     """
-    check_apart((run.base, run.setting, run.draws) for run in runs if run.learning_rates)
-    pretrain_missing([base for run in runs for base in (run.base, run.gold) if base is not None], workers=workers)
-    jobs = [dataclasses.replace(run, base=run.base.sealed(), gold=run.gold and run.gold.sealed()) for run in runs]
+    check_apart((run.base, run.setting, run.draws) for run in runs)
+    pretrain_missing([base for run in runs for base in run.bases], workers=workers)
+    jobs = [dataclasses.replace(run, base=run.base.sealed()) for run in runs]
 
     def names(job: UnlearningRun) -> dict[str, Any]:
         named = {"world": job.base.world_seed, "setting": job.setting.name, "split": job.split}
@@ -141,10 +113,10 @@ def unlearn(run: UnlearningRun) -> JobResult:
     """Unlearn by one loss and method; for `run_jobs`, see `run_unlearning`."""
     from effnotes.finetuning import Evaluator, edit
 
-    world, model = loaded(run.base)
+    (world, model), *others = map(loaded, run.bases)
     task = run.draws.tasks(world, run.setting, run.split)[0]
     evaluate = Evaluator(model, task, most_asked=MOST_ASKED)
-    gold = None if run.gold is None else loaded(run.gold)[1]
+    gold = others[0][1] if others else None
     rows: list[dict[str, Any]] = []
     if not run.learning_rates:
         scores = evaluate(model).scores
@@ -202,10 +174,10 @@ def compare_unlearning(
     bases: Sequence[Base],
     setting: Setting,
     draws: DrawPlan,
-    losses: Sequence[str],
+    losses: Sequence[Loss],
     grids: Mapping[Method, tuple[float, ...]],
     *,
-    n_gold: int = 2,
+    n_gold: Literal[1, 2] = 2,
     workers: Workers = None,
 ) -> pd.DataFrame:
     """Choose a learning rate for each loss and method on subjects of their own, then forget the subjects to report.
@@ -227,44 +199,28 @@ def compare_unlearning(
     Raises:
         JobError: A training failed.
     """
-    golds = [golds_of([base], setting, draws, n_gold) for base in bases]
 
     def run(rates: Grids, split: Split) -> pd.DataFrame:
         runs = [
-            UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name], gold if split == "test" else None)
-            for base, (gold, *_) in zip(bases, golds, strict=True)
+            UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name])
+            for base in bases
             for loss in losses
             for method in grids
         ]
         return run_unlearning(runs, workers=workers)
 
-    def best(rows: pd.DataFrame) -> pd.DataFrame:
-        return choose(rows, by=_LOSS, value="learning_rate", score="balance")
-
     own = {(loss, method.name): tuple(grid) for loss in losses for method, grid in grids.items()}
-    chosen = extend(run, own, best, by=_LOSS, times=0)[1]
+    chosen = choose(run(own, "tune"), by=_LOSS, value="learning_rate", score="balance")
     found = report(run, chosen, by=_LOSS, value="learning_rate")
-    beside = [
-        UnlearningRun(each, setting, draws, "test", name, Method(), (), gold)
-        for base, (gold, *second) in zip(bases, golds, strict=True)
-        for name, each in zip(UNTRAINED, (base, *second), strict=False)
-    ]
+    beside = [UnlearningRun(base, setting, draws, "test", name) for base in bases for name in UNTRAINED[:n_gold]]
     found = found.merge(chosen[[*_LOSS, "edge"]], on=list(_LOSS), how="left")
     return pd.concat([found, run_unlearning(beside, workers=workers)], ignore_index=True)
 
 
-def golds_of(bases: Sequence[Base], setting: Setting, draws: DrawPlan, n_gold: int = 2) -> list[Base]:
-    """Return the bases that never see what the first draw to report forgets: `n_gold` of each, from different initial weights.
+def golds_of(base: Base, setting: Setting, draws: DrawPlan) -> tuple[Base, Base]:
+    """Return the bases that never see what the first draw to report forgets, from different initial weights.
 
     They are pretrained also where the base is read from a folder, which knows everything: by its `model` and `recipe`.
-
-    Raises:
-        ValueError: `n_gold` is neither 1 nor 2.
     """
-    if n_gold not in (1, 2):
-        raise ValueError(f"n_gold={n_gold}: must be 1, or 2 for a noise ceiling")
-    return [
-        dataclasses.replace(base, seed=base.seed + 1000 * (number + 1), checkpoint="", forgets=(setting, draws))
-        for base in bases
-        for number in range(n_gold)
-    ]
+    first = dataclasses.replace(base, seed=base.seed + 1000, checkpoint="", forgets=(setting, draws))
+    return first, dataclasses.replace(first, seed=base.seed + 2000)
