@@ -341,8 +341,8 @@ def test_a_model_learns_the_table_and_one_of_its_facts_is_edited(tmp_path: Path)
 def test_other_facts_of_the_same_shape_have_another_key() -> None:
     from effnotes.models.language import language_model_shape
     from effnotes.training.pretraining import _Run
-from effnotes.training.recipes import PretrainingRecipe
 
+    world = NAMED.world
     objects = world.graph.objects.copy()
     objects[0, 0] = (objects[0, 0] + 1) % 6
     other = replace(world, given_graph=replace(world.graph, objects=objects))
