@@ -7,8 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Two processes: half of the tests wait for chapters that are run by the other half.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# Two processes, and each file in one of them, which makes its fixtures once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: book test test-all test-avx2 lint types tests benchmark lock clean
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from filelock import FileLock
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
@@ -25,18 +26,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CHECKOUT = Path(__file__).parents[1]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file to one process, which makes its fixtures once, and all tests of the built book to another, first of all."""
-
-    def reads_the_book(item: pytest.Item) -> bool:
-        return bool({"smoke_build", "site"}.intersection(getattr(item, "fixturenames", ())))
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("the book" if reads_the_book(item) else item.nodeid.split("::")[0]))
-    items.sort(key=lambda item: not reads_the_book(item))
 
 
 ADDITION = """\
@@ -214,9 +203,15 @@ def built(built_once: Book, tmp_path: Path) -> Book:
 
 @pytest.fixture(scope="session")
 def smoke_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build directory of a real build of this checkout on the smoke profile: records and pages."""
-    build_dir = tmp_path_factory.mktemp("build")
-    command = [sys.executable, "-m", "effnotes.runner.cli", "build", "--profile", "smoke", "--build-dir", str(build_dir)]
-    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    """The build directory of a real build of this checkout on the smoke profile, records and pages: one for all processes."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    build_dir = shared / "smoke"
+    with FileLock(shared / "smoke.lock"):
+        if not (build_dir / "html" / "index.html").is_file():
+            # Whoever else needs the build waits for it, so both cores are free for it.
+            command = [sys.executable, "-m", "effnotes.runner.cli", "build", "--profile", "smoke", "--workers", "2"]
+            command += ["--build-dir", str(build_dir)]
+            result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr
     return build_dir

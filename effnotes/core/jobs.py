@@ -303,6 +303,8 @@ def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> Non
     try:
         with temporary.open("wb") as file:
             np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
         shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
     finally:

@@ -14,7 +14,8 @@ PATIENCE_MIN = 30.0
 """For how many minutes nothing may happen in a cell before its chapter is ended, unless the command line says otherwise."""
 
 _INTERVAL_S = 0.5
-_BUSY_SHARE = 0.02  # of one core; a kernel that waits uses a thousandth
+# Of one core. A kernel that waits uses a thousandth; one that computes beside other work at a low priority may get a hundredth.
+_BUSY_SHARE = 0.005
 
 
 class Progress(NamedTuple):
@@ -122,7 +123,7 @@ class Watch:
             if now - measured >= period_s:
                 spent = sum(max(0.0, seconds - used.get(each, 0.0)) for each, (_, seconds) in usage.items())
                 used = {each: seconds for each, (_, seconds) in usage.items()}
-                if spent > max(_BUSY_SHARE * (now - measured), 0.05):
+                if spent > max(_BUSY_SHARE * (now - measured), 0.015):
                     self._happened = now
                 measured = now
             self.idle = now - self._happened > self._patience_s
