@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from effnotes.datasets import DATASETS
+from effnotes.datasets.load import DATASETS
 from effnotes.studies.bias.experiment import Experiment
 
 REFUSE = """
