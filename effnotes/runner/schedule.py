@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
@@ -163,7 +163,9 @@ def _listening(queue: Any, on_progress: ProgressCallback) -> Iterator[None]:
 
     def listen() -> None:
         while (item := queue.get()) is not None:
-            on_progress(*item)
+            # Where nobody can be told, as through a broken pipe, the queue is emptied even so: slots would wait for room in it.
+            with suppress(Exception, SystemExit):
+                on_progress(*item)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
