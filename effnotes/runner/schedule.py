@@ -89,10 +89,8 @@ def _run_on_cluster(
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"no scheduler answers at {address!r} ({type(error).__name__}); start one with 'dask scheduler' and give"
-            " its address, for example --scheduler tcp://127.0.0.1:8786."
-        ) from None
+        remedy = "start one with 'dask scheduler' and give its address, for example --scheduler tcp://127.0.0.1:8786."
+        raise UsageError(f"no scheduler answers at {address!r} ({type(error).__name__}); {remedy}") from None
     with client:
         if not client.scheduler_info().get("workers"):
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
