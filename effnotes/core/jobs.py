@@ -156,9 +156,9 @@ def run_jobs(
 
 
 def _tasks(function: Callable[..., Any], jobs: Sequence[Any]) -> list[_Task]:
-    texts = [to_json(job) for job in jobs]
+    texts = [to_json(job) if dataclasses.is_dataclass(job) else "" for job in jobs]
     for job, text in zip(jobs, texts, strict=True):
-        if not dataclasses.is_dataclass(job) or from_json(type(job), text) != job:
+        if not text or from_json(type(job), text) != job:
             raise ValueError(f"job {job!r}: must be settings whose fields compare equal after their way through JSON")
     paths: list[Path | None] = [None] * len(jobs)
     if given := os.environ.get("EFFNOTES_CACHE_DIR"):
@@ -256,11 +256,10 @@ def _default_workers() -> int:
 
 
 def _check_importable(function: Callable[..., Any]) -> None:
-    if function.__module__ == "__main__" or not function.__qualname__.isidentifier():
-        raise ValueError(
-            f"{function!r} cannot be called in another process; define it with `def` at the top level of a module that can be "
-            "imported (not of a notebook or of the script that is run)"
-        )
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module in (None, "__main__") or not name.isidentifier():
+        where = "at the top level of a module that can be imported (not of a notebook or of the script that is run)"
+        raise ValueError(f"{function!r} cannot be called in another process; define it with `def` {where}")
 
 
 def _tell(event: Mapping[str, Any]) -> None:
@@ -280,10 +279,9 @@ def _check_result(result: Any) -> None:
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             continue
         if isinstance(value, dict) or value is None or not _is_json(value):
-            raise TypeError(
-                f"the job returned {key!r} as {type(value).__name__}; needed: a NumPy array without objects, float, int, str or a "
-                "list of what JSON can hold (a NumPy number is converted by its .item())"
-            )
+            needed = "a NumPy array without objects, float, int, str or a list of what JSON can hold"
+            remedy = "(a NumPy number is converted by its .item())"
+            raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed} {remedy}")
 
 
 def _is_json(value: Any) -> bool:

@@ -187,6 +187,9 @@ def show_images(images: ArrayLike, titles: Sequence[str], *, columns: int, size:
 
     Returns:
         The axes, shape (rows, columns).
+
+    Raises:
+        ValueError: there are not as many titles as images.
     """
     pictures = np.asarray(images).transpose(0, 2, 3, 1)
     if len(pictures) != len(titles):

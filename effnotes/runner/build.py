@@ -157,10 +157,9 @@ def build_book(project: Project, plans: list[ChapterPlan], reporter: Reporter, p
         results = run_plans(project, plans, reporter, **options)
         others = project.chapters.keys() - results.finished.keys() - results.failed.keys()
         runs = results.finished | {name: run for name in others if (run := store.latest(name)) is not None}
-        stage = stage_book(project, runs, kept, profile, results.failed)
         try:
-            index = build_site(stage, project.build_dir, reporter.say)
-        except BuildError as error:
+            index = build_site(stage_book(project, runs, kept, profile, results.failed), project.build_dir, reporter.say)
+        except (BuildError, OSError) as error:  # such as a full disk; what failed before is told with it
             results.failures.append(str(error))
         results.raise_problems()
         return index

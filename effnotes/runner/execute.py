@@ -78,10 +78,8 @@ def execute_chapter(
     source = task["source"]
     # On the machine that planned the run the files are the same, and reading them would hold up a refusal.
     if task["directory"] is None and keys.chapter_closure(source).digest != task["library"]:
-        raise LibraryMismatchError(
-            "this worker has another version of effnotes or of Python than the build was planned with;"
-            " install the same checkout on every worker and start them again"
-        )
+        other = "this worker has another version of effnotes or of Python than the build was planned with"
+        raise LibraryMismatchError(f"{other}; install the same checkout on every worker and start them again")
     import jupytext
     from nbformat import writes
     from nbformat.v4 import new_code_cell

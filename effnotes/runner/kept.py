@@ -60,15 +60,11 @@ def check_request(project: Project, plan: ChapterPlan, name: str | None) -> None
     """
     chapter = plan.chapter.name
     if name is None and (plan.profile != KEPT_PROFILE or plan.overrides):
-        raise UsageError(
-            f"--keep is for the profile '{KEPT_PROFILE}' as it stands: {keep_command(chapter)}, with no -p."
-            " A run with other values gets a name: --keep-as NAME."
-        )
+        remedy = f"{keep_command(chapter)}, with no -p. A run with other values gets a name: --keep-as NAME."
+        raise UsageError(f"--keep is for the profile '{KEPT_PROFILE}' as it stands: {remedy}")
     if name is not None and (not _NAME.fullmatch(name) or name in PROFILES):
-        raise UsageError(
-            f"--keep-as {name}: a record's name is lower-case words joined by '-' or '_', such as 'cifar10s',"
-            f" and not a profile's ({', '.join(PROFILES)})."
-        )
+        allowed = f"lower-case words joined by '-' or '_', such as 'cifar10s', and not a profile's ({', '.join(PROFILES)})"
+        raise UsageError(f"--keep-as {name}: a record's name is {allowed}.")
     if not project.register(chapter):
         raise UsageError(f"'{chapter}' registers no claims in book/claims.yaml: it measures nothing that could be kept.")
 

@@ -108,10 +108,8 @@ def parse_value(text: str, name: str) -> Any:
         json.dumps(value, default=str)  # refuses a value that holds itself
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: explicit tags, and depth
         problem = getattr(error, "problem", None) or str(error)
-        raise UsageError(
-            f"the value of '{name}' is no valid YAML ({problem}): {text!r}."
-            " Give a plain scalar, list or mapping, for example 0.9, '[0.8, 0.9]' or '{a: 1}'."
-        ) from None
+        remedy = "Give a plain scalar, list or mapping, for example 0.9, '[0.8, 0.9]' or '{a: 1}'."
+        raise UsageError(f"the value of '{name}' is no valid YAML ({problem}): {text!r}. {remedy}") from None
     return check_plain(value, name)
 
 
@@ -166,10 +164,8 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is not None):
-            raise UsageError(
-                f"{at}: the parameters cell holds only declarations like 'seeds: list[int] = [1, 2, 3]  # help';"
-                f" found {ast.unparse(statement)!r}."
-            )
+            allowed = "declarations like 'seeds: list[int] = [1, 2, 3]  # help'"
+            raise UsageError(f"{at}: the parameters cell holds only {allowed}; found {ast.unparse(statement)!r}.")
         name = statement.target.id
         if name in parameters:
             raise UsageError(f"{at}: parameter '{name}' is declared twice.")
@@ -203,10 +199,8 @@ def resolve(declared: Mapping[str, Parameter], layers: list[tuple[str, Mapping[s
     for origin, layer in layers:
         for name, value in layer.items():
             if name not in declared:
-                raise UsageError(
-                    f"chapter '{chapter}' has no parameter '{name}' ({origin}).{nearest(name, declared)}"
-                    f" It has: {', '.join(declared) or 'none'}."
-                )
+                known = f"{nearest(name, declared)} It has: {', '.join(declared) or 'none'}."
+                raise UsageError(f"chapter '{chapter}' has no parameter '{name}' ({origin}).{known}")
             try:
                 values[name] = declared[name].check(check_plain(value, name))
             except UsageError as error:
@@ -232,9 +226,7 @@ def _check_annotation(node: ast.expr, where: str) -> None:
             elif (head, len(arguments)) in {("list", 1), ("Optional", 1), ("dict", 2)} or head == "Union":
                 parts = arguments
     if parts is None:
-        raise UsageError(
-            f"{where} is annotated {ast.unparse(node)!r}; allowed are int, float, str, bool, None, Any, Literal[...], list[...],"
-            " dict[str, ...], Optional[...], Union[...] and X | Y."
-        )
+        allowed = "int, float, str, bool, None, Any, Literal[...], list[...], dict[str, ...], Optional[...], Union[...] and X | Y"
+        raise UsageError(f"{where} is annotated {ast.unparse(node)!r}; allowed are {allowed}.")
     for part in parts:
         _check_annotation(part, where)

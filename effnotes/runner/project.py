@@ -80,10 +80,8 @@ class Project:
         for candidate in (start, *start.parents):
             if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
                 return cls(candidate, (build_dir or candidate / "_build").resolve())
-        raise UsageError(
-            "this directory is not inside a checkout of the book (no _toc.yml beside book/ here or above);"
-            " change to the checkout and run the command again."
-        )
+        why = "this directory is not inside a checkout of the book (no _toc.yml beside book/ here or above)"
+        raise UsageError(f"{why}; change to the checkout and run the command again.")
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:

@@ -76,6 +76,7 @@ class RecordStore:
             # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
+            _sync_directory(target.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return StoredRun(record, target)
@@ -115,3 +116,11 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

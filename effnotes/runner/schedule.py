@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
@@ -89,10 +89,8 @@ def _run_on_cluster(
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"no scheduler answers at {address!r} ({type(error).__name__}); start one with 'dask scheduler' and give"
-            " its address, for example --scheduler tcp://127.0.0.1:8786."
-        ) from None
+        remedy = "start one with 'dask scheduler' and give its address, for example --scheduler tcp://127.0.0.1:8786."
+        raise UsageError(f"no scheduler answers at {address!r} ({type(error).__name__}); {remedy}") from None
     with client:
         if not client.scheduler_info().get("workers"):
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
@@ -163,7 +161,9 @@ def _listening(queue: Any, on_progress: ProgressCallback) -> Iterator[None]:
 
     def listen() -> None:
         while (item := queue.get()) is not None:
-            on_progress(*item)
+            # Where nobody can be told, as through a broken pipe, the queue is emptied even so: slots would wait for room in it.
+            with suppress(Exception, SystemExit):
+                on_progress(*item)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -204,9 +205,10 @@ def test_a_job_that_json_cannot_hold_is_refused(jobs, x):
         run_jobs(jobs.square, [jobs.Job(x)])
 
 
-def test_a_job_is_settings(jobs):
-    with pytest.raises(ValueError, match=r"^job \{'x': 1\}: must be settings"):
-        run_jobs(jobs.square, [{"x": 1}])
+@pytest.mark.parametrize(("given", "shown"), [({"x": 1}, r"\{'x': 1\}"), (object(), "<object object at .*>")])
+def test_a_job_is_settings(jobs, given, shown):
+    with pytest.raises(ValueError, match=f"^job {shown}: must be settings"):
+        run_jobs(jobs.square, [given])
 
 
 def test_functions_and_numbers_that_cannot_work_are_refused(jobs):
@@ -214,6 +216,8 @@ def test_functions_and_numbers_that_cannot_work_are_refused(jobs):
         run_jobs(lambda: {}, [jobs.Job()])
     with pytest.raises(ValueError, match="top level of a module"):
         run_jobs(jobs.Holder.method, [jobs.Job()])
+    with pytest.raises(ValueError, match="top level of a module"):
+        run_jobs(functools.partial(jobs.square), [jobs.Job()])
     with pytest.raises(ValueError, match="workers=0"):
         run_jobs(jobs.square, [jobs.Job(1)], workers=0)
 

@@ -396,6 +396,13 @@ def test_a_failed_record_is_replaced(tmp_path):
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["ab"]
 
 
+def test_a_record_and_its_place_are_flushed_to_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name))
+    RecordStore(tmp_path).save(b"{}", {"format": RECORD_FORMAT, "chapter": "c", "key": "ab", "status": "failed", "started": "2026"})
+    assert flushed == ["notebook.ipynb", "record.json", "c"]
+
+
 def test_editing_prose_runs_nothing_and_shows_the_new_prose(built):
     built.edit("addition", "Two numbers are added.", "A pair of numbers is added up.")
     built.edit("addition", "# the first number", "# the number that comes first")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import queue
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from effnotes.runner import progress, watch
 from effnotes.runner.progress import Reporter
+from effnotes.runner.schedule import _listening
 from effnotes.runner.watch import Progress, Watch
 
 MADE = {"at": "2026-11-26T01:02:03+00:00", "seconds": 2.0, "machine": "CPU: one"}
@@ -127,3 +129,18 @@ def test_a_terminal_shows_cells_jobs_and_the_time_left(state, shown):
         reporter.start("chapter")
         reporter.advance("chapter", state)
     assert shown in written.getvalue()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, SystemExit])  # rich ends a program that writes into a broken pipe
+def test_slots_never_wait_for_a_terminal_that_is_gone(error):
+    told = []
+
+    def tell_nobody(chapter, state):
+        told.append(chapter)
+        raise error
+
+    waiting = queue.SimpleQueue()
+    with _listening(waiting, tell_nobody):
+        for chapter in ("first", "second"):
+            waiting.put((chapter, Progress(0, 1, 0, 0, None)))
+    assert told == ["first", "second"]

@@ -293,6 +293,12 @@ def test_intervals_are_those_of_a_claim_over_whole_worlds(seed: int, worlds: int
         assert group["holm_p"].tolist() == pytest.approx(holm_by_hand(group["sign_p"].tolist()))
 
 
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, NAN])
+def test_only_probabilities_are_corrected(wrong: float) -> None:
+    with pytest.raises(ValueError, match="p_values="):
+        holm(pd.Series([0.5, wrong]))
+
+
 @pytest.mark.parametrize(
     ("values", "outcome"),
     [

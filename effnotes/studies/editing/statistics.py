@@ -178,7 +178,12 @@ def holm(p_values: pd.Series[float]) -> pd.Series[float]:
 
     Args:
         p_values: (m,) in [0, 1], each under a label of its own.
+
+    Raises:
+        ValueError: A value is no probability.
     """
+    if not p_values.between(0, 1).all():
+        raise ValueError(f"p_values={p_values.tolist()}: needed are numbers from 0 to 1")
     rising = p_values.sort_values(kind="stable")
     return (rising * np.arange(len(rising), 0, -1)).clip(upper=1.0).cummax().reindex(p_values.index)
 
