@@ -1,6 +1,6 @@
 """How well a model was edited: what it should have learnt, kept and forgotten, from answers and probabilities.
 
-Answers are counted as a whole and over the whole vocabulary (see `effnotes.models.answer`). Averages go from facts to groups to
+Answers are counted as a whole and over the whole vocabulary (see `effnotes.models.answers`). Averages go from facts to groups to
 draws to worlds; groups of one draw count alike, whatever their size (`macro_average`).
 """
 
