@@ -63,7 +63,8 @@ class Nuisances:
 
     def take(self, faces: slice | Sequence[int] | Tensor) -> Nuisances:
         """Return the nuisances of the given faces; `take([i] * m)` repeats those of face `i` `m` times."""
-        return Nuisances(*(getattr(self, field.name)[faces] for field in fields(self)))
+        rows = faces if isinstance(faces, slice) else torch.as_tensor(faces, dtype=torch.int64)  # a tuple would name one number
+        return Nuisances(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def bits_of(seed: int, split: int, purpose: int) -> np.random.PCG64:

@@ -49,6 +49,8 @@ def load_data(
         DataError: Something on disk is missing or malformed; the message names the file.
         ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
     """
+    if "iwild" in name.casefold():
+        raise ValueError(f"name={name!r}: iWildCam has exclusive classes; use load_iwildcam")
     check_choice(DATASETS, name=name)
     chosen: dict[str, Any] = {"protected": protected or None, "attributes": attributes}
     chosen = {argument: value for argument, value in chosen.items() if value is not None}

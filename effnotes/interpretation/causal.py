@@ -39,7 +39,7 @@ def causal_trace(
     before the subject.
 
     Args:
-        model: GPT-NeoX or Llama; it stays as it is.
+        model: A causal language model of transformers; it stays as it is.
         world: The world that it knows.
         facts: n facts. Take those that the model knows: others have nothing to bring back.
         form: The form in which they are asked, with subject and relation before the answer.

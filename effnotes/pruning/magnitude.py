@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from effnotes.pruning.masks import Masks, kept_count, masks_in_force, masks_of, prunable_parameters, refuse_revival
 from effnotes.pruning.plans import PruningPlan
-from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule
+from effnotes.pruning.schedules import CubicSchedule
 
 
 @torch.no_grad()
@@ -128,11 +128,11 @@ def kept_magnitudes(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dic
     Raises:
         ValueError: A mask does not fit, or a weight is not finite.
     """
-    weights = prunable_parameters(model)
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    magnitudes = {name: weight.detach().abs().float() for name, weight in prunable_parameters(model).items()}
+    if not all(torch.isfinite(magnitude).all() for magnitude in magnitudes.values()):
         raise ValueError("the model has weights that are NaN or infinite, which have no rank; train it with a lower learning rate")
     current = masks_in_force(model, masks)
-    return {name: torch.where(current[name], weight.detach().abs().float(), -1.0) for name, weight in weights.items()}
+    return {name: torch.where(current[name], magnitude, -1.0) for name, magnitude in magnitudes.items()}
 
 
 def _largest(score: Tensor, keep: int, level: float, where: str = "the network") -> Tensor:
@@ -163,25 +163,3 @@ def gradual_magnitude(target: float, *, start: int, end: int, frequency: int = 1
         initial: Sparsity of the first update.
     """
     return PruningPlan(global_magnitude, target, CubicSchedule(start, end, frequency, initial))
-
-
-def one_shot_magnitude(target: float, *, epoch: int = 0) -> PruningPlan:
-    """Plan a single global magnitude pruning at the start of `epoch`; the epochs after it fine-tune the rest.
-
-    To prune without fine-tuning, hand the plan to `effnotes.pruning.prune_`.
-    """
-    return PruningPlan(global_magnitude, target, OneShotSchedule(epoch))
-
-
-def alternating_magnitude(target: float, *, epochs: int) -> PruningPlan:
-    """Plan AC/DC for a run from random weights: dense warm-up, compressed and dense phases in turn, compressed to the end.
-
-    Peste, Iofinova, Vladu & Alistarh (NeurIPS 2021). At each restoration the mask becomes all ones and the pruned weights
-    start again from 0, without the momentum that they gathered while they were out (see `PruningHook`; the official
-    scripts reset the momentum there as well). Each compressed phase chooses its weights anew.
-
-    Args:
-        target: Sparsity of every compressed phase over the prunable weights, in (0, 1).
-        epochs: Length of the training run, at least 4; 100 gives the published phases, see `AlternatingSchedule`.
-    """
-    return PruningPlan(reviving_magnitude, target, AlternatingSchedule.for_epochs(epochs), revives=True)

@@ -116,7 +116,7 @@ def test_celeba_by_name() -> None:
     ("arguments", "message"),
     [
         ({"name": "celebA", "data_root": "x"}, "Did you mean 'celeba'"),
-        ({"name": "iwildcam", "data_root": "x"}, "name='iwildcam': must be one of faces, cifar10s"),
+        ({"name": "iwildcam", "data_root": "x"}, "use load_iwildcam"),
         ({"name": "faces", "data_root": "x", "num_train": 2, "num_val": 2, "num_test": 2}, "drawn and not read"),
         ({"name": "faces", "num_train": 2, "num_val": 2}, "num_train, num_val and num_test must be given"),
         ({"name": "celeba"}, r"data_root is empty.*data/celeba/CARD\.md"),

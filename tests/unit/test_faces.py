@@ -293,7 +293,7 @@ def test_render_changes_no_argument_and_accepts_double_evidence() -> None:
 
 
 def test_nuisances_of_one_face_can_be_repeated(faces: Faces) -> None:
-    versions = faces.nuisances.take([7, 7, 7])
+    versions = faces.nuisances.take((7, 7, 7))
     assert len(versions) == 3
     assert torch.equal(versions.background, faces.nuisances.background[7].expand(3, 3))
     evidence = faces.evidence[[7, 7, 7]].clone()

@@ -216,6 +216,7 @@ def test_the_fixed_set_is_what_the_labels_allow():
         ({"protected": 1}, "index from 0 to 0, not 1"),
         ({"protected": -1}, "index from 0 to 0, not -1"),
         ({"protected": 0.5}, "an array .* or a column's index"),
+        ({"protected": 0.0}, "an array .* or a column's index"),
         ({"protected": np.ones(99)}, r"shape \(100,\)"),
         ({"protected": np.full(100, 2)}, "groups must be 0 or 1"),
     ],

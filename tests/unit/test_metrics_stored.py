@@ -32,6 +32,7 @@ def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
         ("1 2\n3 4 5\n", None, "line 2: 3 columns, not the 2 in line 1"),
         ("1 2\n3 4\n", 40, "line 1: 2 columns, not the 40 asked for"),
         ("1 2\n\n3 x4\n", None, "line 3, column 2: 'x4' is no finite number"),
+        ("1 2\n3 4_0\n", None, "line 2, column 2: '4_0' is no finite number"),
         ("# 1 2\n3 4\n", None, "line 1, column 1: '#' is no finite number"),
         ("1 2\n3 nan\n", None, "line 2, column 2: 'nan' is no finite number"),
         ("-inf\n", None, "line 1, column 1: '-inf' is no finite number"),

@@ -19,7 +19,6 @@ from effnotes.pruning import (
     gradual_magnitude,
     kept_count,
     masks_in_force,
-    one_shot_magnitude,
     prunable_parameters,
     size_on_disk,
     sparsity,
@@ -241,7 +240,7 @@ def test_an_impossible_schedule_is_refused(arguments, message):
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.5, 95, math.nan])
 def test_a_target_out_of_range_is_refused(target):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        one_shot_magnitude(target)
+        PruningPlan(global_magnitude, target, OneShotSchedule())
 
 
 def test_a_target_below_the_first_level_is_refused():

@@ -18,7 +18,6 @@ from effnotes.pruning import (
     NMMagnitude,
     OneShotSchedule,
     PruningPlan,
-    alternating_magnitude,
     apply_masks_,
     effective_sparsity,
     global_magnitude,
@@ -28,7 +27,6 @@ from effnotes.pruning import (
     masks_in_force,
     measure_latency,
     model_cost,
-    one_shot_magnitude,
     prunable_parameters,
     prune_,
     pruning_plan,
@@ -317,7 +315,7 @@ def test_impossible_phases_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         AlternatingSchedule(**fields)
     with pytest.raises(ValueError, match="at least 4"):
-        alternating_magnitude(0.9, epochs=3)
+        pruning_plan("acdc", 0.9, epochs=3)
 
 
 def test_a_reviving_method_chooses_anew(model):
@@ -343,7 +341,7 @@ def small_model(seed=0):
 
 def test_acdc_alternates_through_a_training():
     """Epochs 0 dense, 1 compressed, 2 dense, 3 compressed, 4 dense, 5 and 6 compressed."""
-    plan, model, at_start, sparse = alternating_magnitude(0.9, epochs=7), small_model(), {}, []
+    plan, model, at_start, sparse = pruning_plan("acdc", 0.9, epochs=7), small_model(), {}, []
     assert plan.levels == {1: 0.9, 2: 0.0, 3: 0.9, 4: 0.0, 5: 0.9}
     weights = prunable_parameters(model)
     total = sum(weight.numel() for weight in weights.values())
@@ -405,7 +403,7 @@ def test_an_interrupted_acdc_run_resumes_to_the_same_weights(tmp_path, epoch):
     class InterruptedRun(Exception):
         pass
 
-    plan, recipe = alternating_magnitude(0.9, epochs=5), Recipe(epochs=5, batch_size=32, precision="float32")
+    plan, recipe = pruning_plan("acdc", 0.9, epochs=5), Recipe(epochs=5, batch_size=32, precision="float32")
     assert plan.levels == {1: 0.9, 2: 0.0, 3: 0.9}
     whole, broken, resumed, calls = small_model(), small_model(), small_model(), []
     train(whole, *easy_data(), recipe=recipe, pruning=plan, seed=0)
@@ -483,7 +481,7 @@ def test_named_schedules_are_the_published_ones_at_their_length():
     assert pruning_plan("gmp", 0.995, epochs=100) == gradual_magnitude(0.995, start=10, frequency=10, end=81)
     assert pruning_plan("gmp_post", 0.995, epochs=80) == gradual_magnitude(0.995, start=1, frequency=4, end=60)
     assert pruning_plan("gmp", 0.9, epochs=12, start=1, end=7) == gradual_magnitude(0.9, start=1, end=7)
-    assert pruning_plan("one_shot", 0.9, epochs=5) == one_shot_magnitude(0.9)
+    assert pruning_plan("one_shot", 0.9, epochs=5) == PruningPlan(global_magnitude, 0.9, OneShotSchedule())
     assert pruning_plan("acdc", 0.9, epochs=100).levels == AlternatingSchedule().levels(0.9)
     assert pruning_plan("random", 0.9, epochs=100, seed=7).seed == 7
 

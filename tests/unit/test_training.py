@@ -19,13 +19,14 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from effnotes.models import build_model
 from effnotes.pruning import (
+    OneShotSchedule,
     PruningHook,
+    PruningPlan,
     apply_masks_,
     effective_sparsity,
     global_magnitude,
     gradual_magnitude,
     kept_count,
-    one_shot_magnitude,
     prunable_parameters,
     sparsity,
 )
@@ -282,7 +283,7 @@ def test_published_preparation_end_to_end_for_one_epoch(tmp_path):
         model = build_model("resnet8", 3, image_size=64, seed=0, width=4)
         arguments = {"transform": celeba_transforms(train=True, image_size=64), "loader_workers": workers}
         checkpoint = tmp_path / f"{workers}.safetensors"
-        plan = one_shot_magnitude(0.9)
+        plan = PruningPlan(global_magnitude, 0.9, OneShotSchedule())
         result = train(model, Pictures(), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
         assert effective_sparsity(model) == result.history["sparsity"].iloc[-1] == pytest.approx(0.9, abs=1e-3)
         again = build_model("resnet8", 3, image_size=64, seed=0, width=4)
@@ -374,7 +375,7 @@ def test_pruned_weights_are_zero_at_every_forward_pass():
 def test_a_pruned_run_sees_the_batches_of_the_dense_run():
     images, labels = easy_data()
     seen = {"dense": [], "pruned": []}
-    for name, plan in (("dense", None), ("pruned", one_shot_magnitude(0.5, epoch=2))):
+    for name, plan in (("dense", None), ("pruned", PruningPlan(global_magnitude, 0.5, OneShotSchedule(2)))):
         model = small_model()
         model.register_forward_pre_hook(lambda module, inputs, name=name: seen[name].append(inputs[0].clone()))
         train(model, images, labels, recipe=SMALL, pruning=plan, seed=0)
@@ -448,7 +449,7 @@ def test_data_that_do_not_fit_are_refused(change, message):
 
 def test_a_plan_that_outlasts_the_recipe_is_refused():
     with pytest.raises(ValueError, match="last update at epoch 4"):
-        train(small_model(), *easy_data(), recipe=SMALL, pruning=one_shot_magnitude(0.5, epoch=4), seed=0)
+        train(small_model(), *easy_data(), recipe=SMALL, pruning=PruningPlan(global_magnitude, 0.5, OneShotSchedule(4)), seed=0)
 
 
 def test_exclusive_classes_are_learnt_by_their_softmax():
@@ -654,7 +655,13 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
         ),
         "initial weights": lambda: train(small_model(seed=1), images, labels, recipe=SMALL, seed=0, checkpoint=file),
         "pruning plan": lambda: train(
-            small_model(), images, labels, recipe=SMALL, pruning=one_shot_magnitude(0.5), seed=0, checkpoint=file
+            small_model(),
+            images,
+            labels,
+            recipe=SMALL,
+            pruning=PruningPlan(global_magnitude, 0.5, OneShotSchedule()),
+            seed=0,
+            checkpoint=file,
         ),
     }
     for part, run in changes.items():
@@ -669,7 +676,9 @@ def test_masks_survive_saving(tmp_path):
 
     file = tmp_path / "run.safetensors"
     model = small_model()
-    train(model, *easy_data(), recipe=SMALL, pruning=one_shot_magnitude(0.9, epoch=1), seed=0, checkpoint=file)
+    train(
+        model, *easy_data(), recipe=SMALL, pruning=PruningPlan(global_magnitude, 0.9, OneShotSchedule(1)), seed=0, checkpoint=file
+    )
     tensors = safetensors.torch.load_file(file)
     read = small_model(seed=1)
     read.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})

@@ -18,7 +18,6 @@ from effnotes.datasets.worlds import (
     load_world,
     make_task,
     read_litgpt_jsonl,
-    save_world,
     to_litgpt_jsonl,
 )
 from effnotes.datasets.worlds.__main__ import main
@@ -245,8 +244,6 @@ def test_a_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
 
 def test_facts_from_files_do_not_fit_into_settings_alone(tmp_path: Path) -> None:
     world = import_world(write_original(tmp_path))
-    with pytest.raises(ValueError, match=r"write it by export_world"):
-        save_world(world, tmp_path / "world.yaml")
     with pytest.raises(ValueError, match=r"given_graph has facts of shape \(4, 2\), but n_subjects and n_relations are \(9, 2\)"):
         World(9, 2, 3, given_graph=world.graph)
     with pytest.raises(ValueError, match=r"shards=0: must be at least 1"):

@@ -10,18 +10,7 @@ import pytest
 import torch
 
 from effnotes.core.errors import DataError
-from effnotes.datasets.worlds import (
-    Facts,
-    Group,
-    NamedWorld,
-    World,
-    export_world,
-    import_world,
-    make_draws,
-    make_task,
-    read_facts,
-    save_world,
-)
+from effnotes.datasets.worlds import Facts, Group, NamedWorld, World, export_world, import_world, make_draws, make_task, read_facts
 from effnotes.datasets.worlds.sentences import text_of
 from effnotes.datasets.worlds.tasks import TaskKind
 from effnotes.finetuning import EditRecipe, edit, evaluate_edit
@@ -152,8 +141,6 @@ def test_the_world_goes_to_files_and_back_by_its_numbers(tmp_path: Path) -> None
     assert np.array_equal(back.graph.objects, world.graph.objects)
     assert np.array_equal(back.in_use, world.in_use)
     assert back.settings() == world.settings()
-    with pytest.raises(ValueError, match="export_world"):
-        save_world(world, tmp_path / "world.yaml")
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ _HOMES = {
     "effnotes.datasets.worlds.named": "NamedWorld read_facts",
     "effnotes.datasets.worlds.plot": "plot_world",
     "effnotes.datasets.worlds.sentences": "Sentences",
-    "effnotes.datasets.worlds.storage": "export_world import_world load_world save_world",
+    "effnotes.datasets.worlds.storage": "export_world import_world load_world",
     "effnotes.datasets.worlds.tasks": "Group Task",
     "effnotes.datasets.worlds.world": "World",
 }

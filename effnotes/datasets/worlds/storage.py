@@ -74,17 +74,6 @@ def _line_of(message: str, lines: Mapping[str, int]) -> str:
     return f", line {min(found)[1]}" if found else ""
 
 
-def save_world(world: World, path: str | Path) -> None:
-    """Write a world's settings to a YAML file, from which `load_world` makes the same world again.
-
-    Raises:
-        ValueError: The world's facts or words come from elsewhere; `export_world` writes them.
-    """
-    if world.given_graph is not None or world.given_words is not None:
-        raise ValueError("this world's facts were read from files and do not follow from its settings; write it by export_world")
-    Path(path).write_text(yaml.safe_dump(world.settings(), sort_keys=False), encoding="utf-8")
-
-
 # --- the facts and the text of a world: Behemoth's folder ---------------------------------------------------------------------
 
 

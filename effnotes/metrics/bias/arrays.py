@@ -151,12 +151,12 @@ def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[Bo
     """
     if np.ndim(protected) > 0:
         return as_groups(protected, len(labels)), None
-    columns = range(labels.shape[1])
-    if protected not in columns:
+    column, columns = np.asarray(protected), range(labels.shape[1])
+    # 1.0 equals 1, but is a group's number or a rate passed by mistake rather than an index.
+    if column.dtype.kind not in "biu" or int(column) not in columns:
         allowed = f"an array (n,) in {{0, 1}} or a column's index from 0 to {len(columns) - 1}"
         raise ValueError(f"protected must be {allowed}, not {protected!r}")
-    column = columns.index(protected)  # type: ignore[arg-type]
-    return labels[:, column], column
+    return labels[:, int(column)], int(column)
 
 
 def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:

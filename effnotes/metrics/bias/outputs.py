@@ -61,6 +61,7 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
 
 def _finite(entry: str, where: str) -> float:
     with contextlib.suppress(ValueError):
-        if math.isfinite(value := float(entry)):
+        # float() would take 1_5 for 15.
+        if "_" not in entry and math.isfinite(value := float(entry)):
             return value
     raise ValueError(f"{where}: {entry[:40]!r} is no finite number")

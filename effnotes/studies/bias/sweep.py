@@ -23,8 +23,6 @@ from effnotes.studies.bias.experiment import Training, child_seed, fingerprint, 
 from effnotes.training.images import celeba_transforms, predict_logits, train
 from effnotes.training.recipes import Recipe
 
-_OF_COST = ("effective_sparsity", "remaining_weights", "dense_bytes", "sparse_bytes", "latency_ms")
-
 
 @dataclass(frozen=True)
 class SparseRun:
@@ -146,7 +144,7 @@ def train_classifiers(job: TrainingJob) -> JobResult:
             "test_logits": test_logits,
             "shared_logits": test_logits if data.shared is None else logits(own, data.shared),
             "val_logits": logits(own, data.val),
-            **{name: getattr(cost, name) for name in _OF_COST},
+            **vars(cost),
             "training_s": parent_s + seconds,
         }
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
