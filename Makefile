@@ -17,8 +17,8 @@ book: $(INSTALLED)
 
 test: lint types tests
 
-test-all: lint types
-	$(PYTEST)
+test-all: test
+	$(PYTEST) -m slow
 
 tests: $(INSTALLED)
 	$(PYTEST) -m "not slow"
