@@ -98,8 +98,8 @@ def plan(
     if 0 not in sparsities:
         raise ValueError(f"sparsities={sparsities}: add 0, the dense model that the others are compared with")
     if moderate_sparsity not in sparsities or moderate_sparsity == 0:
-        allowed = f"one of the sparsities {sparsities} and not the dense model's 0"
-        raise ValueError(f"moderate_sparsity={moderate_sparsity} must be {allowed}")
+        needed = f"one of the sparsities {sparsities} and not the dense model's 0"
+        raise ValueError(f"moderate_sparsity={moderate_sparsity} must be {needed}")
     if not 0 < knee_drop < 1:
         raise ValueError(f"knee_drop={knee_drop} must lie between 0 and 1; it is a fall of accuracy, as a share")
     if num_single < 1:
