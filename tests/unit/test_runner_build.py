@@ -1,5 +1,6 @@
 """Chapters are run by real commands in real kernels; what is finished survives whatever happens to them."""
 
+import errno
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from effnotes.reporting.kept import jobs_text
-from effnotes.runner.build import Results, run_plans
+from effnotes.runner.build import Results, build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.keys import RECORD_FORMAT
 from effnotes.runner.plan import plan_chapter
@@ -174,6 +175,17 @@ def test_refusals_alone_are_no_failure():
     with pytest.raises(BuildError, match="failed\nrefused"):
         Results(refusals=["refused"], failures=["failed"]).raise_problems()
     Results().raise_problems()
+
+
+def test_a_full_disk_hides_no_failure(tmp_path, monkeypatch):
+    def stage_on_full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "_toc.yml").write_text("root: book/index\n")
+    monkeypatch.setattr("effnotes.runner.build.run_plans", lambda *_: Results(failures=["addition failed"]))
+    monkeypatch.setattr("effnotes.runner.build.stage_book", stage_on_full_disk)
+    with pytest.raises(BuildError, match=r"addition failed\n.*No space left"):
+        build_book(Project(tmp_path, tmp_path / "_build"), [], Reporter(Console(file=io.StringIO())), "smoke")
 
 
 def test_the_line_of_a_statement_over_several_lines_is_one_of_its_lines(book):

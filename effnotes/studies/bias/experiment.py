@@ -117,14 +117,11 @@ class Experiment:
         if self.label_noise and not is_drawn:
             raise ValueError(f"label_noise={self.label_noise}: labels are flipped in drawn faces only, not in {self.dataset}")
         if not self.prune_start < self.prune_end <= self.epochs:
-            raise ValueError(
-                f"prune_start={self.prune_start}, prune_end={self.prune_end}: needs prune_start < prune_end <= epochs={self.epochs}"
-            )
+            needed = f"needs prune_start < prune_end <= epochs={self.epochs}"
+            raise ValueError(f"prune_start={self.prune_start}, prune_end={self.prune_end}: {needed}")
         if self.starts_trained and not 1 <= self.parent_epochs < self.epochs:
-            raise ValueError(
-                f"parent_epochs={self.parent_epochs}: {self.method} starts from a trained model, which needs at least 1 epoch and "
-                f"must leave some of the {self.epochs} epochs for training with masks"
-            )
+            needed = f"needs at least 1 epoch and must leave some of the {self.epochs} epochs for training with masks"
+            raise ValueError(f"parent_epochs={self.parent_epochs}: {self.method} starts from a trained model, which {needed}")
         # What is wrong with other fields, the recipes refuse.
         self.recipe, self.parent_recipe, self.tuning_recipe if self.starts_trained else None  # noqa: B018
 
@@ -206,9 +203,8 @@ class Experiment:
             ValueError: the data are no faces, or `num_shared` is 0.
         """
         if self.dataset != "faces" or not self.num_shared:
-            raise ValueError(
-                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if asked for"
-            )
+            given = f"dataset={self.dataset!r}, num_shared={self.num_shared}"
+            raise ValueError(f"{given}: only drawn faces have shared ones, if asked for")
         from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)

@@ -98,9 +98,8 @@ def plan(
     if 0 not in sparsities:
         raise ValueError(f"sparsities={sparsities}: add 0, the dense model that the others are compared with")
     if moderate_sparsity not in sparsities or moderate_sparsity == 0:
-        raise ValueError(
-            f"moderate_sparsity={moderate_sparsity} must be one of the sparsities {sparsities} and not the dense model's 0"
-        )
+        needed = f"one of the sparsities {sparsities} and not the dense model's 0"
+        raise ValueError(f"moderate_sparsity={moderate_sparsity} must be {needed}")
     if not 0 < knee_drop < 1:
         raise ValueError(f"knee_drop={knee_drop} must lie between 0 and 1; it is a fall of accuracy, as a share")
     if num_single < 1:
@@ -134,9 +133,8 @@ def plan(
     names = np.array(labels[seeds[0]].attribute_names)
     skewed: list[str] = names[np.all(allowed, axis=0)].tolist()
     if not skewed:
-        raise ValueError(
-            f"protected={protected!r}: no attribute is skewed between its groups and occurs often enough in both groups of the test"
-            " images, so no bias amplification can be measured; protect another attribute, or give more test images"
-        )
+        why = "no attribute is skewed between its groups and occurs often enough in both groups of the test images"
+        remedy = "so no bias amplification can be measured; protect another attribute, or give more test images"
+        raise ValueError(f"protected={protected!r}: {why}, {remedy}")
     chosen = (list(seeds), sorted(sparsities), moderate_sparsity, knee_drop, num_single)
     return Plan(experiment, *chosen, labels, tasks, skewed, exactly_known, by_method, second, planted)

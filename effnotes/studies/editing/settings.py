@@ -227,7 +227,6 @@ def check_apart(drawn: Iterable[tuple[Base, Setting, DrawPlan]]) -> None:
     seen: dict[tuple[str, int], tuple[Base, Setting, DrawPlan]] = {}
     for base, setting, draws in drawn:
         if seen.setdefault((setting.name, base.world_seed), (base, setting, draws)) != (base, setting, draws):
-            raise ValueError(
-                f"setting {setting.name!r}, world {base.world_seed}: different bases, settings or draws, whose edits cannot be "
-                "told apart; give each base a world of another seed, and each setting a name of its own"
-            )
+            what = f"setting {setting.name!r}, world {base.world_seed}: different bases, settings or draws"
+            remedy = "give each base a world of another seed, and each setting a name of its own"
+            raise ValueError(f"{what}, whose edits cannot be told apart; {remedy}")
