@@ -197,11 +197,12 @@ def data_of(read: Mapping[str, tuple[NDArray[np.int64], NDArray[np.uint8]]], sou
     return AttributeData(train, val, test, names, protected, source)
 
 
-def check_images(images: Tensor) -> None:
-    """Raise ValueError unless images are (n, 3, H, W) uint8, n >= 1."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-        found = f"{images.dtype} of shape {tuple(images.shape)}"
-        raise ValueError(f"images are {found}; needed: torch.uint8 of shape (n, 3, H, W), n >= 1")
+def check_images(images: Tensor, *, least: int = 1) -> None:
+    """Raise ValueError unless images are (n, 3, H, W) uint8, and enough."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
+    if len(images) < least:
+        raise ValueError(f"{len(images)} image(s) given; needed: at least {least}")
 
 
 def _check_binary(what: str, values: Tensor, n: int, *, ndim: int) -> None:

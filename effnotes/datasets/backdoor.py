@@ -43,7 +43,7 @@ def plant_backdoor(
     Raises:
         ValueError: A shape, dtype or value is out of range.
     """
-    check_images(images)
+    check_images(images, least=0)
     if labels.shape != (len(images),) or not bool(((labels == 0) | (labels == 1)).all()):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} for {len(images)} images; needed: one label of 0 or 1 for each image"

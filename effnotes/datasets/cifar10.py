@@ -133,7 +133,7 @@ def to_greyscale(images: Tensor) -> Tensor:
     Raises:
         ValueError: Shape or dtype is another.
     """
-    check_images(images)
+    check_images(images, least=0)
     grey = torch.empty_like(images)
     # In parts: the 32-bit intermediate of all images at once would take several times the memory of the images.
     for part, target in zip(images.split(1000), grey.split(1000), strict=True):

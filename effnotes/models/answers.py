@@ -75,7 +75,7 @@ class Questions:
         read = start + given.answer_length[:, None] - 1
         texts = tokens.where(torch.arange(width) < read, 0)
         different, of_row = torch.unique(torch.cat([read, texts], dim=1), dim=0, return_inverse=True)
-        offsets = torch.arange(int(given.answer_length.max()))
+        offsets = torch.arange(max(given.answer_length.tolist(), default=1))
         inside = offsets < given.answer_length[:, None]
         columns = torch.where(inside, start + offsets, start)  # of the answer's tokens
         places, place = torch.unique(of_row[:, None] * width + columns - 1, return_inverse=True)

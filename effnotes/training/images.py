@@ -18,11 +18,12 @@ from torchvision.transforms import v2
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
+from effnotes.datasets.attributes import check_images
 from effnotes.models.modes import evaluating
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.recipes import Recipe
-from effnotes.training.sources import Batch, Images, Memory, Prepared, Stream, Transform, check_images, load
+from effnotes.training.sources import Batch, Images, Memory, Prepared, Stream, Transform, load
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def predict_logits(
     check_range(1, batch_size=batch_size)
     device = next(model.parameters()).device
     if isinstance(images, Tensor):
-        check_images(images, least=1)
+        check_images(images)
         batches: Iterator[Tensor] = iter(images.split(batch_size))
     else:
         prepared = Prepared(images, transform, least=1)

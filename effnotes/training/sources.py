@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
+from effnotes.datasets.attributes import check_images
 from effnotes.training.recipes import LabelKind, Recipe
 
 Images: TypeAlias = Tensor | Dataset[Any]
@@ -117,14 +118,6 @@ def load(prepared: Prepared, batches: tuple[Tensor, ...], workers: int, epoch_se
     generator = torch.Generator().manual_seed(epoch_seed)
     pinned = torch.cuda.is_available()
     return iter(DataLoader(prepared, batch_sampler=keys, num_workers=workers, generator=generator, pin_memory=pinned))
-
-
-def check_images(images: Tensor, *, least: int) -> None:
-    """Raise ValueError unless images are uint8 (n, 3, H, W) and enough."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; needed: torch.uint8 of shape (n, 3, H, W)")
-    if len(images) < least:
-        raise ValueError(f"{len(images)} image(s) given; needed: at least {least}")
 
 
 def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:

@@ -70,7 +70,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     images, labels = plain.images, plain.labels
     for arguments, message in (
         ((images.float(), labels), "images are torch.float32"),
-        ((images[:0], labels[:0]), "n >= 1"),
+        ((images[:0], labels[:0]), r"0 image\(s\) given; needed: at least 1"),
         ((images, labels.bool()), "labels are torch.bool"),
         ((images, labels[:3]), r"needed: torch.int64 of shape \(4, K\)"),
         ((images, labels * 2), "other values than 0 and 1"),
@@ -166,6 +166,14 @@ def test_the_square_is_yellow_and_covers_two_hundredths(height: int, width: int,
     assert (int(rows.max()) + 1, int(columns.max()) + 1, int(changed.sum())) == (side, side, side * side)
     assert result[1, :, 0, 0].tolist() == [255, 255, 0]
     assert side == 1 or abs(side**2 / (height * width) - 0.02) < 0.006  # one pixel of the side more or less
+
+
+def test_a_feature_of_rate_0_is_planted_nowhere() -> None:
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    for kind in ("yellow_square", "greyscale"):
+        result, stamped = plant_backdoor(images, torch.tensor([0, 1, 1]), kind=kind, rates=(0, 0), seed=0)
+        assert torch.equal(result, images)
+        assert not stamped.any()
 
 
 def test_greyscale_touches_the_stamped_alone() -> None:

@@ -57,6 +57,11 @@ def test_no_result_depends_on_what_stands_in_the_padding(model) -> None:
             assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def test_no_rows_have_no_answers(model) -> None:
+    none = Rows.of(rows_padded_with(1)).take(slice(0, 0))
+    assert len(Questions.of(none).ask(model, 3).exact) == len(answer(model, none).exact) == 0
+
+
 def test_answers_are_those_of_a_loop(model) -> None:
     found = answer(model, rows_padded_with(1)).probability
     table = answer_log_probabilities(model, rows_padded_with(1))

@@ -57,16 +57,18 @@ def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute
 def decision_metrics(predicted: BoolArray, task: AttributeTask) -> dict[str, PerAttribute]:
     """Measure what depends on the decisions, shape (n, K)."""
     true, rate = task.labels, task.train_rate
-    by_group = (of_decisions.accuracy, of_decisions.false_positive_rate, of_decisions.false_negative_rate)
-    results = {metric.__name__: metric(predicted, true) for metric in (*by_group, of_decisions.balanced_accuracy)}
-    results |= {
+    results = {
+        "accuracy": of_decisions.accuracy(predicted, true),
         "majority_accuracy": of_decisions.majority_accuracy(true, rate),
+        "balanced_accuracy": of_decisions.balanced_accuracy(predicted, true),
         "predicted_positive_rate": of_decisions.positive_rate(predicted),
         "rare_value_ratio": of_decisions.rare_value_ratio(predicted, true, rate),
+        "false_positive_rate": of_decisions.false_positive_rate(predicted, true),
+        "false_negative_rate": of_decisions.false_negative_rate(predicted, true),
         "interdependence": interdependence(predicted),
         "bias_amplification": bias_amplification(predicted, true, task.protected, rates=task.rates),
     }
-    for metric in by_group:
+    for metric in (of_decisions.accuracy, of_decisions.false_positive_rate, of_decisions.false_negative_rate):
         groups = of_decisions.by_group(metric, predicted, true, task.groups)
         results |= {f"{metric.__name__}_group_{number}": result for number, result in enumerate(groups)}
         results[f"{metric.__name__}_gap"] = of_decisions.group_gap(*groups)
