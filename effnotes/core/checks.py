@@ -14,8 +14,8 @@ def check_range(low: float, high: float = math.inf, *, whole: bool = False, **gi
     Args:
         low: The least that is allowed.
         high: The most.
-        whole: Whether fractions are refused, and with them True, which Python counts as a number.
-        given: The numbers.
+        whole: Whether fractions are refused.
+        given: The numbers; True, which Python counts as one, is refused.
     """
     for name, value in given.items():
         is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -264,7 +265,9 @@ class _Run:
         shutil.rmtree(target, ignore_errors=True)
         save_language_model(model, target, self.world.hf_tokenizer())
         report = {"effort": effort, "recall": recall.to_dict("records"), "digest": weights_digest(model)}
-        (target / _REPORT).write_text(json.dumps(report, indent=1) + "\n")  # last: without it no model counts as finished
+        temporary = target / f"{_REPORT}.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(report, indent=1) + "\n")
+        temporary.replace(target / _REPORT)  # last: without it no model counts as finished
         (folder / _STATE).unlink(missing_ok=True)
 
     @cached_property
