@@ -194,6 +194,7 @@ def make_request(
         "library": closure.digest,
         "commit": commit,
         "patience_s": patience_s,
+        "cell_timeout_s": project.cell_timeout_s(plan.profile),
         "threads": max(1, available_cores() // slots),
         "directory": str(project.root),
         "cache_dir": str(cache),

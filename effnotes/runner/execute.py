@@ -44,6 +44,7 @@ class RunRequest(TypedDict):
     library: str  # digest of the code that the chapter depends on, which a worker elsewhere must share
     commit: dict[str, Any] | None
     patience_s: float  # how long nothing may happen in a cell
+    cell_timeout_s: int | None  # how long a cell may run whatever happens; None: without limit
     threads: int
     directory: str | None  # working directory of the kernel; None: one of its own
     cache_dir: str | None  # where the chapter keeps finished parts, to resume after a kill
@@ -143,6 +144,7 @@ def _run_notebook(
     """Execute `notebook` with papermill; return it with its outputs, and the error if there was one."""
     import nbformat
     import papermill
+    from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
     total, done = sum(cell.cell_type == "code" for cell in notebook.cells), itertools.count(1)
@@ -175,7 +177,8 @@ def _run_notebook(
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            # No clock ends a run; on a busy machine a kernel may take long to start, and to hand over what it has shown.
+            execution_timeout=task["cell_timeout_s"],
+            # On a busy machine a kernel may take long to start, and to hand over what it has shown.
             start_timeout=max(60, int(task["patience_s"])),
             iopub_timeout=max(60, int(task["patience_s"])),
             stdout_file=watch,
@@ -186,6 +189,8 @@ def _run_notebook(
             config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
             on_cell_executed=lambda **_: watch.cell(min(next(done), total), total),
         )
+    except CellTimeoutError as error:  # which Python counts as an OSError
+        exception = error
     except OSError:
         raise  # a full disk is the build's to report, not a fault of the chapter
     except Exception as error:  # of a cell, or a kernel that died or did not start
@@ -217,7 +222,9 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     failed = next((cell for cell in reversed(code) if cell.metadata.get("papermill", {}).get("start_time")), None)
     output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
-    if output is not None:
+    if isinstance(exception, TimeoutError):  # the cell was interrupted, and says no more than that
+        name, message = type(exception).__name__, "the cell took longer than `cell_timeout_s` of its profile allows"
+    elif output is not None:
         name, message = str(output.ename), str(output.evalue)
     else:
         name, message = type(exception).__name__, str(exception).strip() + (f" ({last_words})" if last_words else "")

@@ -134,14 +134,7 @@ class Project:
             UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives a
                 parameter a value that does not fit.
         """
-        if name not in PROFILES:
-            raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
-        if not isinstance(declared, dict):
-            raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
-        values: dict[str, dict[str, Any]] = declared.get("chapters") or {}
-        if set(declared) - {"chapters"}:
-            raise UsageError(f"book/profiles.yaml, '{name}': allowed is chapters; found {', '.join(declared)}.")
+        values: dict[str, dict[str, Any]] = self._profile(name).get("chapters") or {}
         if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
             raise UsageError(f"book/profiles.yaml, '{name}': chapters maps each chapter to its parameters; found {values!r}.")
         for chapter, parameters in values.items():
@@ -149,6 +142,29 @@ class Project:
                 raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
             resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
         return values
+
+    def cell_timeout_s(self, profile: str) -> int | None:
+        """Return for how many seconds a cell may run in a profile, from ``book/profiles.yaml``; None, the default: without limit.
+
+        Raises:
+            UsageError: as for `profile`.
+        """
+        timeout: int | None = self._profile(profile).get("cell_timeout_s")
+        if timeout is not None and (type(timeout) is not int or timeout < 1):
+            raise UsageError(f"book/profiles.yaml, '{profile}': cell_timeout_s is whole seconds, at least 1; found {timeout!r}.")
+        return timeout
+
+    def _profile(self, name: str) -> dict[str, Any]:
+        if name not in PROFILES:
+            raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
+        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
+        if not isinstance(declared, dict):
+            raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
+        if unknown := set(declared) - {"chapters", "cell_timeout_s"}:
+            raise UsageError(
+                f"book/profiles.yaml, '{name}': allowed are chapters and cell_timeout_s; found {', '.join(sorted(unknown))}."
+            )
+        return declared
 
 
 def _read_yaml(root: Path, shown: str) -> Any:

@@ -131,7 +131,9 @@ def test_outside_a_checkout_the_command_says_so(book, tmp_path):
         ("{addition: {first: x}}", "declared as int"),
         ("[addition]", "maps each chapter to its parameters"),
         ("{addition: 5}", "maps each chapter to its parameters"),
-        ("{}\n  cell_timeout_s: 5", "allowed is chapters; found chapters, cell_timeout_s"),
+        ("{}\n  cell_timeout: 5", "allowed are chapters and cell_timeout_s; found cell_timeout."),
+        ("{}\n  cell_timeout_s: 0", "cell_timeout_s is whole seconds, at least 1; found 0."),
+        ("{}\n  cell_timeout_s: true", "found True."),
     ],
 )
 def test_a_wrong_profile_is_refused(book, profiles, said):
@@ -267,6 +269,14 @@ def test_a_refusal_names_the_path_that_was_given_and_a_mended_file_is_run(checki
     notebook, mended = checking.execute("addition", label=str(numbers))
     assert mended["status"] == "finished"
     assert [cell.metadata.tags for cell in notebook.cells if "check" in cell.metadata.get("tags", [])] == [["check", "hide-input"]]
+
+
+def test_a_profile_may_limit_the_time_of_a_cell(book):
+    book.write_profiles("{}\n  cell_timeout_s: 2")
+    _, record = book.execute("addition", pause_s=60.0)
+    assert record["status"] == "failed"
+    assert (record["error"]["name"], record["error"]["cell"]) == ("CellTimeoutError", 2)
+    assert "`cell_timeout_s` of its profile" in record["error"]["message"]
 
 
 def test_a_cell_in_which_nothing_happens_is_ended(book):
