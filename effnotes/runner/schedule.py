@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
@@ -28,7 +29,7 @@ ProgressCallback = Callable[[str, Progress], None]  # name of the chapter, and h
 Outcome = tuple[bytes, dict[str, Any]] | Exception
 
 # Set in each process of the pool by its initializer.
-_slot_queue: Any = None
+_slot_progress: Any = None
 _slot_gpu: str | None = None
 
 
@@ -63,10 +64,10 @@ def run_chapters(
 
 def _run_on_pool(requests: list[RunRequest], slots: int, on_progress: ProgressCallback) -> Iterator[tuple[RunRequest, Outcome]]:
     context = multiprocessing.get_context("spawn")
-    progress, slot_numbers = context.SimpleQueue(), context.SimpleQueue()
+    slot_numbers = context.SimpleQueue()
     for slot in range(slots):
         slot_numbers.put(slot)
-    with _listening(progress, on_progress):
+    with _listening(on_progress) as progress:
         pool = ProcessPoolExecutor(slots, mp_context=context, initializer=_start_slot, initargs=(slot_numbers, progress, _gpus()))
         try:
             yield from _outcomes(pool, requests, _run_in_slot)
@@ -114,7 +115,7 @@ def _outcomes(
 
 
 def _run_in_slot(task: RunRequest) -> tuple[bytes, dict[str, Any]]:
-    return execute_chapter(task, lambda progress: _slot_queue.put((task["chapter"], progress)), gpu=_slot_gpu)
+    return execute_chapter(task, lambda progress: _slot_progress.send((task["chapter"], progress)), gpu=_slot_gpu)
 
 
 def _run_on_worker(topic: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]:
@@ -135,11 +136,11 @@ def _run_on_worker(topic: str, task: RunRequest) -> tuple[bytes, dict[str, Any]]
 
 
 def _start_slot(slot_numbers: Any, progress: Any, gpus: list[str]) -> None:
-    global _slot_queue, _slot_gpu
+    global _slot_progress, _slot_gpu
     exit_with_parent()
     # Ctrl-C reaches the whole process group; the build decides what happens to its slots.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _slot_queue = progress
+    _slot_progress = progress
     _slot_gpu = gpus[slot_numbers.get() % len(gpus)] if gpus else None
 
 
@@ -156,22 +157,28 @@ def _gpus() -> list[str]:
 
 
 @contextmanager
-def _listening(queue: Any, on_progress: ProgressCallback) -> Iterator[None]:
-    """Pass on what the slots put into `queue` while the context is open."""
+def _listening(on_progress: ProgressCallback) -> Iterator[Connection]:
+    """Yield what slots send their progress into, and pass it on while the context is open.
+
+    A pipe and no queue: a slot that is killed while it holds a queue's lock would stop all others, and this process. Messages this
+    short go through a pipe whole, whoever writes beside.
+    """
+    received, progress = multiprocessing.Pipe(duplex=False)
 
     def listen() -> None:
-        while (item := queue.get()) is not None:
-            # Where nobody can be told, as through a broken pipe, the queue is emptied even so: slots would wait for room in it.
+        while (item := received.recv()) is not None:
+            # Where nobody can be told, as through a closed terminal, the pipe is emptied even so: slots would wait for room in it.
             with suppress(Exception, SystemExit):
                 on_progress(*item)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:
-        yield
+        yield progress
     finally:
-        queue.put(None)
+        progress.send(None)
         thread.join(timeout=5)
+        progress.close()
 
 
 def describe_failure(error: Exception) -> str:

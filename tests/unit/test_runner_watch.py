@@ -2,9 +2,10 @@
 
 import io
 import json
-import queue
+import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -139,8 +140,33 @@ def test_slots_never_wait_for_a_terminal_that_is_gone(error):
         told.append(chapter)
         raise error
 
-    waiting = queue.SimpleQueue()
-    with _listening(waiting, tell_nobody):
+    with _listening(tell_nobody) as progress:
         for chapter in ("first", "second"):
-            waiting.put((chapter, Progress(0, 1, 0, 0, None)))
+            progress.send((chapter, Progress(0, 1, 0, 0, None)))
     assert told == ["first", "second"]
+
+
+def _tell_forever(progress):
+    while True:
+        progress.send(("killed", Progress(0, 1, 0, 0, None)))
+
+
+def test_a_slot_killed_while_it_tells_stops_neither_the_others_nor_the_build():
+    told, enough = [], threading.Event()
+
+    def note(chapter, state):
+        told.append(chapter)
+        if len(told) == 100:
+            enough.set()
+
+    with _listening(note) as progress:
+        slots = [multiprocessing.get_context("spawn").Process(target=_tell_forever, args=(progress,)) for _ in range(3)]
+        for slot in slots:
+            slot.start()
+        assert enough.wait(60)
+        for slot in slots:
+            slot.kill()
+            slot.join()
+        progress.send(("other", Progress(0, 1, 0, 0, None)))
+    assert "killed" in told
+    assert told[-1] == "other"
