@@ -655,7 +655,7 @@ def test_consequences_in_a_nested_world_are_counted_by_hand() -> None:
 @pytest.mark.parametrize(
     ("objective", "learning_rate"),
     [(GradDiff(0.0), 1e-3), (GradDiff(), 1e-3), (NPO(), 1e-3), (SimNPO(), 1e-3), (RMU(retain_weight=1.0), 1e-2)],
-    ids=["GradAscent", "GradDiff", "NPO", "SimNPO", "RMU"],
+    ids=["gradient ascent", "GradDiff", "NPO", "SimNPO", "RMU"],
 )
 def test_unlearning_lowers_what_it_should_forget(knowing, objective, learning_rate: float) -> None:
     asked = UNLEARN.encode("test", "forget")

@@ -81,7 +81,7 @@ def rewrite_(model: nn.Module, task: Task, recipe: ClosedFormRecipe) -> list[str
         ValueError: The task edits no facts, there is no such layer, or it cannot reach the answer from the site.
     """
     if "edited" not in task.train:
-        raise ValueError(f"kind={task.kind!r}: closed forms write new answers; to forget take a recipe with such an objective")
+        raise ValueError(f"kind={task.kind!r}: closed forms write answers; to forget take a recipe with an unlearning objective")
     layers = _layers(model, recipe)
     asked = task.encode("train", "edited")
     moments = {layer: key_moments(model, task.world, layer) for layer in layers}
@@ -97,7 +97,7 @@ def _layers(model: nn.Module, recipe: ClosedFormRecipe) -> list[int]:
         raise ValueError("site='subject' needs a model of at least two blocks: what the last one writes there nothing carries on")
     layers = check_layers(model, [last] if recipe.layers is None else recipe.layers)
     if layers[-1] > last:
-        why = f"at the subject no attention carries on what block {layers[-1]}, the last, writes"
+        why = f"at the subject the last block, {layers[-1]}, cannot reach the answer, as no attention follows it"
         raise ValueError(f"layers={layers}: {why}; take layers up to {last}, or site='last'")
     return layers
 

@@ -211,5 +211,5 @@ def check_apart(drawn: Iterable[tuple[Base, Setting, DrawPlan]]) -> None:
     seen: dict[tuple[str, int], tuple[Base, Setting, DrawPlan]] = {}
     for base, setting, draws in drawn:
         if seen.setdefault((setting.name, base.world_seed), (base, setting, draws)) != (base, setting, draws):
-            what = f"setting {setting.name!r}, world {base.world_seed}: edits of different bases, settings or draws cannot be told apart"
+            what = f"setting {setting.name!r}, world {base.world_seed}: different bases, settings or draws cannot be told apart"
             raise ValueError(f"{what}; give each base a world of another seed, and each setting a name of its own")
