@@ -127,7 +127,7 @@ def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:
         if labels.is_floating_point() or (labels < 0).any():
             raise ValueError("labels for loss='softmax' are the numbers of classes, whole and from 0 on")
     elif labels.ndim != 2 or len(labels) != n:
-        raise ValueError(f"{found}; needed: ({n}, K), 0 or 1 for each attribute (for exclusive classes take loss='softmax')")
+        raise ValueError(f"{found}; needed: ({n}, K), one number for each attribute, 0 or 1 (exclusive classes: loss='softmax')")
     elif not ((labels == 0) | (labels == 1)).all():
         raise ValueError("labels hold other values than 0 and 1; encode each attribute as one binary column")
 
