@@ -7,7 +7,6 @@ digits, so that text can be read back without a tokeniser; there are fewer than 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +40,6 @@ _LISTS = {
     "object_nested_relationships": "object_nested_relations",
     "object_nested_objects": "nested",
 }
-
-_PIECE = re.compile(r" ?(?:SS|RR|OO|QQ|AA|\d{4})|\.|<\|endoftext\|>|<\|padding\|>")
 
 
 def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
@@ -171,22 +168,6 @@ class Words:
     def text(self, tokens: NDArray[np.integer[Any]]) -> str:
         """Write tokens out; padding gives nothing."""
         return "".join(self.strings[tokens.reshape(-1)].tolist())
-
-    def tokens(self, text: str) -> list[int]:
-        """Read the token numbers of a text.
-
-        Raises:
-            ValueError: There is something in the text that is no token of this world.
-        """
-        found, end = [], 0
-        while match := _PIECE.match(text, end):
-            word, end = match[0].strip(), match.end()
-            found.append(RESERVED.index(word) if word in RESERVED else int(word))
-        if text[end:].strip():
-            raise ValueError(f"no token begins at {text[end : end + 20]!r}; a token is SS, RR, OO, QQ, AA, a stop or four digits")
-        if max(found, default=0) >= self.n_tokens:
-            raise ValueError(f"token {max(found)} is not in the vocabulary of {self.n_tokens}")
-        return found
 
     def of_facts(self, facts: Facts) -> tuple[Integers, Integers, Integers]:
         """Return the words of subject, relation and object of each fact, (n, 2) int64 each."""
