@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, data_of, select_attributes
+from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
 from effnotes.datasets.files import (
     Limit,
     check_images_exist,
@@ -27,11 +27,9 @@ from effnotes.datasets.files import (
     find_root,
     parse_choice,
     read_lines,
-    read_splits,
     rows_of_splits,
 )
 
-_SPLITS = ("train", "val", "test")  # in the order of the partition's numbers
 _IMAGES = "img_align_celeba"
 _LAYOUT = f"""\
   ROOT/{_IMAGES}/000001.jpg ...      the aligned images (the re-pack's nested {_IMAGES}/{_IMAGES}/ is fine)
@@ -64,11 +62,11 @@ def load_celeba(
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
     """
-    check_request(image_size, limit, _SPLITS)
+    check_request(image_size, limit, SPLITS)
     index = _read_index(root)
     chosen = select_attributes(torch.from_numpy(index.labels), index.attribute_names, attributes, protected)
-    read = read_splits(rows_of_splits(index.partition, _SPLITS, limit, index.partition_file), index.paths, image_size)
-    return data_of(read, f"CelebA, aligned images, {image_size} px, official partition", chosen)
+    source = f"CelebA, aligned images, {image_size} px, official partition"
+    return read_attribute_data(index.partition, index.partition_file, index.paths, image_size, limit, chosen, source)
 
 
 class CelebADataset(Dataset[tuple[Any, Tensor]]):
@@ -88,9 +86,9 @@ class CelebADataset(Dataset[tuple[Any, Tensor]]):
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "val", "test"], transform: Callable[[Image.Image], Any]) -> None:
-        check_choice(_SPLITS, split=split)
+        check_choice(SPLITS, split=split)
         index = _read_index(root)
-        rows = rows_of_splits(index.partition, _SPLITS, None, index.partition_file)[split]
+        rows = rows_of_splits(index.partition, SPLITS, None, index.partition_file)[split]
         check_images_exist([index.paths[row] for row in rows])
         self.attribute_names = index.attribute_names
         self.labels = torch.from_numpy(index.labels[rows].astype(np.int64))
@@ -162,9 +160,8 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[st
             raise DataError(f"{path}, line {number}: {min(wrong)!r} is no label; the values are -1 and 1")
         labels.append(bytes([value == "1" for value in values]))
     if announced not in (None, len(rows)):
-        raise DataError(
-            f"{path}, line 1: it announces {announced} images, but {len(rows)} rows follow; the file is cut short or edited"
-        )
+        counted = f"it announces {announced} images, but {len(rows)} rows follow"
+        raise DataError(f"{path}, line 1: {counted}; the file is cut short or edited")
     table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(rows), len(header)).copy()
     return list(_lines_of_names(rows, path)), table, tuple(header)
 

@@ -68,12 +68,14 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
             "test": _read_batches([batches / "test_batch"], limit, "test"),
         }
         return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, pickled batches")
-    listed = [_list_folder(base / split) for split in _SPLITS]
-    paths = [path for of_split, _ in listed for path in of_split]
-    labels = torch.cat([of_split for _, of_split in listed])
-    split_of = np.repeat(np.arange(len(_SPLITS)), [len(of_split) for of_split, _ in listed])
-    read = read_splits(rows_of_splits(split_of, _SPLITS, limit, base), paths, _IMAGE_SIZE)
-    splits = {split: ClassSplit(torch.from_numpy(images), labels[rows]) for split, (rows, images) in read.items()}
+    paths, labels, split_of = [], [], []
+    for number, split in enumerate(_SPLITS):
+        for label, images in enumerate(_list_folders(base / split)):
+            paths += images
+            labels += [label] * len(images)
+            split_of += [number] * len(images)
+    read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, _IMAGE_SIZE)
+    splits = {split: ClassSplit(torch.from_numpy(images), torch.tensor(labels)[rows]) for split, (rows, images) in read.items()}
     return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
 
 
@@ -167,15 +169,12 @@ def _batch_folder(folder: Path) -> Path | None:
     return next((path for path in (folder, folder / _BATCHES) if (path / "test_batch").is_file()), None)
 
 
-def _list_folder(folder: Path) -> tuple[list[Path], Tensor]:
+def _list_folders(folder: Path) -> list[list[Path]]:
     present = {path.name for path in folder.iterdir() if path.is_dir()}
     if present != set(CIFAR10_CLASSES):
         absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
         raise DataError(f"{folder}: missing class folders {absent}, unknown ones {extra}. Expected layout:\n{_LAYOUT}")
-    by_class = [list_images(folder / name) for name in CIFAR10_CLASSES]
-    paths = [path for of_class in by_class for path in of_class]
-    labels = torch.arange(len(by_class)).repeat_interleave(torch.tensor([len(of_class) for of_class in by_class]))
-    return paths, labels
+    return [list_images(folder / name) for name in CIFAR10_CLASSES]
 
 
 class _BatchUnpickler(pickle.Unpickler):
@@ -189,9 +188,7 @@ class _BatchUnpickler(pickle.Unpickler):
                 return getattr(np, name)
             case ("_codecs", "encode"):  # how Python 3 writes bytes in the batches' old protocol
                 return _latin1_bytes
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, which a batch of CIFAR-10 does not need and which is not loaded"
-        )
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 needs and which is not loaded")
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], _code: bytes) -> NDArray[Any]:
@@ -231,12 +228,7 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     pixels = 3 * _IMAGE_SIZE**2
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != pixels:
         raise DataError(f"{path}: 'data' must be uint8 of shape (n, {pixels}), one image a row")
-    if (
-        not isinstance(labels, list)
-        or len(labels) != len(data)
-        or not all(label in range(len(CIFAR10_CLASSES)) for label in labels)
-    ):
-        raise DataError(
-            f"{path}: 'labels' must be {len(data)} class indices from 0 to {len(CIFAR10_CLASSES) - 1}, one for each image"
-        )
+    known = range(len(CIFAR10_CLASSES))
+    if not isinstance(labels, list) or len(labels) != len(data) or not all(label in known for label in labels):
+        raise DataError(f"{path}: 'labels' must be {len(data)} class indices from 0 to {known[-1]}, one for each image")
     return data.reshape(-1, 3, _IMAGE_SIZE, _IMAGE_SIZE), np.array(labels, dtype=np.int64)

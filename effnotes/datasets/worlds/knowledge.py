@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import InstanceOf
 
+from effnotes.core.checks import check_choice
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds.graph import FACT_KINDS, ONO, SNO, SO, FactKind, Facts, Graph, Integers, draw_graph, draw_withheld
 from effnotes.datasets.worlds.settings import WorldSettings
@@ -114,8 +115,7 @@ class Knowledge(WorldSettings):
         """
         if kind is None:
             return Facts.join(*(self.facts(each) for each in FACT_KINDS)) if self.graph.has_nested else self.facts("so")
-        if kind not in FACT_KINDS:
-            raise ValueError(f"kind={kind!r}: there is no such kind of fact; the kinds are {', '.join(FACT_KINDS)}")
+        check_choice(FACT_KINDS, kind=kind)
         r = np.arange(self.n_relations)
         if kind != "so" and not self.graph.has_nested:
             return Facts.none()

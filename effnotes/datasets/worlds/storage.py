@@ -152,7 +152,7 @@ def _write_graph(world: World, metadata: Path) -> None:
     for name, content in (
         ("remappings_map", words.remappings()),
         ("other_special_tokens", {name: f"{n:04d}" for name, n in words.grammar.items()}),
-        ("tokenizer", world.tokenizer_json()),
+        ("tokenizer", json.loads(world.tokenizer().to_str())),
         ("args", _arguments(world)),
     ):
         write_lines(metadata / f"{name}.json", [json.dumps(content, indent=1)])
