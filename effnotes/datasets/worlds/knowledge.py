@@ -42,16 +42,13 @@ class Knowledge(WorldSettings):
         n = self.n_objects
         if most >= n:
             raise ValueError(f"given_graph has an object {most}, but n_objects={n} numbers them 0 to {n - 1}")
-        nested = (self.n_relations, self.n_objects if self.n_nested else 0)
+        nested = (self.n_relations, n if self.n_nested else 0)
         if graph.nested.shape != nested or graph.nested.max(initial=-1) >= self.n_nested:
-            raise ValueError(
-                f"given_graph has nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}, but with "
-                f"n_objects={self.n_objects} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
-            )
+            given = f"nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}"
+            needed = f"n_objects={n} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
+            raise ValueError(f"given_graph has {given}, but with {needed}")
         if self.qa_frac > 0 and not graph.asked.any():
-            raise ValueError(
-                f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set it to 0"
-            )
+            raise ValueError(f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set 0")
 
     @cached_property
     def graph(self) -> Graph:
