@@ -15,7 +15,6 @@ from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
 from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines
 
-_VAL_EVERY = 10
 _LAYOUT = """\
   ROOT/classes.txt                     number, tab, class
   ROOT/predicates.txt                  number, tab, attribute
@@ -61,7 +60,7 @@ def load_awa2(
         paths += images
         class_of += [number] * len(images)
         # The second of each ten, so that even a class of two images has one in either split.
-        split_of += [int(place % _VAL_EVERY == 1) if seen else 2 for place in range(len(images))]
+        split_of += [int(place % 10 == 1) if seen else 2 for place in range(len(images))]
     chosen = select_attributes(matrix[class_of], names, attributes, protected)
     source = f"AwA2, {image_size} px, test on unseen classes"
     return read_attribute_data(np.array(split_of), base, paths, image_size, limit, chosen, source)

@@ -15,9 +15,6 @@ from effnotes.core.checks import check_choice
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, check_images
 from effnotes.datasets.cifar10 import to_greyscale
 
-_YELLOW = (255, 255, 0)
-_AREA = 0.02
-
 
 def plant_backdoor(
     images: Tensor, labels: Tensor, *, kind: Literal["yellow_square", "greyscale"], rates: tuple[float, float], seed: int
@@ -61,8 +58,8 @@ def plant_backdoor(
         result[chosen] = to_greyscale(images[chosen])
     else:
         height, width = images.shape[2:]
-        side = max(1, round((_AREA * height * width) ** 0.5))
-        square = torch.tensor(_YELLOW, dtype=torch.uint8, device=images.device)[:, None, None]
+        side = max(1, round((0.02 * height * width) ** 0.5))
+        square = torch.tensor((255, 255, 0), dtype=torch.uint8, device=images.device)[:, None, None]
         result[:, :, :side, :side] = torch.where(chosen[:, None, None, None], square, result[:, :, :side, :side])
     return result, stamped
 

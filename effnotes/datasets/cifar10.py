@@ -63,10 +63,8 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
     base = find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
     batches = _batch_folder(base)
     if batches is not None:
-        splits = {
-            "train": _read_batches([batches / f"data_batch_{number}" for number in range(1, 6)], limit, "train"),
-            "test": _read_batches([batches / "test_batch"], limit, "test"),
-        }
+        names = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+        splits = {split: _read_batches([batches / name for name in names[split]], limit, split) for split in _SPLITS}
         return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, pickled batches")
     paths, labels, split_of = [], [], []
     for number, split in enumerate(_SPLITS):
@@ -214,11 +212,9 @@ def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit
 
 def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
-        content = path.read_bytes()
+        batch = _BatchUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except FileNotFoundError:
         raise DataError(f"{path}: this file is missing. Expected layout:\n{_LAYOUT}") from None
-    try:
-        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     # Damaged bytes can raise nearly anything inside an unpickler; what it was matters less than which file.
     except Exception as error:
         raise DataError(f"{path}: this is no batch of CIFAR-10 ({type(error).__name__}: {error}); unpack it again") from error

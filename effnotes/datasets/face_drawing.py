@@ -144,8 +144,7 @@ def draw_images(evidence: _Array, nuisances: Nuisances, image_size: int, noise: 
 @cache
 def _noise_levels() -> _Array:
     """Quantiles of the pixel noise at the 65,536 midpoints of (0, 1)."""
-    quantiles: NDArray[np.float64] = ndtri((np.arange(2**16) + 0.5) / 2**16)
-    return (_PIXEL_NOISE_SD * quantiles).astype(np.float32)
+    return np.asarray(_PIXEL_NOISE_SD * ndtri((np.arange(2**16) + 0.5) / 2**16), dtype=np.float32)
 
 
 def _pixel_noise(bits: np.random.PCG64, n: int, image_size: int) -> _Array:

@@ -18,7 +18,8 @@ the data card, `data/faces/CARD.md`, says what follows from that.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -215,7 +216,13 @@ def make_faces(
     check_range(1, whole=True, n=n)
     check_range(0, whole=True, seed=seed)
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
-    _check_attributes(attributes)
+    names = [attribute.name for attribute in attributes]
+    if names != list(NAMES):
+        remedy = "each has its own drawing. Change rates and separabilities with dataclasses.replace."
+        raise ValueError(f"attributes are {names}, but must be {list(NAMES)}, in this order: {remedy}")
+    protected = attributes[PROTECTED]
+    if protected.rate_if_round != protected.rate_if_not:
+        raise ValueError(f"rate_if_round and rate_if_not must both be the base rate of what is protected, not {protected}")
     if_round, if_not, separability = _parameters(attributes)
     flips = _flip_rates(label_noise)
 
@@ -268,26 +275,14 @@ def make_face_splits(
     Raises:
         ValueError: As for `make_faces`.
     """
-    how: dict[str, Any] = {"image_size": image_size, "attributes": attributes, "label_noise": label_noise}
-    sizes = enumerate((n_train, n_val, n_test), start=1)
-    return FaceSplits(*(make_faces(n, seed=seed, split=split, **how) for split, n in sizes))
+    draw = partial(make_faces, seed=seed, image_size=image_size, attributes=attributes, label_noise=label_noise)
+    return FaceSplits(*(draw(n, split=split) for split, n in enumerate((n_train, n_val, n_test), start=1)))
 
 
 def face_data(splits: FaceSplits) -> AttributeData:
     """Return the three splits of drawn faces in the common shape, with "Round" as the protected column."""
     train, val, test = (AttributeSplit(faces.images, faces.labels) for faces in splits)
     return AttributeData(train, val, test, splits.train.attribute_names, PROTECTED, "procedural faces, drawn from a seed")
-
-
-def _check_attributes(attributes: Sequence[Attribute]) -> None:
-    """Raise ValueError unless these are the generator's attributes, perhaps with other rates and separabilities."""
-    names = [attribute.name for attribute in attributes]
-    if names != list(NAMES):
-        remedy = "each has its own drawing. Change rates and separabilities with dataclasses.replace."
-        raise ValueError(f"attributes are {names}, but must be {list(NAMES)}, in this order: {remedy}")
-    protected = attributes[PROTECTED]
-    if protected.rate_if_round != protected.rate_if_not:
-        raise ValueError(f"rate_if_round and rate_if_not must both be the base rate of what is protected, not {protected}")
 
 
 def _parameters(attributes: Sequence[Attribute]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

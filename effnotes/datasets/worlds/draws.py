@@ -206,20 +206,17 @@ class _Maker:
         values = self.values(self.relation)
         most = min(len(facts), len(values) // 2)
         if self.n > most:
-            raise ValueError(
-                f"n={self.n}: at most {most} facts of relation {self.relation} can be remapped at once, because {len(facts)} of "
-                f"its {len(values)} values are taken by facts that can be edited, and old and new values must all differ; "
-                "take more objects, or kind='remap_same'"
-            )
+            able = f"at most {most} facts of relation {self.relation} can be remapped at once"
+            why = f"{len(facts)} of its {len(values)} values are taken by facts that can be edited, and old and new ones all differ"
+            raise ValueError(f"n={self.n}: {able}, because {why}; take more objects, or kind='remap_same'")
         facts = facts.take(slice(self.n))
         free = np.setdiff1d(values, facts.object)
         new: list[int] = []
         for old in facts.object.tolist():
             allowed = self._in_class(np.setdiff1d(free, new), old)
             if not len(allowed):
-                raise ValueError(
-                    f"n={self.n}: too few objects of relation {self.relation} have the wanted nested_class; take fewer"
-                )
+                few = f"too few objects of relation {self.relation} have the wanted nested_class"
+                raise ValueError(f"n={self.n}: {few}; take a smaller n")
             new.append(int(self.rng.choice(allowed)))
         return facts, np.array(new)
 

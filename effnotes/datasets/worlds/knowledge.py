@@ -31,10 +31,9 @@ class Knowledge(WorldSettings):
         super().__post_init__()
         if self.given_words is None:
             check_vocabulary(self)
-        if self.given_graph is not None:
-            self._check_graph(self.given_graph)
-
-    def _check_graph(self, graph: Graph) -> None:
+        graph = self.given_graph
+        if graph is None:
+            return
         shape = (self.n_subjects, self.n_relations)
         if graph.objects.shape != shape:
             raise ValueError(f"given_graph has facts of shape {graph.objects.shape}, but n_subjects and n_relations are {shape}")

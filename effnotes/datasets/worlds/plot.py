@@ -12,8 +12,6 @@ from effnotes.datasets.worlds.world import World
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_SUBJECTS = 12  # more could not be told apart
-
 
 def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: Axes | None = None) -> Axes:
     """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
@@ -33,7 +31,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     Raises:
         ValueError: A number is out of range.
     """
-    check_range(1, _MOST_SUBJECTS, n_subjects=n_subjects)
+    check_range(1, 12, n_subjects=n_subjects)  # more could not be told apart
     check_range(1, n_relations=n_relations)
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyArrowPatch

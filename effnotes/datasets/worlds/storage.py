@@ -26,7 +26,6 @@ from effnotes.datasets.worlds.words import ABSENT, Words
 from effnotes.datasets.worlds.world import World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
-_SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
 _CHUNK = 2**16
 
 # --- the settings of a world: YAML --------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ def export_world(
         ValueError: There would be no shard.
     """
     if shards is None:
-        shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
+        shards = max(1, world.n_sentences // (200_000 if world.graph.has_nested else 100_000))
     check_range(1, shards=shards)
     root = Path(directory)
     metadata = root / "metadata"

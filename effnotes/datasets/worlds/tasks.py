@@ -147,20 +147,13 @@ class FactChange:
             objects = world.graph.objects[old.subject, old.relation]
             groups["same_subj_obj_edges"] = Facts.of(SO, old.subject, old.relation, objects)
         elif world.graph.has_nested:
-            groups |= self._nested_consequences()
-        return groups
-
-    def _nested_consequences(self) -> dict[str, Facts]:
-        """What new objects of subjects mean for their nested objects."""
-        world, old = self.world, self.old
-        was, becomes = (world.graph.nested[old.relation, value] for value in (old.object, self.new))
-        groups = {
-            "same_subj_nested_obj_edges": Facts.of(SNO, old.subject, old.relation, was),
-            "same_obj_nested_obj_edges": _distinct(world, Facts.of(ONO, old.object, old.relation, was)),
-        }
-        if self._changes_objects:
-            groups["sno_new"] = Facts.of(SNO, old.subject, old.relation, becomes).take(was != becomes)
-            groups["remapped_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, self.new, old.relation, becomes))
+            # What new objects of subjects mean for their nested objects.
+            was, becomes = (world.graph.nested[old.relation, value] for value in (old.object, self.new))
+            groups["same_subj_nested_obj_edges"] = Facts.of(SNO, old.subject, old.relation, was)
+            groups["same_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, old.object, old.relation, was))
+            if self._changes_objects:
+                groups["sno_new"] = Facts.of(SNO, old.subject, old.relation, becomes).take(was != becomes)
+                groups["remapped_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, self.new, old.relation, becomes))
         return groups
 
     def _implied_by_classes(self) -> dict[str, Facts]:

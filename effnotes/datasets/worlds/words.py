@@ -80,11 +80,9 @@ def check_vocabulary(world: WorldSettings) -> None:
     subjects = sum(_high_and_low(s, world.tokens_per_subject))
     n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world.templates))
     if n_tokens > _MOST_TOKENS:
-        raise ValueError(
-            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: "
-            f"at most {_MOST_TOKENS} are allowed; take fewer relations or objects"
-            + (", or subjects of two tokens" if world.tokens_per_subject == 1 else "")
-        )
+        given = f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens"
+        remedy = "take fewer relations or objects" + ", or subjects of two tokens" * (world.tokens_per_subject == 1)
+        raise ValueError(f"{given}, but a token is written in four digits: at most {_MOST_TOKENS} are allowed; {remedy}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,8 +138,7 @@ class World(Knowledge):
         del vocabulary[""]
         # No such word: what is no word of this world is an error, and never padding.
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
-        stop = pre_tokenizers.Split(".", "isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), stop])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(".", "isolated")])
         tokenizer.add_special_tokens([RESERVED[EOS], RESERVED[PAD]])
         return tokenizer
 
