@@ -214,7 +214,7 @@ def make_faces(
         ValueError: If an argument lies outside the ranges above, or is no integer where one is needed.
     """
     check_range(1, whole=True, n=n)
-    check_range(0, whole=True, seed=seed)
+    check_range(0, whole=True, seed=seed, split=split)
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
     names = [attribute.name for attribute in attributes]
     if names != list(NAMES):

@@ -207,7 +207,7 @@ class _Maker:
         most = min(len(facts), len(values) // 2)
         if self.n > most:
             able = f"at most {most} facts of relation {self.relation} can be remapped at once"
-            why = f"{len(facts)} of its {len(values)} values are taken by facts that can be edited, and old and new ones all differ"
+            why = f"{len(facts)} of its {len(values)} values are taken by facts that can be edited, and old and new must all differ"
             raise ValueError(f"n={self.n}: {able}, because {why}; take more objects, or kind='remap_same'")
         facts = facts.take(slice(self.n))
         free = np.setdiff1d(values, facts.object)
