@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
-from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent, tell
 from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
@@ -104,7 +104,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
                     if error is not None:
                         raise JobError(f"{function.__module__}:{function.__name__}({tasks[index].text}) failed: {error}")
                     results[index] = result
-                    _tell({"computed": made})
+                    tell({"computed": made})
         except BaseException:
             self.close()
             raise
@@ -142,11 +142,11 @@ def run_jobs(
     pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
     tasks = dict(enumerate(_tasks(function, jobs)))
     results: dict[int, JobResult] = {}
-    _tell({"jobs": len(jobs)})
+    tell({"jobs": len(jobs)})
     for index, task in tasks.items():
         if task.path is not None and (kept := _read_result(task.path)) is not None:
             results[index], made = kept
-            _tell({"reused": made})
+            tell({"reused": made})
     try:
         results |= pool._run(function, {index: task for index, task in tasks.items() if index not in results})
     finally:
@@ -260,13 +260,6 @@ def _check_importable(function: Callable[..., Any]) -> None:
     if module in (None, "__main__") or not name.isidentifier():
         where = "at the top level of a module that can be imported (not of a notebook or of the script that is run)"
         raise ValueError(f"{function!r} cannot be called in another process; define it with `def` {where}")
-
-
-def _tell(event: Mapping[str, Any]) -> None:
-    """Tell who watches this process what happened to jobs."""
-    if path := os.environ.get(PROGRESS_VARIABLE):
-        with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
 
 
 def _check_result(result: Any) -> None:

@@ -178,7 +178,7 @@ def make_request(
         force: whether what the chapter has kept of earlier runs is removed first.
         patience_s: for how many seconds nothing may happen in a cell.
     """
-    closure = keys.chapter_closure(plan.chapter.source)
+    closure = keys.chapter_closure(plan.chapter)
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
         shutil.rmtree(cache, ignore_errors=True)
@@ -194,7 +194,7 @@ def make_request(
         "library": closure.digest,
         "commit": commit,
         "patience_s": patience_s,
-        "cell_timeout_s": project.cell_timeout_s(plan.profile),
+        "cell_timeout_s": project.profile(plan.profile).cell_timeout_s,
         "threads": max(1, available_cores() // slots),
         "directory": str(project.root),
         "cache_dir": str(cache),

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jupytext
 from docutils import nodes
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -27,6 +26,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 from effnotes.reporting.claims import Claim, Source, format_number, join, units_text
 from effnotes.reporting.kept import format_duration, format_memory
+from effnotes.runner.project import Chapter
 
 _VERDICTS = ("shown", "contradicted", "not settled")
 _NOT_MEASURED = "not measured"
@@ -172,7 +172,7 @@ class RunTable(_BuildDirective):
             record["started"][:16].replace("T", " "),
             format_duration(record["duration_s"]),
             format_memory(record["peak_memory_bytes"]),
-            (record["environment"] or {}).get("device") or _NONE,
+            record["environment"]["device"] or _NONE,
             _NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
             record["key"][:8],
         ]
@@ -218,7 +218,7 @@ def read_chapter(text: str) -> NotebookNode:
     A cell that would draw a numbered figure gets a line of text in its place, so that the figures keep their
     numbers and captions and the references to them lead somewhere.
     """
-    notebook: NotebookNode = jupytext.reads(text, fmt="py:percent")
+    notebook: NotebookNode = Chapter("", "", text).notebook()
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):

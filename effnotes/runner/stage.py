@@ -55,12 +55,11 @@ def stage_book(
 
 def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
-    import jupytext
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     executed = nbformat.read(run.notebook_path, as_version=4)
-    current = jupytext.reads(chapter.source, fmt="py:percent")
+    current = chapter.notebook()
     own = [cell for cell in executed.cells if _INJECTED not in cell.metadata.get("tags", [])]
     outputs = [cell for cell in own if cell.cell_type == "code"]
     # The values that are not what the chapter's parameters cell says today.
@@ -104,11 +103,10 @@ def provenance(record: Mapping[str, Any]) -> str:
     parameters = [
         (f"`{item['name']}`", _code(item["value"]), _code(item["default"]), _cell(item["help"])) for item in record["parameters"]
     ]
-    versions = (record["environment"] or {}).get("packages", {})
     parts = [
         *("## What made this page", _table(("What", "Value"), [(name, _cell(value)) for name, value in facts])),
         *("### Parameters of this run", _table(("Parameter", "Value", "Default", "Meaning"), parameters)),
-        *("### Versions", _table(("Package", "Version"), versions.items())),
+        *("### Versions", _table(("Package", "Version"), record["environment"]["packages"].items())),
     ]
     return "\n\n".join(parts) + "\n"
 

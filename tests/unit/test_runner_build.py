@@ -129,11 +129,11 @@ def test_outside_a_checkout_the_command_says_so(book, tmp_path):
         ("{adition: {first: 1}}", "Did you mean 'addition'?"),
         ("{addition: {frist: 1}}", "Did you mean 'first'?"),
         ("{addition: {first: x}}", "declared as int"),
-        ("[addition]", "maps each chapter to its parameters"),
-        ("{addition: 5}", "maps each chapter to its parameters"),
-        ("{}\n  cell_timeout: 5", "allowed are chapters and cell_timeout_s; found cell_timeout."),
-        ("{}\n  cell_timeout_s: 0", "cell_timeout_s is whole seconds, at least 1; found 0."),
-        ("{}\n  cell_timeout_s: true", "found True."),
+        ("[addition]", "book/profiles.yaml, 'quick': chapters=['addition']: must be a mapping"),
+        ("{addition: 5}", "chapters.addition=5: must be a mapping"),
+        ("{}\n  cell_timeout: 5", "there is no setting 'cell_timeout'. Did you mean 'cell_timeout_s'?"),
+        ("{}\n  cell_timeout_s: 0", "book/profiles.yaml, 'quick': cell_timeout_s=0: must be at least 1"),
+        ("{}\n  cell_timeout_s: true", "cell_timeout_s=True: must be a whole number"),
     ],
 )
 def test_a_wrong_profile_is_refused(book, profiles, said):
