@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
+from effnotes.core.files import written_whole
 from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent, tell
 from effnotes.core.settings import from_json, to_json
 
@@ -271,35 +272,22 @@ def _check_result(result: Any) -> None:
             raise TypeError(f"the job returned the key {key!r}; needed: text")
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             continue
-        if isinstance(value, dict) or value is None or not _is_json(value):
-            needed = "a NumPy array without objects, float, int, str or a list of what JSON can hold"
-            remedy = "(a NumPy number is converted by its .item())"
-            raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed} {remedy}")
-
-
-def _is_json(value: Any) -> bool:
-    if type(value) is list:
-        return all(map(_is_json, value))
-    if type(value) is dict:
-        return all(type(key) is str and _is_json(item) for key, item in value.items())
-    return value is None or type(value) in (bool, int, float, str)
+        # As text, because 1 and True, a list and a tuple, or NumPy's numbers and Python's are equal; NaN is unequal to itself.
+        with contextlib.suppress(TypeError, ValueError):
+            if not isinstance(value, dict | None) and repr(json.loads(json.dumps(value))) == repr(value):
+                continue
+        needed = "a NumPy array without objects, float, int, str or a list of what JSON can hold"
+        remedy = "(a NumPy number is converted by its .item())"
+        raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed} {remedy}")
 
 
 def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> None:
     arrays: dict[str, Any] = {f"={key}": value for key, value in result.items() if isinstance(value, np.ndarray)}
     values = {key: value for key, value in result.items() if f"={key}" not in arrays}
     header = json.dumps({"order": list(result), "values": values, "made": made}).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache meanwhile
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+    shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
 
 
 def _read_result(path: Path) -> tuple[JobResult, dict[str, Any]] | None:

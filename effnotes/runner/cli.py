@@ -16,9 +16,15 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from effnotes.core.errors import nearest
+from effnotes.reporting.claims import join
+from effnotes.runner import kept
+from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.parameters import parse_value, split_assignment
+from effnotes.runner.plan import plan_chapter
+from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
+from effnotes.runner.records import RecordStore, write_atomically
 from effnotes.runner.watch import PATIENCE_MIN
 
 
@@ -65,10 +71,6 @@ def build(
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
-    from effnotes.runner.build import build_book
-    from effnotes.runner.plan import plan_chapter
-    from effnotes.runner.progress import Reporter
-
     project = Project.find(build_dir=build_dir)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
@@ -95,12 +97,6 @@ def run(
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run one chapter, or a page that is drawn from a kept record, and record the run."""
-    from effnotes.runner import kept
-    from effnotes.runner.build import run_plans
-    from effnotes.runner.plan import plan_chapter
-    from effnotes.runner.progress import Reporter
-    from effnotes.runner.records import write_atomically
-
     project = Project.find(build_dir=build_dir)
     values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
     if keep and keep_as is not None:
@@ -140,12 +136,8 @@ def claims(
     build_dir: BuildDirOption = None,
 ) -> None:
     """List every registered claim with what each chapter's latest finished run measured."""
-    from effnotes.reporting.claims import join
-    from effnotes.runner.kept import load_kept
-    from effnotes.runner.records import RecordStore
-
     project = Project.find(build_dir=build_dir)
-    load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
+    kept.load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
     store = RecordStore(project.build_dir / "runs")
     register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
