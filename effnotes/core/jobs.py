@@ -68,9 +68,12 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        if workers is not None:
-            check_range(1, whole=True, workers=workers)
-        self.workers = workers or _default_workers()
+        if workers is None:
+            import torch
+
+            workers = 1 if torch.cuda.is_available() else available_cores()
+        check_range(1, whole=True, workers=workers)
+        self.workers = workers
         self._processes: _Processes = {}
         # Also before the interpreter exits, where multiprocessing would wait for them: so by its own finalizers, which run before
         # that. Those of `weakref` run after it where somebody used one before multiprocessing was imported.
@@ -250,12 +253,6 @@ def unfinished_folder() -> Path | None:
     return _unfinished
 
 
-def _default_workers() -> int:
-    import torch
-
-    return 1 if torch.cuda.is_available() else available_cores()
-
-
 def _check_importable(function: Callable[..., Any]) -> None:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module in (None, "__main__") or not name.isidentifier():
@@ -276,9 +273,8 @@ def _check_result(result: Any) -> None:
         with contextlib.suppress(TypeError, ValueError):
             if not isinstance(value, dict | None) and repr(json.loads(json.dumps(value))) == repr(value):
                 continue
-        needed = "a NumPy array without objects, float, int, str or a list of what JSON can hold"
-        remedy = "(a NumPy number is converted by its .item())"
-        raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed} {remedy}")
+        needed = "a NumPy array without objects, float, int, str (a NumPy number's .item()) or a list of what JSON can hold"
+        raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed}")
 
 
 def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> None:

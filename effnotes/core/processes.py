@@ -46,12 +46,10 @@ def device() -> str:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return f"GPU: {torch.cuda.get_device_name()}"
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"CPU: {name}"
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"CPU: {next(names, platform.processor() or platform.machine())}"
 
 
 def exit_with_parent() -> None:

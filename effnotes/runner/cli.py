@@ -16,7 +16,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from effnotes.core.errors import nearest
-from effnotes.reporting.claims import join
+from effnotes.reporting.claims import format_number, interval_text
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError
@@ -139,11 +139,9 @@ def claims(
     project = Project.find(build_dir=build_dir)
     kept.load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
     store = RecordStore(project.build_dir / "runs")
-    register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
-    measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
     profiles = {name: record["profile"] for name, record in latest.items()}
-    rows = [row | {"profile": profiles.get(row["chapter"])} for row in join(register, measured)]
+    rows = [row | {"profile": profiles.get(row["chapter"])} for row in project.measured(latest.values())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -152,8 +150,8 @@ def claims(
         table.add_row(
             f"{row['id']}\n{row['statement']}",
             row["published"] or "–",
-            _number(row["estimate"]),
-            "–" if row["interval"] is None else f"{_number(row['interval'][0])} to {_number(row['interval'][1])}",
+            "–" if row["estimate"] is None else format_number(row["estimate"]),
+            "–" if row["interval"] is None else interval_text(row["interval"]),
             row["unit"],
             row["verdict"],
         )
@@ -176,10 +174,6 @@ def _overrides_by_chapter(project: Project, assignments: list[str], selected: li
             raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
         overrides.setdefault(chapter, {})[name] = parse_value(value, target)
     return overrides
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def _relative(path: Path) -> str:

@@ -31,7 +31,7 @@ from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_INJECTED = "injected-parameters"
+INJECTED = "injected-parameters"
 _LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
@@ -99,8 +99,8 @@ def execute_chapter(
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     own = _own(executed)
-    checked = error is not None and error["cell"] and "check" in own[error["cell"] - 1].metadata.get("tags", [])
-    refused = checked and error["name"] == watch.told.get("refusal")
+    failed = own[error["cell"] - 1].metadata.get("tags", []) if error and error["cell"] else []
+    refused = error is not None and "check" in failed and error["name"] == watch.told.get("refusal")
     if not refused and keys.chapter_closure(chapter).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
     tables, repeated = _tables(own, chapter)
@@ -128,7 +128,7 @@ def execute_chapter(
     replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], task["parameters"])
     for cell in code:
         cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
-        if _INJECTED in cell.metadata.get("tags", []):
+        if INJECTED in cell.metadata.get("tags", []):
             cell.source = scrub(cell.source, replacements)
     return writes(executed).encode(), scrub(record, replacements)
 
@@ -161,10 +161,8 @@ def _run_notebook(
         # tqdm warns where a notebook has no widgets; pages have none.
         "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"))),
     }
-    if task["cache_dir"]:
-        kernel_environment["EFFNOTES_CACHE_DIR"] = task["cache_dir"]
-    if gpu is not None:
-        kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
+    given = {"EFFNOTES_CACHE_DIR": task["cache_dir"], "CUDA_VISIBLE_DEVICES": gpu}
+    kernel_environment |= {name: value for name, value in given.items() if value is not None}
     output_path, kernel_log = private / "executed.ipynb", private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
@@ -201,10 +199,8 @@ def _run_notebook(
     # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
     executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     if watch.idle:
-        exception = IdleCellError(
-            f"nothing has happened for {task['patience_s'] / 60:g} minutes: no job was finished, nothing was printed, and no"
-            " processor time was used. To wait longer, give --patience MINUTES"
-        )
+        idle = "no job was finished, nothing was printed, and no processor time was used. To wait longer, give --patience MINUTES"
+        exception = IdleCellError(f"nothing has happened for {task['patience_s'] / 60:g} minutes: {idle}")
     return executed, _describe_error(
         executed, Chapter("", "", task["source"]), exception, "" if watch.idle else _last_line(kernel_log)
     )
@@ -245,7 +241,7 @@ def _describe_error(executed: Any, chapter: Chapter, exception: Exception, last_
 
 def _own(notebook: Any) -> list[Any]:
     """Return the code cells of the chapter, without that of the values that override defaults."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and _INJECTED not in cell.metadata.get("tags", [])]
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])]
 
 
 def _last_line(log: Path) -> str:

@@ -119,9 +119,8 @@ def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
         # Records of the full profile have said neither for as long as there were no others.
         profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
         command = keep_command(chapter, name, profile, overrides)
-        made_for = dict(record["made_for"])
         now = _made_for(project, chapter, profile, overrides)
-        changed = " and ".join(part for part in now if made_for.get(part) != now[part])
+        changed = " and ".join(part for part in now if dict(record["made_for"]).get(part) != now[part])
         fault = f"was made with other {changed} of '{chapter}'." if changed else None
     except UsageError as error:
         fault = f"was made with other parameters of '{chapter}': {error}"
@@ -163,14 +162,6 @@ def _as_yaml(value: Any) -> str:
 
 
 def _as_text(kept: Mapping[str, Any]) -> str:
-    """Write a kept record as JSON with sorted keys, each column of a table on a line of its own."""
-    tables = [
-        f'  {json.dumps(name)}: {{\n   "columns": {json.dumps(table["columns"], ensure_ascii=False)},\n   "data": [\n'
-        + ",\n".join(json.dumps(values, ensure_ascii=False) for values in table["data"])
-        + "\n   ]\n  }"
-        for name, table in sorted(kept["tables"].items())
-    ]
-    rest = {field: value for field, value in kept.items() if field != "tables"}
-    head = json.dumps(rest, indent=1, ensure_ascii=False, sort_keys=True).removesuffix("\n}")
-    body = "{\n" + ",\n".join(tables) + "\n }" if tables else "{}"
-    return f'{head},\n "tables": {body}\n}}\n'
+    """Write a kept record as JSON with sorted keys, what is deep within on one line, such as each column of a table."""
+    text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)
+    return re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", text) + "\n"

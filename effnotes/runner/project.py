@@ -1,7 +1,7 @@
 """The checkout: which chapters the book has, in which order, and the parameter values of each profile."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from effnotes.core.errors import nearest
 from effnotes.core.settings import settings
-from effnotes.reporting.claims import Claim, ClaimError, load_register
+from effnotes.reporting.claims import Claim, ClaimError, join, load_register
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
@@ -101,8 +101,9 @@ class Project:
         for candidate in (start, *start.parents):
             if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
                 return cls(candidate, (build_dir or candidate / "_build").resolve())
-        why = "this directory is not inside a checkout of the book (no _toc.yml beside book/ here or above)"
-        raise UsageError(f"{why}; change to the checkout and run the command again.")
+        raise UsageError(
+            "not inside a checkout of the book (no _toc.yml beside book/, here or above): change to one and try again."
+        )
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
@@ -133,6 +134,10 @@ class Project:
             return load_register(self.root / "book" / "claims.yaml")
         except ClaimError as error:
             raise UsageError(str(error)) from None
+
+    def measured(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Join the registered claims with what records hold for them; what is registered no more is left out."""
+        return join(self.claims, [claim for record in records for claim in record["claims"] if claim["id"] in self.claims])
 
     def register(self, chapter: str | None = None) -> list[dict[str, Any]]:
         """Return the registered claims, of one chapter or of all, as plain data."""

@@ -9,9 +9,8 @@ import json
 import os
 import shutil
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
@@ -19,8 +18,7 @@ from effnotes.core.files import written_whole
 from effnotes.runner.keys import RECORD_FORMAT
 
 
-@dataclass(frozen=True)
-class StoredRun:
+class StoredRun(NamedTuple):
     """A record with the executed notebook that it describes, as read back from the disk."""
 
     record: dict[str, Any]
