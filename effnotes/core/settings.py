@@ -155,8 +155,7 @@ def _place(fault: Any, given: Any) -> str:
 
 def _options(fault: Any) -> list[str]:
     """Return what a fault says may stand there."""
-    context = fault.get("ctx", {})
-    context = {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in context.items()}
+    context = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in fault.get("ctx", {}).items()}
     if fault["type"] == "literal_error":
         return str(context["expected"]).replace(" or ", ", ").split(", ")
     return [_ALLOWED[fault["type"]].format(**context)] if fault["type"] in _ALLOWED else []

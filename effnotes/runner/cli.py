@@ -140,8 +140,7 @@ def claims(
     kept.load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
     store = RecordStore(project.build_dir / "runs")
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
-    profiles = {name: record["profile"] for name, record in latest.items()}
-    rows = [row | {"profile": profiles.get(row["chapter"])} for row in project.measured(latest.values())]
+    rows = [row | {"profile": latest.get(row["chapter"], {}).get("profile")} for row in project.measured(latest.values())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return

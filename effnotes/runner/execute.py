@@ -249,8 +249,8 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: Watch) -> type:
-    """Return a kernel manager that starts this very interpreter, with `extra_environment`, whatever kernels are installed."""
+def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> type:
+    """Return a kernel manager that starts this very interpreter, with `added` to its environment, whatever kernels there are."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -264,8 +264,9 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: W
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with log.open("w", encoding="utf-8") as output:
-                changed = {"env": {**kw["env"], **extra_environment}, "stdout": output, "stderr": output}
-                await super()._async_launch_kernel(kernel_cmd, **{**kw, **changed})
+                await super()._async_launch_kernel(
+                    kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": output, "stderr": output}
+                )
             started: Any = self.provisioner
             watch.start(started.pid)
 

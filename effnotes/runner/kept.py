@@ -25,10 +25,7 @@ from effnotes.runner.records import write_atomically
 KEPT_PROFILE = "full"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_KEPT_FIELDS = (
-    *("format", "chapter", "seeds", "environment", "commit"),
-    *("started", "duration_s", "peak_memory_bytes", "jobs", "claims", "tables"),
-)
+_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables"
 
 
 def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
@@ -86,7 +83,7 @@ def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: s
     """
     fingerprints = keys.data_fingerprints(plan.values, project.root, content_limit_bytes=math.inf)
     shown = _without_paths(plan, set(fingerprints))
-    kept = {field: record[field] for field in _KEPT_FIELDS} | {
+    kept = {field: record[field] for field in _KEPT_FIELDS.split()} | {
         "profile": plan.profile,
         "parameters": [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]],
         "overrides": shown,
@@ -111,7 +108,6 @@ def load_kept(project: Project) -> dict[str, dict[str, Any]]:
 
 
 def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
-    shown = path.relative_to(project.root).as_posix()
     name = None if path.stem == KEPT_PROFILE else path.stem
     command = keep_command(chapter, name)
     try:
@@ -127,7 +123,7 @@ def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"cannot be read ({type(error).__name__})."
     if fault:
-        raise UsageError(f"{shown} {fault} Make it again with '{command}', or remove it.")
+        raise UsageError(f"{path.relative_to(project.root).as_posix()} {fault} Make it again with '{command}', or remove it.")
     return record
 
 

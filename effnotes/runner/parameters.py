@@ -35,7 +35,6 @@ class _Literal:
 
 
 _NAMES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)} | {"Any": Any}
-_FORMS: dict[str, Any] = {"Literal": _Literal, "Optional": Optional, "Union": Union}
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -92,7 +91,7 @@ class Parameter(NamedTuple):
 @cache
 def _adapter(annotation: str) -> TypeAdapter[Any]:
     """Return what checks values of an annotation that `_check_annotation` has let pass."""
-    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, **_FORMS}))
+    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, "Literal": _Literal, "Optional": Optional, "Union": Union}))
 
 
 def parse_value(text: str, name: str) -> Any:

@@ -56,8 +56,7 @@ class Chapter:
     @cached_property
     def code(self) -> list[tuple[str, list[str]]]:
         """The text and the tags of each code cell, as the kernel gets them."""
-        cells = [cell for cell in self.notebook().cells if cell.cell_type == "code"]
-        return [(cell.source, cell.metadata.get("tags", [])) for cell in cells]
+        return [(cell.source, cell.metadata.get("tags", [])) for cell in self.notebook().cells if cell.cell_type == "code"]
 
     def first_line(self, number: int) -> int | None:
         """Return the line on which the text of a code cell starts, both from 1; None where markers do not tell the cells apart."""

@@ -74,7 +74,9 @@ class RecordStore:
             # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-            _sync_directory(target.parent)
+            descriptor = os.open(target.parent, os.O_RDONLY)  # the renaming itself is to reach the disk
+            os.fsync(descriptor)
+            os.close(descriptor)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return StoredRun(record, target)
@@ -102,11 +104,3 @@ def exclusive(path: Path, on_wait: str, announce: Any) -> AbstractContextManager
     except filelock.Timeout:
         announce(on_wait)
         return lock.acquire()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -48,8 +48,7 @@ def _visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
     # docutils gives an entry the deprecated role doc-biblioentry, which is not allowed as an item of its own list.
     start = len(translator.body)
     HTML5Translator.visit_citation(translator, node)
-    for index in range(start, len(translator.body)):
-        translator.body[index] = translator.body[index].replace('role="doc-biblioentry"', 'role="listitem"')
+    translator.body[start:] = [text.replace('role="doc-biblioentry"', 'role="listitem"') for text in translator.body[start:]]
 
 
 def _read_build(env: BuildEnvironment) -> dict[str, Any] | None:
@@ -236,8 +235,8 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        named = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
-        return navigation if kind == "raw" else named
+        labelled = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        return navigation if kind == "raw" else labelled
 
     context["generate_toctree_html"] = with_names
 
