@@ -24,7 +24,6 @@ from effnotes.training.recipes import PUBLISHED_GMP_RI
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
-SMOKE_LIMIT_S = 60
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
@@ -49,13 +48,6 @@ def test_a_page_runs_on_the_smoke_profile(page, smoke_build):
     made = record(smoke_build, page)
     assert made["status"] == "finished"
     assert made["profile"] == "smoke"
-
-
-@each_page
-def test_smoke_computes_for_less_than_a_minute(page, smoke_build):
-    # A page that is far too large for smoke is caught here; on a busy machine the time of the wall says little.
-    made = record(smoke_build, page)
-    assert made["duration_s"] < 4 * SMOKE_LIMIT_S
 
 
 @each_page
@@ -102,7 +94,7 @@ def test_every_figure_has_a_caption_a_name_and_words_for_those_who_cannot_see_it
 @each_page
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_fits_the_parameters(page, profile):
-    values = PROJECT.profile(profile).get(page.name, {})
+    values = PROJECT.profile(profile).chapters.get(page.name, {})
     assert set(PROJECT.values(page.name, profile, {})) == set(page.parameters)
     if profile == "quick":
         assert not values, "the defaults in the page are the quick profile"
@@ -110,7 +102,7 @@ def test_every_profile_fits_the_parameters(page, profile):
 
 @each_page
 def test_every_parameter_has_help_and_is_used(page):
-    code = "\n".join(cell.source for cell in page.cells if cell.kind == "code" and "parameters" not in cell.tags)
+    code = "\n".join(source for source, tags in page.code if "parameters" not in tags)
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     for parameter in page.parameters.values():
         assert parameter.help, parameter.name
@@ -119,7 +111,7 @@ def test_every_parameter_has_help_and_is_used(page):
 
 @each_chapter
 def test_a_chapter_promises_offers_exercises_and_concludes(chapter):
-    prose = "\n".join(cell.source for cell in chapter.cells if cell.kind == "markdown")
+    prose = chapter.prose
     for part in ("What you will be able to do", "## Try it on your own", "## Exercises", "## Key takeaways", "## Further reading"):
         assert part in prose, part
     labels = re.findall(r":label: (exercise-[\w-]+)", prose)
