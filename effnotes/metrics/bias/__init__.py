@@ -7,7 +7,8 @@ metrics of a model on it in one table, and `summarise` averages that over a fixe
 
 `bias_audit` compares a pruned model with its dense parent in one call, and `audit_logits` does so from stored
 logits. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense
-model alone can tell, and `override_study` at what calibration and overrides mend.
+model alone can tell, and `override_study` at what calibration and overrides mend. Classes that exclude one another
+are read as attributes by their `log_odds`; `class_metrics` and `macro_f1` are about the most probable one.
 """
 
 from effnotes.metrics.bias.amplification import (
@@ -37,6 +38,7 @@ from effnotes.metrics.bias.classification import (
     roc_auc,
 )
 from effnotes.metrics.bias.criteria import attribute_criteria, evaluate_criteria, phi_coefficient, rank_association, rank_products
+from effnotes.metrics.bias.exclusive import class_metrics, log_odds, macro_f1
 from effnotes.metrics.bias.exemplars import exemplar_table, modal_exemplars, modal_predictions, taxicab_distance
 from effnotes.metrics.bias.interdependence import interdependence
 from effnotes.metrics.bias.outputs import read_outputs
@@ -52,4 +54,4 @@ __all__ += ["false_negative_rate", "false_positive_rate", "fixed_attribute_set",
 __all__ += ["interdependence", "majority_accuracy", "modal_exemplars", "modal_predictions", "override", "override_study"]
 __all__ += ["phi_coefficient", "planted_bias_amplification", "positive_rate", "positive_shares", "probabilities"]
 __all__ += ["rank_association", "rank_products", "rare_value_ratio", "roc_auc", "select_least_certain", "select_randomly"]
-__all__ += ["summarise", "taxicab_distance", "uncertain", "uncertainty"]
+__all__ += ["class_metrics", "log_odds", "macro_f1", "summarise", "taxicab_distance", "uncertain", "uncertainty"]

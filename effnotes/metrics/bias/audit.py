@@ -16,6 +16,7 @@ from effnotes.metrics.bias.amplification import corpus_bias_amplification, direc
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
 from effnotes.metrics.bias.calibration import calibrated_thresholds
 from effnotes.metrics.bias.criteria import criteria_of
+from effnotes.metrics.bias.exclusive import log_odds
 from effnotes.metrics.bias.exemplars import exemplar_table
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
 from effnotes.metrics.bias.task import AttributeTask
@@ -277,7 +278,7 @@ def audit_logits(
         raise ValueError("an audit needs at least one sample, but labels has none")
     for model in MODELS:
         arrays.check_same_shape(logits[model], task.labels, f"{model}_logits")
-    scores = {model: _log_odds(logits[model]) if multi_class else logits[model] for model in MODELS}
+    scores = {model: log_odds(logits[model]) if multi_class else logits[model] for model in MODELS}
     decisions = {"raw": {model: _decide(logits[model], scores[model], cuts[model], multi_class) for model in MODELS}}
     if validation is not None:
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
@@ -314,16 +315,6 @@ def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:
     return PerAttribute(pruned.values - dense.values, reasons)
 
 
-def _log_odds(logits: FloatArray) -> FloatArray:
-    """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j."""
-    from scipy.special import logsumexp
-
-    # Leaving the class out of the sum keeps the digits that 1 - p would lose where p is near 1.
-    rest = [logsumexp(np.delete(logits, c, axis=1), axis=1) for c in range(logits.shape[1])]
-    odds: FloatArray = logits - np.stack(rest, axis=1)
-    return odds
-
-
 def _decide(logits: FloatArray, scores: FloatArray, cut: FloatArray | None, multi_class: bool) -> BoolArray:
     if not multi_class or cut is not None:
         return arrays.hard_predictions(scores, cut)
@@ -342,7 +333,7 @@ def _calibrated(
         logits = arrays.as_logits(given, f"the {model} logits of validation")
         if logits.shape[1] != scores[model].shape[1]:
             raise ValueError(f"the {model} logits of validation must have {scores[model].shape[1]} columns, not {logits.shape[1]}")
-        own = _log_odds(logits) if multi_class else logits
+        own = log_odds(logits) if multi_class else logits
         true = arrays.as_attributes(labels, logits.shape[1], "validation labels")
         decisions[model] = arrays.hard_predictions(scores[model], calibrated_thresholds(own, true))
     return decisions

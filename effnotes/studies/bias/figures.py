@@ -45,6 +45,12 @@ def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
     return figures.label_levels(ax, found.sparsities, found.weights_left)
 
 
+def unmeasured(ax: Axes, why: str = "no attribute has a bias that could be measured") -> None:
+    """Say in a panel why it is empty."""
+    ax.text(0.5, 0.5, f"not measured:\n{why}", transform=ax.transAxes, ha="center", va="center")
+    ax.set(xticks=[], yticks=[])
+
+
 def name_by_percent(ax: Axes, sparsities: Sequence[float]) -> None:
     """Name levels by the percentage alone, where panels stand side by side."""
     ax.set_xticks(np.arange(len(sparsities)), [f"{100 * level:g}" for level in sparsities], fontsize=8.5)
@@ -85,9 +91,21 @@ def uncertainty(found: Findings, floors: Mapping[str, float]) -> None:
     axes[2].axhline(1, linestyle="--", **LINE)
 
 
+def f1(result: Result) -> None:
+    """Macro-F1 of exclusive classes against sparsity, by how many images they have in training."""
+    _, ax = plt.subplots()
+    for (images, of_range), colour in zip(result.f1.groupby("images", sort=False), figures.PALETTE, strict=False):
+        figures.plot_by_level(of_range, "sparsity", "f1", ax=ax, label=images, colour=colour)
+    figures.label_levels(ax, result.findings.sparsities, result.findings.weights_left)
+    ax.set_ylabel("macro-F1")
+    ax.legend(title="images in training")
+
+
 def interdependence(found: Findings) -> None:
     """Interdependence of predictions and of the true labels."""
     _, ax = plt.subplots()
+    if found.criteria.empty:
+        return unmeasured(ax, "classes that exclude one another hang together by definition")
     trend(found, "interdependence", ax=ax, label="predictions")
     trend(found, "label_interdependence", ax=ax, label="true labels", colour="#555555", linestyle="--")
     ax.set_ylabel("adjusted R²")
@@ -98,6 +116,8 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     """Bias amplification against sparsity, of each skewed attribute and their mean; `ceiling` is its greatest possible value."""
     _, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
+    if by_level.empty:
+        return unmeasured(ax)
     long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
     sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
     trend(found, _BIAS, ax=ax, label=label)
@@ -114,6 +134,8 @@ def growth(found: Findings, *, mark: bool = False) -> None:
     """Growth of bias amplification at each level with its interval; `mark` names the levels of the claims."""
     _, ax = plt.subplots(figsize=(6.4, 2.9))
     table = found.growth
+    if found.criteria.empty:
+        return unmeasured(ax)
     levels, positions = table["sparsity"].tolist(), np.arange(len(table))
     ax.axhspan(-0.02, 0.02, color=_BAND)
     reach = np.abs(table[["low", "high"]].sub(table["estimate"], axis=0)).T
@@ -134,6 +156,8 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
     for ax, (title, points) in zip(axes[0], panels.items(), strict=True):
         figures.name_points(ax, points)
         ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
+        if points.empty:
+            unmeasured(ax)
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
 
@@ -181,6 +205,8 @@ def gallery(result: Result) -> None:
 def repairs(result: Result) -> None:
     """Bias amplification after each repair, with raw and with calibrated thresholds."""
     _, ax = plt.subplots(figsize=(7.0, 3.6))
+    if result.criteria.empty:
+        return unmeasured(ax)
     long = result.by_repair.reset_index()
     long["repair"] = [CASES[case] for case in zip(long["override"], long["selection"], strict=True)]
     long["thresholds"] = long["calibrated"].map({False: "raw thresholds", True: "calibrated thresholds"})

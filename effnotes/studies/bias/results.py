@@ -1,6 +1,6 @@
 """The main experiment of the chapter on bias: trained networks, and what is measured of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,7 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from effnotes.metrics import bias as metrics
+from effnotes.datasets.iwildcam import frequency_groups, frequency_names
 from effnotes.reporting import claims
+from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.bias import effects
 from effnotes.studies.bias.experiment import trainings
 from effnotes.studies.bias.findings import Findings
@@ -45,8 +47,13 @@ class Result:
 
     @cached_property
     def averages(self) -> pd.DataFrame:
-        """The metrics of each model, averaged over all attributes."""
-        return metrics.summarise(self.table)
+        """The metrics of each model, averaged over all attributes; of exclusive classes those of the most probable one."""
+        means = metrics.summarise(self.table)
+        if self.plan.experiment.exclusive:
+            own = {(run.seed, run.sparsity): metrics.class_metrics(run.test_logits, self.plan.tasks[run.seed]) for run in self.runs}
+            for row in means.itertuples():
+                means.loc[row.Index, "mean_common"] = own[row.seed, row.sparsity].get(row.metric, row.mean_common)
+        return means
 
     @cached_property
     def averages_of_skewed(self) -> pd.DataFrame:
@@ -110,6 +117,17 @@ class Result:
     def mean_growth(self, sparsity: float, *names: str) -> pd.DataFrame:
         """The same as mean over seeds, by attribute."""
         return self.growth_to(sparsity, *names).groupby("attribute").mean()
+
+    @cached_property
+    def f1(self) -> pd.DataFrame:
+        """Macro-F1 of exclusive classes: a row for each network and range of how many training images a class has."""
+        rows = []
+        for run in self.runs:
+            own = self.plan.labels[run.seed]
+            found = metrics.macro_f1(run.test_logits, own.test, frequency_groups(own.train.argmax(1), len(self.plan.names)))
+            network = {"seed": run.seed, "sparsity": run.sparsity}
+            rows += [network | {"images": name, "f1": found.get(group)} for group, name in enumerate(frequency_names())]
+        return pd.DataFrame(rows).dropna()
 
     @cached_property
     def growth(self) -> pd.DataFrame:
@@ -227,6 +245,10 @@ class Result:
             levels=pd.DataFrame([{"moderate": self.plan.moderate, "high": self.high}]),
         )
 
+    def keep(self) -> list[KeptTable]:
+        """Make the tables of this run ready to be kept with its record."""
+        return self.findings.keep() + ([keep_table("f1", self.f1)] if self.plan.experiment.exclusive else [])
+
     def _measured(self, logits: NDArray[np.float32], seed: int) -> pd.DataFrame:
         return metrics.attribute_metrics(logits, self.plan.tasks[seed]).assign(seed=seed)
 
@@ -234,11 +256,20 @@ class Result:
 def run(plan: Plan) -> Result:
     """Train a network for each seed and sparsity, several side by side; what was trained before comes from the cache."""
     group = trainings(plan.experiment, sparsities=plan.sparsities, seeds=plan.seeds)
-    return Result(plan, run_trainings({"main": group})["main"])
+    runs = run_trainings({"main": group})["main"]
+    return Result(plan, [_against_rest(run) for run in runs] if plan.experiment.exclusive else runs)
+
+
+def _against_rest(run: SparseRun) -> SparseRun:
+    """Give the same network with the log-odds of each class against the rest in place of its logits, to be read as attributes."""
+    logits = {name: getattr(run, name) for name in ("test_logits", "val_logits", "shared_logits")}
+    return replace(run, **{name: metrics.log_odds(values).astype(np.float32) for name, values in logits.items()})
 
 
 def validation_accuracy(plan: Plan, trained: SparseRun) -> float:
-    """Accuracy of a network on its seed's validation images, mean over attributes."""
+    """Accuracy of a network on its seed's validation images, mean over attributes; of exclusive classes, of the most probable."""
+    if plan.experiment.exclusive:
+        return metrics.class_metrics(trained.val_logits, task_of(plan.labels[trained.seed], validation=True))["accuracy"]
     decided = metrics.hard_predictions(trained.val_logits)
     return float(metrics.accuracy(decided, plan.labels[trained.seed].val).values.mean())
 
