@@ -386,7 +386,8 @@ ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, 
 ax.axvline(0, linestyle="--", **figures.LINE)
 ax.set_yticks(heights, ends.index)
 ax.set_xlabel("bias amplification (difference of shares)")
-_ = ax.legend(loc="lower right") if plan.skewed else figures.unmeasured(ax)
+ax.legend(loc="lower right")
+figures.explain(ax, not plan.skewed)
 
 # %% tags=["hide-input"]
 if result.floors:
@@ -441,7 +442,8 @@ _, ax = plt.subplots()
 figures.trend(result.findings, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
 figures.trend(result.findings, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=PALETTE[1])
 ax.set_ylabel("absolute gap between groups")
-_ = ax.legend() if plan.skewed else figures.unmeasured(ax)
+ax.legend()
+figures.explain(ax, not plan.skewed)
 
 # %% [markdown]
 # The gap in misses is not small even for dense networks: where an attribute is rare in a group, it is missed more often there.
@@ -634,9 +636,8 @@ if result.common:
     grown = result.mean_growth(moderate_sparsity, "bias_amplification")["bias_amplification"]
     print(f"at the moderate sparsity between {grown.min():+.4f} ({grown.idxmin()})", end=" ")
     print(f"and {grown.max():+.4f} ({grown.idxmax()})")
-print(
-    f"models that never say yes, over seeds and attributes: { {f'{100 * level:g}%': int(count) for level, count in silent.items()} }"
-)
+never = {f"{100 * level:g}%": int(count) for level, count in silent.items()}
+print(f"models that never say yes, over seeds and attributes: {never if plan.skewed else 'not looked at'}")
 
 # %% [markdown]
 # With three seeds a 95% interval reaches 4.3 standard errors to either side, so a mean beyond the margin may still be *not settled*, and a single unusual seed can do that: look at the dots in the figures.

@@ -82,9 +82,9 @@ def load_data(
     if name == "iwildcam":
         limit = {split if split == "train" else f"id_{split}": size for split, size in limit.items()}
         found = load_iwildcam(data_root, image_size=image_size, limit=limit, splits=("train", "id_val", "id_test"))
-        names = found.class_names
-        train, val, test = (AttributeSplit(each.images, one_hot(each.labels, len(names))) for each in found.splits.values())
-        return AttributeData(train, val, test, names, None, found.source)
+        classes = len(found.class_names)
+        train, val, test = (AttributeSplit(each.images, one_hot(each.labels, classes)) for each in found.splits.values())
+        return AttributeData(train, val, test, found.class_names, None, found.source)
     return (load_awa2 if name == "awa2" else load_celeba)(data_root, image_size=image_size, limit=limit, **chosen)
 
 

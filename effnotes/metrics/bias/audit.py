@@ -210,14 +210,12 @@ def bias_audit(
     from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
 
     if protected is not None and np.ndim(protected) > 0 and shuffles(loader):
-        remedy = "let it yield (images, labels, group), or pass shuffle=False"
-        raise ValueError(f"protected is an array in the order of the samples, but the loader shuffles; {remedy}")
+        raise ValueError("protected is in the order of the samples, but the loader shuffles; let it yield groups, or not shuffle")
     known: dict[str, Any] = {"train_labels": train_labels, "train_groups": train_groups, "rates": rates, "names": names}
 
     def check(attributes: int, multi_class: bool, grouped: bool) -> None:
         if protected is None and not grouped:
-            remedy = "pass protected=..., or a loader that yields (images, labels, group)"
-            raise ValueError(f"nothing says which samples belong to which group: {remedy}")
+            raise ValueError("nothing says which samples belong to which group: pass protected=..., or let the loader yield groups")
         # A task of no samples, which refuses what cannot work as soon as the number of outputs is known.
         none = np.zeros(0, dtype=np.int64) if multi_class else np.zeros((0, attributes))
         group = np.zeros(0) if protected is None or np.ndim(protected) > 0 else protected
@@ -322,9 +320,7 @@ def _decide(logits: FloatArray, scores: FloatArray, cut: FloatArray | None, mult
     return winner
 
 
-def _calibrated(
-    scores: dict[str, FloatArray], validation: tuple[ArrayLike, ArrayLike, ArrayLike], multi_class: bool
-) -> dict[str, BoolArray]:
+def _calibrated(scores: dict[str, FloatArray], validation: Sequence[ArrayLike], multi_class: bool) -> dict[str, BoolArray]:
     *of_models, labels = validation
     if (np.ndim(labels) == 1) != multi_class:
         raise ValueError("the labels of the validation samples must be of the same kind as those that are audited: (n, K) or (n,)")

@@ -210,8 +210,9 @@ class Experiment:
             ValueError: the data are no faces, or `num_shared` is 0.
         """
         if self.dataset != "faces" or not self.num_shared:
-            given = f"dataset={self.dataset!r}, num_shared={self.num_shared}"
-            raise ValueError(f"{given}: only drawn faces have shared ones, if asked for")
+            raise ValueError(
+                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if wanted"
+            )
         from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)

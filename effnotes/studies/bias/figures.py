@@ -45,10 +45,12 @@ def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
     return figures.label_levels(ax, found.sparsities, found.weights_left)
 
 
-def unmeasured(ax: Axes, why: str = "no attribute has a bias that could be measured") -> None:
-    """Say in a panel why it is empty."""
-    ax.text(0.5, 0.5, f"not measured:\n{why}", transform=ax.transAxes, ha="center", va="center")
-    ax.set(xticks=[], yticks=[])
+def explain(ax: Axes, unmeasured: bool, why: str = "no attribute has a bias that could be measured") -> None:
+    """Say in a panel why there is nothing to be seen, if something was not measured."""
+    if unmeasured:
+        ax.clear()
+        ax.text(0.5, 0.5, f"not measured:\n{why}", transform=ax.transAxes, ha="center", va="center")
+        ax.set(xticks=[], yticks=[])
 
 
 def name_by_percent(ax: Axes, sparsities: Sequence[float]) -> None:
@@ -104,22 +106,20 @@ def f1(result: Result) -> None:
 def interdependence(found: Findings) -> None:
     """Interdependence of predictions and of the true labels."""
     _, ax = plt.subplots()
-    if found.criteria.empty:
-        return unmeasured(ax, "classes that exclude one another hang together by definition")
     trend(found, "interdependence", ax=ax, label="predictions")
     trend(found, "label_interdependence", ax=ax, label="true labels", colour="#555555", linestyle="--")
     ax.set_ylabel("adjusted R²")
     ax.legend()
+    explain(ax, found.criteria.empty, "classes that exclude one another hang together by definition")
 
 
 def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: str, ceiling: float | None = None) -> None:
     """Bias amplification against sparsity, of each skewed attribute and their mean; `ceiling` is its greatest possible value."""
     _, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
-    if by_level.empty:
-        return unmeasured(ax)
     long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
-    sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
+    if len(long):
+        sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
     trend(found, _BIAS, ax=ax, label=label)
     ax.axhline(0, linestyle="--", **LINE)
     _floor(ax, floors, _BIAS)
@@ -128,14 +128,13 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
     ax.legend(loc="upper left" if ceiling is None else "best")
+    explain(ax, by_level.empty)
 
 
 def growth(found: Findings, *, mark: bool = False) -> None:
     """Growth of bias amplification at each level with its interval; `mark` names the levels of the claims."""
     _, ax = plt.subplots(figsize=(6.4, 2.9))
     table = found.growth
-    if found.criteria.empty:
-        return unmeasured(ax)
     levels, positions = table["sparsity"].tolist(), np.arange(len(table))
     ax.axhspan(-0.02, 0.02, color=_BAND)
     reach = np.abs(table[["low", "high"]].sub(table["estimate"], axis=0)).T
@@ -148,6 +147,7 @@ def growth(found: Findings, *, mark: bool = False) -> None:
     ax.set_xticks(positions)
     figures.label_levels(ax, levels, found.weights_left[1:])
     ax.set_ylabel(_GROWTH)
+    explain(ax, found.criteria.empty)
 
 
 def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float] = (7.4, 3.4)) -> None:
@@ -156,8 +156,7 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
     for ax, (title, points) in zip(axes[0], panels.items(), strict=True):
         figures.name_points(ax, points)
         ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
-        if points.empty:
-            unmeasured(ax)
+        explain(ax, points.empty)
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
 
@@ -205,8 +204,6 @@ def gallery(result: Result) -> None:
 def repairs(result: Result) -> None:
     """Bias amplification after each repair, with raw and with calibrated thresholds."""
     _, ax = plt.subplots(figsize=(7.0, 3.6))
-    if result.criteria.empty:
-        return unmeasured(ax)
     long = result.by_repair.reset_index()
     long["repair"] = [CASES[case] for case in zip(long["override"], long["selection"], strict=True)]
     long["thresholds"] = long["calibrated"].map({False: "raw thresholds", True: "calibrated thresholds"})
@@ -216,6 +213,7 @@ def repairs(result: Result) -> None:
     ax.axvline(calibrated.mean(axis=1).mean(), linestyle="--", **LINE)
     ax.set(xlabel="bias amplification, mean over the skewed attributes", ylabel="")
     ax.legend(*(part[:2] for part in ax.get_legend_handles_labels()), loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
+    explain(ax, result.criteria.empty)
 
 
 def follow_ups(further: Further | None) -> None:

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from effnotes.metrics import bias as metrics
 from effnotes.datasets.iwildcam import frequency_groups, frequency_names
+from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias.attribute_table import attribute_metrics, summarise
+from effnotes.metrics.bias.calibration import calibrated_thresholds
+from effnotes.metrics.bias.criteria import attribute_criteria
 from effnotes.reporting import claims
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.bias import effects
@@ -48,17 +51,17 @@ class Result:
     @cached_property
     def averages(self) -> pd.DataFrame:
         """The metrics of each model, averaged over all attributes; of exclusive classes those of the most probable one."""
-        means = metrics.summarise(self.table)
+        means = summarise(self.table)
         if self.plan.experiment.exclusive:
             own = {(run.seed, run.sparsity): metrics.class_metrics(run.test_logits, self.plan.tasks[run.seed]) for run in self.runs}
-            for row in means.itertuples():
-                means.loc[row.Index, "mean_common"] = own[row.seed, row.sparsity].get(row.metric, row.mean_common)
+            columns = (means[name] for name in ("seed", "sparsity", "metric", "mean_common"))
+            means["mean_common"] = [own[seed, level].get(metric, mean) for seed, level, metric, mean in zip(*columns, strict=True)]
         return means
 
     @cached_property
     def averages_of_skewed(self) -> pd.DataFrame:
         """The metrics of each model, averaged over the skewed attributes."""
-        return metrics.summarise(self.table, self.plan.skewed)
+        return summarise(self.table, self.plan.skewed)
 
     @cached_property
     def best(self) -> pd.DataFrame:
@@ -74,8 +77,8 @@ class Result:
         """What the best possible classifier has of each metric, mean over attributes and seeds; empty where it is not known."""
         if self.best.empty:
             return {}
-        floors = metrics.summarise(self.best).groupby("metric")["mean_common"].mean().to_dict()
-        of_skewed = metrics.summarise(self.best, self.plan.skewed).groupby("metric")["mean_common"].mean()
+        floors = summarise(self.best).groupby("metric")["mean_common"].mean().to_dict()
+        of_skewed = summarise(self.best, self.plan.skewed).groupby("metric")["mean_common"].mean()
         return floors | {"bias_amplification": of_skewed["bias_amplification"]}
 
     @property
@@ -125,9 +128,8 @@ class Result:
         for run in self.runs:
             own = self.plan.labels[run.seed]
             found = metrics.macro_f1(run.test_logits, own.test, frequency_groups(own.train.argmax(1), len(self.plan.names)))
-            network = {"seed": run.seed, "sparsity": run.sparsity}
-            rows += [network | {"images": name, "f1": found.get(group)} for group, name in enumerate(frequency_names())]
-        return pd.DataFrame(rows).dropna()
+            rows += [(run.seed, run.sparsity, name, found.get(group)) for group, name in enumerate(frequency_names())]
+        return pd.DataFrame(rows, columns=["seed", "sparsity", "images", "f1"]).dropna()
 
     @cached_property
     def growth(self) -> pd.DataFrame:
@@ -145,7 +147,7 @@ class Result:
         """What the dense model of each seed tells of each attribute, on validation images."""
         tasks = {seed: task_of(own, validation=True) for seed, own in self.plan.labels.items()}
         dense = self.at(0.0)
-        return pd.concat(metrics.attribute_criteria(dense[seed].val_logits, task).assign(seed=seed) for seed, task in tasks.items())
+        return pd.concat(attribute_criteria(dense[seed].val_logits, task).assign(seed=seed) for seed, task in tasks.items())
 
     @cached_property
     def criteria(self) -> pd.DataFrame:
@@ -187,12 +189,12 @@ class Result:
 
     def thresholds(self, run: SparseRun) -> NDArray[np.float64]:
         """Thresholds of a network, calibrated on its seed's validation images."""
-        return metrics.calibrated_thresholds(run.val_logits, self.plan.labels[run.seed].val)
+        return calibrated_thresholds(run.val_logits, self.plan.labels[run.seed].val)
 
     @cached_property
     def repairs(self) -> pd.DataFrame:
         """Each repair of the networks at the high sparsity, by seed, attribute and metric."""
-        tables = []
+        tables: list[pd.DataFrame] = []
         for seed, task in self.plan.tasks.items():
             dense, sparse = self.at(0.0)[seed], self.at(self.high)[seed]
             validation = (dense.val_logits, sparse.val_logits, self.plan.labels[seed].val)
@@ -250,7 +252,7 @@ class Result:
         return self.findings.keep() + ([keep_table("f1", self.f1)] if self.plan.experiment.exclusive else [])
 
     def _measured(self, logits: NDArray[np.float32], seed: int) -> pd.DataFrame:
-        return metrics.attribute_metrics(logits, self.plan.tasks[seed]).assign(seed=seed)
+        return attribute_metrics(logits, self.plan.tasks[seed]).assign(seed=seed)
 
 
 def run(plan: Plan) -> Result:
@@ -268,10 +270,10 @@ def _against_rest(run: SparseRun) -> SparseRun:
 
 def validation_accuracy(plan: Plan, trained: SparseRun) -> float:
     """Accuracy of a network on its seed's validation images, mean over attributes; of exclusive classes, of the most probable."""
+    own = plan.labels[trained.seed]
     if plan.experiment.exclusive:
-        return metrics.class_metrics(trained.val_logits, task_of(plan.labels[trained.seed], validation=True))["accuracy"]
-    decided = metrics.hard_predictions(trained.val_logits)
-    return float(metrics.accuracy(decided, plan.labels[trained.seed].val).values.mean())
+        return float(metrics.class_metrics(trained.val_logits, task_of(own, validation=True))["accuracy"])
+    return float(metrics.accuracy(metrics.hard_predictions(trained.val_logits), own.val).values.mean())
 
 
 def bias_of(plan: Plan, predicted: NDArray[np.bool_], seed: int, attribute: str | None = None) -> pd.Series:

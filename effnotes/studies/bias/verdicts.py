@@ -24,9 +24,10 @@ def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measu
         effects: by the claim's name in the register without `bias.`.
         without: why the data have no bias to measure, as in `Plan.without`; the claims that need one have this for their reason.
     """
-    why = {"reason": f"Not measured with these data: {without}."}
     found = {name: claims.measure(f"bias.{name}", values) for name, values in effects.items()}
-    return [replace(each, **why) if without and name not in _OF_CLASSES else each for name, each in found.items()]
+    for name in found.keys() - _OF_CLASSES if without else ():
+        found[name] = replace(found[name], reason=f"Not measured with these data: {without}.")
+    return list(found.values())
 
 
 def main_effects(result: Result) -> dict[str, Effects]:
