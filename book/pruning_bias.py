@@ -127,10 +127,10 @@ shown = plan.experiment.images("train", range(12), seeds[0])
 _ = show_images(shown, [attributes_of(row) for row in first.train[:12].numpy()], columns=6, size=1.2)
 if plan.without:
     print(
-        f"{dataset}: no bias amplification, no errors by group and no interdependence are measured with these data, because"
-        f" {plan.without}; figures and claims say so where they stand. Accuracy, uncertainty and calibration are those of the most"
-        " probable class of each image. Where the page speaks of attributes, each class is one, against the rest: a decision for"
-        " a class is a probability above one half."
+        f"{dataset}: bias amplification and all that rests on it, errors by group and interdependence are not measured with these"
+        f" data, because {plan.without}; figures and claims say so where they stand.\nAccuracy, uncertainty and calibration are"
+        " those of the most probable class of each image, among images from the cameras of training.\nWhere the page speaks of"
+        " attributes, each class is one, against the rest, and a decision for it is a probability above one half."
     )
 
 # %% [markdown]
@@ -301,7 +301,7 @@ elif knee.level <= moderate_sparsity:
 
 # %% [markdown]
 # Where classes exclude one another, as the species in the camera traps of iWildCam do, a rare class hardly counts in the accuracy.
-# So the next cell looks at the classes by how many images they have in training.
+# So the next cell looks at the classes by how many images they have in training; those without any are left out.
 # The $F_1$ of a class is the harmonic mean of its precision and its recall, and *macro*-$F_1$ the mean over classes, each counted alike.
 
 # %% mystnb={"figure": {"caption": "Macro-F1 against sparsity, of the classes that have so many images in training; test images of the same cameras, dots are seeds.", "name": "fig-f1"}, "image": {"alt": "Lines of macro-F1 against sparsity with one dot a seed, a line for each range of how many training images a class has."}} tags=["hide-input"]
@@ -708,6 +708,7 @@ print(f"models that never say yes, over seeds and attributes: {never if plan.ske
 #
 # **Your photographs.**
 # CelebA, AwA2, Waterbirds and CIFAR-10 are read from a folder of yours; {doc}`how_to_run` says how it must look.
+# So is iWildCam, whose species exclude one another; nothing is protected there, so the page has no bias to measure, and says so.
 # {doc}`pruning_bias_cifar10s` is the report of such a run.
 # The last of these commands is the published set-up of the joint models, at full size and for a GPU; how its recipe departs from the published code stands in the documentation of `effnotes.training.PUBLISHED_GMP_RI`:
 #

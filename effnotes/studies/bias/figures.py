@@ -45,7 +45,7 @@ def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
     return figures.label_levels(ax, found.sparsities, found.weights_left)
 
 
-def explain(ax: Axes, unmeasured: bool, why: str = "no attribute has a bias that could be measured") -> None:
+def explain(ax: Axes, unmeasured: bool, why: str = "there is no attribute\nwith a bias to look at") -> None:
     """Say in a panel why there is nothing to be seen, if something was not measured."""
     if unmeasured:
         ax.clear()
