@@ -189,6 +189,8 @@ def test_a_claim_that_the_data_cannot_tell_of_says_why():
     assert found["bias.ba-flat"].verdict == "not settled"
     assert found["bias.ba-flat"].reason == "Not measured with these data: their classes exclude one another."
     assert found["bias.uncertainty-grows"].reason.startswith("No effect was defined"), "it was not judged for another reason"
+    assert found["bias.uncertainty-grows"].reason.endswith("Here of the most probable class of each image.")
+    assert bias.measure({"ba-flat": []})[0].reason == "No effect was defined in this run, so there is nothing to judge."
 
 
 def further_of(**changes):

@@ -13,8 +13,13 @@ from effnotes.studies.bias.results import Result
 Effects = list[float] | list[list[float]]
 
 
-# What classes that exclude one another can tell something of, as nothing is protected and interdependence means nothing.
-_OF_CLASSES = {"accuracy-flat", "uncertainty-grows", "rare-value-underpredicted", "changes-were-uncertain", "changes-turn-negative"}
+# What classes that exclude one another can tell something of, and how; nothing is protected there, and they hang together anyway.
+_OF_CLASSES = {
+    **dict.fromkeys(("accuracy-flat", "uncertainty-grows"), "of the most probable class of each image"),
+    **dict.fromkeys(
+        ("rare-value-underpredicted", "changes-were-uncertain", "changes-turn-negative"), "of classes against the rest"
+    ),
+}
 
 
 def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measurement]:
@@ -22,11 +27,13 @@ def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measu
 
     Args:
         effects: by the claim's name in the register without `bias.`.
-        without: why the data have no bias to measure, as in `Plan.without`; the claims that need one have this for their reason.
+        without: why the data have no bias to measure, as in `Plan.without`; the claims that need one have this for their reason,
+            the others say what they are about.
     """
     found = {name: claims.measure(f"bias.{name}", values) for name, values in effects.items()}
-    for name in found.keys() - _OF_CLASSES if without else ():
-        found[name] = replace(found[name], reason=f"Not measured with these data: {without}.")
+    for name, each in found.items() if without else ():
+        how = _OF_CLASSES.get(name)
+        found[name] = replace(each, reason=f"{each.reason} Here {how}." if how else f"Not measured with these data: {without}.")
     return list(found.values())
 
 
