@@ -13,10 +13,12 @@ from effnotes.metrics.bias.task import AttributeTask
 
 def log_odds(logits: FloatArray) -> FloatArray:
     """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j, from logits (n, C), C >= 2."""
-    # Leaving the class out of the sum keeps the digits that 1 - p would lose where p is near 1.
-    rest = [logsumexp(np.delete(logits, c, axis=1), axis=1) for c in range(logits.shape[1])]
-    odds: FloatArray = logits - np.stack(rest, axis=1)
-    return odds
+    most = np.arange(logits.shape[1]) == logits.argmax(1)[:, None]
+    whole = logsumexp(logits, axis=1, keepdims=True)
+    # Leaving the most probable class out of the sum keeps the digits that 1 - p would lose where p is near 1.
+    others = logsumexp(np.where(most, -np.inf, logits), axis=1, keepdims=True)
+    rest: FloatArray = np.where(most, others, whole + np.log1p(-np.exp(np.where(most, -np.inf, logits - whole))))
+    return logits - rest
 
 
 def class_metrics(scores: ArrayLike, task: AttributeTask) -> dict[str, float]:
