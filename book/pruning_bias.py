@@ -55,9 +55,7 @@ seeds: list[int] = [1, 2, 3]  # each seed draws its own faces and initial weight
 sparsities: list[float] = [0.0, 0.9, 0.95, 0.985]  # shares of the prunable weights that are removed; 0 is the dense model
 moderate_sparsity: float = 0.9  # where "no loss" is claimed; one of the sparsities
 knee_drop: float = 0.03  # fall of validation accuracy beyond which a sparsity counts as high; growth is claimed at the first such
-dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = (
-    "faces"  # drawn faces, or photographs in a folder
-)
+dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = "faces"  # drawn faces, or photographs
 data_root: str = ""  # folder with the photographs; empty for faces
 protected: str | None = None  # name of the protected attribute; null: Round, grey, Male, water or the place
 num_train: int | None = 4500  # training images, of photographs at most so many; null: 6000 faces, or all photographs
@@ -160,7 +158,8 @@ _ = show_images(pictures, titles, columns=len(strengths))
 
 # %% tags=["hide-input"]
 separability = {each.name: f"{each.separability:.1f}" for each in ATTRIBUTES} if dataset == "faces" else {}
-share = first.train_groups.float().mean()
+share = f"{first.train_groups.float().mean():.0%} of the training images of the first seed"
+grouped = "all images are in group 0" if plan.without else f"in group 1, where the protected attribute is present, are {share}"
 rates = np.where(np.arange(len(names)) == first.protected, np.nan, plan.tasks[seeds[0]].rates)
 pd.DataFrame(
     {
@@ -172,12 +171,7 @@ pd.DataFrame(
         "bias amplification averaged": ["yes" if name in plan.skewed else "no" for name in names],
     }
 ).style.hide().format(precision=2, na_rep="–").set_caption(
-    "The attributes. Rates are shares of images that have the attribute; "
-    + (
-        "all images are in group 0."
-        if plan.without
-        else f"in group 1, where the protected attribute is present, are {share:.0%} of the training images of the first seed."
-    )
+    f"The attributes. Rates are shares of images that have the attribute; {grouped}."
 )
 
 # %% [markdown]

@@ -182,9 +182,7 @@ def test_the_chapter_on_bias_runs_on_classes_without_a_protected_attribute(wild,
         "changes-were-uncertain",
         "changes-turn-negative",
     }
-    unmeasured = {
-        name for name, claim in claims.items() if claim["reason"].startswith("Not measured with these data: their classes")
-    }
+    unmeasured = {name for name, claim in claims.items() if claim["reason"].startswith("Not measured with these data: the classes")}
     assert set(claims) - unmeasured == measured
     assert {claims[name]["n_units"] for name in unmeasured} == {0}
     models, f1 = read_table(made, "models").set_index("sparsity"), read_table(made, "f1")

@@ -37,7 +37,7 @@ class Plan:
     @property
     def without(self) -> str:
         """Why these data have no bias and no interdependence to measure, in half a sentence; empty where they have."""
-        return "their classes exclude one another, and no attribute is protected" if self.experiment.exclusive else ""
+        return "the classes exclude one another, and no attribute is protected" if self.experiment.exclusive else ""
 
     @property
     def names(self) -> list[str]:
