@@ -117,14 +117,14 @@ class PruningHook:
         """Apply the masks that are in force at the start.
 
         Raises:
-            ValueError: A mask does not fit the model, or the plan does not end within the run.
+            ValueError: A mask does not fit the model, a weight cannot be changed, or the plan does not end within the run.
         """
         if self._plan is not None and max(self._plan.levels) >= parts:
             raise ValueError(
                 f"the pruning plan has its last update at epoch {max(self._plan.levels)}, but the run trains epochs 0 to "
                 f"{parts - 1}; end the schedule earlier or train longer"
             )
-        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model)
+        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model, changing=True)
         self.masks = masks_in_force(model, self._given)
         apply_masks_(model, self.masks)
 
