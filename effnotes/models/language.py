@@ -329,12 +329,14 @@ def load_language_model(folder: str | Path) -> PreTrainedModel:
             config = AutoConfig.from_pretrained(folder, **options)
             if hasattr(config, "quantization_config"):
                 raise ValueError("it is quantised; take the model that it was made from")
-            if (blocks := config.num_hidden_layers) > len(stored):  # or each would be built first
+            blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
+            if blocks > len(stored):  # or each would be built first
                 raise ValueError(f"config.json speaks of {blocks} blocks, but there are {len(stored)} weights in all")
             loader: Any = AutoModelForCausalLM
             options |= {"use_safetensors": True, "output_loading_info": True}
             # The type that config.json names may have fewer digits than the weights.
             model, report = loader.from_pretrained(folder, dtype=torch.float32, **options)
+            check_finite(model)
     except Exception as error:  # what transformers raises for broken files has no common base
         if "ignore_mismatched_sizes" in str(error):  # its list of them went to the log
             shapes = ", ".join(f"{name} {shape}" for name, (_, shape) in list(stored.items())[:3])
@@ -343,10 +345,6 @@ def load_language_model(folder: str | Path) -> PreTrainedModel:
     wrong = [f"{kind.replace('_', ' ')}: {sorted(map(str, names))}" for kind, names in report.items() if names]
     if wrong:
         raise DataError(f"{folder}: the weights are not those of its config.json; {'; '.join(wrong)}")
-    try:
-        check_finite(model)
-    except ValueError as error:
-        raise DataError(f"{folder}: {error}") from error
     if others := {kind for kind, _ in stored.values()} - {"F32"}:
         what = f"{folder}: weights are kept as {', '.join(sorted(others))}; they are taken in float32"
         warnings.warn(what, RuntimeWarning, stacklevel=2)
