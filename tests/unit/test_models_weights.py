@@ -175,7 +175,7 @@ def test_training_takes_weights_in_float32_and_says_so(dtype: torch.dtype) -> No
     model, same = network().to(dtype), network().to(dtype).float()
     with pytest.warns(RuntimeWarning, match=f"weights in {str(dtype).removeprefix('torch.')}; they are taken in float32"):
         made = train(model, IMAGES, LABELS, recipe=RECIPE, seed=0)
-    assert made.history["loss"].tolist() == train(same, IMAGES, LABELS, recipe=RECIPE, seed=0).history["loss"].tolist()
+    assert made["loss"].tolist() == train(same, IMAGES, LABELS, recipe=RECIPE, seed=0)["loss"].tolist()
     for one, other in zip(model.parameters(), same.parameters(), strict=True):
         assert one.dtype == torch.float32
         assert torch.equal(one, other)
