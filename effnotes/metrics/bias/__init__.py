@@ -5,6 +5,9 @@ Every metric is one function on arrays of shape (n, K), samples by attributes: l
 is none. An `AttributeTask` holds labels, groups, rates and names of a test set; `attribute_metrics` computes all
 metrics of a model on it in one table, and `summarise` averages that over a fixed set of attributes.
 
+Frames and series are brought into one order by the names that they carry, that of `names` where these are given, else that of the
+labels; where names contradict one another, and where an array is masked, the call is refused.
+
 `bias_audit` compares a pruned model with its dense parent in one call, and `audit_logits` does so from stored
 logits. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense
 model alone can tell, and `override_study` at what calibration and overrides mend. Classes that exclude one another

@@ -18,6 +18,7 @@ group, and differ in what they divide by and compare with:
 import numpy as np
 from numpy.typing import ArrayLike
 
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.arrays import as_binary, as_groups, as_pair, as_rates, as_shares, resolve_protected
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
@@ -30,6 +31,7 @@ _EXACT = 1e-12  # a share of one half, but for rounding
 _Conditions = list[tuple[Reason, BoolArray]]
 
 
+@by_name()
 def conditional_rates(labels: ArrayLike, protected: int | ArrayLike) -> FloatArray:
     """Rate of positives of each attribute in either group, q_g = P(y_k = 1 | a = g).
 
@@ -48,6 +50,7 @@ def conditional_rates(labels: ArrayLike, protected: int | ArrayLike) -> FloatArr
     return np.stack([ratio(true[group].sum(0), group.sum()) for group in (~member, member)])
 
 
+@by_name()
 def bias_amplification(predictions: ArrayLike, labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike) -> PerAttribute:
     """Bias amplification of each attribute with respect to a protected attribute.
 
@@ -96,6 +99,7 @@ def bias_amplification(predictions: ArrayLike, labels: ArrayLike, protected: int
     return _excess_share(predicted, true, member, q[1] > q[0], _undefined_by_labels(true, protected, q))
 
 
+@by_name()
 def planted_bias_amplification(predictions: ArrayLike, labels: ArrayLike, planted: ArrayLike) -> PerAttribute:
     """Bias amplification towards samples that carry a planted feature, such as a stamped corner square.
 
@@ -124,6 +128,7 @@ def planted_bias_amplification(predictions: ArrayLike, labels: ArrayLike, plante
     return _excess_share(predicted, true, member, towards, [_few_positives(true, member)])
 
 
+@by_name()
 def fixed_attribute_set(labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike) -> BoolArray:
     """Attributes whose bias amplification the labels alone allow, whatever a model predicts.
 
@@ -148,6 +153,7 @@ def fixed_attribute_set(labels: ArrayLike, protected: int | ArrayLike, *, rates:
     return allowed
 
 
+@by_name()
 def positive_shares(labels: ArrayLike, protected: int | ArrayLike) -> FloatArray:
     """Share of each attribute's positives that lie in group 1, Σ_i y_ik a_i / Σ_i y_ik.
 
@@ -166,6 +172,7 @@ def positive_shares(labels: ArrayLike, protected: int | ArrayLike) -> FloatArray
     return _share(true, member, towards=True)
 
 
+@by_name()
 def corpus_bias_amplification(predictions: ArrayLike, protected: int | ArrayLike, *, train_shares: ArrayLike) -> PerAttribute:
     """Bias amplification against the training corpus, after Zhao et al. 2017.
 
@@ -210,6 +217,7 @@ def corpus_bias_amplification(predictions: ArrayLike, protected: int | ArrayLike
     )
 
 
+@by_name()
 def directional_bias_amplification(
     predictions: ArrayLike, labels: ArrayLike, protected: int | ArrayLike, *, rates: ArrayLike
 ) -> PerAttribute:

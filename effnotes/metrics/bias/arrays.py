@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray
 
 
+@by_name()
 def probabilities(logits: ArrayLike) -> FloatArray:
     """Turn logits into probabilities, p = 1 / (1 + exp(-logit)), in float64 and without overflow.
 
@@ -26,6 +28,7 @@ def probabilities(logits: ArrayLike) -> FloatArray:
     return result
 
 
+@by_name()
 def hard_predictions(logits: ArrayLike, thresholds: ArrayLike | None = None) -> BoolArray:
     """Decide for or against each attribute: positive where the logit lies strictly above the threshold.
 

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias import classification as of_decisions
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import expected_calibration_error, uncertainty
 from effnotes.metrics.bias.dependence import interdependence
@@ -16,6 +17,7 @@ from effnotes.metrics.bias.task import AttributeTask
 _COLUMNS = ["attribute", "metric", "value", "reason"]
 
 
+@by_name()
 def attribute_metrics(logits: ArrayLike, task: AttributeTask, *, thresholds: ArrayLike | None = None) -> pd.DataFrame:
     """Measure every attribute of one model: quality, confidence, interdependence and bias, as a tidy table.
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
 from effnotes.metrics.bias.calibration import calibrated_thresholds
@@ -134,6 +135,7 @@ class BiasAudit:
         return f"<div><p><strong>Bias audit</strong></p>{table}{note}{averages}</div>"
 
 
+@by_name()
 def bias_audit(
     dense: nn.Module,
     pruned: nn.Module,
@@ -171,8 +173,8 @@ def bias_audit(
         loader: yields (images, labels) or (images, labels, group), group in {0, 1} of shape (n,). It may
             shuffle.
         protected: the protected attribute of a multi-label task, a column's index or name; or the group of
-            each sample in {0, 1}, shape (n,), in the order of a loader that does not shuffle; None where the
-            loader yields the groups.
+            each sample in {0, 1}, shape (n,), in the order of the loader: a list of batches, or a `DataLoader`
+            that neither shuffles nor has a sampler of its own; None where the loader yields the groups.
         train_labels: training labels, shape (m, K) in {0, 1} or, multi-class, (m,) integers. They say which
             value is rare, what the majority is, and with the training groups where an attribute is more
             frequent.
@@ -184,7 +186,7 @@ def bias_audit(
             "dense" and "pruned". None stands for 0, multi-class for the argmax.
         validation: a second loader, whose labels calibrate thresholds for each model
             (`calibrated_thresholds`); the audit then reports all decisions twice, raw and calibrated.
-        names: of the K attributes or C classes; None numbers them from 0.
+        names: of the K attributes or C classes; None takes those of a frame's columns, or numbers them from 0.
 
     Returns:
         A `BiasAudit` with `table`, `summary`, `exemplars`, `criteria`, `by_attribute(metric)` and `figure()`.
@@ -200,17 +202,18 @@ def bias_audit(
         TypeError: a model returns no tensor, a batch is no tuple of two or three.
         ValueError: nothing says which group is protected or how training labels are distributed; shapes that
             differ; labels, groups or rates out of range; logits that are not finite; an empty loader; an array
-            as `protected` beside a loader that shuffles.
+            as `protected` beside a loader whose order is not known; frames whose names contradict one another;
+            masked entries.
 
     Source:
         Iofinova, Peste & Alistarh, "Bias in Pruned Vision Models" (CVPR 2023, arXiv 2304.12622). Directional:
         Wang & Russakovsky (ICML 2021). Corpus: Zhao et al. (EMNLP 2017). Exemplars: Hooker et al. (2020,
         arXiv 2010.03058).
     """
-    from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
+    from effnotes.metrics.bias.paired_logits import check_order, paired_logits
 
-    if protected is not None and np.ndim(protected) > 0 and shuffles(loader):
-        raise ValueError("protected is in the order of the samples, but the loader shuffles; let it yield groups, or not shuffle")
+    if protected is not None and np.ndim(protected) > 0:
+        check_order(loader, np.shape(protected)[0])
     known: dict[str, Any] = {"train_labels": train_labels, "train_groups": train_groups, "rates": rates, "names": names}
 
     def check(attributes: int, multi_class: bool, grouped: bool) -> None:
@@ -222,14 +225,15 @@ def bias_audit(
         AttributeTask.of(none, protected=group, classes=attributes, **known)
         _cuts(thresholds, attributes)
 
-    first, second, labels, groups = paired_logits(dense, pruned, loader, check=check)
+    first, second, labels, groups = paired_logits(dense, pruned, loader, check=check, names=names)
     # The groups of the validation samples play no part in the thresholds.
-    calibration = None if validation is None else paired_logits(dense, pruned, validation, check=None)[:3]
+    calibration = None if validation is None else paired_logits(dense, pruned, validation, check=None, names=names)[:3]
     chosen = groups if protected is None else protected
     assert chosen is not None  # `check` has seen to it
     return audit_logits(first, second, labels, protected=chosen, thresholds=thresholds, validation=calibration, **known)
 
 
+@by_name()
 def audit_logits(
     dense_logits: ArrayLike,
     pruned_logits: ArrayLike,
@@ -255,7 +259,7 @@ def audit_logits(
         rates: as in `bias_audit`.
         thresholds: as in `bias_audit`.
         validation: dense logits, pruned logits and labels of validation samples, to calibrate thresholds on.
-        names: of the K attributes or C classes; None numbers them from 0.
+        names: of the K attributes or C classes; None takes those of a frame's columns, or numbers them from 0.
 
     Returns:
         A `BiasAudit`.

@@ -3,12 +3,14 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.arrays import as_binary, as_probabilities, as_scored, check_same_shape
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
 _ECE_BINS = 10
 
 
+@by_name()
 def uncertain(p: ArrayLike, *, half_width: float = 0.4) -> BoolArray:
     """Mark the predictions that are uncertain: |p - 1/2| < half_width, strictly, wherever decision thresholds lie.
 
@@ -33,6 +35,7 @@ def uncertain(p: ArrayLike, *, half_width: float = 0.4) -> BoolArray:
     return np.abs(probability - 0.5) < half_width
 
 
+@by_name()
 def uncertainty(p: ArrayLike, *, half_width: float = 0.4) -> PerAttribute:
     """Share of samples whose prediction is uncertain, mean(|p - 1/2| < half_width), in [0, 1].
 
@@ -53,6 +56,7 @@ def uncertainty(p: ArrayLike, *, half_width: float = 0.4) -> PerAttribute:
     return PerAttribute.masked(ratio(inside.sum(0), len(inside)), (Reason.NO_SAMPLES, len(inside) == 0))
 
 
+@by_name()
 def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Expected calibration error of P(y = 1), Σ_b (n_b / n) · |mean_b p - mean_b y|, in [0, 1].
 
@@ -85,6 +89,7 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     return PerAttribute.masked(ratio(error, n), (Reason.NO_SAMPLES, n == 0))
 
 
+@by_name()
 def calibrated_thresholds(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
     """Threshold of each attribute above which lie as many validation logits as there are true positives.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.arrays import as_binary, as_groups, as_pair, as_scored, as_shares, check_same_shape
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
@@ -16,6 +17,7 @@ IntArray = NDArray[np.int64]
 _Metric = Callable[[ArrayLike, ArrayLike], PerAttribute]
 
 
+@by_name()
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Share of right predictions, mean(ŷ = y), in [0, 1].
 
@@ -33,6 +35,7 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
     return _share((predicted == true).sum(0), len(true), len(true))
 
 
+@by_name()
 def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
     """Accuracy of always answering with the more frequent training label, in [0, 1].
 
@@ -56,6 +59,7 @@ def majority_accuracy(labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
     return PerAttribute.masked(ratio(hits, n), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), (Reason.NO_SAMPLES, n == 0))
 
 
+@by_name()
 def balanced_accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Mean of the true positive and the true negative rate, (TP/P + TN/N) / 2, in [0, 1]; 1/2 is chance.
 
@@ -75,6 +79,7 @@ def balanced_accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute
     return PerAttribute.masked(values, *_absent_classes(positives, negatives))
 
 
+@by_name()
 def roc_auc(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Area under the ROC curve: P(score of a positive > score of a negative) + P(equal)/2, in [0, 1].
 
@@ -94,6 +99,7 @@ def roc_auc(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
     return ranking_metrics(*as_scored(logits, labels))[0]
 
 
+@by_name()
 def average_precision(logits: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Average precision, Σ_t (R_t - R_{t-1}) · P_t over the distinct scores t from high to low, in (0, 1].
 
@@ -131,6 +137,7 @@ def ranking_metrics(scores: FloatArray, true: BoolArray) -> tuple[PerAttribute, 
     return PerAttribute.masked(area, *absent), PerAttribute.masked(precisions, *absent[:2])
 
 
+@by_name()
 def positive_rate(values: ArrayLike) -> PerAttribute:
     """Share of positives, mean(v), in [0, 1]: base rate of labels, predicted-positive rate of predictions.
 
@@ -147,6 +154,7 @@ def positive_rate(values: ArrayLike) -> PerAttribute:
     return _share(positive.sum(0), len(positive), len(positive))
 
 
+@by_name()
 def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: ArrayLike) -> PerAttribute:
     """How often the rare value is predicted relative to how often it occurs, in [0, ∞); 1 is right.
 
@@ -181,6 +189,7 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
     )
 
 
+@by_name()
 def false_positive_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Share of the negatives that are predicted positive, FP / N, in [0, 1].
 
@@ -198,6 +207,7 @@ def false_positive_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
     return _share((predicted & ~true).sum(0), (~true).sum(0), len(true), Reason.NO_NEGATIVES)
 
 
+@by_name()
 def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
     """Share of the positives that are predicted negative, FN / P, in [0, 1].
 
@@ -215,6 +225,7 @@ def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
     return _share((~predicted & true).sum(0), true.sum(0), len(true), Reason.NO_POSITIVES)
 
 
+@by_name()
 def by_group(metric: _Metric, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> tuple[PerAttribute, PerAttribute]:
     """Evaluate a metric on each of two groups.
 

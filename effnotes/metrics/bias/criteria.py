@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import align, by_name
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import uncertainty
 from effnotes.metrics.bias.classification import roc_auc
@@ -48,6 +49,7 @@ def phi_coefficient(task: AttributeTask) -> PerAttribute:
     )
 
 
+@by_name()
 def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
     """Score each attribute by the dense model alone: where is bias likely to grow when the model is pruned?
 
@@ -125,7 +127,7 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     Args:
         criteria: of `attribute_criteria`.
         growth: bias amplification of the sparse minus that of the dense model, shape (K,), in the order of
-            `criteria`; NaN where undefined. A `PerAttribute` is fine.
+            `criteria`; NaN where undefined. A `PerAttribute` is fine, and so is a series by attribute in any order.
         permutations: random reorderings, >= 99.
         seed: of the random reorderings.
 
@@ -140,7 +142,8 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     missing = [name for name in CRITERIA if name not in criteria.columns]
     if missing:
         raise ValueError(f"criteria must come from attribute_criteria, but lack {missing}")
-    target = np.asarray(growth, dtype=np.float64)
+    ordered = align({"names": criteria.get("attribute"), "growth": growth})
+    target = np.asarray(ordered["growth"], dtype=np.float64)
     if target.shape != (len(criteria),):
         raise ValueError(f"growth must have shape ({len(criteria)},), one entry per attribute of criteria, not {target.shape}")
     evaluated = []
@@ -153,6 +156,7 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     return pd.DataFrame(evaluated)
 
 
+@by_name()
 def rank_association(score: ArrayLike, target: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> dict[str, float | str]:
     """Rank correlation over attributes of a score with what it should foretell, and whether chance explains it.
 
@@ -191,6 +195,7 @@ def rank_association(score: ArrayLike, target: ArrayLike, *, permutations: int =
     return {**found, "attributes": n, "reason": reason.value if reason else ""}
 
 
+@by_name()
 def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
     """Each attribute's part in the rank correlation of two scores: numbers whose mean is Spearman's ρ.
 

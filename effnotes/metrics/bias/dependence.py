@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.arrays import as_binary
 from effnotes.metrics.bias.per_attribute import PerAttribute, Reason
 
@@ -12,6 +13,7 @@ _ZERO_EIGENVALUE = 1e-10
 _ZERO_WEIGHT = 1e-8
 
 
+@by_name()
 def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute:
     """R² of predicting each attribute's hard decision from those on all other attributes, by least squares.
 

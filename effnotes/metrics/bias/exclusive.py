@@ -6,11 +6,13 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.calibration import expected_calibration_error, uncertainty
 from effnotes.metrics.bias.per_attribute import FloatArray
 from effnotes.metrics.bias.task import AttributeTask
 
 
+@by_name()
 def log_odds(logits: FloatArray) -> FloatArray:
     """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j, from logits (n, C), C >= 2."""
     most = np.arange(logits.shape[1]) == logits.argmax(1)[:, None]
@@ -21,6 +23,7 @@ def log_odds(logits: FloatArray) -> FloatArray:
     return logits - rest
 
 
+@by_name()
 def class_metrics(scores: ArrayLike, task: AttributeTask) -> dict[str, float]:
     """Measure how often the most probable class is right, and how sure the model is of it.
 
@@ -52,6 +55,7 @@ def class_metrics(scores: ArrayLike, task: AttributeTask) -> dict[str, float]:
     }
 
 
+@by_name(groups=("attributes",))
 def macro_f1(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> pd.Series:
     """Average the F1 of single classes over groups of classes, such as those that are about equally frequent in training.
 

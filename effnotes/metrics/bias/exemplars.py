@@ -12,10 +12,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.calibration import uncertain
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, Reason, ratio
 
 
+@by_name()
 def modal_predictions(predictions: ArrayLike) -> BoolArray:
     """Majority decision of a population: positive where more than half of the models say so.
 
@@ -39,6 +41,7 @@ def modal_predictions(predictions: ArrayLike) -> BoolArray:
     return positive
 
 
+@by_name()
 def modal_exemplars(dense: ArrayLike, sparse: ArrayLike) -> BoolArray:
     """Mark the decisions on which the majorities of two populations differ.
 
@@ -60,6 +63,7 @@ def modal_exemplars(dense: ArrayLike, sparse: ArrayLike) -> BoolArray:
     return differs
 
 
+@by_name()
 def taxicab_distance(dense: ArrayLike, sparse: ArrayLike) -> FloatArray:
     """Distance between how two populations distribute their votes, for ranking exemplars.
 
@@ -88,6 +92,7 @@ def taxicab_distance(dense: ArrayLike, sparse: ArrayLike) -> FloatArray:
     return distance
 
 
+@by_name()
 def exemplar_table(before: ArrayLike, after: ArrayLike, p: ArrayLike, *, names: Sequence[Hashable] | None = None) -> pd.DataFrame:
     """Modal exemplars of each attribute: how many, how uncertain the dense models were, which way they went.
 

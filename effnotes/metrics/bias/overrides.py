@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.attribute_table import tidy
 from effnotes.metrics.bias.calibration import calibrated_thresholds, uncertain
@@ -13,6 +14,7 @@ from effnotes.metrics.bias.per_attribute import BoolArray
 from effnotes.metrics.bias.task import AttributeTask
 
 
+@by_name()
 def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLike) -> BoolArray:
     """Replace the selected decisions: by a dense model's, or by the true labels, standing for a human's.
 
@@ -34,6 +36,7 @@ def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLik
     return np.where(chosen, second, first)
 
 
+@by_name()
 def select_randomly(counts: ArrayLike, samples: int, *, seed: int) -> BoolArray:
     """Select that many samples of each attribute at random, without replacement: the control of every selection.
 
@@ -53,6 +56,7 @@ def select_randomly(counts: ArrayLike, samples: int, *, seed: int) -> BoolArray:
     return _smallest(priority, wanted)
 
 
+@by_name()
 def select_least_certain(logits: ArrayLike, counts: ArrayLike) -> BoolArray:
     """Select that many samples of each attribute whose probability is nearest to 1/2, by |logit|.
 
@@ -74,6 +78,7 @@ def select_least_certain(logits: ArrayLike, counts: ArrayLike) -> BoolArray:
     return _smallest(np.abs(scores), wanted)
 
 
+@by_name()
 def override_study(
     dense_logits: ArrayLike,
     sparse_logits: ArrayLike,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from effnotes.metrics.bias import arrays
+from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import conditional_rates
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, ratio
 
@@ -25,6 +26,7 @@ class AttributeTask:
         train_rate: rate of positives in training, shape (K,); which value of an attribute is rare, and what the majority is.
         train_share: share of group 1 in training, in [0, 1]; NaN where there are no samples to tell.
         names: K different ones.
+        sample_names: n of them, where they are known.
     """
 
     labels: BoolArray
@@ -34,6 +36,7 @@ class AttributeTask:
     train_rate: FloatArray
     train_share: float
     names: list[Hashable]
+    sample_names: list[Hashable] | None = None
 
     @property
     def protected(self) -> int | BoolArray:
@@ -41,6 +44,7 @@ class AttributeTask:
         return self.groups if self.column is None else self.column
 
     @classmethod
+    @by_name()
     def of(
         cls,
         labels: ArrayLike,
@@ -50,6 +54,7 @@ class AttributeTask:
         train_groups: ArrayLike | None = None,
         rates: ArrayLike | None = None,
         names: Sequence[str] | None = None,
+        sample_names: Sequence[Hashable] | None = None,
         classes: int | None = None,
     ) -> AttributeTask:
         """Read a task from arrays.
@@ -64,7 +69,8 @@ class AttributeTask:
             rates: rates of positives by training group, shape (2, K), in [0, 1], in place of those of the training labels: a
                 generator's true rates, which keep sampling noise out of the direction of a bias, or `conditional_rates(...)` where
                 the labels are not at hand. The size of the training groups is then taken to be that among these samples.
-            names: of the K attributes; None numbers them from 0.
+            names: of the K attributes; None takes those of a frame's columns, or numbers them from 0.
+            sample_names: of the test samples, for logits that come as a frame later; None takes those of a frame's rows.
             classes: number of classes, where `labels` has shape (n,).
 
         Raises:
@@ -74,6 +80,9 @@ class AttributeTask:
         true = arrays.as_attributes(labels, classes, "labels")
         attributes = true.shape[1]
         known = arrays.as_names(names, attributes)
+        if sample_names is not None and len(sample_names) != len(true):
+            raise ValueError(f"sample_names must be {len(true)}, one per sample, not {len(sample_names)}")
+        of_samples = None if sample_names is None else list(sample_names)
         q = None if rates is None else arrays.as_rates(rates, attributes)
         if np.ndim(protected) == 0 and np.ndim(labels) == 1:
             remedy = "pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
@@ -87,7 +96,7 @@ class AttributeTask:
             if q is None:
                 remedy = "pass train_labels=... (the audited labels, at the price of noise), or rates=conditional_rates(...)"
                 raise ValueError(f"nothing tells which value of an attribute is rare, and in which group it is frequent: {remedy}")
-            return cls(true, groups, column, q, share * q[1] + (1 - share) * q[0], share, known)
+            return cls(true, groups, column, q, share * q[1] + (1 - share) * q[0], share, known, of_samples)
         train = arrays.as_attributes(train_labels, attributes, "train_labels")
         if train.shape[1] != attributes:
             raise ValueError(f"train_labels must have {attributes} attributes as labels do, not {train.shape[1]}")
@@ -100,4 +109,4 @@ class AttributeTask:
         if q is None:
             needed = "train_groups=... are needed as well, or rates=conditional_rates(train_labels, train_groups)"
             raise ValueError(f"with groups beside the labels, {needed}")
-        return cls(true, groups, column, q, ratio(train.sum(0), len(train)), share, known)
+        return cls(true, groups, column, q, ratio(train.sum(0), len(train)), share, known, of_samples)
