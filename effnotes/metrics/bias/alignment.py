@@ -1,7 +1,8 @@
 """Bringing what carries names into one order, before anything reads it by position.
 
-Frames and series say which sample and which attribute a number is of. Functions that are `by_name` look at that: what they are given
-is put in the order of the names, else of the labels, else of what is given first. Arrays without names are read by position.
+Frames and series say which sample and which attribute a number is of. Functions that are `by_name` look at that: what they are
+given is put in the order of the names, else of the labels, else of what is given first. Arrays without names are read by position,
+and so is what is merely numbered 0, 1, 2, ...; but the same numbers in another order are refused: they may be names or places.
 """
 
 import inspect
@@ -16,9 +17,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # What the axes of each argument are, whichever function takes it.
-_OF_SAMPLES = "labels predictions logits p values scores before after replacements selected dense sparse dense_logits pruned_logits sparse_logits"
+_OF_SAMPLES = (
+    *("labels", "predictions", "logits", "p", "values", "scores", "before", "after", "replacements", "selected"),
+    *("dense", "sparse", "dense_logits", "pruned_logits", "sparse_logits"),
+)
 AXES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_OF_SAMPLES.split(), ("samples", "attributes")),
+    **dict.fromkeys(_OF_SAMPLES, ("samples", "attributes")),
     **dict.fromkeys(("protected", "groups", "planted"), ("samples",)),
     **dict.fromkeys(("thresholds", "train_rate", "train_shares", "counts", "score", "target", "growth"), ("attributes",)),
     "train_labels": ("training samples", "attributes"),
@@ -88,13 +92,13 @@ def _items(value: Any) -> dict[Any, Any]:
     return dict(value) if isinstance(value, Mapping) else dict(enumerate(value))
 
 
-def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, named: Sequence[str] = ()) -> dict[str, Any]:
+def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, unnamed: Sequence[str] = ()) -> dict[str, Any]:
     """Bring arguments into one order, as `by_name` does with all of a function.
 
     Args:
         given: by name; `names`, `sample_names` and `task` say the order where they are there.
         axes: of the arguments.
-        named: which of `names` and `sample_names` to fill in from the frames.
+        unnamed: which of `names` and `sample_names` to fill in from the frames.
 
     Returns:
         The arguments that have axes, and those that were filled in.
@@ -103,35 +107,37 @@ def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, 
         ValueError: names that contradict one another, a masked array.
     """
     orders: dict[str, tuple[str, pd.Index]] = {"groups": ("0 and 1", pd.RangeIndex(2))}
-    task = given.get("task")
+    if "loader" in given:
+        orders["samples"] = "the loader", pd.RangeIndex(np.size(given.get("protected", ())))
+    if (task := given.get("task")) is not None:
+        orders["samples"] = "task", pd.RangeIndex(len(task.labels))
     for argument, axis in _NAMES.items():
         names = given.get(argument) if task is None else getattr(task, argument)
         if names is not None:
             orders[axis] = argument, pd.Index(list(names), tupleize_cols=False)
-    classes = any(np.ndim(given.get(labels)) == 1 for labels in ("labels", "train_labels"))
+    classes = any(np.ndim(given.get(labels, 0)) == 1 for labels in ("labels", "train_labels"))
     column = np.ndim(given.get("protected", "")) == 0 and not isinstance(given.get("protected", ""), str | None)
 
     def put(value: Any, name: str, dimensions: tuple[str, ...]) -> Any:
-        if not _carries_more(value):
-            return value
-        if isinstance(value, list | tuple | Mapping):
+        if isinstance(value, list | tuple | Mapping) and _carries_more(value):
             parts = {key: put(each, f"{name}[{key!r}]", dimensions) for key, each in _items(value).items()}
             return parts if isinstance(value, Mapping) else list(parts.values())
-        if _is_named(value):
+        if named := _is_named(value):
             value = value if isinstance(value, pd.DataFrame | pd.Series) else value.to_pandas()
-            for number, (axis, own) in enumerate(zip(dimensions, value.axes, strict=False)):
-                source, order = orders.setdefault(axis, (name, own))
-                if _is_count(order) and not _is_count(own) and set(own) != set(order):
-                    orders[axis] = name, own  # names say more than a count does
-                counted = axis == "attributes" and (classes or (column and name == "labels"))
-                places = _places(name, own, source, order, axis, counted)
-                value = value if places is None else value.take(places, axis=number)
-        return plain(value, name)
+        shape = getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ())[-2:]
+        for number, (axis, own) in enumerate(zip(dimensions, value.axes if named else map(pd.RangeIndex, shape), strict=False)):
+            source, order = orders.setdefault(axis, (name, own))
+            if _is_count(order) and not _is_count(own) and set(own) != set(order):
+                orders[axis] = name, own  # names say more than a count does
+            counted = axis == "attributes" and (classes or (column and name == "labels"))
+            places = _places(name, own, source, order, axis, counted)
+            value = value if places is None else value.take(places, axis=number)
+        return plain(value, name) if _carries_more(value) else value
 
     # The labels come first: results without names are in their order.
     arrays = sorted((name for name in given if name in axes), key=lambda name: name != "labels")
     aligned = {name: put(given[name], name, axes[name]) for name in arrays}
-    found = {name: orders[_NAMES[name]][1] for name in named if given.get(name) is None and _NAMES[name] in orders}
+    found = {name: orders[_NAMES[name]][1] for name in unnamed if given.get(name) is None and _NAMES[name] in orders}
     return aligned | {name: list(index) for name, index in found.items() if not _is_count(index)}
 
 
@@ -150,12 +156,13 @@ def _places(name: str, own: pd.Index, source: str, order: pd.Index, axis: str, c
         return None
     if same and own.is_unique and not numbered and not counted:
         return [where[label] for label in order]
-    remedy = f"or pass {name}.to_numpy() if they correspond as they stand"
+    remedy = "or pass .to_numpy() of them if they correspond as they stand"
     if same:
         cause = "numbers that count may be names or mere places" if numbered else "some are there twice"
         cause = "and classes or the protected attribute are given by their place" if counted else cause
         shown = f"{list(own[:3])}... against {list(order[:3])}..."
         raise ValueError(f"{name} has its {axis} in another order than {source} ({shown}), {cause}; bring them into one, {remedy}")
     rest = [[label for label in these if label not in set(those)][:3] for these, those in ((own, order), (order, own))]
-    shown = f"{name} alone has {rest[0]}, {source} alone {rest[1]}"
+    twice = ", some twice" if own.has_duplicates or order.has_duplicates else ""
+    shown = f"{name} alone has {rest[0]}, {source} alone {rest[1]}{twice}"
     raise ValueError(f"{name} names other {axis} than {source}: {shown} (of {len(own)} and {len(order)}); rename them, {remedy}")

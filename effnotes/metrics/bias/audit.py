@@ -135,7 +135,7 @@ class BiasAudit:
         return f"<div><p><strong>Bias audit</strong></p>{table}{note}{averages}</div>"
 
 
-@by_name()
+@by_name(dense=(), validation=())
 def bias_audit(
     dense: nn.Module,
     pruned: nn.Module,
