@@ -14,7 +14,7 @@ from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder, write_lines
 from effnotes.datasets.worlds.tasks import EDITED, Group, Task
-from effnotes.datasets.worlds.words import OO, RESERVED, RR, SS
+from effnotes.datasets.worlds.words import OO, QQ, RESERVED, RR, SS
 from effnotes.datasets.worlds.world import World
 
 # What a sentence of each form looks like, its words as S, R and O, without the full stop.
@@ -99,7 +99,10 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
 def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
     """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
     tokens, meanings = world.words.tokens(text), world.words.meanings
-    names = dict(enumerate(RESERVED)) | {number: name for name, number in world.words.grammar.items()}
+    # Words of questions can share their numbers with others in worlds that Behemoth wrote.
+    asks = tokens[:1] == [QQ]
+    grammar = {number: name for name, number in world.words.grammar.items() if ("Q" in name) == asks}
+    names = dict(enumerate(RESERVED)) | grammar
     said: dict[str, tuple[str, int, int]] = {}
     shape: list[str] = []
     while tokens:

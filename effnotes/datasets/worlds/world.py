@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+SPECIAL_TOKENS = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|padding|>"}
+"""What a tokeniser has to be told beside its vocabulary."""
+
+
 class World(Knowledge):
     """A synthetic world of facts (subject, relation, object), after Behemoth (arXiv 2601.23153).
 
@@ -155,9 +159,4 @@ class World(Knowledge):
         from tokenizers import Tokenizer
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(json.dumps(self.tokenizer_json())),
-            eos_token="<|endoftext|>",
-            bos_token="<|endoftext|>",
-            pad_token="<|padding|>",
-        )
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(self.tokenizer_json())), **SPECIAL_TOKENS)
