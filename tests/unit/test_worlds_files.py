@@ -211,7 +211,7 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"args.json": {"phrase_creator": "rhymes"}}, r"args.json: phrase_creator='rhymes': must be one of"),
         ({"args.json": {"subjects": "4"}}, r"n_subjects='4': must be a whole number"),
         (
-            {"remappings_map.json": {"subjects": []}},
+            {"remappings_map.json": {"subjects": [[60], [61], [62], [63]]}},
             r"remappings_map.json: there is no list 'relationships'; the lists are 'subjects'",
         ),
         (

@@ -145,7 +145,11 @@ class Words:
             ValueError: A list is missing, too short or of a length that does not fit to the others.
         """
         listed = len(remappings.get("relationships", ()))
-        needed = {"subjects": world.n_subjects, "objects": listed * world.n_objects, "object_nested_objects": listed * world.n_nested}
+        needed = {
+            "subjects": world.n_subjects,
+            "objects": listed * world.n_objects,
+            "object_nested_objects": listed * world.n_nested,
+        }
 
         def table(name: str) -> Integers:
             of_relations = name in ("objects", "object_nested_objects")
@@ -169,8 +173,10 @@ class Words:
             numbers |= {name: numbers["FTWQ1"] + 1 + position for position, name in enumerate(_MARKERS)}
         numbers.setdefault("W10", numbers["W6"])
         n_tokens = 1 + max(last, *numbers.values())
-        cut = (world.n_subjects, *[world.n_relations] * 5)
-        return cls(*(part[:n] for part, n in zip(tables, cut, strict=True)), numbers, n_tokens)
+        n = world.n_relations
+        subjects, *of_relations = tables
+        relations, objects, first, second, nested = (part[:n] for part in of_relations)
+        return cls(subjects[: world.n_subjects], relations, objects, first, second, nested, numbers, n_tokens)
 
     def remappings(self) -> dict[str, list[list[int]]]:
         """Return the lists of Behemoth's `remappings_map.json`."""
