@@ -1,8 +1,9 @@
 """The common shape of data with binary attributes and two groups, drawn or photographed, held in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from effnotes.core.errors import nearest
+from effnotes.datasets.files import Limit, read_splits, rows_of_splits
+
+SPLITS = ("train", "val", "test")
 
 Columns: TypeAlias = tuple[Tensor, tuple[str, ...], int | None, Tensor | None]
 """Labels (n, K), their names, the column of the protected attribute or None, and groups (n,) or None."""
@@ -48,9 +52,11 @@ class AttributeSplit(Images):
 
     def __post_init__(self) -> None:
         check_images(self.images)
-        _check_binary("labels", self.labels, len(self.images), ndim=2)
-        if self.groups is not None:
-            _check_binary("groups", self.groups, len(self.images), ndim=1)
+        for what, values, ndim in (("labels", self.labels, 2), ("groups", self.groups, 1)):
+            if values is not None:
+                _check_whole(what, values, len(self.images), ndim=ndim)
+                if not bool(((values == 0) | (values == 1)).all()):
+                    raise ValueError(f"{what} hold other values than 0 and 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +87,14 @@ class AttributeData:
     source: str
 
     def __post_init__(self) -> None:
-        splits = {"train": self.train, "val": self.val, "test": self.test}
-        if len(set(self.attribute_names)) != len(self.attribute_names):
+        n = len(self.attribute_names)
+        if len(set(self.attribute_names)) != n:
             raise ValueError(f"attribute_names {list(self.attribute_names)} hold a name twice")
-        if self.protected is not None and not 0 <= self.protected < len(self.attribute_names):
-            raise ValueError(f"protected={self.protected}: must be a column from 0 to {len(self.attribute_names) - 1}, or None")
-        for name, split in splits.items():
-            if split.labels.shape[1] != len(self.attribute_names):
-                raise ValueError(
-                    f"{name} has {split.labels.shape[1]} label columns for {len(self.attribute_names)} attribute names"
-                )
+        if self.protected is not None and not 0 <= self.protected < n:
+            raise ValueError(f"protected={self.protected}: must be a column from 0 to {n - 1}, or None")
+        for name, split in zip(SPLITS, (self.train, self.val, self.test), strict=True):
+            if split.labels.shape[1] != n:
+                raise ValueError(f"{name} has {split.labels.shape[1]} label columns for {n} attribute names")
             if (split.groups is None) != (self.train.groups is None):
                 raise ValueError(f"{name} and train must both have groups or both have none")
             column, groups = self.protected, split.groups
@@ -124,11 +128,9 @@ class ClassSplit(Images):
 
     def __post_init__(self) -> None:
         check_images(self.images)
-        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.images),) or bool((self.labels < 0).any()):
-            raise ValueError(
-                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; needed: torch.int64 of shape "
-                f"({len(self.images)},), class indices from 0"
-            )
+        _check_whole("labels", self.labels, len(self.images))
+        if bool((self.labels < 0).any()):
+            raise ValueError(f"labels go down to {int(self.labels.min())}; needed: class indices from 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,18 +183,28 @@ def select_attributes(labels: Tensor, names: Sequence[str], attributes: Sequence
     return chosen, tuple(attributes), None, labels[:, group_column]
 
 
-def data_of(read: Mapping[str, tuple[NDArray[np.int64], NDArray[np.uint8]]], source: str, columns: Columns) -> AttributeData:
-    """Put together what was read of a table: training, validation and test images with the labels of their rows.
+def read_attribute_data(
+    split_of: NDArray[np.integer[Any]], table: Path, paths: list[Path], image_size: int, limit: Limit, columns: Columns, source: str
+) -> AttributeData:
+    """Read the images that a table lists: training, validation and test images with the labels of their rows.
 
     Args:
-        read: For each of the three splits its rows of the table and their images, as from `files.read_splits`.
-        source: As for `AttributeData`.
+        split_of: (n,) the split of each row of the table, as its position in `SPLITS`.
+        table: What the table was read from.
+        paths: The image of each row.
+        image_size: Height and width in pixels.
+        limit: As for `files.limited`.
         columns: Of the whole table, as from `select_attributes`.
+        source: As for `AttributeData`.
+
+    Raises:
+        DataError: A split has no image, or an image is missing or damaged.
+        ValueError: A limit is below 1.
     """
     labels, names, protected, groups = columns
     train, val, test = (
         AttributeSplit(torch.from_numpy(images), labels[rows].long(), None if groups is None else groups[rows].long())
-        for rows, images in read.values()
+        for rows, images in read_splits(rows_of_splits(split_of, SPLITS, limit, table), paths, image_size).values()
     )
     return AttributeData(train, val, test, names, protected, source)
 
@@ -205,9 +217,7 @@ def check_images(images: Tensor, *, least: int = 1) -> None:
         raise ValueError(f"{len(images)} image(s) given; needed: at least {least}")
 
 
-def _check_binary(what: str, values: Tensor, n: int, *, ndim: int) -> None:
+def _check_whole(what: str, values: Tensor, n: int, *, ndim: int = 1) -> None:
     if values.dtype != torch.int64 or values.ndim != ndim or len(values) != n:
         shape = f"({n}, K)" if ndim == 2 else f"({n},)"
         raise ValueError(f"{what} are {values.dtype} of shape {tuple(values.shape)}; needed: torch.int64 of shape {shape}")
-    if not bool(((values == 0) | (values == 1)).all()):
-        raise ValueError(f"{what} hold other values than 0 and 1")

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, data_of, select_attributes
-from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines, read_splits, rows_of_splits
+from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
+from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines
 
-_SPLITS = ("train", "val", "test")
-_VAL_EVERY = 10
 _LAYOUT = """\
   ROOT/classes.txt                     number, tab, class
   ROOT/predicates.txt                  number, tab, attribute
@@ -50,7 +48,7 @@ def load_awa2(
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
     """
-    check_request(image_size, limit, _SPLITS)
+    check_request(image_size, limit, SPLITS)
     matrix_name = "predicate-matrix-binary.txt"
     base = find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
     classes, names = _read_numbered(base / "classes.txt"), _read_numbered(base / "predicates.txt")
@@ -62,10 +60,10 @@ def load_awa2(
         paths += images
         class_of += [number] * len(images)
         # The second of each ten, so that even a class of two images has one in either split.
-        split_of += [int(place % _VAL_EVERY == 1) if seen else 2 for place in range(len(images))]
+        split_of += [int(place % 10 == 1) if seen else 2 for place in range(len(images))]
     chosen = select_attributes(matrix[class_of], names, attributes, protected)
-    read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, image_size)
-    return data_of(read, f"AwA2, {image_size} px, test on unseen classes", chosen)
+    source = f"AwA2, {image_size} px, test on unseen classes"
+    return read_attribute_data(np.array(split_of), base, paths, image_size, limit, chosen, source)
 
 
 def _read_numbered(path: Path) -> tuple[str, ...]:
@@ -83,9 +81,8 @@ def _read_matrix(path: Path, classes: int, predicates: Sequence[str]) -> Tensor:
     for line, text in read_lines(path):
         cells = text.split()
         if len(cells) != len(predicates) or not set(cells) <= {"0", "1"}:
-            raise DataError(
-                f"{path}, line {line}: needed are {len(predicates)} values of 0 and 1, one for each line of predicates.txt"
-            )
+            needed = f"{len(predicates)} values of 0 and 1, one for each line of predicates.txt"
+            raise DataError(f"{path}, line {line}: needed are {needed}")
         rows.append([int(cell) for cell in cells])
     if len(rows) != classes:
         raise DataError(f"{path}: {len(rows)} rows, but classes.txt lists {classes} classes")

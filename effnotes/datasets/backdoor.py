@@ -15,9 +15,6 @@ from effnotes.core.checks import check_choice
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, check_images
 from effnotes.datasets.cifar10 import to_greyscale
 
-_YELLOW = (255, 255, 0)
-_AREA = 0.02
-
 
 def plant_backdoor(
     images: Tensor, labels: Tensor, *, kind: Literal["yellow_square", "greyscale"], rates: tuple[float, float], seed: int
@@ -45,9 +42,8 @@ def plant_backdoor(
     """
     check_images(images, least=0)
     if labels.shape != (len(images),) or not bool(((labels == 0) | (labels == 1)).all()):
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} for {len(images)} images; needed: one label of 0 or 1 for each image"
-        )
+        given = f"labels of shape {tuple(labels.shape)} for {len(images)} images"
+        raise ValueError(f"{given}; needed: one label of 0 or 1 for each image")
     check_choice(("yellow_square", "greyscale"), kind=kind)
     if len(rates) != 2 or not all(0.0 <= rate <= 1.0 for rate in rates):
         raise ValueError(f"rates={rates}: must be two shares from 0 to 1, for label 0 and for label 1")
@@ -62,8 +58,8 @@ def plant_backdoor(
         result[chosen] = to_greyscale(images[chosen])
     else:
         height, width = images.shape[2:]
-        side = max(1, round((_AREA * height * width) ** 0.5))
-        square = torch.tensor(_YELLOW, dtype=torch.uint8, device=images.device)[:, None, None]
+        side = max(1, round((0.02 * height * width) ** 0.5))
+        square = torch.tensor((255, 255, 0), dtype=torch.uint8, device=images.device)[:, None, None]
         result[:, :, :side, :side] = torch.where(chosen[:, None, None, None], square, result[:, :, :side, :side])
     return result, stamped
 
@@ -97,6 +93,5 @@ def backdoor_data(
         images, stamped = plant_backdoor(split.images, split.labels[:, column], kind=kind, rates=shares, seed=stream)
         splits.append(AttributeSplit(images, split.labels[:, [column]], torch.from_numpy(stamped).long()))
     train, val, test = splits
-    return AttributeData(
-        train, val, test, (attribute,), None, f"{data.source}; {kind} planted on {attribute} at {rates[0]:g}/{rates[1]:g}"
-    )
+    source = f"{data.source}; {kind} planted on {attribute} at {rates[0]:g}/{rates[1]:g}"
+    return AttributeData(train, val, test, (attribute,), None, source)

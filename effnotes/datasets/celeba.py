@@ -18,20 +18,9 @@ from torch.utils.data import Dataset
 
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import AttributeData, data_of, select_attributes
-from effnotes.datasets.files import (
-    Limit,
-    check_images_exist,
-    check_request,
-    decode_image,
-    find_root,
-    parse_choice,
-    read_lines,
-    read_splits,
-    rows_of_splits,
-)
+from effnotes.datasets import files
+from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
 
-_SPLITS = ("train", "val", "test")  # in the order of the partition's numbers
 _IMAGES = "img_align_celeba"
 _LAYOUT = f"""\
   ROOT/{_IMAGES}/000001.jpg ...      the aligned images (the re-pack's nested {_IMAGES}/{_IMAGES}/ is fine)
@@ -41,7 +30,12 @@ ROOT may also be the folder that holds 'celeba'; the folders Anno, Eval and Img 
 
 
 def load_celeba(
-    root: str | Path, *, image_size: int, limit: Limit = None, protected: str = "Male", attributes: Sequence[str] | None = None
+    root: str | Path,
+    *,
+    image_size: int,
+    limit: files.Limit = None,
+    protected: str = "Male",
+    attributes: Sequence[str] | None = None,
 ) -> AttributeData:
     """Read CelebA into memory, scaled to squares.
 
@@ -64,11 +58,11 @@ def load_celeba(
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
     """
-    check_request(image_size, limit, _SPLITS)
+    files.check_request(image_size, limit, SPLITS)
     index = _read_index(root)
     chosen = select_attributes(torch.from_numpy(index.labels), index.attribute_names, attributes, protected)
-    read = read_splits(rows_of_splits(index.partition, _SPLITS, limit, index.partition_file), index.paths, image_size)
-    return data_of(read, f"CelebA, aligned images, {image_size} px, official partition", chosen)
+    source = f"CelebA, aligned images, {image_size} px, official partition"
+    return read_attribute_data(index.partition, index.partition_file, index.paths, image_size, limit, chosen, source)
 
 
 class CelebADataset(Dataset[tuple[Any, Tensor]]):
@@ -88,10 +82,10 @@ class CelebADataset(Dataset[tuple[Any, Tensor]]):
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "val", "test"], transform: Callable[[Image.Image], Any]) -> None:
-        check_choice(_SPLITS, split=split)
+        check_choice(SPLITS, split=split)
         index = _read_index(root)
-        rows = rows_of_splits(index.partition, _SPLITS, None, index.partition_file)[split]
-        check_images_exist([index.paths[row] for row in rows])
+        rows = files.rows_of_splits(index.partition, SPLITS, None, index.partition_file)[split]
+        files.check_images_exist([index.paths[row] for row in rows])
         self.attribute_names = index.attribute_names
         self.labels = torch.from_numpy(index.labels[rows].astype(np.int64))
         # One array of text: a list of as many objects is copied page by page into every worker process.
@@ -102,7 +96,7 @@ class CelebADataset(Dataset[tuple[Any, Tensor]]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        return self._transform(decode_image(Path(self._paths[index]))), self.labels[index]
+        return self._transform(files.decode_image(Path(self._paths[index]))), self.labels[index]
 
 
 class _Index(NamedTuple):
@@ -114,7 +108,7 @@ class _Index(NamedTuple):
 
 
 def _read_index(root: str | Path) -> _Index:
-    base = find_root(root, ["celeba", "CelebA"], lambda folder: _table(folder, "list_attr_celeba", "Anno"), _LAYOUT)
+    base = files.find_root(root, ["celeba", "CelebA"], lambda folder: _table(folder, "list_attr_celeba", "Anno"), _LAYOUT)
     attribute_file = _table(base, "list_attr_celeba", "Anno")
     partition_file = _table(base, "list_eval_partition", "Eval")
     folders = (base / _IMAGES / _IMAGES, base / _IMAGES, base / "Img" / _IMAGES)
@@ -135,7 +129,7 @@ def _table(base: Path, stem: str, subfolder: str) -> Path | None:
 def _read_cells(path: Path) -> list[tuple[int, list[str]]]:
     """Read the number and the cells of each line, parted by commas in the re-pack, by runs of blanks in the original."""
     separator = "," if path.suffix == ".csv" else None
-    return [(number, [cell.strip() for cell in text.split(separator)]) for number, text in read_lines(path)]
+    return [(number, [cell.strip() for cell in text.split(separator)]) for number, text in files.read_lines(path)]
 
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[str, ...]]:
@@ -162,9 +156,8 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[st
             raise DataError(f"{path}, line {number}: {min(wrong)!r} is no label; the values are -1 and 1")
         labels.append(bytes([value == "1" for value in values]))
     if announced not in (None, len(rows)):
-        raise DataError(
-            f"{path}, line 1: it announces {announced} images, but {len(rows)} rows follow; the file is cut short or edited"
-        )
+        counted = f"it announces {announced} images, but {len(rows)} rows follow"
+        raise DataError(f"{path}, line 1: {counted}; the file is cut short or edited")
     table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(rows), len(header)).copy()
     return list(_lines_of_names(rows, path)), table, tuple(header)
 
@@ -177,7 +170,7 @@ def _read_partition(path: Path, names: list[str], attribute_file: Path) -> NDArr
     for number, cells in rows:
         if len(cells) != 2:
             raise DataError(f"{path}, line {number}: {' '.join(cells)[:60]!r} should be a file name and 0, 1 or 2")
-        split_of[cells[0]] = parse_choice(cells[1], ("0", "1", "2"), path, number, f"the partition of {cells[0]}")
+        split_of[cells[0]] = files.parse_choice(cells[1], ("0", "1", "2"), path, number, f"the partition of {cells[0]}")
     listed, known = _lines_of_names(rows, path), set(names)
     for name in names:
         if name not in listed:

@@ -63,17 +63,17 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
     base = find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
     batches = _batch_folder(base)
     if batches is not None:
-        splits = {
-            "train": _read_batches([batches / f"data_batch_{number}" for number in range(1, 6)], limit, "train"),
-            "test": _read_batches([batches / "test_batch"], limit, "test"),
-        }
+        names = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+        splits = {split: _read_batches([batches / name for name in names[split]], limit, split) for split in _SPLITS}
         return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, pickled batches")
-    listed = [_list_folder(base / split) for split in _SPLITS]
-    paths = [path for of_split, _ in listed for path in of_split]
-    labels = torch.cat([of_split for _, of_split in listed])
-    split_of = np.repeat(np.arange(len(_SPLITS)), [len(of_split) for of_split, _ in listed])
-    read = read_splits(rows_of_splits(split_of, _SPLITS, limit, base), paths, _IMAGE_SIZE)
-    splits = {split: ClassSplit(torch.from_numpy(images), labels[rows]) for split, (rows, images) in read.items()}
+    paths, labels, split_of = [], [], []
+    for number, split in enumerate(_SPLITS):
+        for label, images in enumerate(_list_folders(base / split)):
+            paths += images
+            labels += [label] * len(images)
+            split_of += [number] * len(images)
+    read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, _IMAGE_SIZE)
+    splits = {split: ClassSplit(torch.from_numpy(images), torch.tensor(labels)[rows]) for split, (rows, images) in read.items()}
     return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
 
 
@@ -167,15 +167,12 @@ def _batch_folder(folder: Path) -> Path | None:
     return next((path for path in (folder, folder / _BATCHES) if (path / "test_batch").is_file()), None)
 
 
-def _list_folder(folder: Path) -> tuple[list[Path], Tensor]:
+def _list_folders(folder: Path) -> list[list[Path]]:
     present = {path.name for path in folder.iterdir() if path.is_dir()}
     if present != set(CIFAR10_CLASSES):
         absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
         raise DataError(f"{folder}: missing class folders {absent}, unknown ones {extra}. Expected layout:\n{_LAYOUT}")
-    by_class = [list_images(folder / name) for name in CIFAR10_CLASSES]
-    paths = [path for of_class in by_class for path in of_class]
-    labels = torch.arange(len(by_class)).repeat_interleave(torch.tensor([len(of_class) for of_class in by_class]))
-    return paths, labels
+    return [list_images(folder / name) for name in CIFAR10_CLASSES]
 
 
 class _BatchUnpickler(pickle.Unpickler):
@@ -189,9 +186,7 @@ class _BatchUnpickler(pickle.Unpickler):
                 return getattr(np, name)
             case ("_codecs", "encode"):  # how Python 3 writes bytes in the batches' old protocol
                 return _latin1_bytes
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, which a batch of CIFAR-10 does not need and which is not loaded"
-        )
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 needs and which is not loaded")
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], _code: bytes) -> NDArray[Any]:
@@ -217,11 +212,9 @@ def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit
 
 def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
-        content = path.read_bytes()
+        batch = _BatchUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except FileNotFoundError:
         raise DataError(f"{path}: this file is missing. Expected layout:\n{_LAYOUT}") from None
-    try:
-        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     # Damaged bytes can raise nearly anything inside an unpickler; what it was matters less than which file.
     except Exception as error:
         raise DataError(f"{path}: this is no batch of CIFAR-10 ({type(error).__name__}: {error}); unpack it again") from error
@@ -231,12 +224,7 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     pixels = 3 * _IMAGE_SIZE**2
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != pixels:
         raise DataError(f"{path}: 'data' must be uint8 of shape (n, {pixels}), one image a row")
-    if (
-        not isinstance(labels, list)
-        or len(labels) != len(data)
-        or not all(label in range(len(CIFAR10_CLASSES)) for label in labels)
-    ):
-        raise DataError(
-            f"{path}: 'labels' must be {len(data)} class indices from 0 to {len(CIFAR10_CLASSES) - 1}, one for each image"
-        )
+    known = range(len(CIFAR10_CLASSES))
+    if not isinstance(labels, list) or len(labels) != len(data) or not all(label in known for label in labels):
+        raise DataError(f"{path}: 'labels' must be {len(data)} class indices from 0 to {known[-1]}, one for each image")
     return data.reshape(-1, 3, _IMAGE_SIZE, _IMAGE_SIZE), np.array(labels, dtype=np.int64)

@@ -119,15 +119,11 @@ def render_faces(evidence: Tensor, nuisances: Nuisances, *, image_size: int = 32
     """
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
     if evidence.ndim != 2 or evidence.shape[1] != _ATTRIBUTES:
-        raise ValueError(
-            f"evidence has shape {tuple(evidence.shape)}, but must be (n, {_ATTRIBUTES}): "
-            "one row a face, one column for each of ATTRIBUTES."
-        )
+        wanted = f"(n, {_ATTRIBUTES}): one row a face, one column for each of ATTRIBUTES"
+        raise ValueError(f"evidence has shape {tuple(evidence.shape)}, but must be {wanted}")
     if len(nuisances) != len(evidence):
-        raise ValueError(
-            f"evidence is for {len(evidence)} faces and nuisances for {len(nuisances)}; "
-            "nuisances.take([i] * n) repeats those of face i."
-        )
+        given = f"evidence is for {len(evidence)} faces and nuisances for {len(nuisances)}"
+        raise ValueError(f"{given}; nuisances.take([i] * n) repeats those of face i")
     if not torch.isfinite(evidence).all():
         raise ValueError("evidence must be finite; it holds NaN or infinity.")
     return draw_images(evidence.detach().cpu().numpy().astype(np.float32), nuisances, image_size)
@@ -148,8 +144,7 @@ def draw_images(evidence: _Array, nuisances: Nuisances, image_size: int, noise: 
 @cache
 def _noise_levels() -> _Array:
     """Quantiles of the pixel noise at the 65,536 midpoints of (0, 1)."""
-    quantiles: NDArray[np.float64] = ndtri((np.arange(2**16) + 0.5) / 2**16)
-    return (_PIXEL_NOISE_SD * quantiles).astype(np.float32)
+    return np.asarray(_PIXEL_NOISE_SD * ndtri((np.arange(2**16) + 0.5) / 2**16), dtype=np.float32)
 
 
 def _pixel_noise(bits: np.random.PCG64, n: int, image_size: int) -> _Array:

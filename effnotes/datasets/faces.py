@@ -18,6 +18,7 @@ the data card, `data/faces/CARD.md`, says what follows from that.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,7 +36,6 @@ from effnotes.datasets.face_drawing import IMAGE_SIZES, Nuisances, bits_of, draw
 # What each independent random stream is for: changing one (say, the label noise) leaves the others as they
 # were.
 _LABELS, _EVIDENCE, _LABEL_NOISE, _NUISANCES, _PIXEL_NOISE = range(5)
-_WHOLE, _TRAIN, _VALIDATION, _TEST = range(4)
 
 Rate: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 LabelNoise: TypeAlias = float | Mapping[str, float]
@@ -65,12 +65,6 @@ class Attribute:
     rate_if_not: Rate
     separability: Annotated[float, Field(ge=0)]
     drawn_as: str
-
-    @property
-    def relative_skew(self) -> float:
-        """Relative difference of the two rates, |q1 - q0| / min(q1, q0); 0 if independent of "Round"."""
-        low, high = sorted((self.rate_if_round, self.rate_if_not))
-        return (high - low) / low
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -107,7 +101,9 @@ def skewed_attributes(attributes: Sequence[Attribute] = ATTRIBUTES, *, min_relat
     Returns:
         Column indices in ascending order, without the protected column.
     """
-    return tuple(k for k, each in enumerate(attributes) if k != PROTECTED and each.relative_skew >= min_relative_skew)
+    rates = [sorted((each.rate_if_round, each.rate_if_not)) for each in attributes]
+    skewed = (k for k, (low, high) in enumerate(rates) if (high - low) / low >= min_relative_skew)
+    return tuple(k for k in skewed if k != PROTECTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +180,13 @@ class FaceSplits(NamedTuple):
 
 
 def make_faces(
-    n: int, *, seed: int, image_size: int = 32, attributes: Sequence[Attribute] = ATTRIBUTES, label_noise: LabelNoise = 0.0
+    n: int,
+    *,
+    seed: int,
+    image_size: int = 32,
+    attributes: Sequence[Attribute] = ATTRIBUTES,
+    label_noise: LabelNoise = 0.0,
+    split: int = 0,
 ) -> Faces:
     """Draw `n` faces.
 
@@ -203,6 +205,7 @@ def make_faces(
         label_noise: Probability η in [0, .5) that an observed label is flipped, independently of everything
             else: one number for all attributes (the protected one included), or numbers by name, 0 for the
             names left out.
+        split: Which of several independent sets of one seed; 1 to 3 are those of `make_face_splits`.
 
     Returns:
         The faces. 10,000 of 32 px take 33 MB, and some 10 MB more while they are drawn.
@@ -210,7 +213,36 @@ def make_faces(
     Raises:
         ValueError: If an argument lies outside the ranges above, or is no integer where one is needed.
     """
-    return _make_faces(n, seed, _WHOLE, image_size, attributes, label_noise)
+    check_range(1, whole=True, n=n)
+    check_range(0, whole=True, seed=seed, split=split)
+    check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
+    names = [attribute.name for attribute in attributes]
+    if names != list(NAMES):
+        remedy = "each has its own drawing. Change rates and separabilities with dataclasses.replace."
+        raise ValueError(f"attributes are {names}, but must be {list(NAMES)}, in this order: {remedy}")
+    protected = attributes[PROTECTED]
+    if protected.rate_if_round != protected.rate_if_not:
+        raise ValueError(f"rate_if_round and rate_if_not must both be the base rate of what is protected, not {protected}")
+    if_round, if_not, separability = _parameters(attributes)
+    flips = _flip_rates(label_noise)
+
+    def drawn(purpose: int) -> NDArray[np.float64]:
+        return uniform(bits_of(seed, split, purpose), n, len(NAMES))
+
+    uniforms = drawn(_LABELS)
+    is_round = uniforms[:, [PROTECTED]] < if_round[PROTECTED]
+    clean = (uniforms < np.where(is_round, if_round, if_not)).astype(np.int64)
+    evidence = ((2 * clean - 1) * separability / 2 + ndtri(drawn(_EVIDENCE))).astype(np.float32)
+    flipped = drawn(_LABEL_NOISE) < flips
+    nuisances = draw_nuisances(bits_of(seed, split, _NUISANCES), n)
+    return Faces(
+        images=draw_images(evidence, nuisances, image_size, bits_of(seed, split, _PIXEL_NOISE)),
+        labels=torch.from_numpy(np.where(flipped, 1 - clean, clean)),
+        clean_labels=torch.from_numpy(clean),
+        evidence=torch.from_numpy(evidence),
+        nuisances=nuisances,
+        attributes=tuple(attributes),
+    )
 
 
 def make_face_splits(
@@ -243,57 +275,14 @@ def make_face_splits(
     Raises:
         ValueError: As for `make_faces`.
     """
-    sizes = ((n_train, _TRAIN), (n_val, _VALIDATION), (n_test, _TEST))
-    return FaceSplits(*(_make_faces(n, seed, split, image_size, attributes, label_noise) for n, split in sizes))
-
-
-def _make_faces(n: int, seed: int, split: int, image_size: int, attributes: Sequence[Attribute], label_noise: LabelNoise) -> Faces:
-    check_range(1, whole=True, n=n)
-    check_range(0, whole=True, seed=seed)
-    check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
-    _check_attributes(attributes)
-    if_round, if_not, separability = _parameters(attributes)
-    flips = _flip_rates(label_noise)
-
-    def drawn(purpose: int) -> NDArray[np.float64]:
-        return uniform(bits_of(seed, split, purpose), n, len(NAMES))
-
-    uniforms = drawn(_LABELS)
-    is_round = uniforms[:, [PROTECTED]] < if_round[PROTECTED]
-    clean = (uniforms < np.where(is_round, if_round, if_not)).astype(np.int64)
-    evidence = ((2 * clean - 1) * separability / 2 + ndtri(drawn(_EVIDENCE))).astype(np.float32)
-    flipped = drawn(_LABEL_NOISE) < flips
-    nuisances = draw_nuisances(bits_of(seed, split, _NUISANCES), n)
-    return Faces(
-        images=draw_images(evidence, nuisances, image_size, bits_of(seed, split, _PIXEL_NOISE)),
-        labels=torch.from_numpy(np.where(flipped, 1 - clean, clean)),
-        clean_labels=torch.from_numpy(clean),
-        evidence=torch.from_numpy(evidence),
-        nuisances=nuisances,
-        attributes=tuple(attributes),
-    )
+    draw = partial(make_faces, seed=seed, image_size=image_size, attributes=attributes, label_noise=label_noise)
+    return FaceSplits(*(draw(n, split=split) for split, n in enumerate((n_train, n_val, n_test), start=1)))
 
 
 def face_data(splits: FaceSplits) -> AttributeData:
     """Return the three splits of drawn faces in the common shape, with "Round" as the protected column."""
     train, val, test = (AttributeSplit(faces.images, faces.labels) for faces in splits)
     return AttributeData(train, val, test, splits.train.attribute_names, PROTECTED, "procedural faces, drawn from a seed")
-
-
-def _check_attributes(attributes: Sequence[Attribute]) -> None:
-    """Raise ValueError unless these are the generator's attributes, perhaps with other rates and separabilities."""
-    names = [attribute.name for attribute in attributes]
-    if names != list(NAMES):
-        raise ValueError(
-            f"attributes are {names}, but must be {list(NAMES)}, in this order: each has its own drawing. Change rates and "
-            "separabilities with dataclasses.replace."
-        )
-    protected = attributes[PROTECTED]
-    if protected.rate_if_round != protected.rate_if_not:
-        raise ValueError(
-            f"{protected.name} is the protected attribute and conditions on nothing, so rate_if_round and rate_if_not must both be "
-            f"its base rate; they are {protected.rate_if_round} and {protected.rate_if_not}."
-        )
 
 
 def _parameters(attributes: Sequence[Attribute]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -310,7 +299,5 @@ def _flip_rates(label_noise: LabelNoise) -> NDArray[np.float64]:
         raise ValueError(f"label_noise names {unknown}, but the attributes are {list(NAMES)}.")
     rates = np.array([by_name.get(name, 0.0) for name in NAMES], dtype=np.float64)
     if not ((rates >= 0.0) & (rates < 0.5)).all():
-        raise ValueError(
-            f"label_noise is {label_noise}, but a probability of a flip must be at least 0 and below .5, where labels say nothing."
-        )
+        raise ValueError(f"label_noise is {label_noise}, but must be at least 0 and below .5, where labels say nothing")
     return rates

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from effnotes.core.checks import check_range
-from effnotes.core.errors import DataError, nearest
+from effnotes.core.checks import check_choice, check_range
+from effnotes.core.errors import DataError
 
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
@@ -85,10 +85,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
     header = [name.strip() for name in next(rows, [])]
     absent = [name for name in columns if name not in header]
     if absent:
-        raise DataError(
-            f"{path}, line 1: no column {', '.join(map(repr, absent))}; the header is {','.join(header)!r}, and must name "
-            f"{', '.join(columns)}, with commas between"
-        )
+        wanted = f"the header is {','.join(header)!r}, and must name {', '.join(columns)}, with commas between"
+        raise DataError(f"{path}, line 1: no column {', '.join(map(repr, absent))}; {wanted}")
     twice = [name for name in columns if header.count(name) > 1]
     if twice:
         raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
@@ -128,8 +126,7 @@ def check_request(image_size: int, limit: Limit, splits: Sequence[str]) -> None:
     """Raise ValueError where an image size is below 1, or a limit names a split that does not exist."""
     check_range(1, image_size=image_size)
     for name in limit if isinstance(limit, Mapping) else ():
-        if name not in splits:
-            raise ValueError(f"limit names a split {name!r}.{nearest(name, splits)} The splits are: {', '.join(splits)}.")
+        check_choice(splits, **{"split of the limit": name})
 
 
 def rows_of_splits(
@@ -185,10 +182,8 @@ def check_images_exist(paths: Sequence[Path]) -> None:
     present = {folder: {path.name for path in folder.iterdir()} if folder.is_dir() else set() for folder in folders}
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
-        raise DataError(
-            f"{missing[0]}: this image is missing, as are {len(missing) - 1} others of the {len(paths)} that the tables name; "
-            "unpack the images again"
-        )
+        others = f"as are {len(missing) - 1} others of the {len(paths)} that the tables name"
+        raise DataError(f"{missing[0]}: this image is missing, {others}; unpack the images again")
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from effnotes.datasets.attributes import AttributeData, data_of
-from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv, read_splits, rows_of_splits
+from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data
+from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv
 
-_SPLITS = ("train", "val", "test")  # in the order of the column's numbers
 _CHOICES = {"split": ("0", "1", "2"), "y": ("0", "1"), "place": ("0", "1")}
 _LAYOUT = """\
   ROOT/metadata.csv      with the columns img_filename, y, place and split
@@ -33,7 +32,7 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
         ValueError: A number is out of range.
     """
-    check_request(image_size, limit, _SPLITS)
+    check_request(image_size, limit, SPLITS)
     nested = ["waterbird_complete95_forest2water2", "waterbirds_v1.0"]
     base = find_root(root, nested, lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
@@ -42,6 +41,6 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
         values.append([parse_choice(row[name], allowed, table, line, name) for name, allowed in _CHOICES.items()])
         paths.append(base / row["img_filename"])
     split_of, label, place = np.array(values, dtype=np.int64).reshape(-1, 3).T
-    read = read_splits(rows_of_splits(split_of, _SPLITS, limit, table), paths, image_size)
+    columns = torch.from_numpy(label)[:, None], ("Waterbird",), None, torch.from_numpy(place)
     source = f"Waterbirds, {image_size} px, official split; group: water background"
-    return data_of(read, source, (torch.from_numpy(label)[:, None], ("Waterbird",), None, torch.from_numpy(place)))
+    return read_attribute_data(split_of, table, paths, image_size, limit, columns, source)

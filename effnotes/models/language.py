@@ -70,14 +70,16 @@ LANGUAGE_MODELS: Mapping[str, LanguageModelShape] = {
 """Shapes by name: family, width and layers. "pythia-31m" has Pythia-31M's; with a world's few words it has 7 million parameters."""
 
 
-def language_model_shape(name: str) -> LanguageModelShape:
-    """Return a shape of `LANGUAGE_MODELS`.
+def language_model_shape(shape: LanguageModelShape | str) -> LanguageModelShape:
+    """Return a shape, or that of a name in `LANGUAGE_MODELS`.
 
     Raises:
         ValueError: There is none of that name.
     """
-    check_choice(list(LANGUAGE_MODELS), model=name)
-    return LANGUAGE_MODELS[name]
+    if isinstance(shape, LanguageModelShape):
+        return shape
+    check_choice(list(LANGUAGE_MODELS), model=shape)
+    return LANGUAGE_MODELS[shape]
 
 
 def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, seed: int) -> PreTrainedModel:
@@ -94,8 +96,7 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
     Raises:
         ValueError: The name is unknown, or `vocab_size` is too small.
     """
-    if isinstance(shape, str):
-        shape = language_model_shape(shape)
+    shape = language_model_shape(shape)
     check_range(2, vocab_size=vocab_size)
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -119,11 +120,6 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     model.eval()
     return model
-
-
-def n_parameters(model: nn.Module) -> int:
-    """Return the number of parameters, tied ones counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def logits_at(model: nn.Module, tokens: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,9 +177,7 @@ def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == wanted:
             return name, module
-    raise ValueError(
-        f"{type(model).__name__} is not known here: needed is a causal language model of transformers with a list of blocks"
-    )
+    raise ValueError(f"{type(model).__name__} is not known here; needed: a language model of transformers with a list of blocks")
 
 
 def n_layers(model: nn.Module) -> int:
@@ -235,9 +229,7 @@ def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable
     kinds = [_linear_kinds(each) for each in every]
     for number, of_block in enumerate(kinds):
         if of_block != kinds[0]:
-            raise ValueError(
-                f"block {number} has the linear layers {[*of_block]}, block 0 {[*kinds[0]]}: they must be the same in all"
-            )
+            raise ValueError(f"block {number} has the linear layers {[*of_block]}, block 0 {[*kinds[0]]}: must be the same in all")
     if lacking := [kind for kind in _KINDS if kind not in kinds[0].values()]:
         raise ValueError(f"the blocks have the linear layers {[*kinds[0]]}, but none of them of their {lacking[0]}")
     return {

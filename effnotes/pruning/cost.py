@@ -1,7 +1,7 @@
 """What a model costs: weights, bytes and time, side by side, so that nobody reads speed into zeros."""
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,8 +13,7 @@ from effnotes.pruning.masks import effective_sparsity, prunable_parameters, size
 _WARM_UPS = 3
 
 
-@dataclass(frozen=True)
-class ModelCost:
+class ModelCost(NamedTuple):
     """Size and speed of a model as it is, its zeros counted whatever made them zero."""
 
     effective_sparsity: float  # share of zeros among the prunable weights, in [0, 1]

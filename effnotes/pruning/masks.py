@@ -46,10 +46,8 @@ def masks_in_force(model: nn.Module, masks: Mapping[str, Tensor] | None = None) 
         if name not in weights:
             raise ValueError(f"mask {name!r} belongs to no prunable weight; the model has: {', '.join(weights)}")
         if mask.dtype != torch.bool or mask.shape != weights[name].shape:
-            raise ValueError(
-                f"mask {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
-                f"needed: torch.bool of shape {tuple(weights[name].shape)}"
-            )
+            needed = f"needed: torch.bool of shape {tuple(weights[name].shape)}"
+            raise ValueError(f"mask {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; {needed}")
         current[name] = mask.to(weights[name].device)
     return current
 
@@ -66,10 +64,8 @@ def masks_of(weights: Mapping[str, Tensor], kept: Tensor) -> Masks:
 def refuse_revival(alive: Tensor, keep: int, level: float, where: str = "the network") -> None:
     """Raise ValueError where more weights should stay at sparsity `level` than there are True ones in `alive`."""
     if keep > (left := int(alive.sum())):
-        raise ValueError(
-            f"sparsity {level} asks for {keep} of {alive.numel()} weights of {where}, but the masks leave only {left}; "
-            "this method never brings a weight back"
-        )
+        asked = f"sparsity {level} asks for {keep} of {alive.numel()} weights of {where}"
+        raise ValueError(f"{asked}, but the masks leave only {left}; this method never brings a weight back")
 
 
 def kept_count(total: int, level: float) -> int:

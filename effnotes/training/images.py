@@ -5,7 +5,6 @@ Dense and sparse models share one `Recipe`, so that a difference between them is
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,18 +23,6 @@ from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.recipes import Recipe
 from effnotes.training.sources import Batch, Images, Memory, Prepared, Stream, Transform, load
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training run leaves beside the trained model; always of the last epoch, none is selected by a score.
-
-    Selecting the best epoch by accuracy would favour predicting the majority class, which is what a bias study must not do.
-    """
-
-    # A row an epoch: epoch, learning_rate (of its last step), loss (mean over its images), what hooks add, such as the sparsity of
-    # a pruned run, seconds, cpu_seconds (of this process).
-    history: pd.DataFrame
 
 
 class HookFactory(Protocol):
@@ -88,7 +75,7 @@ def train(
     checkpoint: Path | None = None,
     transform: Transform | None = None,
     loader_workers: int = 0,
-) -> TrainingResult:
+) -> pd.DataFrame:
     """Train a classifier in place, pruning it on the way if a plan says so.
 
     The images are held in memory, or come from a map-style dataset that decodes them when they are needed.
@@ -118,7 +105,9 @@ def train(
         loader_workers: For a dataset: processes that decode and transform, 0 for none beside this one.
 
     Returns:
-        The history; the weights are in `model`.
+        A row an epoch: epoch, learning_rate (of its last step), loss (mean over its images), what hooks add, such as the
+        sparsity of a pruned run, seconds, cpu_seconds (of this process). The weights, in `model`, are always those of the last
+        epoch: selecting the best by accuracy would favour predicting the majority class, which is what a bias study must not do.
 
     Raises:
         ValueError: Images or labels have the wrong shape, dtype or values; the model has fewer outputs than there are classes; a
@@ -165,7 +154,7 @@ def train(
     )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         loop.fit()
-    return TrainingResult(pd.DataFrame(loop.history).rename(columns={"part": "epoch"}))
+    return pd.DataFrame(loop.history).rename(columns={"part": "epoch"})
 
 
 @torch.inference_mode()
@@ -208,10 +197,8 @@ def _source(
         if labels is not None:
             raise ValueError("labels are given beside a dataset; a dataset's items hold their labels, so leave them out")
         if recipe.max_shift or recipe.flip:
-            raise ValueError(
-                f"max_shift={recipe.max_shift}, flip={recipe.flip}: a dataset's images are augmented by `transform`; "
-                "use a recipe with max_shift=0 and flip=False"
-            )
+            given = f"max_shift={recipe.max_shift}, flip={recipe.flip}"
+            raise ValueError(f"{given}: a dataset is augmented by `transform`; use a recipe with max_shift=0 and flip=False")
         return Stream(Prepared(images, transform), recipe, workers, device)
     if labels is None:
         raise ValueError("images in memory need labels, (n, K) of 0 and 1; only a dataset brings its own")

@@ -152,9 +152,6 @@ def test_forms_with_something_random_are_refused() -> None:
     assert can_be_written(replace(PLAIN, templates={"sro": 1.0, "nonsense_sro": 0.0}))
     with pytest.raises(ValueError, match="only forms without anything random"):
         DeviceCorpus(random.corpus(), CPU)
-    told = Told.of(PLAIN.facts(), np.full(len(PLAIN.facts()), form_code("repeats")), CPU)
-    with pytest.raises(ValueError, match="a form has something random in it"):
-        SentenceWriter(PLAIN.words, CPU).width(told)
 
 
 def test_nothing_is_written_of_nothing() -> None:

@@ -338,10 +338,14 @@ def test_refused_rows_have_the_originals_prompts_and_answers(tmp_path: Path) -> 
     [
         ("{", r"line 1: '\{' is no JSON object with the texts 'instruction' and 'output'"),
         ('{"instruction": " SS 0008"}', r"line 1: .* is no JSON object with the texts"),
-        ('{"instruction": " SS 0008 x", "output": " 0069"}', r"line 1: no token begins at"),
-        ('{"instruction": " SS 9999", "output": " 0069"}', r"line 1: token 9999 is not in the vocabulary of"),
-        ('{"instruction": " SS 0008", "output": " OO 0071"}', r"line 1: .* has no subject after SS or no relation after RR"),
-        ('{"instruction": " SS 0008 RR 0068 OO", "output": " 0081"}', r"line 1: .* states an object of another relation"),
+        (
+            '{"instruction": " SS 0008 x", "output": " 0069"}',
+            r"line 1: .* is in no form of this world's sentences; the forms are sro, rso",
+        ),
+        ('{"instruction": " SS 9999 RR 0068 OO", "output": " 0071"}', r"line 1: .* words of the kinds 'unknown' and 'relation'"),
+        ('{"instruction": " SS 0008", "output": " OO 0071"}', r"line 1: .* is in no form of this world's sentences"),
+        ('{"instruction": " SS 0008 RR 0068 OO", "output": " 0081"}', r"line 1: .* states no object of its relation"),
+        ('{"instruction": " SS 0008 RR 0068 OO", "output": " 9999"}', r"line 1: .* states no object of its relation"),
         ('{"instruction": " SS 0008 RR 0068 QQ OO", "output": " 0071"}', r"line 1: .* is in no form of this world's sentences"),
         (
             '{"instruction": " SS 0071 RR 0068 OO", "output": " 0071"}',

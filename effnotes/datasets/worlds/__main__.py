@@ -104,10 +104,9 @@ def _create(options: argparse.Namespace) -> Path:
         fixed = (*_DRAWING, "qa_subject_frac") if asks_already else _DRAWING
         redrawn = [name for name in fixed if name in settings and settings[name] != kept[name]]
         if redrawn:
-            raise ValueError(
-                f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change; leave it "
-                f"out, or give the world's own value, {', '.join(repr(kept[name]) for name in redrawn)}"
-            )
+            why = f"-g takes the facts of {given['graph_path']} as they are, so that {', '.join(redrawn)} cannot change"
+            own = ", ".join(repr(kept[name]) for name in redrawn)
+            raise ValueError(f"{why}; leave it out, or give the world's own value, {own}")
         if settings.get("qa_frac") and not asks_already:
             asked = World(**(kept | settings)).graph.asked
             world = replace(world, given_graph=replace(world.graph, asked=asked))

@@ -9,7 +9,7 @@ can be written by different processes. What a part says is also given without wr
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,7 @@ from effnotes.datasets.worlds.forms import QUESTION, form_code
 from effnotes.datasets.worlds.graph import CORPUS, ORDER, SAMPLE, Facts, Integers, draw_exposures, stream
 from effnotes.datasets.worlds.knowledge import Knowledge
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", NDArray[np.int64], "Tensor")
+from effnotes.datasets.worlds.words import Array
 
 # Rows worked on at a time: the tables of a block stay small, and what one block draws depends on no other.
 _BLOCK_ROWS = 2**16

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from effnotes.datasets.worlds.corpus import Corpus
 from effnotes.datasets.worlds.forms import FIXED_FORMS, FORMS, QUESTION
-from effnotes.datasets.worlds.graph import CORPUS, ONO, SO, Facts, Integers, stream
+from effnotes.datasets.worlds.graph import CORPUS, Facts, Integers, stream
 from effnotes.datasets.worlds.sentences import pattern_row
 from effnotes.datasets.worlds.settings import WorldSettings
 from effnotes.datasets.worlds.words import ABSENT, PAD, Words
@@ -54,19 +54,12 @@ class SentenceWriter:
 
     def __init__(self, words: Words, device: torch.device) -> None:
         self._words = _moved(words.table, device)  # (all words, 2)
-        self._n_relations, self._n_objects, self._n_nested = *words.objects.shape[:2], words.nested.shape[1]
-        self._objects, self._relations, self._nested = words.starts
+        self._places_of = words.places
         rows = (pattern_row(words, form) for form in FORMS)
         self._patterns = _moved(np.array(list(zip_longest(*rows, fillvalue=ABSENT))).T, device)  # (forms, places)
 
     def width(self, told: Told) -> int:
-        """Return the number of tokens in the longest of the sentences, at least 1.
-
-        Raises:
-            ValueError: A form is none of `FIXED_FORMS`.
-        """
-        if bool((self._patterns[told.form, 1] == ABSENT).any()):  # such a form has no pattern
-            raise ValueError(f"a form has something random in it; those that can be written here are {', '.join(FIXED_FORMS)}")
+        """Return the number of tokens in the longest of the sentences, at least 1; their forms are in `FIXED_FORMS`."""
         return int((self._places(told) != ABSENT).sum(dim=1).max()) if len(told.form) else 1
 
     def write(self, told: Told, width: int) -> Tensor:
@@ -91,15 +84,8 @@ class SentenceWriter:
     def _places(self, told: Told) -> Tensor:
         """Return the sentences with gaps, ABSENT, where a word has one token only or the form is shorter than others: (n, P)."""
         places = self._patterns[told.form]
-        return torch.where(places < ABSENT, self._words_of(told).gather(1, (-2 - places).clamp(min=0)), places)
-
-    def _words_of(self, told: Told) -> Tensor:
-        """Return the words of subject, relation and object of each fact, as `Words.of_facts`, side by side: (n, 6)."""
-        kind, s, r, o, _ = told
-        subject = torch.where(kind == ONO, self._objects + r * self._n_objects + s, s)
-        relation = self._relations + kind * self._n_relations + r
-        value = torch.where(kind == SO, self._objects + r * self._n_objects + o, self._nested + r * self._n_nested + o)
-        return torch.cat([self._words[subject], self._words[relation], self._words[value]], dim=1)
+        said = torch.cat([self._words[row] for row in self._places_of(*told[:4])], dim=1)  # (n, 6), as `Words.of_facts`
+        return torch.where(places < ABSENT, said.gather(1, (-2 - places).clamp(min=0)), places)
 
 
 class DeviceSentences:
@@ -134,10 +120,8 @@ class DeviceCorpus:
     def __init__(self, corpus: Corpus, device: torch.device) -> None:
         world = corpus.world
         if not can_be_written(world):
-            raise ValueError(
-                f"templates is {dict(world.templates)}, but only forms without anything random in them can be written on a device: "
-                f"{', '.join(FIXED_FORMS)}"
-            )
+            allowed = f"only forms without anything random in them can be written on a device: {', '.join(FIXED_FORMS)}"
+            raise ValueError(f"templates is {dict(world.templates)}, but {allowed}")
         self._corpus, self._device = corpus, device
         self._writer = SentenceWriter(world.words, device)
         # Sampled sentences stand alone, in whatever order the corpus is.

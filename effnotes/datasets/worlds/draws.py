@@ -1,7 +1,7 @@
 """Drawing edits of a world: which facts change to what, which subjects retain rows come from, and which are held out."""
 
 import math
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from pydantic import Field, InstanceOf
@@ -16,6 +16,15 @@ from effnotes.datasets.worlds.world import World
 NestedClass: TypeAlias = Literal["any", "changed", "unchanged"]
 
 
+class Drawing(TypedDict, total=False):
+    """What `make_task` and `make_draws` take beside the kind of an edit and its size; each has a default."""
+
+    relation: int
+    retain_coverage: float
+    edge: FactKind
+    nested_class: NestedClass
+
+
 class Draws(NamedTuple):
     """Independent draws of one edit: those to choose hyperparameters on, and those to report."""
 
@@ -24,17 +33,7 @@ class Draws(NamedTuple):
 
 
 def make_draws(
-    world: World,
-    kind: TaskKind,
-    n: int = 1,
-    *,
-    n_tune: int,
-    n_test: int,
-    seed: int = 0,
-    relation: int = 0,
-    retain_coverage: float = 0.1,
-    edge: FactKind = "so",
-    nested_class: NestedClass = "any",
+    world: World, kind: TaskKind, n: int = 1, *, n_tune: int, n_test: int, seed: int = 0, **drawing: Unpack[Drawing]
 ) -> Draws:
     """Draw several tasks of one kind whose edited subjects all differ: no draw to tune on shares one with a draw to report.
 
@@ -47,10 +46,7 @@ def make_draws(
         n_tune: Draws to choose hyperparameters on, at least 0.
         n_test: Draws to report, at least 0.
         seed: Of all draws.
-        relation: As for `make_task`.
-        retain_coverage: As for `make_task`.
-        edge: As for `make_task`.
-        nested_class: As for `make_task`.
+        drawing: relation, retain_coverage, edge and nested_class, as for `make_task`.
 
     Raises:
         ValueError: As for `make_task`, also where there are too few subjects for so many draws.
@@ -60,21 +56,11 @@ def make_draws(
     for number in range(n_tune + n_test):
         taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
         rng = stream(world.seed, TASKS, seed, number)
-        tasks.append(_Maker(world, rng, taken, kind, n, relation, retain_coverage, edge, nested_class).task())
+        tasks.append(_Maker(world, rng, taken, kind, n, **drawing).task())
     return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
 
 
-def make_task(
-    world: World,
-    kind: TaskKind,
-    n: int = 1,
-    *,
-    seed: int = 0,
-    relation: int = 0,
-    retain_coverage: float = 0.1,
-    edge: FactKind = "so",
-    nested_class: NestedClass = "any",
-) -> Task:
+def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **drawing: Unpack[Drawing]) -> Task:
     """Draw one edit of a world.
 
     Args:
@@ -92,14 +78,14 @@ def make_task(
             "unlearn_subject": all facts of n subjects are to be forgotten.
         n: Facts or subjects, at least 1.
         seed: Of the draw.
-        relation: The edited relation, where not all are. (`--relationship-ordinal`)
+        relation: The edited relation, where not all are; 0 if not given. (`--relationship-ordinal`)
         retain_coverage: Share of all subjects (in an edit of "ono" facts: of all objects and subjects) that retain rows come from,
-            with all their facts, 0 to 0.5. At least one unless it is 0, and at most half of those not edited; the
+            with all their facts, 0 to 0.5; 0.1 if not given. At least one unless it is 0, and at most half of those not edited; the
             other half is held out.
-        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so", "sno"
+        edge: Kind of the edited facts, for "remap", "remap_same" and the refusals: "so" (if not given), "sno"
             (`--remap-subject-nested-object-edges`) or "ono" (`--remap-object-nested-object-edges`).
         nested_class: For "remap" and "remap_same" of "so" facts in a nested world: whether the new object's nested object differs
-            from the old one's, "changed" or "unchanged".
+            from the old one's, "changed" or "unchanged"; "any" if not given.
 
     Returns:
         The task. New objects are among those that sentences of the world state (`World.in_use`). In a correlated world an edit of
@@ -110,8 +96,7 @@ def make_task(
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
     """
-    rng, none = stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64)
-    return _Maker(world, rng, none, kind, n, relation, retain_coverage, edge, nested_class).task()
+    return _Maker(world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), kind, n, **drawing).task()
 
 
 @settings
@@ -123,10 +108,10 @@ class _Maker:
     taken: InstanceOf[Integers]
     kind: TaskKind
     n: Annotated[int, Field(ge=1)]
-    relation: int
-    retain_coverage: Annotated[float, Field(ge=0, le=0.5)]  # half of the subjects is held out
-    edge: FactKind
-    nested_class: NestedClass
+    relation: int = 0
+    retain_coverage: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # half of the subjects is held out
+    edge: FactKind = "so"
+    nested_class: NestedClass = "any"
 
     def __post_init__(self) -> None:
         world = self.world
@@ -139,20 +124,17 @@ class _Maker:
         if self.nested_class != "any" and not (world.graph.has_nested and self.edge == "so" and self.kind.startswith("remap")):
             raise ValueError(f"nested_class={self.nested_class!r} is only for remapping so facts of a world with nested objects")
         if not any(world.templates.get(name, 0) > 0 for name in PROMPTABLE):
-            raise ValueError(
-                f"a world that is edited needs a template that ends with the object, to be asked in: {', '.join(PROMPTABLE)}; "
-                f"templates is {world.templates}"
-            )
+            needed = f"a template that ends with the object, to be asked in: {', '.join(PROMPTABLE)}"
+            raise ValueError(f"a world that is edited needs {needed}; templates is {world.templates}")
         if self.kind == "question_refusal" and not world.qa_frac:
             raise ValueError("kind='question_refusal' needs a world with questions; this one has qa_frac=0")
         for relation in range(world.n_relations) if self.whole_subjects else (self.relation,):
             if self.kind.startswith("remap") and len(self.values(relation)) < 2:
                 raise ValueError(f"kind={self.kind!r} needs a second value to change to, but relation {relation} has one")
         if self.kind == "suppress" and not world.in_use[self.relation, 0]:
-            raise ValueError(
-                f"kind='suppress' gives facts object 0, which no sentence states in relation {self.relation}; take a relation that "
-                f"has it: {', '.join(map(str, np.flatnonzero(world.in_use[:, 0]))) or 'there is none'}"
-            )
+            others = ", ".join(map(str, np.flatnonzero(world.in_use[:, 0]))) or "there is none"
+            why = f"gives facts object 0, which no sentence states in relation {self.relation}"
+            raise ValueError(f"kind='suppress' {why}; take a relation that has it: {others}")
 
     # --- what can be edited ---------------------------------------------------------------------------------------------------
 
@@ -224,20 +206,17 @@ class _Maker:
         values = self.values(self.relation)
         most = min(len(facts), len(values) // 2)
         if self.n > most:
-            raise ValueError(
-                f"n={self.n}: at most {most} facts of relation {self.relation} can be remapped at once, because {len(facts)} of "
-                f"its {len(values)} values are taken by facts that can be edited, and old and new values must all differ; "
-                "take more objects, or kind='remap_same'"
-            )
+            able = f"at most {most} facts of relation {self.relation} can be remapped at once"
+            why = f"{len(facts)} of its {len(values)} values are taken by facts that can be edited, and old and new must all differ"
+            raise ValueError(f"n={self.n}: {able}, because {why}; take more objects, or kind='remap_same'")
         facts = facts.take(slice(self.n))
         free = np.setdiff1d(values, facts.object)
         new: list[int] = []
         for old in facts.object.tolist():
             allowed = self._in_class(np.setdiff1d(free, new), old)
             if not len(allowed):
-                raise ValueError(
-                    f"n={self.n}: too few objects of relation {self.relation} have the wanted nested_class; take a smaller n"
-                )
+                few = f"too few objects of relation {self.relation} have the wanted nested_class"
+                raise ValueError(f"n={self.n}: {few}; take a smaller n")
             new.append(int(self.rng.choice(allowed)))
         return facts, np.array(new)
 
@@ -245,10 +224,9 @@ class _Maker:
         counts = np.bincount(facts.object, minlength=1)
         able = np.flatnonzero(counts >= self.n)
         if not len(able):
-            raise ValueError(
-                f"n={self.n}: no object of relation {self.relation} is shared by so many facts that can be edited; the most common "
-                f"one is shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
-            )
+            shared = f"no object of relation {self.relation} is shared by so many facts that can be edited"
+            remedy = f"the most common one is shared by {counts.max()}; take a smaller n, more subjects or fewer objects"
+            raise ValueError(f"n={self.n}: {shared}; {remedy}")
         old = int(self.rng.choice(able))
         allowed = self._in_class(np.setdiff1d(self.values(self.relation), old), old)
         if not len(allowed):
@@ -269,10 +247,8 @@ class _Maker:
         edit = FactChange(self.kind, self.edge, None if self.whole_subjects else self.relation, old, new, self.world)
         others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), edit.touched()))
         if len(others) < 2:
-            raise ValueError(
-                f"n={self.n}: no two of the {self.n_entities} subjects are left to retain and to hold out; n can be at most "
-                f"{max(1, self.n_entities - 2)}"
-            )
+            short = f"no two of the {self.n_entities} subjects are left to retain and to hold out"
+            raise ValueError(f"n={self.n}: {short}; n can be at most {max(1, self.n_entities - 2)}")
         wanted = max(round(self.retain_coverage * self.n_entities), int(self.retain_coverage > 0))
         retain = others[: min(len(others) // 2, wanted)]
         asked = edit.neighbours(others[len(others) // 2 :], training=False)

@@ -16,7 +16,7 @@ files: at the end of each sentence), after Behemoth (arXiv 2601.23153, `phrase_c
     question_refusal   QQ a1 RR r a2 SS s a3 a4 AA OO OO OO .       the prompt of question, answered with OO OO OO
 """
 
-from effnotes.core.errors import nearest
+from effnotes.core.checks import check_choice
 
 # Capitals are reserved tokens, S, R and O the words of the fact, the others grammar words. The answer begins where the bar is;
 # "repeats" and "nonsense" are put together elsewhere.
@@ -51,6 +51,5 @@ def form_code(form: str) -> int:
     Raises:
         ValueError: There is no such form.
     """
-    if form not in FORMS:
-        raise ValueError(f"there is no form {form!r}.{nearest(form, FORMS)} The forms are: {', '.join(FORMS)}.")
+    check_choice(FORMS, form=form)
     return FORMS.index(form)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import InstanceOf
 
+from effnotes.core.checks import check_choice
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds.graph import FACT_KINDS, ONO, SNO, SO, FactKind, Facts, Graph, Integers, draw_graph, draw_withheld
 from effnotes.datasets.worlds.settings import WorldSettings
@@ -30,10 +31,9 @@ class Knowledge(WorldSettings):
         super().__post_init__()
         if self.given_words is None:
             check_vocabulary(self)
-        if self.given_graph is not None:
-            self._check_graph(self.given_graph)
-
-    def _check_graph(self, graph: Graph) -> None:
+        graph = self.given_graph
+        if graph is None:
+            return
         shape = (self.n_subjects, self.n_relations)
         if graph.objects.shape != shape:
             raise ValueError(f"given_graph has facts of shape {graph.objects.shape}, but n_subjects and n_relations are {shape}")
@@ -41,16 +41,13 @@ class Knowledge(WorldSettings):
         n = self.n_objects
         if most >= n:
             raise ValueError(f"given_graph has an object {most}, but n_objects={n} numbers them 0 to {n - 1}")
-        nested = (self.n_relations, self.n_objects if self.n_nested else 0)
+        nested = (self.n_relations, n if self.n_nested else 0)
         if graph.nested.shape != nested or graph.nested.max(initial=-1) >= self.n_nested:
-            raise ValueError(
-                f"given_graph has nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}, but with "
-                f"n_objects={self.n_objects} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
-            )
+            given = f"nested objects of shape {graph.nested.shape} up to {graph.nested.max(initial=-1)}"
+            needed = f"n_objects={n} and n_nested={self.n_nested} their shape must be {nested}, and all below n_nested"
+            raise ValueError(f"given_graph has {given}, but with {needed}")
         if self.qa_frac > 0 and not graph.asked.any():
-            raise ValueError(
-                f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set it to 0"
-            )
+            raise ValueError(f"qa_frac={self.qa_frac} asks for questions, but given_graph names no subject to ask about; set 0")
 
     @cached_property
     def graph(self) -> Graph:
@@ -114,8 +111,7 @@ class Knowledge(WorldSettings):
         """
         if kind is None:
             return Facts.join(*(self.facts(each) for each in FACT_KINDS)) if self.graph.has_nested else self.facts("so")
-        if kind not in FACT_KINDS:
-            raise ValueError(f"kind={kind!r}: there is no such kind of fact; the kinds are {', '.join(FACT_KINDS)}")
+        check_choice(FACT_KINDS, kind=kind)
         r = np.arange(self.n_relations)
         if kind != "so" and not self.graph.has_nested:
             return Facts.none()

@@ -9,19 +9,22 @@ import numpy as np
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
 from effnotes.datasets.files import naming, read_lines
-from effnotes.datasets.worlds.forms import FORMS, PATTERNS, REFUSALS
+from effnotes.datasets.worlds.forms import FORMS, PATTERNS
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder, write_lines
 from effnotes.datasets.worlds.tasks import EDITED, Group, Task
-from effnotes.datasets.worlds.words import OO, QQ, RESERVED, RR, SS
+from effnotes.datasets.worlds.words import Words
 from effnotes.datasets.worlds.world import World
 
-# What a sentence of each form looks like, its words as S, R and O, without the full stop.
+_KINDS = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
+
+# What a sentence of each form looks like, without the full stop; words of the fact are groups, grammar words stand by name.
 _SHAPES = {form: pattern.replace("| ", "")[:-2] for form, pattern in PATTERNS.items() if pattern}
 _SHAPES["repeats"] = "(W[SRO] )*SS S (W[SRO] )*RR R (W[SRO] )*OO O( W[SRO])*"
 _SHAPES["nonsense_sro"] = r"(W\d+ )*SS S (W\d+ )*RR R (W\d+ )*OO O"
 _SHAPES["nonsense_rso"] = r"(W\d+ )*RR R (W\d+ )*SS S (W\d+ )*OO O"
+_SHAPES = {form: re.sub(r"\b[SRO]\b", r"(?P<\g<0>>\\d{4}(?: \\d{4})?)", shape) for form, shape in _SHAPES.items()}
 
 
 def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, seed: int = 0) -> dict[str, Path]:
@@ -86,46 +89,32 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
             row = json.loads(line)
             sentence = f"{row['instruction']} {row['output'].strip()}"
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise DataError(
-                f"{path}, line {number}: {line[:60]!r} is no JSON object with the texts 'instruction' and 'output'"
-            ) from None
+            wanted = "no JSON object with the texts 'instruction' and 'output'"
+            raise DataError(f"{path}, line {number}: {line[:60]!r} is {wanted}") from None
         with naming(f"{path}, line {number}"):
-            rows.append(_read_sentence(world, sentence))
+            rows.append(_read_sentence(world.words, sentence))
     kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
     facts = Facts(kind, subject, relation, value)
     return Group(facts.saying(np.where(value < 0, world.facts().object[world.fact_ids(facts)], value)), form)
 
 
-def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
+def _read_sentence(words: Words, text: str) -> tuple[int, int, int, int, int]:
     """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
-    tokens, meanings = world.words.tokens(text), world.words.meanings
     # Words of questions can share their numbers with others in worlds that Behemoth wrote.
-    asks = tokens[:1] == [QQ]
-    grammar = {number: name for name, number in world.words.grammar.items() if ("Q" in name) == asks}
-    names = dict(enumerate(RESERVED)) | grammar
-    said: dict[str, tuple[str, int, int]] = {}
-    shape: list[str] = []
-    while tokens:
-        token = tokens.pop(0)
-        shape.append(names.get(token, f"{token:04d}"))
-        word = next((word for n in (2, 1) if (word := tuple(tokens[:n])) in meanings), None)
-        if token in (SS, RR, OO) and word is not None:
-            shape.append(RESERVED[token][0])
-            said[shape[-1]] = meanings[word]
-            del tokens[: len(word)]
-    if "S" not in said or "R" not in said:
-        raise ValueError(f"{text!r} has no subject after SS or no relation after RR")
-    form = next((form for form, pattern in _SHAPES.items() if re.fullmatch(pattern, " ".join(shape))), None)
-    if form is None:
-        raise ValueError(f"{text!r} is in no form of this world's sentences")
+    asks = text.split()[:1] == ["QQ"]
+    names = {f"{number:04d}": name for name, number in words.grammar.items() if ("Q" in name) == asks}
+    shape = " ".join(names.get(token, token) for token in text.split())
+    found = ((form, re.fullmatch(pattern, shape)) for form, pattern in _SHAPES.items())
+    form, match = next(((form, match) for form, match in found if match), ("", None))
+    if match is None:
+        raise ValueError(f"{text!r} is in no form of this world's sentences; the forms are {', '.join(_SHAPES)}")
+    spoken = {part: tuple(map(int, word.split())) for part, word in match.groupdict().items()}
+    said = {part: words.meanings.get(word, ("unknown", -1, -1)) for part, word in spoken.items()}
     (about, subject, _), (link, relation, _) = said["S"], said["R"]
-    kinds = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
-    if (about, link) not in kinds:
+    if (about, link) not in _KINDS:
         raise ValueError(f"{text!r} puts together words of the kinds {about!r} and {link!r}, as no fact does")
-    kind = kinds[about, link]
-    if form in REFUSALS:
-        return kind, subject, relation, -1, FORMS.index(form)
-    what, value, of = said["O"]
-    if what != ("object" if kind == SO else "nested") or of != relation:
-        raise ValueError(f"{text!r} states an object of another relation")
+    kind = _KINDS[about, link]
+    what, value, of = said.get("O", ("withheld", -1, relation))
+    if what not in ("withheld", "object" if kind == SO else "nested") or of != relation:
+        raise ValueError(f"{text!r} states no object of its relation")
     return kind, subject, relation, value, FORMS.index(form)

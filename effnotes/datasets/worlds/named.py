@@ -119,10 +119,8 @@ def _read_stated(path: Path) -> tuple[dict[_Pair, int], dict[_Pair, str]]:
         pair = (subject, relation)
         if pair in stated:
             said = "given again, as it is" if stated[pair] == value else f"{value!r}, but {stated[pair]!r}"
-            raise DataError(
-                f"{path}, line {line}: '{subject} | {relation}' is {said} in line {lines[pair]}; a subject has one object of a "
-                "relation: keep one of the lines"
-            )
+            said = f"'{subject} | {relation}' is {said} in line {lines[pair]}"
+            raise DataError(f"{path}, line {line}: {said}; a subject has one object of a relation: keep one of the lines")
         lines[pair], stated[pair] = line, value
     if not stated:
         raise DataError(f"{path}: there is no fact in this file, only a header; each further line is one fact")
@@ -142,14 +140,10 @@ def _check_complete(path: Path, lines: dict[_Pair, int], subjects: _Names, relat
             f"each of {len(subjects)} subjects needs an object of each of {len(relations)} relations"
         )
     if len(subjects) < _FEWEST_SUBJECTS:
-        raise DataError(
-            f"{path}: {len(subjects)} subjects ({', '.join(subjects)}) are too few to edit one, retain one and hold out others; at "
-            f"least {_FEWEST_SUBJECTS} are needed"
-        )
+        few = f"{len(subjects)} subjects ({', '.join(subjects)}) are too few to edit one, retain one and hold out others"
+        raise DataError(f"{path}: {few}; at least {_FEWEST_SUBJECTS} are needed")
     for relation, names in zip(relations, objects, strict=True):
         if len(names) < 2:
             first = next(line for (_, of), line in lines.items() if of == relation)
-            raise DataError(
-                f"{path}, line {first}: {relation!r} is {names[0]!r} for every subject, so that there is nothing to change it to; "
-                "a relation needs at least 2 objects"
-            )
+            same = f"{relation!r} is {names[0]!r} for every subject, so that there is nothing to change it to"
+            raise DataError(f"{path}, line {first}: {same}; a relation needs at least 2 objects")

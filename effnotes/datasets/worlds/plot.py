@@ -12,15 +12,12 @@ from effnotes.datasets.worlds.world import World
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_SUBJECTS = 12  # more could not be told apart
-
 
 def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: Axes | None = None) -> Axes:
     """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
 
     A solid line is a fact, in its relation's colour; a dashed one a second object that some sentences state instead; a dotted
-    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree. The
-    title says how objects depend on one another, and how facts are written.
+    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree.
 
     Args:
         world: The world.
@@ -34,7 +31,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     Raises:
         ValueError: A number is out of range.
     """
-    check_range(1, _MOST_SUBJECTS, n_subjects=n_subjects)
+    check_range(1, 12, n_subjects=n_subjects)  # more could not be told apart
     check_range(1, n_relations=n_relations)
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyArrowPatch
@@ -86,31 +83,7 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     ax.set_ylim(-0.1, 1.2)
     ax.set_axis_off()
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(relations, 4), fontsize=8)
-    ax.set_title("\n".join(dependencies(world)), fontsize=9, loc="left")
     return ax
-
-
-def dependencies(world: World) -> list[str]:
-    """Say in words what depends on what in a world, one statement a line."""
-    lines = []
-    if world.correlation is None:
-        lines.append(f"the object of each subject and relation is one of {world.n_objects}, independent of the others")
-    else:
-        values = "one of two objects" if world.binarize else f"one of {world.n_objects} objects"
-        lines.append(f"relation 0 has {values}; relation 1 has the same index with probability {world.correlation:g}")
-    if world.graph.has_nested:
-        share = world.n_objects // world.n_nested
-        lines.append(f"each nested object belongs to {share} objects; a subject has that of its object")
-    if world.graph_dissents:
-        facts, sentences = (world.graph.minority >= 0).mean(), world.minority_p
-        lines.append(f"{facts:.0%} of the facts have a second object, stated by {sentences:.0%} of their sentences")
-    if world.qa_frac:
-        lines.append(f"questions are asked about {world.graph.asked.mean():.0%} of the subjects")
-    if world.zipf is not None:
-        lines.append(f"how often a subject is written falls with its rank to the power {world.zipf:g}")
-    if world.withheld_frac:
-        lines.append(f"{world.withheld_frac:.0%} of the facts are never written in one of the forms")
-    return lines
 
 
 def _spread(n: int) -> list[float]:

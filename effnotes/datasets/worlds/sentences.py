@@ -19,7 +19,6 @@ Place: TypeAlias = Literal["subject", "relation", "last"]
 
 _Part: TypeAlias = tuple[str, Integers, list[Integers], list[Integers]]  # marker, word, fillers before and after
 _MOST_FILLERS, _MORE_FILLERS = 5, 0.4
-_VALIDATION_FILLERS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +170,7 @@ def _nonsense(words: Words, facts: Facts, form: str, rng: Generator, validation:
         # At least one, and another one with probability .4 each time, up to five.
         counts = 1 + np.cumprod(rng.random((n, _MOST_FILLERS - 1)) < _MORE_FILLERS, axis=1).sum(axis=1)
         if validation:
-            counts[:] = _VALIDATION_FILLERS
+            counts[:] = 2
         run = [np.where(counts > place, drawn[:, place], ABSENT) for place in range(_MOST_FILLERS)]
         written.append((marker, word, run, []))
     return _marked(written, n)

@@ -57,9 +57,9 @@ class WorldSettings:
         if self.n_nested and self.n_objects % self.n_nested:
             divisors = [str(m) for m in range(1, min(self.n_objects, 10**4) + 1) if self.n_objects % m == 0]
             shown = ", ".join(divisors if len(divisors) <= 12 else [*divisors[:12], "..."])
+            why = "but all nested objects have equally many objects"
             raise ValueError(
-                f"n_nested={self.n_nested} does not divide n_objects={self.n_objects}, but all nested objects have equally many "
-                f"objects; allowed are 0 (none), {shown}"
+                f"n_nested={self.n_nested} does not divide n_objects={self.n_objects}, {why}; allowed are 0 (none), {shown}"
             )
         if self.minority_frac > 0 and self.n_nested:
             raise ValueError(f"minority_frac={self.minority_frac} does not go with n_nested={self.n_nested}; set one of them to 0")
@@ -68,33 +68,24 @@ class WorldSettings:
                 raise ValueError(f"{name}={getattr(self, name)} needs n_objects of at least 2, not {self.n_objects}")
         if self.binarize and self.correlation is None:
             raise ValueError("binarize=True needs a correlated world; set correlation as well, or binarize to false")
-        if self.correlation is not None:
-            self._check_correlation(self.correlation)
+        correlation, chance = self.correlation, 0.5 if self.binarize else 1 / self.n_objects
+        if correlation is not None and self.n_relations < 2:
+            raise ValueError(f"correlation={correlation} needs n_relations of at least 2, a pair, not {self.n_relations}")
+        if correlation is not None and self.minority_frac > 0:
+            raise ValueError(f"correlation={correlation} does not go with minority_frac={self.minority_frac}; drop one of them")
+        if correlation is not None and correlation <= chance:
+            other = "binarize" if self.binarize else f"n_objects={self.n_objects}"
+            allowed = f"above {chance:g} up to 1, or none"
+            raise ValueError(f"correlation={correlation} is no more than chance, {chance:g} with {other}; allowed is {allowed}")
         if self.qa_frac > 0 and self.n_asked == 0:
-            raise ValueError(
-                f"qa_subject_frac={self.qa_subject_frac} of n_subjects={self.n_subjects} is no subject, but qa_frac="
-                f"{self.qa_frac} asks for questions; it must be at least {1 / self.n_subjects:g}"
-            )
+            given = f"qa_subject_frac={self.qa_subject_frac} of n_subjects={self.n_subjects} is no subject"
+            raise ValueError(f"{given}, but qa_frac={self.qa_frac} asks for questions; it must be at least {1 / self.n_subjects:g}")
         written, withheld = {name for name, share in self.templates.items() if share > 0}, self.withheld_frac
         if withheld > 0 and len(written) < 2:
-            raise ValueError(
-                f"withheld_frac={withheld} needs two templates with a share above 0, one to withhold and one to write in; "
-                f"templates is {self.templates}"
-            )
+            needed = "two templates with a share above 0, one to withhold and one to write in"
+            raise ValueError(f"withheld_frac={withheld} needs {needed}; templates is {self.templates}")
         if withheld > 0 and not written.intersection(PROMPTABLE):
             raise ValueError(f"withheld_frac={withheld} needs a template that ends with the object: {', '.join(PROMPTABLE)}")
-
-    def _check_correlation(self, correlation: float) -> None:
-        if self.n_relations < 2:
-            raise ValueError(f"correlation={correlation} needs n_relations of at least 2, a pair, not {self.n_relations}")
-        if self.minority_frac > 0:
-            raise ValueError(f"correlation={correlation} does not go with minority_frac={self.minority_frac}; drop one of them")
-        chance = 0.5 if self.binarize else 1 / self.n_objects
-        if correlation <= chance:
-            raise ValueError(
-                f"correlation={correlation} is no more than chance, {chance:g} with "
-                f"{'binarize' if self.binarize else f'n_objects={self.n_objects}'}; allowed is above {chance:g} up to 1, or none"
-            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:

@@ -26,7 +26,6 @@ from effnotes.datasets.worlds.words import ABSENT, Words
 from effnotes.datasets.worlds.world import SPECIAL_TOKENS, World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
-_SENTENCES_PER_SHARD = {False: 100_000, True: 200_000}
 _CHUNK = 2**16
 
 # --- the settings of a world: YAML --------------------------------------------------------------------------------------------
@@ -51,12 +50,10 @@ def load_world(path: str | Path) -> World:
         what = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
         raise DataError(f"{path}: a world is a mapping such as 'n_subjects: 768', one setting a line, but this file holds {what}")
     lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if key.value in lines:
-            raise DataError(
-                f"{path}, line {key.start_mark.line + 1}: {key.value} is given twice, first in line {lines[key.value]}; keep one"
-            )
-        lines[key.value] = key.start_mark.line + 1
+    for name, line in ((key.value, key.start_mark.line + 1) for key, _ in node.value):
+        if name in lines:
+            raise DataError(f"{path}, line {line}: {name} is given twice, first in line {lines[name]}; keep one")
+        lines[name] = line
     try:
         return World.from_settings(settings)
     except ValueError as error:
@@ -100,7 +97,7 @@ def export_world(
         ValueError: There would be no shard.
     """
     if shards is None:
-        shards = max(1, world.n_sentences // _SENTENCES_PER_SHARD[world.graph.has_nested])
+        shards = max(1, world.n_sentences // (200_000 if world.graph.has_nested else 100_000))
     check_range(1, shards=shards)
     root = Path(directory)
     metadata = root / "metadata"
@@ -154,7 +151,7 @@ def _write_graph(world: World, metadata: Path) -> None:
     for name, content in (
         ("remappings_map", words.remappings()),
         ("other_special_tokens", {name: f"{n:04d}" for name, n in words.grammar.items()}),
-        ("tokenizer", world.tokenizer_json()),
+        ("tokenizer", json.loads(world.tokenizer().to_str())),
         ("tokenizer_config", {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL_TOKENS}),
         ("args", _arguments(world)),
     ):
@@ -250,17 +247,15 @@ def _read_graph_rows(path: Path) -> Integers:
     """Read (n, 6): line number, subject, relation, object, minority object or -1, nested object or -1."""
     rows = []
     for number, line in read_lines(path):
-        cells = line.split()
+        where, cells = f"{path}, line {number}", line.split()
         if not 3 <= len(cells) <= 5:
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} cells, but a fact is 's r o other nested', the last two None or a number"
-            )
+            raise DataError(f"{where}: {len(cells)} cells, but a fact is 's r o other nested', the last two None or a number")
         try:
             values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
         except ValueError:
-            raise DataError(f"{path}, line {number}: {line!r} holds something that is neither a whole number nor None") from None
+            raise DataError(f"{where}: {line!r} holds something that is neither a whole number nor None") from None
         if min(values[:3]) < 0:
-            raise DataError(f"{path}, line {number}: {line!r} has a number below 0")
+            raise DataError(f"{where}: {line!r} has a number below 0")
         rows.append([number, *values, ABSENT, ABSENT][:6])
     if not rows:
         raise DataError(f"{path}: there is no fact in this file")
@@ -315,10 +310,8 @@ def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:
     for at in first[counts > 1]:
         raise DataError(f"{path}, line {line[at]}: subject {s[at]} has several objects of relation {r[at]}; it must have one")
     for missing in np.setdiff1d(np.arange(world.n_subjects * world.n_relations), ids):
-        raise DataError(
-            f"{path}: subject {missing // world.n_relations} has no object of relation {missing % world.n_relations}; each of "
-            f"{world.n_subjects} subjects needs one of each of {world.n_relations} relations"
-        )
+        lacks = "subject {} has no object of relation {}".format(*divmod(missing, world.n_relations))
+        raise DataError(f"{path}: {lacks}; each of {world.n_subjects} subjects needs one of each of {world.n_relations} relations")
     objects, minority = np.full((2, world.n_subjects, world.n_relations), ABSENT)
     objects[s, r], minority[s, r] = o, other
     asked = _read_asked(metadata / "subjects_with_questions.txt", world)
@@ -334,10 +327,8 @@ def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
         numbers = tuple(int(number) for number in re.findall(r"\d+", text))
         subject = (by_tokens if text.startswith("[") else by_number).get(numbers)
         if subject is None:
-            raise DataError(
-                f"{path}, line {line}: {text!r} is no subject; it must be a number from 0 to {world.n_subjects - 1}, "
-                "or the tokens of a subject in brackets"
-            )
+            allowed = f"a number from 0 to {world.n_subjects - 1}, or the tokens of a subject in brackets"
+            raise DataError(f"{path}, line {line}: {text!r} is no subject; it must be {allowed}")
         asked[subject] = True
     return asked
 
@@ -349,10 +340,8 @@ def _nested_map(line: Integers, r: Integers, o: Integers, inner: Integers, world
         return nested
     nested[r, o] = inner
     for at in np.flatnonzero((nested[r, o] != inner) | (inner < 0)):
-        raise DataError(
-            f"{path}, line {line[at]}: object {o[at]} of relation {r[at]} has the nested object {_or_none(int(inner[at]))}, "
-            "but an object has one nested object, the same in every line"
-        )
+        has = f"object {o[at]} of relation {r[at]} has the nested object {_or_none(int(inner[at]))}"
+        raise DataError(f"{path}, line {line[at]}: {has}, but an object has one nested object, the same in every line")
     for classes in nested:
         room = world.n_objects // world.n_nested - np.bincount(classes[classes >= 0], minlength=world.n_nested)
         classes[classes < 0] = np.repeat(np.arange(world.n_nested), np.maximum(room, 0))[: (classes < 0).sum()]

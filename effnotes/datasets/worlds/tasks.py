@@ -10,8 +10,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from effnotes.core.checks import check_range
-from effnotes.core.errors import nearest
+from effnotes.core.checks import check_choice, check_range
 from effnotes.datasets.worlds.forms import PROMPTABLE, REFUSALS, form_code
 from effnotes.datasets.worlds.graph import ONO, ROWS, SNO, SO, FactKind, Facts, Integers, RowIndex, stream
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
@@ -103,7 +102,9 @@ class FactChange:
 
     def neighbours(self, of: Integers, *, training: bool) -> dict[str, Facts]:
         """Return the facts of the given subjects (and objects) by how much they share with the edited ones."""
-        pool = self._pool()
+        # Other nested facts are left out: as training rows they would teach what the edit implies.
+        kinds: tuple[FactKind, ...] = ("so", "sno") if self.kind == "unlearn_subject" else ("so",)
+        pool = Facts.join(*(self.world.facts(kind) for kind in (kinds if self.edge == "so" else (self.edge, "so"))))
         pool = pool.take(np.isin(entities(self.world, pool, self.edge), of))
         if self.kind == "unlearn_subject":
             return {"reg_data": pool}
@@ -116,14 +117,6 @@ class FactChange:
             return groups if training else groups | {"implicitly_remapped_edges": pool.take(same_rel & (pool.object != 0))}
         rows = {"with_same_value": same_value, "with_same_rel": same_rel & ~same_value, "reg_data": ~same_rel}
         return {name: pool.take(mask) for name, mask in rows.items()}
-
-    def _pool(self) -> Facts:
-        """Facts that neighbours are chosen from."""
-        objects = self.world.facts("so")
-        if self.edge != "so":
-            return Facts.join(self.world.facts(self.edge), objects)
-        # Other nested facts are left out: as training rows they would teach what the edit implies.
-        return Facts.join(objects, self.world.facts("sno")) if self.kind == "unlearn_subject" else objects
 
     # --- facts that the edit touches without naming them ----------------------------------------------------------------------
 
@@ -154,20 +147,13 @@ class FactChange:
             objects = world.graph.objects[old.subject, old.relation]
             groups["same_subj_obj_edges"] = Facts.of(SO, old.subject, old.relation, objects)
         elif world.graph.has_nested:
-            groups |= self._nested_consequences()
-        return groups
-
-    def _nested_consequences(self) -> dict[str, Facts]:
-        """What new objects of subjects mean for their nested objects."""
-        world, old = self.world, self.old
-        was, becomes = (world.graph.nested[old.relation, value] for value in (old.object, self.new))
-        groups = {
-            "same_subj_nested_obj_edges": Facts.of(SNO, old.subject, old.relation, was),
-            "same_obj_nested_obj_edges": _distinct(world, Facts.of(ONO, old.object, old.relation, was)),
-        }
-        if self._changes_objects:
-            groups["sno_new"] = Facts.of(SNO, old.subject, old.relation, becomes).take(was != becomes)
-            groups["remapped_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, self.new, old.relation, becomes))
+            # What new objects of subjects mean for their nested objects.
+            was, becomes = (world.graph.nested[old.relation, value] for value in (old.object, self.new))
+            groups["same_subj_nested_obj_edges"] = Facts.of(SNO, old.subject, old.relation, was)
+            groups["same_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, old.object, old.relation, was))
+            if self._changes_objects:
+                groups["sno_new"] = Facts.of(SNO, old.subject, old.relation, becomes).take(was != becomes)
+                groups["remapped_obj_nested_obj_edges"] = _distinct(world, Facts.of(ONO, self.new, old.relation, becomes))
         return groups
 
     def _implied_by_classes(self) -> dict[str, Facts]:
@@ -316,9 +302,7 @@ class Task:
         """
         check_range(1, copies=copies)
         groups = self.train if split == "train" else self.test
-        if group not in groups:
-            guess = nearest(group, groups)
-            raise ValueError(f"there is no group {group!r} in {split}.{guess} The groups are: {', '.join(groups)}.")
+        check_choice(tuple(groups), **{f"{split} group": group})
         # Each group draws for itself, or all would begin with the same markers and fillers.
         rng = stream(self.world.seed, ROWS, seed, int(split == "test"), crc32(group.encode()))
         rows = groups[group].take(np.tile(np.arange(len(groups[group])), copies))

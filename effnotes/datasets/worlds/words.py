@@ -7,17 +7,21 @@ digits, so that text can be read back without a tokeniser; there are fewer than 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from effnotes.datasets.worlds.graph import ONO, SO, Facts, Integers
 from effnotes.datasets.worlds.settings import WorldSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", Integers, "Tensor")
 
 EOS, PAD, STOP, SS, RR, OO, QQ, AA = range(8)
 RESERVED = ("<|endoftext|>", "<|padding|>", ".", "SS", "RR", "OO", "QQ", "AA")
@@ -30,8 +34,8 @@ N_FILLERS = 1000
 
 # The names that Behemoth gives its grammar words, so that files can be exchanged.
 _STATEMENT_WORDS = [f"W{number}" for number in range(10)]
-_NEW_QUESTION, _MARKERS = ["FTWQ1", "FTWQ2", "FTWQ3"], ["WS", "WR", "WO"]
-_OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", *_NEW_QUESTION, *_MARKERS]
+_MARKERS = ["WS", "WR", "WO"]
+_OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", *_MARKERS]
 
 # Behemoth's lists of words, and the tables of `Words` that hold them.
 _LISTS = {
@@ -42,8 +46,6 @@ _LISTS = {
     "object_nested_relationships": "object_nested_relations",
     "object_nested_objects": "nested",
 }
-
-_PIECE = re.compile(r" ?(?:SS|RR|OO|QQ|AA|\d{4})|\.|<\|endoftext\|>|<\|padding\|>")
 
 
 def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
@@ -79,11 +81,9 @@ def check_vocabulary(world: WorldSettings) -> None:
     subjects = sum(_high_and_low(s, world.tokens_per_subject))
     n_tokens = len(RESERVED) + subjects + relations * r + r * per_relation + len(_grammar_names(world.templates))
     if n_tokens > _MOST_TOKENS:
-        raise ValueError(
-            f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens, but a token is written in four digits: "
-            f"at most {_MOST_TOKENS} are allowed; take fewer relations or objects"
-            + (", or subjects of two tokens" if world.tokens_per_subject == 1 else "")
-        )
+        given = f"n_subjects={s}, n_relations={r} and n_objects={o} need {n_tokens} tokens"
+        remedy = "take fewer relations or objects" + ", or subjects of two tokens" * (world.tokens_per_subject == 1)
+        raise ValueError(f"{given}, but a token is written in four digits: at most {_MOST_TOKENS} are allowed; {remedy}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,46 +193,27 @@ class Words:
         """Write tokens out; padding gives nothing."""
         return "".join(self.strings[tokens.reshape(-1)].tolist())
 
-    def tokens(self, text: str) -> list[int]:
-        """Read the token numbers of a text.
-
-        Raises:
-            ValueError: There is something in the text that is no token of this world.
-        """
-        found, end = [], 0
-        while match := _PIECE.match(text, end):
-            word, end = match[0].strip(), match.end()
-            found.append(RESERVED.index(word) if word in RESERVED else int(word))
-        if text[end:].strip():
-            raise ValueError(f"no token begins at {text[end : end + 20]!r}; a token is SS, RR, OO, QQ, AA, a stop or four digits")
-        if max(found, default=0) >= self.n_tokens:
-            raise ValueError(f"token {max(found)} is not in the vocabulary of {self.n_tokens}")
-        return found
-
     def of_facts(self, facts: Facts) -> tuple[Integers, Integers, Integers]:
         """Return the words of subject, relation and object of each fact, (n, 2) int64 each."""
-        kind, s, r, o = facts.kind, facts.subject, facts.relation, facts.object
-        if not kind.any():
-            return self.subjects[s], self.relations[r], self.objects[r, o]
+        if not facts.kind.any():
+            return self.subjects[facts.subject], self.relations[facts.relation], self.objects[facts.relation, facts.object]
+        subject, relation, value = self.places(facts.kind, facts.subject, facts.relation, facts.object)
+        return self.table[subject], self.table[relation], self.table[value]
+
+    def places(self, kind: Array, s: Array, r: Array, o: Array) -> tuple[Array, Array, Array]:
+        """Return the rows of `table` that hold the words of subject, relation and object of facts: columns as in `Facts`."""
         n_relations, n_objects, _ = self.objects.shape
-        objects, relations, nested = self.starts
-        subject = np.where(kind == ONO, objects + r * n_objects + s, s)
-        value = np.where(kind == SO, objects + r * n_objects + o, nested + r * self.nested.shape[1] + o)
-        return self.table[subject], self.table[relations + kind * n_relations + r], self.table[value]
+        objects = len(self.subjects) + r * n_objects
+        nested = len(self.table) - (n_relations - r) * self.nested.shape[1]
+        relation = len(self.subjects) + n_relations * n_objects + kind * n_relations + r
+        value = (kind == SO) * (objects + o) + (kind != SO) * (nested + o)
+        return s + (kind == ONO) * objects, relation, value
 
     @cached_property
     def table(self) -> Integers:
         """All words below one another, (n, 2) int64: subjects, objects, the relations of the kinds of facts, nested objects."""
         relations = (self.relations, self.subject_nested_relations, self.object_nested_relations)
         return np.concatenate([part.reshape(-1, 2) for part in (self.subjects, self.objects, *relations, self.nested)])
-
-    @property
-    def starts(self) -> tuple[int, int, int]:
-        """Rows of `table` at which objects, relations and nested objects begin."""
-        n_relations, n_objects, _ = self.objects.shape
-        objects = len(self.subjects)
-        relations = objects + n_relations * n_objects
-        return objects, relations, len(self.table) - n_relations * self.nested.shape[1]
 
     @cached_property
     def meanings(self) -> dict[tuple[int, ...], tuple[str, int, int]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +14,14 @@ from effnotes.datasets.worlds.forms import form_code
 from effnotes.datasets.worlds.graph import FILLERS, Facts, stream
 from effnotes.datasets.worlds.knowledge import Knowledge
 from effnotes.datasets.worlds.sentences import Sentences, write_facts
-from effnotes.datasets.worlds.words import EOS, PAD
+from effnotes.datasets.worlds.words import EOS, PAD, RESERVED
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 
-SPECIAL_TOKENS = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|padding|>"}
+SPECIAL_TOKENS = {"bos_token": RESERVED[EOS], "eos_token": RESERVED[EOS], "pad_token": RESERVED[PAD]}
 """What a tokeniser has to be told beside its vocabulary."""
 
 
@@ -134,29 +134,21 @@ class World(Knowledge):
 
     # --- tokeniser and files --------------------------------------------------------------------------------------------------
 
-    def tokenizer_json(self) -> dict[str, Any]:
-        """Return a word-level tokeniser in the format of Hugging Face's `tokenizer.json`; its ids are the numbers in the text."""
-        vocabulary = {written.strip(): number for number, written in enumerate(self.words.strings) if number != PAD}
-        vocabulary["<|padding|>"] = PAD
-        special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        stop = {"type": "Split", "pattern": {"String": "."}, "behavior": "Isolated", "invert": False}
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [{"id": EOS, "content": "<|endoftext|>", **special}, {"id": PAD, "content": "<|padding|>", **special}],
-            "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, stop]},
-            "post_processor": None,
-            "decoder": None,
-            # No such word: what is no word of this world is an error, and never padding.
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unknown>"},
-        }
+    def tokenizer(self) -> Tokenizer:
+        """Return a word-level tokeniser, split at blanks and before full stops; its ids are the numbers in the text."""
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        vocabulary = {written.strip(): number for number, written in enumerate(self.words.strings)} | {"<|padding|>": PAD}
+        del vocabulary[""]
+        # No such word: what is no word of this world is an error, and never padding.
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(".", "isolated")])
+        tokenizer.add_special_tokens([RESERVED[EOS], RESERVED[PAD]])
+        return tokenizer
 
     def hf_tokenizer(self) -> PreTrainedTokenizerFast:
-        """Return the world's tokeniser for Hugging Face models: word level, split at blanks."""
+        """Return the world's tokeniser for Hugging Face models."""
         # Loaded here, for it takes seconds, and few who make a world need it.
-        from tokenizers import Tokenizer
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(self.tokenizer_json())), **SPECIAL_TOKENS)
+        return PreTrainedTokenizerFast(tokenizer_object=self.tokenizer(), **SPECIAL_TOKENS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 from pydantic import Field
@@ -55,13 +55,11 @@ class Edit(Tuned):
         return int(reached.iloc[0]) if len(reached) else None
 
 
+AnyRecipe: TypeAlias = EditRecipe | ClosedFormRecipe
+
+
 def edit(
-    model: PreTrainedModel,
-    task: Task,
-    recipe: EditRecipe | ClosedFormRecipe | None = None,
-    *,
-    seed: int = 0,
-    observe: Observe | None = None,
+    model: PreTrainedModel, task: Task, recipe: AnyRecipe | None = None, *, seed: int = 0, observe: Observe | None = None
 ) -> Edit:
     """Edit a copy of a model, by fine-tuning it on the training rows of a task or by a closed form that takes the edited facts.
 

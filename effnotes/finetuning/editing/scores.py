@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -40,8 +41,7 @@ NEW_ANSWERS = ("edited", "edited_before", "paraphrase", "withheld", "new_questio
 _OLD, _PRESENT, _ZERO = "edited, old", "sno_new, present", "implicitly_remapped_edges, 0"
 
 
-@dataclass(frozen=True, eq=False)
-class EditScores:
+class EditScores(NamedTuple):
     """How an edit did.
 
     Attributes:
@@ -215,14 +215,10 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
         implied = facts["sno_new"]
         changes = implied.object != _present(task.world, implied)
         shares = metrics.consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
-        scores |= {f"consequence_{name}": share for name, share in shares._asdict().items()}
-    for name, score in (
-        ("same_obj_nested_obj_edges", "nested_of_old_kept"),
-        ("remapped_obj_nested_obj_edges", "nested_of_new_kept"),
-        ("same_subject_second_rel", "pair_kept"),
-    ):
-        if name in task.test:
-            scores[score] = cells[name]["kept"]
+        scores |= {f"consequence_{name}": share for name, share in shares.items()}
+    linked = {"same_obj_nested_obj_edges": "nested_of_old_kept", "remapped_obj_nested_obj_edges": "nested_of_new_kept"}
+    linked["same_subject_second_rel"] = "pair_kept"
+    scores |= {score: cells[name]["kept"] for name, score in linked.items() if name in task.test}
     if "same_subject_second_rel_converted" in task.test:
         scores["pair_moved"] = cells["same_subject_second_rel_converted"]["accuracy"]
     if "implicitly_remapped_edges" in task.test:
@@ -255,11 +251,11 @@ def relearning_task(task: Task) -> Task:
     return replace(task, old=again.facts, train={"forget": again}, test={"forget": other})
 
 
-@dataclass(frozen=True)
-class UnlearningScores:
+class UnlearningScores(NamedTuple):
     """How a model forgot, held against one that never knew."""
 
-    quality: metrics.ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
+    ks_statistic: float  # see `metrics.editing.forget_quality`: of truth ratios on the forgotten facts, against the gold model's
+    forget_quality_log10_p: float
     utility: float  # harmonic mean of accuracy, p(true) and 1 - truth ratio on the retain groups
     forget_accuracy: float
     gold_accuracy: float  # what forget_accuracy should come down to, not 0
@@ -298,14 +294,12 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
         accuracies.append(float(answer(model, sentences, batch_size=batch_size).exact.mean()))
         ratios.append(_truth_ratios(model, task.world, forget, batch_size))
         traces.append(_traces(model, sentences, controls, batch_size))
-    kept: dict[str, list[np.ndarray]] = {}
-    for name in (name for name in RETAINED if name in task.test):
-        group = _plain(task.test[name])
+    kept = []
+    for group in (_plain(task.test[name]) for name in RETAINED if name in task.test):
         answers = answer(unlearned, _encode(task.world, group), batch_size=batch_size)
-        kept[name] = [answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)]
-    utility = metrics.model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
+        kept.append((answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)))
     of_both = [value for values in zip(*traces, strict=True) for value in values]
-    return UnlearningScores(metrics.forget_quality(*ratios), utility, *accuracies, *of_both)
+    return UnlearningScores(*metrics.forget_quality(*ratios), metrics.model_utility(kept), *accuracies, *of_both)
 
 
 def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
@@ -374,7 +368,6 @@ def _plain(group: Group) -> Group:
 
 
 def _truth_ratios(model: nn.Module, world: World, group: Group, batch_size: int) -> np.ndarray:
-    facts: Facts = group.facts
     (form,) = np.unique(group.form).tolist()
-    table = object_probabilities(model, world, facts, FORMS[form], batch_size=batch_size)
-    return metrics.truth_ratio(table, facts.object, world.in_use[facts.relation])
+    table = object_probabilities(model, world, group.facts, FORMS[form], batch_size=batch_size)
+    return metrics.truth_ratio(table, group.facts.object, world.in_use[group.facts.relation])

@@ -61,7 +61,6 @@ def pretrain_missing(bases: Iterable[Base], *, workers: Workers = None) -> None:
 
 def prepare_base(base: Base) -> JobResult:
     """Pretrain one model; for `run_jobs`, see `pretrain_bases`."""
-    from effnotes.models.language import n_parameters
     from effnotes.training.pretraining import recall_table
 
     if base.checkpoint:
@@ -70,7 +69,7 @@ def prepare_base(base: Base) -> JobResult:
     else:
         found = _pretrained_model(base)
         model, recall, steps, cpu_s = found.model, found.recall, found.steps, found.cpu_s
-    size, world = n_parameters(model), base.world
+    size, world = int(model.num_parameters()), base.world
     row = {"facts": len(world.facts()), "parameters": size, "bits_per_parameter": world.n_bits / size, "steps": steps}
     known = {f"known, {name}": float(group["recall"].min()) for name, group in recall.groupby("template", sort=False)}
     return {"rows": [row | {"cpu_s": cpu_s, "knows": bool(recall["enough"].all())} | known]}
