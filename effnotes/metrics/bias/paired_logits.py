@@ -61,8 +61,7 @@ def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
         images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
     output = model(images)
     if not isinstance(output, Tensor):
-        remedy = "wrap it in a module that returns its logits, shape (n, K)"
-        raise TypeError(f"the {name} model returned a {type(output).__name__}; {remedy}")
+        raise TypeError(f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns logits (n, K)")
     return output.float().cpu().numpy()
 
 
@@ -70,7 +69,5 @@ def _check_batch(dense: NDArray[Any], pruned: NDArray[Any], labels: NDArray[Any]
     if dense.ndim != 2 or dense.shape != pruned.shape:
         raise ValueError(f"both models must give logits of one shape (n, K), not {dense.shape} (dense) and {pruned.shape} (pruned)")
     if labels.shape not in (dense.shape, dense.shape[:1]):
-        raise ValueError(
-            f"labels of shape {labels.shape} fit no logits of shape {dense.shape}: a multi-label task has labels "
-            f"{dense.shape} in {{0, 1}}, a multi-class one integers of shape {dense.shape[:1]}"
-        )
+        needed = f"a multi-label task has labels {dense.shape} in {{0, 1}}, a multi-class one integers {dense.shape[:1]}"
+        raise ValueError(f"labels of shape {labels.shape} fit no logits of shape {dense.shape}: {needed}")

@@ -29,19 +29,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnotes.reporting.claims.intervals import LEVEL, Verdict, as_arrays, cluster_interval, t_interval, verdict
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
-from effnotes.reporting.claims.words import card_html, format_number, measured_text, reason, units_text
+from effnotes.reporting.claims.words import card_html, format_number, interval_text, measured_text, reason, units_text
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CLAIM_MIME", "Claim", "ClaimError", "Measurement", "Source", "card_html", "cluster_interval", "format_number", "join"]
-__all__ += ["load_register", "measure", "units_text"]
+__all__ = ["CLAIM_MIME", "Claim", "ClaimError", "Measurement", "Source", "card_html", "cluster_interval", "format_number"]
+__all__ += ["interval_text", "join", "load_register", "measure", "units_text"]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
@@ -50,8 +49,7 @@ CLAIM_MIME = "application/vnd.effnotes.claim+json"
 _DECIDING = ("chapter", "effect", "unit", "range", "unit_of_analysis", "direction", "margin", "method")
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """What a chapter measured for a claim; shows itself as a card."""
 
     claim: Claim
@@ -66,9 +64,8 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values: text, floats, lists, None. `method` is the register's `interval`."""
-        measured = {name: value for name, value in asdict(self).items() if name != "claim"}
-        payload: dict[str, Any] = json.loads(json.dumps(self.claim.to_json() | measured))  # the way there makes lists of tuples
-        return payload
+        measured = {name: value for name, value in self._asdict().items() if name != "claim"}
+        return dict(json.loads(json.dumps(self.claim.to_json() | measured)))  # the way there makes lists of tuples
 
     def __str__(self) -> str:
         return f"{self.claim.id}: {self.verdict}. {measured_text(self.to_json())}. {self.reason}"

@@ -140,8 +140,7 @@ class _RegisterLoader(yaml.SafeLoader):
 
 
 def _find_register() -> Path:
-    named = os.environ.get("EFFNOTES_CLAIMS")
-    if named:
+    if named := os.environ.get("EFFNOTES_CLAIMS"):
         return Path(named)
     package = Path(__file__).resolve().parents[2]
     candidates = [package.parent / "book" / "claims.yaml", package / "_book" / "claims.yaml"]
@@ -153,8 +152,7 @@ def _find_register() -> Path:
 
 def _read(kind: type[T], entry: object, name: str) -> T:
     if not isinstance(entry, dict):
-        fields = ", ".join(kind.__annotations__)
-        raise ClaimError(f"{name}: must be a mapping with the fields {fields}, not {entry!r} ({type(entry).__name__}).")
+        raise ClaimError(f"{name}: must be a mapping with the fields {', '.join(kind.__annotations__)}, not {entry!r}.")
     try:
         return kind(**{str(field): value for field, value in entry.items()})
     except ValueError as error:

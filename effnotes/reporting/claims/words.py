@@ -60,7 +60,7 @@ def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
     shown, contradicted = _SIDES[claim.direction]
     between = "lies neither wholly within nor wholly outside" if claim.direction == "equivalence" else "includes"
     where = {"shown": f"lies wholly {shown}", "contradicted": f"lies wholly {contradicted}"}.get(verdict, between)
-    return f"The 95% interval {_interval_text(bounds)} {where} the margin, {_bar(claim.direction, claim.margin)}."
+    return f"The 95% interval {interval_text(bounds)} {where} the margin, {_bar(claim.direction, claim.margin)}."
 
 
 def _bar(direction: Direction, margin: float) -> str:
@@ -84,11 +84,11 @@ def measured_text(payload: Mapping[str, Any]) -> str:
         return f"{format_number(payload['estimate'])} (no interval), {payload['unit']}"
     bounds = payload["interval"]
     estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0])
-    method = _METHOD_NAMES[payload["method"]]
-    return f"{estimate}, 95% interval {_interval_text(bounds)} ({method}), {payload['unit']}"
+    return f"{estimate}, 95% interval {interval_text(bounds)} ({_METHOD_NAMES[payload['method']]}), {payload['unit']}"
 
 
-def _interval_text(bounds: Iterable[float]) -> str:
+def interval_text(bounds: Iterable[float]) -> str:
+    """Write an interval with two digits of its width."""
     lo, hi = bounds
     return f"[{format_number(lo, spread=hi - lo)}, {format_number(hi, spread=hi - lo)}]"
 
