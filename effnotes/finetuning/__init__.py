@@ -11,7 +11,7 @@ _HOMES = {
     "effnotes.finetuning.editing.closed_form": "ClosedFormRecipe",
     "effnotes.finetuning.editing.edit": "Edit EditRecipe edit",
     "effnotes.finetuning.editing.scores": "EditScores Evaluator UnlearningScores evaluate_edit evaluate_unlearning relearning_task",
-    "effnotes.finetuning.objectives": "GradAscent GradDiff Learn NPO Objective RMU SimNPO",
+    "effnotes.finetuning.objectives": "GradDiff Learn NPO Objective RMU SimNPO",
     "effnotes.finetuning.tune": "Pool TuneRecipe Tuned apply_difference finetune truncate_difference",
 }
 

@@ -48,19 +48,11 @@ class Learn:
 
 
 @settings
-class GradAscent:
-    """Minus the negative log-likelihood of what is to be forgotten, without bound: -NLL(forget)."""
-
-    kind: Literal["grad_ascent"] = "grad_ascent"
-
-    def loss(self, model: nn.Module, base: nn.Module, edited: Rows, retained: Rows | None) -> Tensor:  # noqa: ARG002
-        """Return the loss; base model and retained rows have no part in it."""
-        return -_nll(model, edited)
-
-
-@settings
 class GradDiff:
-    """-NLL(forget) + retain_weight NLL(retain) (Liu, Liu & Stone 2022; Maini et al. 2024)."""
+    """-NLL(forget) + retain_weight NLL(retain) (Liu, Liu & Stone 2022; Maini et al. 2024): without bound.
+
+    With a weight of 0 it is gradient ascent on what is to be forgotten.
+    """
 
     retain_weight: float = Field(1.0, ge=0)
     kind: Literal["grad_diff"] = "grad_diff"
@@ -145,5 +137,5 @@ class RMU:
         return forget + self.retain_weight * kept
 
 
-KnownObjective: TypeAlias = Learn | GradAscent | GradDiff | NPO | SimNPO | RMU
+KnownObjective: TypeAlias = Learn | GradDiff | NPO | SimNPO | RMU
 """Objectives that go to JSON and back; which it is, is told by `kind`."""

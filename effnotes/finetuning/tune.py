@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
 import warnings
@@ -26,6 +25,7 @@ from effnotes.core.settings import settings
 from effnotes.finetuning.objectives import KnownObjective, Learn, Objective
 from effnotes.models.language import block_linears, weights_digest
 from effnotes.models.rows import Rows, RowsLike
+from effnotes.models.weights import copy_of, in_float32
 from effnotes.training.loop import Hook, Loop
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class TuneRecipe:
     blocks: Literal["all", "linears", "attention", "mlp"] = "linears"
     layers: tuple[int, ...] | None = None  # numbers of the blocks, from 0; None takes all
     rank: int | None = Field(None, ge=1)  # of LoRA's change to each weight; None for full rank
-    # LoRA's change is scale * B A. "twice_rank": scale 2. "fixed": alpha / rank. "rank_stabilised": alpha / sqrt(rank) (rsLoRA).
-    alpha_rule: Literal["twice_rank", "fixed", "rank_stabilised"] = "twice_rank"
-    alpha: float = Field(8.0, gt=0)  # of the latter two rules
+    # LoRA's change is scale * B A. Elsewhere it is told by alpha: alpha / rank, or alpha / sqrt(rank) where it is rank-stabilised
+    # (rsLoRA). The default is that of alpha = 2 rank.
+    scale: float = Field(2.0, gt=0)
     learning_rate: float = Field(3e-4, gt=0)  # wants to be ten times larger for LoRA: tune it for each method on rows of its own
     checkpoints: tuple[int, ...] = (10, 20, 40, 80)  # steps after which the model is looked at; it is trained up to the last
     batch_size: int = Field(32, ge=1)
@@ -64,25 +64,11 @@ class TuneRecipe:
         if not self.checkpoints or sorted(set(self.checkpoints)) != list(self.checkpoints) or self.checkpoints[0] < 1:
             raise ValueError(f"checkpoints={self.checkpoints}: must be numbers of steps from 1 on, each larger than the one before")
 
-    @property
-    def scale(self) -> float:
-        """What LoRA's product B A is multiplied by.
-
-        Raises:
-            ValueError: The recipe has no rank.
-        """
-        if self.rank is None:
-            raise ValueError("a recipe without a rank has no scale")
-        if self.alpha_rule == "twice_rank":
-            return 2.0
-        return self.alpha / (self.rank if self.alpha_rule == "fixed" else self.rank**0.5)
-
 
 DEFAULT = TuneRecipe()
 
 
-@dataclass(frozen=True, eq=False)
-class Pool:
+class Pool(NamedTuple):
     """Rows of one purpose, of which each batch has its share."""
 
     rows: RowsLike
@@ -137,7 +123,7 @@ class Tuned:
             float32 number. What depends on the batch (activations) comes on top, and with LoRA its factors, 4 bytes a number.
         history: A row for the start (step 0) and each checkpoint: step, loss (mean since the one before; NaN at the start), and
             what `observe` returned.
-        cpu_s: Processor time of this process, in seconds, observing included.
+        cpu_s: Processor time of this process, in seconds, looking at the model (`history`) aside.
     """
 
     model: PreTrainedModel
@@ -154,7 +140,7 @@ def finetune(
     """Fine-tune a copy of a causal language model of transformers.
 
     Args:
-        model: The base; it stays as it is, to the bit.
+        model: The base; it stays as it is, to the bit. One of another type is taken in float32, with a `RuntimeWarning`.
         pools: What it is trained on.
         recipe: How.
         seed: Of the batches, and of LoRA's start.
@@ -165,9 +151,10 @@ def finetune(
         The new model and its difference.
 
     Raises:
-        ValueError: As for `block_linears` and `Batches`, or a row is longer than what the model can read.
+        ValueError: As for `block_linears`, `Batches` and `in_float32`, or a row is longer than what the model can read.
         RuntimeError: Something trained what should not be trained, or `observe` changed the base.
     """
+    model = in_float32(model)
     batches = Batches(pools, recipe.batch_size, seed, next(model.parameters()).device)
     longest, most = batches.pools[0].tokens.shape[1], getattr(model.config, "max_position_embeddings", None)
     if most is not None and longest > most:
@@ -193,7 +180,7 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     """
     start = time.process_time()
     before = weights_digest(model)
-    made = change(copy.deepcopy(model))
+    made = change(copy_of(model))
     made.model.requires_grad_(True).eval()
     if weights_digest(model) != before:
         raise RuntimeError("the base model was changed while its copy was tuned; observe must not train what it is given")
@@ -202,7 +189,10 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     if touched:
         raise RuntimeError(f"{', '.join(touched)} changed, but were not to be trained")
     difference = {name: (new[name] - old[name]).detach() for name in made.names}
-    spent = time.process_time() - start
+    if not all(torch.isfinite(change).all() for change in difference.values()):
+        what = "the tuned model has weights that are NaN or infinite; see the losses in its history, and lower the learning rate"
+        warnings.warn(what, RuntimeWarning, stacklevel=4)
+    spent = time.process_time() - start - float(made.history.pop("looking").sum())
     return Tuned(made.model, difference, made.n_trainable, made.optimizer_bytes, made.history, spent)
 
 
@@ -242,16 +232,13 @@ def _with_adapters(model: PreTrainedModel, names: list[str], recipe: TuneRecipe,
     from peft import LoraConfig, get_peft_model
 
     assert recipe.rank is not None  # the recipe has seen to it
+    # The defaults are what is meant: no dropout, no biases, and a B that begins at zero.
     # Full names: suffixes and regular expressions find more, or fewer, layers than they say.
     targets = [name.removesuffix(".weight") for name in names]
     config = LoraConfig(
         r=recipe.rank,
-        lora_alpha=2 * recipe.rank if recipe.alpha_rule == "twice_rank" else recipe.alpha,  # type: ignore[arg-type]
-        use_rslora=recipe.alpha_rule == "rank_stabilised",
-        lora_dropout=0.0,
-        bias="none",
+        lora_alpha=recipe.scale * recipe.rank,  # type: ignore[arg-type]  # need not be whole
         task_type="CAUSAL_LM",
-        init_lora_weights=True,
         fan_in_fan_out=not isinstance(model.get_submodule(targets[0]), nn.Linear),  # Conv1D keeps its weights as (in, out)
         target_modules=targets,
     )
@@ -271,15 +258,9 @@ def _checked_count(trainee: nn.Module, base: nn.Module, names: list[str], recipe
     else:
         found = {f"{name.removeprefix('base_model.model.').partition('.lora_')[0]}.weight" for name in trained}
         expected = sum(recipe.rank * sum(shape) for shape in shapes)
-        adapters: list[Any] = [module for module in trainee.modules() if hasattr(module, "lora_A")]
-        scales = {scale for adapter in adapters for scale in adapter.scaling.values()}
-        if any(abs(scale - recipe.scale) > 1e-9 for scale in scales):
-            raise RuntimeError(f"adapters are scaled by {sorted(scales)}, not by {recipe.scale} as the recipe says")
     count = sum(parameter.numel() for parameter in trained.values())
     if found != set(names) or count != expected:
-        raise RuntimeError(
-            f"{count} numbers of {sorted(found)} would be trained, but the recipe says {expected} of {sorted(names)}"
-        )
+        raise RuntimeError(f"{count} numbers of {sorted(found)} would be trained; the recipe says {expected} of {sorted(names)}")
     return count
 
 
@@ -298,22 +279,23 @@ class _Looks(Hook):
 
 
 def look(model: nn.Module, step: int, losses: Sequence[Tensor], observe: Observe | None) -> dict[str, Any]:
-    """Return a row of the history."""
+    """Return a row of the history, and the processor time that looking took."""
+    start = time.process_time()
     row: dict[str, Any] = {"step": step, "loss": float(torch.stack(list(losses)).mean()) if losses else float("nan")}
     if observe is not None:
         with torch.no_grad():
             row |= observe(model)
     model.eval()
-    return row
+    return row | {"looking": time.process_time() - start}
 
 
 def apply_difference(model: PreTrainedModel, difference: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Return a copy of a model with a difference added to its weights.
+    """Return a copy of a model, in float32, with a difference added to its weights.
 
     Raises:
-        ValueError: The model has no parameter of such a name and shape.
+        ValueError: The model has no parameter of such a name and shape; or as for `in_float32`.
     """
-    changed = copy.deepcopy(model)
+    changed = in_float32(copy_of(model), copied=False)
     parameters = dict(changed.named_parameters())
     for name, change in difference.items():
         if name not in parameters or parameters[name].shape != change.shape:

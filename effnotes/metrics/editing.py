@@ -40,15 +40,7 @@ def harmonic_mean(*values: float) -> float:
     return 0.0 if min(values) == 0 else float(len(values) / sum(1 / value for value in values))
 
 
-class Consequence(NamedTuple):
-    """Shares of facts, summing to 1, that an edit implies to change."""
-
-    followed: float  # answered as the edit implies
-    kept: float  # answered as before
-    other: float  # answered in some third way
-
-
-def consequence(follows: ArrayLike, keeps: ArrayLike) -> Consequence:
+def consequence(follows: ArrayLike, keeps: ArrayLike) -> dict[str, float]:
     """Return how facts are answered that follow from an edited one: the ripple of an edit, or its portability.
 
     Args:
@@ -56,7 +48,8 @@ def consequence(follows: ArrayLike, keeps: ArrayLike) -> Consequence:
         keeps: (n,) bool; whether it is the old one. Never both.
 
     Returns:
-        The three shares; all NaN where n is 0.
+        Shares of the facts, which sum to 1: followed (answered as the edit implies), kept (as before), other (in some third way);
+        all NaN where n is 0.
 
     Raises:
         ValueError: The shapes differ, or an answer is both.
@@ -66,9 +59,8 @@ def consequence(follows: ArrayLike, keeps: ArrayLike) -> Consequence:
         raise ValueError(f"follows has shape {new.shape} and keeps {old.shape}: both must be (n,)")
     if (new & old).any():
         raise ValueError(f"{int((new & old).sum())} answers are the implied one and the old one; give only facts that change")
-    if not len(new):
-        return Consequence(math.nan, math.nan, math.nan)
-    return Consequence(float(new.mean()), float(old.mean()), float((~new & ~old).mean()))
+    answers = {"followed": new, "kept": old, "other": ~new & ~old}
+    return {name: float(given.mean()) if len(given) else math.nan for name, given in answers.items()}
 
 
 def truth_ratio(probabilities: ArrayLike, truth: ArrayLike, possible: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -112,8 +104,7 @@ class ForgetQuality(NamedTuple):
     """A two-sample Kolmogorov-Smirnov test of truth ratios, unlearned against gold."""
 
     statistic: float  # D, the largest distance of the two distribution functions, in [0, 1]: the effect, whatever n
-    p_value: float  # depends on n; compare only at equal n
-    log10_p: float  # 0 is indistinguishable; -inf where p is below the smallest number
+    log10_p: float  # of its probability: 0 is indistinguishable; -inf where p is below the smallest number. Depends on n
 
 
 def forget_quality(unlearned: ArrayLike, gold: ArrayLike) -> ForgetQuality:
@@ -133,34 +124,25 @@ def forget_quality(unlearned: ArrayLike, gold: ArrayLike) -> ForgetQuality:
 
     test = stats.ks_2samp(_sample("unlearned", unlearned), _sample("gold", gold))
     p = float(test.pvalue)
-    return ForgetQuality(float(test.statistic), p, math.log10(p) if p > 0 else -math.inf)
+    return ForgetQuality(float(test.statistic), math.log10(p) if p > 0 else -math.inf)
 
 
-def model_utility(
-    accuracy: Mapping[str, ArrayLike], probability: Mapping[str, ArrayLike], truth_ratios: Mapping[str, ArrayLike]
-) -> float:
+def model_utility(groups: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> float:
     """Return the harmonic mean, over retain groups g and three scores, of mean accuracy, mean p(true) and mean 1 - truth ratio.
 
     In [0, 1]; after TOFU's model utility, the harmonic mean of three scores on three sets.
 
     Args:
-        accuracy: (n_g,) right or wrong, by group.
-        probability: (n_g,) probability of the right answer, by group.
-        truth_ratios: (n_g,) truth ratios, by group.
+        groups: For each group (n_g,) right or wrong, (n_g,) probability of the right answer, and (n_g,) truth ratios.
 
     Returns:
         The mean over the groups that have rows; NaN where none has.
-
-    Raises:
-        ValueError: The groups differ.
     """
-    if not set(accuracy) == set(probability) == set(truth_ratios):
-        raise ValueError(f"groups differ: {sorted(accuracy)}, {sorted(probability)} and {sorted(truth_ratios)}")
-    scores = []
-    for group in accuracy:
-        columns = [np.asarray(part[group], dtype=np.float64) for part in (accuracy, probability, truth_ratios)]
-        if len(columns[0]):
-            scores += [columns[0].mean(), columns[1].mean(), 1 - columns[2].mean()]
+    scores: list[float] = []
+    for columns in groups:
+        right, probability, ratio = (np.asarray(column, dtype=np.float64) for column in columns)
+        if len(right):
+            scores += [right.mean(), probability.mean(), 1 - ratio.mean()]
     return harmonic_mean(*scores)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +27,7 @@ def answer_log_likelihood(model: nn.Module, rows: Rows) -> Tensor:
     return token_log_probabilities(model, rows).masked_fill(~rows.is_answer[:, 1:], 0.0).sum(dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
+class Answers(NamedTuple):
     """Answers of a model to n prompts.
 
     Attributes:
@@ -152,8 +152,7 @@ def answer_log_probabilities(model: nn.Module, rows: RowsLike, *, batch_size: in
     return torch.cat(parts).numpy() if parts else np.zeros((0, 1, 1), dtype=np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
+class Reading(NamedTuple):
     """What a model makes of the tokens of n texts, each after the true ones before it; the first, which starts a text, aside.
 
     Attributes:

@@ -35,10 +35,8 @@ class NarrowResNet(nn.Module):
         super().__init__()
         check_range(1, num_outputs=num_outputs, width=width)
         if not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
-            raise ValueError(
-                f"image_size={image_size}: the narrow ResNet takes {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels; "
-                "resize the images, or build 'resnet18', which is made for larger ones"
-            )
+            allowed = f"the narrow ResNet takes {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels"
+            raise ValueError(f"image_size={image_size}: {allowed}; resize the images, or build 'resnet18' for larger ones")
         self.image_size = image_size
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
@@ -53,12 +51,10 @@ class NarrowResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images (n, 3, image_size, image_size) to logits (n, K)."""
-        expected = (3, self.image_size, self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}: this network was built for (n, {', '.join(map(str, expected))}); "
-                f"resize the images or build it with another image_size"
-            )
+        size = self.image_size
+        if images.shape[1:] != (3, size, size):
+            given = f"images of shape {tuple(images.shape)}: this network was built for (n, 3, {size}, {size})"
+            raise ValueError(f"{given}; resize the images or build it with another image_size")
         features = self.pool(self.blocks(self.stem(images)))  # (n, 4 width, 2, 2)
         logits: Tensor = self.fc(torch.flatten(features, 1))
         return logits

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -67,10 +68,7 @@ class Rows:
             if not ((each.answer > 0) & (each.answer_length > 0) & (end <= each.length) & (each.length <= width)).all():
                 raise ValueError("an answer must have a token before it, one of its own, and end within its text; not all do")
         width = max((each.tokens.shape[1] for each in rows), default=1)
-        padded = [
-            dataclasses.replace(each, tokens=torch.nn.functional.pad(each.tokens, (0, width - each.tokens.shape[1])))
-            for each in rows
-        ]
+        padded = (dataclasses.replace(each, tokens=F.pad(each.tokens, (0, width - each.tokens.shape[1]))) for each in rows)
         return cls.joined(*padded)
 
     @classmethod

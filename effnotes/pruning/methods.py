@@ -6,8 +6,7 @@ What loads torch is imported where it is needed: the table, and what a method ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from effnotes.core.checks import check_choice, check_range
 from effnotes.pruning.schedules import AlternatingSchedule, CubicSchedule, OneShotSchedule, Schedule
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from effnotes.pruning.plans import MaskMethod, PruningPlan
 
 
-@dataclass(frozen=True)
-class PruningMethod:
+class PruningMethod(NamedTuple):
     """A pruning method as the book offers it: how it prunes, and what it starts from."""
 
     gradual: bool = False  # prunes along the cubic schedule, whose start and end can be chosen

@@ -84,13 +84,10 @@ class PruningPlan:
         # A generator of its own per update: a resumed run draws what an uninterrupted one draws.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         updated = self.method(model, level, current, generator=generator)
-        if not self.revives:
-            returned = sum(int((updated[name] & ~current[name]).sum()) for name in current)
-            if returned:
-                raise ValueError(
-                    f"the update of epoch {epoch} to sparsity {level} brings {returned} pruned weights back, but the plan's masks "
-                    "are nested; use another method, or set revives=True if that is meant"
-                )
+        returned = sum(int((updated[name] & ~current[name]).sum()) for name in current)
+        if returned and not self.revives:
+            what = f"the update of epoch {epoch} to sparsity {level} brings {returned} pruned weights back, but masks are nested"
+            raise ValueError(f"{what}; use another method, or set revives=True if that is meant")
         return updated
 
 
@@ -117,14 +114,13 @@ class PruningHook:
         """Apply the masks that are in force at the start.
 
         Raises:
-            ValueError: A mask does not fit the model, or the plan does not end within the run.
+            ValueError: A mask does not fit the model, a weight cannot be changed, or the plan does not end within the run.
         """
-        if self._plan is not None and max(self._plan.levels) >= parts:
-            raise ValueError(
-                f"the pruning plan has its last update at epoch {max(self._plan.levels)}, but the run trains epochs 0 to "
-                f"{parts - 1}; end the schedule earlier or train longer"
-            )
-        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model)
+        last = -1 if self._plan is None else max(self._plan.levels)
+        if last >= parts:
+            given = f"the pruning plan has its last update at epoch {last}, but the run trains epochs 0 to {parts - 1}"
+            raise ValueError(f"{given}; end the schedule earlier or train longer")
+        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model, changing=True)
         self.masks = masks_in_force(model, self._given)
         apply_masks_(model, self.masks)
 

@@ -36,11 +36,6 @@ class NMMagnitude:
         if not self.n < self.m:
             raise ValueError(f"n={self.n}, m={self.m}: needs 1 <= n < m, for instance 2 of 4")
 
-    @property
-    def level(self) -> float:
-        """The sparsity of the layers that the pattern fits, 1 - n/m."""
-        return 1 - self.n / self.m
-
     def left_dense(self, model: nn.Module) -> list[str]:
         """Name the prunable weights whose input channels are no multiple of m, and which therefore stay dense."""
         return [name for name, weight in prunable_parameters(model).items() if weight.shape[1] % self.m]
@@ -62,8 +57,8 @@ class NMMagnitude:
             ValueError: `level` is another, no layer fits the pattern, a mask does not fit or leaves fewer than n weights in a
                 group, or a weight is not finite.
         """
-        if abs(level - self.level) > 1e-9:
-            raise ValueError(f"sparsity {level}: the pattern {self.n}:{self.m} has sparsity {self.level} and no other")
+        if abs(level - (1 - self.n / self.m)) > 1e-9:
+            raise ValueError(f"sparsity {level}: the pattern {self.n}:{self.m} has sparsity {1 - self.n / self.m} and no other")
         result = masks_in_force(model, masks)
         magnitudes = kept_magnitudes(model, masks).items()
         fitting = {name: magnitude for name, magnitude in magnitudes if magnitude.shape[1] % self.m == 0}
@@ -73,9 +68,8 @@ class NMMagnitude:
             score = magnitude.movedim(1, -1).unflatten(-1, (-1, self.m))  # (out, ..., in / m, m)
             order = score.argsort(dim=-1, descending=True, stable=True)[..., : self.n]
             if (score.gather(-1, order) < 0).any():
-                raise ValueError(
-                    f"the masks leave fewer than {self.n} weights in some groups of {self.m} of {name}; start from a denser model"
-                )
+                few = f"fewer than {self.n} weights in some groups of {self.m}"
+                raise ValueError(f"the masks leave {few} of {name}; start from a denser model")
             kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, order, True)
             result[name] = torch.empty_like(result[name]).copy_(kept.flatten(-2).movedim(-1, 1))
         return result

@@ -96,9 +96,8 @@ def next_value(values: Sequence[float], edge: Literal["low", "high"]) -> float:
     end = min(values) if edge == "low" else max(values)
     exponent = math.floor(math.log10(end) + 1e-9)
     grid = [float(f"{digit}e{power}") for power in range(exponent - 1, exponent + 2) for digit in (1, 3)]
-    if edge == "low":
-        return max(value for value in grid if value < end * (1 - 1e-6))
-    return min(value for value in grid if value > end * (1 + 1e-6))
+    lower, higher = (value for value in grid if value < end * (1 - 1e-6)), (value for value in grid if value > end * (1 + 1e-6))
+    return max(lower) if edge == "low" else min(higher)
 
 
 def extend(

@@ -54,9 +54,8 @@ def read_checkpoint(path: Path, run: Mapping[str, Any]) -> tuple[dict[str, Tenso
     ours = json.loads(json.dumps(run))
     different = [part for part in {**ours, **theirs} if ours.get(part) != theirs.get(part)]
     if different:
-        raise ValueError(
-            f"{path.name} is the checkpoint of another run (different: {', '.join(different)}); name another file or delete it"
-        )
+        parts = ", ".join(different)
+        raise ValueError(f"{path.name} is the checkpoint of another run (different: {parts}); name another file or delete it")
     return tensors, progress
 
 

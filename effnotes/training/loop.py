@@ -135,10 +135,8 @@ class Loop(Generic[Batch]):
                 hook.after_step(self.step, loss.detach())
         mean, rate = float(total) / max(1, count), float(self.optimizer.param_groups[0]["lr"])
         if not (self.may_diverge or math.isfinite(mean)):
-            raise DivergedError(
-                f"the loss became {mean} in part {part}, before step {self.step} of the run (learning rate {rate:.3g}); lower the "
-                "learning rate or warm up longer"
-            )
+            where = f"in part {part}, before step {self.step} of the run (learning rate {rate:.3g})"
+            raise DivergedError(f"the loss became {mean} {where}; lower the learning rate or warm up longer")
         row = {"part": part, "learning_rate": rate, "loss": mean}
         for hook in self.hooks:
             row |= hook.columns()

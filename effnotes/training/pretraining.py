@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,15 +33,8 @@ from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.datasets.worlds.graph import Facts
 from effnotes.datasets.worlds.words import PAD
 from effnotes.datasets.worlds.world import World
+from effnotes.models import language
 from effnotes.models.answers import answer
-from effnotes.models.language import (
-    LanguageModelShape,
-    build_language_model,
-    language_model_shape,
-    load_language_model,
-    save_language_model,
-    weights_digest,
-)
 from effnotes.training.hardware import resolve_precision
 from effnotes.training.loop import Loop
 from effnotes.training.recipes import PretrainingRecipe
@@ -57,8 +50,7 @@ _REPORT = "report.json"
 DEFAULT = PretrainingRecipe()
 
 
-@dataclass(frozen=True, eq=False)
-class Pretrained:
+class Pretrained(NamedTuple):
     """A model that has learnt a world, and how well.
 
     Attributes:
@@ -91,7 +83,7 @@ class Pretrained:
 
 def pretrain(
     world: World,
-    shape: LanguageModelShape | str,
+    shape: language.LanguageModelShape | str,
     recipe: PretrainingRecipe = DEFAULT,
     *,
     seed: int = 0,
@@ -121,8 +113,7 @@ def pretrain(
         ValueError: A name is unknown, or a sentence is longer than the model's context.
         DivergedError: The loss became infinite or NaN.
     """
-    shape = language_model_shape(shape) if isinstance(shape, str) else shape
-    run = _Run(world, shape, recipe, seed, left_out, torch.device(device))
+    run = _Run(world, language.language_model_shape(shape), recipe, seed, left_out, torch.device(device))
     folder = None if cache is None else Path(cache) / run.key
     if folder is not None and (folder / "model" / _REPORT).is_file():
         found = _read(run, folder)
@@ -177,7 +168,7 @@ def sentence_loss(logits: Tensor, tokens: Tensor) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class _Run:
     world: World
-    shape: LanguageModelShape
+    shape: language.LanguageModelShape
     recipe: PretrainingRecipe
     seed: int
     left_out: Facts | None
@@ -222,7 +213,7 @@ class _Run:
         return self.recipe.passes * self.parts * max(1, math.ceil(self.n_sentences / self.parts / self.recipe.batch_size))
 
     def train(self, folder: Path | None) -> Pretrained:
-        model = build_language_model(self.shape, self.world.vocab_size, seed=self.seed)
+        model = language.build_language_model(self.shape, self.world.vocab_size, seed=self.seed)
         nn.Module.to(model, self.device)
         recipe = self.recipe
         loop = Loop(
@@ -242,17 +233,11 @@ class _Run:
             loop.fit(len(loop.history) + 1)
         if not recall["enough"].all():
             known = "; ".join(f"{row.kind} in {row.template} {row.recall:.2%}" for row in recall.itertuples())
-            warnings.warn(
-                f"after {loop.step} steps the model knows too little of its world ({known}): judge edits by what it knew, "
-                "or train longer (passes, most_extensions) or a larger model",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        effort: dict[str, Any] = {
-            "steps": loop.step,
-            "extensions": len(loop.history) - loop.parts,
-            "cpu_s": sum(row["cpu_seconds"] for row in loop.history),
-        }
+            lacking = f"after {loop.step} steps the model knows too little of its world ({known})"
+            remedy = "judge edits by what it knew, or train longer (passes, most_extensions) or a larger model"
+            warnings.warn(f"{lacking}: {remedy}", RuntimeWarning, stacklevel=3)
+        cpu_s = sum(row["cpu_seconds"] for row in loop.history)
+        effort: dict[str, Any] = {"steps": loop.step, "extensions": len(loop.history) - loop.parts, "cpu_s": cpu_s}
         if folder is not None:
             self._keep(model, recall, effort, folder)
         return Pretrained(model, recall, **effort, folder=None if folder is None else folder / "model")
@@ -263,8 +248,8 @@ class _Run:
     def _keep(self, model: PreTrainedModel, recall: pd.DataFrame, effort: dict[str, Any], folder: Path) -> None:
         target = folder / "model"
         shutil.rmtree(target, ignore_errors=True)
-        save_language_model(model, target, self.world.hf_tokenizer())
-        report = {"effort": effort, "recall": recall.to_dict("records"), "digest": weights_digest(model)}
+        language.save_language_model(model, target, self.world.hf_tokenizer())
+        report = {"effort": effort, "recall": recall.to_dict("records"), "digest": language.weights_digest(model)}
         temporary = target / f"{_REPORT}.{os.getpid()}.tmp"
         temporary.write_text(json.dumps(report, indent=1) + "\n")
         temporary.replace(target / _REPORT)  # last: without it no model counts as finished
@@ -318,8 +303,8 @@ def _read(run: _Run, folder: Path) -> Pretrained | None:
     """Read a finished model and ask it again; None, with a warning, where it does not know what its report says."""
     try:
         report: dict[str, Any] = json.loads((folder / "model" / _REPORT).read_text())
-        model = load_language_model(folder / "model")
-        if report["digest"] != weights_digest(model):
+        model = language.load_language_model(folder / "model")
+        if report["digest"] != language.weights_digest(model):
             raise ValueError("the weights are not those of its report")
         nn.Module.to(model, run.device)
         recall = run.recall(model)

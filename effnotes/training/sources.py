@@ -102,10 +102,8 @@ class Prepared(Dataset[tuple[Tensor, Tensor]]):
                 image = self.transform(image)
         if not (isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3):
             found = f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-            raise ValueError(
-                f"item {index} of the dataset is prepared as {found}; needed: torch.uint8 of shape (3, H, W), which a "
-                "transform such as celeba_transforms makes of an RGB image"
-            )
+            needed = "torch.uint8 of shape (3, H, W), which a transform such as celeba_transforms makes of an RGB image"
+            raise ValueError(f"item {index} of the dataset is prepared as {found}; needed: {needed}")
         return image, torch.as_tensor(label)
 
 
@@ -129,10 +127,7 @@ def check_labels(labels: Tensor, kind: LabelKind, n: int) -> None:
         if labels.is_floating_point() or (labels < 0).any():
             raise ValueError("labels for loss='softmax' are the numbers of classes, whole and from 0 on")
     elif labels.ndim != 2 or len(labels) != n:
-        raise ValueError(
-            f"{found}; needed: ({n}, K), one number for each attribute, 0 or 1 (for classes that exclude one another take a recipe "
-            "with loss='softmax')"
-        )
+        raise ValueError(f"{found}; needed: ({n}, K), one number for each attribute, 0 or 1 (exclusive classes: loss='softmax')")
     elif not ((labels == 0) | (labels == 1)).all():
         raise ValueError("labels hold other values than 0 and 1; encode each attribute as one binary column")
 

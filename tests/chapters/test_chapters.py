@@ -160,6 +160,37 @@ def test_the_chapter_on_bias_runs_on_photographs(profile, values, tmp_path):
     assert measured["bias.single-label-more-biased"]["estimate"] is None, "further experiments are for faces, unless asked for"
 
 
+@pytest.mark.slow
+def test_the_chapter_on_bias_runs_on_classes_without_a_protected_attribute(wild, tmp_path):
+    done = run_chapter("pruning_bias", tmp_path, "smoke", dataset="iwildcam", data_root=wild)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("runs/pruning_bias/*/record.json")
+    made = json.loads(path.read_text())
+    claims = {claim["id"].removeprefix("bias."): claim for claim in made["claims"]}
+    measured = {
+        "accuracy-flat",
+        "uncertainty-grows",
+        "rare-value-underpredicted",
+        "changes-were-uncertain",
+        "changes-turn-negative",
+    }
+    unmeasured = {name for name, claim in claims.items() if claim["reason"].startswith("Not measured with these data: the classes")}
+    assert set(claims) - unmeasured == measured
+    assert {claims[name]["n_units"] for name in unmeasured} == {0}
+    models, f1 = read_table(made, "models").set_index("sparsity"), read_table(made, "f1")
+    assert models[["accuracy", "uncertainty", "expected_calibration_error"]].stack().between(0, 1).all()
+    assert (models["majority_accuracy"] == 0.2).all(), "a fifth of the test images is of the most frequent class in training"
+    assert models[["interdependence", "bias_amplification", "false_negative_rate_gap"]].isna().all(axis=None)
+    effect = claims["accuracy-flat"]["effects"][0]
+    assert effect == pytest.approx(models["accuracy"][0.9] - models["accuracy"][0.0], abs=1e-5)
+    assert f1.groupby("images")["f1"].count().to_dict() == {"1 to 5": 3, "6 to 10": 3, "11 to 50": 3, "51 to 150": 3}
+    assert f1["f1"].between(0, 1).all()
+    (path,) = tmp_path.glob("runs/pruning_bias/*/notebook.ipynb")
+    text = path.read_text(encoding="utf-8")
+    assert "iwildcam: bias amplification and all that rests on it" in text
+    assert "stderr" not in text
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -238,6 +269,12 @@ def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check)
 @each_chapter
 def test_a_chapter_accepts_what_smoke_gives_it(chapter, check):
     check(chapter.name)
+
+
+def test_the_chapter_on_bias_accepts_classes_without_a_protected_attribute(wild, check):
+    check("pruning_bias", dataset="iwildcam", data_root=wild)
+    with pytest.raises(ValueError, match="protected='puma', follow_ups=None: iwildcam has classes that exclude one another"):
+        check("pruning_bias", dataset="iwildcam", data_root=wild, protected="puma")
 
 
 @pytest.mark.parametrize(

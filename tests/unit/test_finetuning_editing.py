@@ -18,7 +18,6 @@ from effnotes.finetuning import (
     RMU,
     EditRecipe,
     Evaluator,
-    GradAscent,
     GradDiff,
     Learn,
     SimNPO,
@@ -34,7 +33,7 @@ from effnotes.finetuning.editing.scores import _drawn, control_facts
 from effnotes.finetuning.tune import Batches
 from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
-from effnotes.models.language import block_linears, build_language_model, n_parameters, residual_stream, weights_digest
+from effnotes.models.language import block_linears, build_language_model, residual_stream, weights_digest
 from effnotes.models.rows import Rows
 from effnotes.training.pretraining import pretrain
 from effnotes.training.recipes import PretrainingRecipe
@@ -103,7 +102,7 @@ def test_optimizer_bytes_are_what_gradients_and_moments_take(recipe: EditRecipe,
 def test_all_means_every_parameter() -> None:
     base = fresh()
     found = edit(base, TASK, replace(SHORT, blocks="all"))
-    assert found.n_trainable == n_parameters(base)
+    assert found.n_trainable == base.num_parameters()
     untouched = [name for name, change in found.difference.items() if not change.any()]
     assert untouched == []
 
@@ -112,7 +111,7 @@ def test_tied_embeddings_are_trained_as_one() -> None:
     tied = fresh()
     tied.lm_head.weight = tied.gpt_neox.embed_in.weight
     found = edit(tied, TASK, replace(SHORT, blocks="all"))
-    assert found.n_trainable == n_parameters(tied) == n_parameters(fresh()) - tied.lm_head.weight.numel()
+    assert found.n_trainable == tied.num_parameters() == fresh().num_parameters() - tied.lm_head.weight.numel()
     assert found.difference["gpt_neox.embed_in.weight"].any()
     assert found.model.get_input_embeddings().weight is found.model.get_output_embeddings().weight
     assert edit(tied, TASK, SHORT).model.get_input_embeddings().weight.equal(tied.get_input_embeddings().weight)
@@ -120,10 +119,11 @@ def test_tied_embeddings_are_trained_as_one() -> None:
 
 @pytest.mark.parametrize("rank", [1, 4, 16])
 @pytest.mark.parametrize(
-    ("rule", "scale"), [("twice_rank", lambda r: 2), ("fixed", lambda r: 6 / r), ("rank_stabilised", lambda r: 6 / r**0.5)]
+    "alpha", [lambda r: 2 * r, lambda r: 6, lambda r: 6 * r**0.5], ids=["twice the rank", "fixed", "rank-stabilised"]
 )
-def test_the_alpha_rule_is_the_factor_on_the_product(rank: int, rule: str, scale) -> None:
-    recipe = replace(SHORT, method="lora", rank=rank, alpha_rule=rule, alpha=6.0, layers=(1,), blocks="mlp", checkpoints=(1,))
+def test_the_scale_is_the_factor_on_the_product(rank: int, alpha) -> None:
+    scale = alpha(rank) / rank
+    recipe = replace(SHORT, method="lora", rank=rank, scale=scale, layers=(1,), blocks="mlp", checkpoints=(1,))
     factors = {}
 
     def observe(model: nn.Module) -> dict[str, float]:
@@ -132,8 +132,7 @@ def test_the_alpha_rule_is_the_factor_on_the_product(rank: int, rule: str, scale
         return {}
 
     found = edit(fresh(), TASK, recipe, observe=observe)
-    assert torch.allclose(found.difference[DOWN], scale(rank) * factors["product"], atol=1e-6)
-    assert recipe.scale == pytest.approx(scale(rank))
+    assert torch.allclose(found.difference[DOWN], scale * factors["product"], atol=1e-6)
 
 
 def test_a_difference_gives_the_model_again_and_can_be_truncated() -> None:
@@ -286,7 +285,7 @@ def test_losses_are_their_formulas(pair) -> None:
     simnpo = -2 / 2.5 * np.mean([math.log(sigmoid(-2.5 * a / 1 - 0.3)) for a in f])
     for objective, expected in (
         (Learn(), (nll_f + nll_r) / 2),
-        (GradAscent(), -nll_f),
+        (GradDiff(0.0), -nll_f),
         (GradDiff(retain_weight=2.0), -nll_f + 2 * nll_r),
         (NPO(beta=0.5, retain_weight=3.0), npo + 3 * nll_r),
         (SimNPO(beta=2.5, gamma=0.3), simnpo + nll_r),
@@ -311,7 +310,7 @@ def test_npo_starts_with_the_gradient_of_gradient_ascent(pair) -> None:
     base = pair[1]
     model, forget = copy.deepcopy(base), rows_of(UNLEARN, "forget")
     gradients = []
-    for objective in (NPO(beta=0.5, retain_weight=0), GradAscent()):
+    for objective in (NPO(beta=0.5, retain_weight=0), GradDiff(0.0)):
         model.zero_grad()
         objective.loss(model, base, forget, None).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
@@ -372,7 +371,7 @@ def test_losses_count_answers_of_two_tokens_as_one_answer_or_as_two_tokens() -> 
     ours, before = (np.array(log_likelihoods(each, rows)) for each in (model, base))
     log_sigmoid = lambda x: -np.log1p(np.exp(-x))  # noqa: E731
     for objective, expected in (
-        (GradAscent(), ours.mean() / 2),
+        (GradDiff(0.0), ours.mean() / 2),
         (NPO(beta=0.5, retain_weight=0), -4 * log_sigmoid(-0.5 * (ours - before)).mean()),
         (SimNPO(beta=2.5, gamma=0.3, retain_weight=0), -0.8 * log_sigmoid(-2.5 * ours / 2 - 0.3).mean()),
     ):
@@ -655,8 +654,8 @@ def test_consequences_in_a_nested_world_are_counted_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("objective", "learning_rate"),
-    [(GradAscent(), 1e-3), (GradDiff(), 1e-3), (NPO(), 1e-3), (SimNPO(), 1e-3), (RMU(retain_weight=1.0), 1e-2)],
-    ids=["GradAscent", "GradDiff", "NPO", "SimNPO", "RMU"],
+    [(GradDiff(0.0), 1e-3), (GradDiff(), 1e-3), (NPO(), 1e-3), (SimNPO(), 1e-3), (RMU(retain_weight=1.0), 1e-2)],
+    ids=["gradient ascent", "GradDiff", "NPO", "SimNPO", "RMU"],
 )
 def test_unlearning_lowers_what_it_should_forget(knowing, objective, learning_rate: float) -> None:
     asked = UNLEARN.encode("test", "forget")
@@ -713,13 +712,13 @@ def test_unlearning_is_held_against_a_model_that_never_knew(knowing) -> None:
         WORLD, "neox-32x2", PretrainingRecipe(batch_size=16, passes=3, most_extensions=1), left_out=UNLEARN.forgotten
     ).model
     itself = evaluate_unlearning(gold, gold, UNLEARN)
-    assert (itself.quality.p_value, itself.forget_accuracy) == (1.0, itself.gold_accuracy)
+    assert (itself.forget_quality_log10_p, itself.forget_accuracy) == (0.0, itself.gold_accuracy)
     # 8 facts and 8 controls that the model never saw: the AUC of chance has a standard deviation of 0.15.
     for auc in (itself.gold_membership_loss, itself.gold_membership_min_k):
         assert 0.1 < auc < 0.9
     untouched = evaluate_unlearning(knowing, gold, UNLEARN)
     assert untouched.forget_accuracy == 1
-    assert untouched.quality.log10_p < -2
+    assert untouched.forget_quality_log10_p < -2
     assert untouched.membership_loss > 0.95
     assert untouched.membership_min_k > 0.95
     assert (untouched.gold_membership_loss, untouched.gold_extraction_strength) == (

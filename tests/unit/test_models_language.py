@@ -22,7 +22,6 @@ from effnotes.models.language import (
     build_language_model,
     load_language_model,
     mlp_output,
-    n_parameters,
     save_language_model,
     weights_digest,
 )
@@ -49,8 +48,8 @@ def test_a_named_model_has_the_shape_and_maps_tokens_to_logits(name: str) -> Non
 
 
 def test_the_specified_sizes() -> None:
-    assert n_parameters(build_language_model("pythia-31m", 5200, seed=0)) == pytest.approx(7.40e6, rel=0.002)
-    assert n_parameters(build_language_model("neox-64x2", 920, seed=0)) == pytest.approx(217_600, rel=0.005)
+    assert build_language_model("pythia-31m", 5200, seed=0).num_parameters() == pytest.approx(7.40e6, rel=0.002)
+    assert build_language_model("neox-64x2", 920, seed=0).num_parameters() == pytest.approx(217_600, rel=0.005)
 
 
 def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:

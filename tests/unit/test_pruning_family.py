@@ -356,7 +356,7 @@ def test_acdc_alternates_through_a_training():
     hook = plan.hook()
     result = train(model, *easy_data(), recipe=recipe, hooks=[hook], seed=0)
     exact = 1 - kept_count(total, 0.9) / total
-    assert result.history["sparsity"].tolist() == pytest.approx([0, exact, 0, exact, 0, exact, exact], abs=1e-12)
+    assert result["sparsity"].tolist() == pytest.approx([0, exact, 0, exact, 0, exact, exact], abs=1e-12)
     assert effective_sparsity(model) == pytest.approx(exact, abs=1e-12)
     assert [sparse[step] for step in (3, 4, 5, 9, 10, 11, *range(15, 21))] == pytest.approx([exact] * 12, abs=1e-12)
     # What comes back starts from zero ...

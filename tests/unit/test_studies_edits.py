@@ -1,5 +1,6 @@
 """Many edits of a tiny model: the same in any process and order, kept, and honest about what was drawn for what."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,16 +20,17 @@ from effnotes.core.settings import from_json, to_json
 from effnotes.datasets.worlds import World, read_facts
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, edit
 from effnotes.models.answers import answer
-from effnotes.models.language import build_language_model, save_language_model, weights_digest
+from effnotes.models.language import LANGUAGE_MODELS, build_language_model, save_language_model, weights_digest
 from effnotes.studies import protocol
 from effnotes.studies.editing import bases as base_module
 from effnotes.studies.editing import edits as module
 from effnotes.studies.editing.bases import load_base, loaded, prepare_base, pretrain_bases, read_checkpoint
 from effnotes.studies.editing.edits import EditRun, change_of, make_edits, run_edits
 from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting
+from effnotes.training.recipes import PretrainingRecipe
 
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
-RECIPE = {"batch_size": 16, "passes": 3, "most_extensions": 1}
+RECIPE = PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)
 BASE = Base(SETTINGS, "neox-32x2", RECIPE)
 ONE = Setting("one", checkpoints=(3, 6))
 DRAWS = DrawPlan(tune=1, test=2, seed=0)
@@ -72,7 +74,7 @@ def no_process(*_: object) -> None:
 def test_settings_draws_and_bases_survive_json() -> None:
     setting = Setting("many", "remap_same", 3, relation=1, retain_coverage=0.25, nested_class="any", checkpoints=(1, 7))
     written = SETTINGS | {"templates": {"sro": 0.5, "rso": 0.5}, "seed": 3}
-    base = Base(written, "llama-64x2", {"betas": [0.8, 0.9]}, seed=4, device="cpu", forgets=(setting, DRAWS))
+    base = Base(written, "llama-64x2", PretrainingRecipe(betas=(0.8, 0.9)), seed=4, device="cpu", forgets=(setting, DRAWS))
     assert base.world.n_subjects == 48  # what a base keeps in memory is no part of it
     runs = [
         EditRun(base, setting, DRAWS, "tune", each, rates)
@@ -235,6 +237,17 @@ def test_a_model_with_another_vocabulary_is_refused_wherever_it_is_read(n_subjec
             read(base)
 
 
+@pytest.mark.parametrize("context", [3, 16])
+def test_a_model_that_cannot_read_the_longest_sentence_is_refused(context: int, tmp_path) -> None:
+    shape = dataclasses.replace(LANGUAGE_MODELS["neox-32x1"], context=context)
+    save_language_model(build_language_model(shape, BASE.world.vocab_size, seed=0), tmp_path / "short")
+    base = dataclasses.replace(BASE, checkpoint=str(tmp_path / "short"))
+    longest = BASE.world.encode(BASE.world.facts(), "sro").tokens.shape[1]
+    assert 3 < longest <= 16
+    with contextlib.nullcontext() if context > longest else pytest.raises(DataError, match=f"reads 3 tokens .* of {longest}"):
+        read_checkpoint(base)
+
+
 def test_missing_files_are_named(tmp_path) -> None:
     for base in (Base(SETTINGS, checkpoint=str(tmp_path)), Base({}, facts=str(tmp_path / "facts.csv"))):
         with pytest.raises(DataError, match=str(tmp_path)):
@@ -292,7 +305,7 @@ def test_given_facts_are_the_world_of_a_base(facts, monkeypatch) -> None:
 
 
 def test_given_facts_are_edited(facts) -> None:
-    base = Base({"repeats": 30}, "neox-32x2", RECIPE | {"passes": 1, "most_extensions": 0}, facts=str(facts))
+    base = Base({"repeats": 30}, "neox-32x2", dataclasses.replace(RECIPE, passes=1, most_extensions=0), facts=str(facts))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a model that knows too little is told by a flag
         rows = make_edits(job(base))["rows"]

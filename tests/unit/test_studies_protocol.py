@@ -13,10 +13,12 @@ from effnotes.studies.editing import edits as module
 from effnotes.studies.editing.edits import EditRun, run_protocol
 from effnotes.studies.editing.settings import REFERENCE, Base, Comparison, DrawPlan, Method, Setting
 from effnotes.studies.editing.statistics import at_rates, choose_rates, compare, paired_differences
+from effnotes.training.recipes import PretrainingRecipe
 
 LORA, ATTENTION, ALL = Method("mlp", 4), Method("attention"), Method("all")
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
-BASES = tuple(Base(SETTINGS | {"seed": seed}, "neox-32x2", {"batch_size": 16, "most_extensions": 0}) for seed in (0, 1))
+RECIPE = PretrainingRecipe(batch_size=16, most_extensions=0)
+BASES = tuple(Base(SETTINGS | {"seed": seed}, "neox-32x2", RECIPE) for seed in (0, 1))
 DRAWS = DrawPlan(tune=2, test=3, seed=0)
 GRIDS = {REFERENCE: (1e-4, 3e-4, 1e-3), LORA: (1e-3, 3e-3, 1e-2)}
 
@@ -185,9 +187,9 @@ def test_comparisons_that_cannot_work_are_refused(other: dict, message: str) -> 
 
 
 def test_a_world_that_is_too_small_for_the_draws_is_refused_before_training() -> None:
-    comparison().check()
+    DrawPlan(2, 2, 0).tasks(BASES[0].world, Setting("many", "remap_same", 3), "test")
     with pytest.raises(ValueError, match="n=3"):
-        comparison(setting=Setting("many", "remap_same", 3), draws=DrawPlan(30, 30, 0)).check()
+        DrawPlan(30, 30, 0).tasks(BASES[0].world, Setting("many", "remap_same", 3), "test")
 
 
 def test_settings_of_one_name_are_refused(monkeypatch) -> None:

@@ -131,7 +131,7 @@ def test_agrees_with_a_plain_loop():
                 v.mul_(0.9).add_(parameter.grad + 1e-4 * parameter)
                 parameter -= recipe.learning_rate_at(epoch, 1) * v
     # The sums of a batch run in another order, and five steps at lr 0.1 amplify what float32 rounds.
-    assert result.history["loss"].tolist() == pytest.approx(losses, rel=1e-3)
+    assert result["loss"].tolist() == pytest.approx(losses, rel=1e-3)
     for parameter, expected in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected, rtol=0, atol=2e-3)
 
@@ -146,7 +146,7 @@ def test_learns_what_can_be_learnt(optimizer, precision):
     result = train(model, images, labels, recipe=recipe, seed=0)
     unseen, truth = easy_data(seed=1)
     assert ((predict_logits(model, unseen) > 0) == truth).float().mean() > 0.9
-    assert result.history["loss"].iloc[-1] < 0.5 * result.history["loss"].iloc[0]
+    assert result["loss"].iloc[-1] < 0.5 * result["loss"].iloc[0]
     assert not model.training
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -270,7 +270,7 @@ def test_a_dataset_trains_to_the_weights_that_the_same_images_in_memory_give(wor
     memory = train(models[0], images, labels, recipe=NO_SHIFT, pruning=plan, seed=1)
     stream = train(models[1], TensorDataset(images, labels), recipe=NO_SHIFT, pruning=plan, seed=1, loader_workers=workers)
     assert same_weights(*models)
-    assert stream.history["loss"].tolist() == memory.history["loss"].tolist()
+    assert stream["loss"].tolist() == memory["loss"].tolist()
     logits = predict_logits(models[0], images, batch_size=32)
     assert torch.equal(predict_logits(models[1], TensorDataset(images, labels), batch_size=32, loader_workers=workers), logits)
 
@@ -285,7 +285,7 @@ def test_published_preparation_end_to_end_for_one_epoch(tmp_path):
         checkpoint = tmp_path / f"{workers}.safetensors"
         plan = PruningPlan(global_magnitude, 0.9, OneShotSchedule())
         result = train(model, Pictures(), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
-        assert effective_sparsity(model) == result.history["sparsity"].iloc[-1] == pytest.approx(0.9, abs=1e-3)
+        assert effective_sparsity(model) == result["sparsity"].iloc[-1] == pytest.approx(0.9, abs=1e-3)
         again = build_model("resnet8", 3, image_size=64, seed=0, width=4)
         train(again, Pictures(), recipe=recipe, pruning=plan, seed=0, checkpoint=checkpoint, **arguments)
         assert same_weights(model, again)  # restored, not trained
@@ -368,7 +368,7 @@ def test_pruned_weights_are_zero_at_every_forward_pass():
     total = sum(weight.numel() for weight in prunable_parameters(model).values())
     levels = [1 - kept_count(total, level) / total for level in (0.0, 0.05, 0.05 + 0.85 * (1 - (2 / 3) ** 3), 0.9)]
     assert seen == pytest.approx([level for level in levels for _ in range(4)])
-    assert result.history["sparsity"].tolist() == pytest.approx(levels)
+    assert result["sparsity"].tolist() == pytest.approx(levels)
     assert effective_sparsity(model) == pytest.approx(sparsity(hook.masks))
 
 
@@ -461,7 +461,7 @@ def test_exclusive_classes_are_learnt_by_their_softmax():
         epochs=6, batch_size=100, max_shift=0, learning_rate=0.02, optimizer="adam", loss="softmax", precision="float32"
     )
     model, untrained = small_model(), small_model().train()
-    history = train(model, images, classes, recipe=recipe, seed=0).history
+    history = train(model, images, classes, recipe=recipe, seed=0)
     logits = untrained(normalize(images)).detach().double().numpy()
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(100), classes.numpy()]
     assert history["loss"].iloc[0] == pytest.approx(expected.mean(), rel=1e-4)
@@ -605,7 +605,7 @@ def test_an_interrupted_run_resumes_with_history_and_masks(tmp_path, epoch, opti
     assert same_weights(whole, resumed)
     assert all(torch.equal(hooks[1].masks[name], mask) for name, mask in hooks[0].masks.items())
     columns = ["epoch", "learning_rate", "loss", "sparsity"]
-    assert result.history[columns].equals(expected.history[columns])
+    assert result[columns].equals(expected[columns])
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
@@ -705,7 +705,7 @@ NARROW = textwrap.dedent(
     for width, precision in ((4, "float32"), (7, "float32"), (4, "bfloat16"), (8, "float32")):
         model = build_model("resnet8", 3, image_size=32, seed=0, width=width)
         recipe = Recipe(epochs=2, batch_size=32, learning_rate=0.01, precision=precision)
-        history = train(model, images, labels, recipe=recipe, seed=0).history
+        history = train(model, images, labels, recipe=recipe, seed=0)
         numbers = history["loss"].tolist() + predict_logits(model, images).flatten().tolist()
         found.append([width, precision, model.stem[0].weight.is_contiguous(), numbers])
     print(json.dumps(found))

@@ -559,7 +559,8 @@ def test_worlds_and_edits_load_no_torch() -> None:
 import sys
 from effnotes.datasets.worlds import World, export_world, make_draws, read_facts, to_litgpt_jsonl
 from effnotes.studies.editing.settings import Base, DrawPlan, Setting
-base = Base({"n_subjects": 20, "n_relations": 2, "n_objects": 8}, pretraining={"passes": 2})
+from effnotes.training.recipes import PretrainingRecipe
+base = Base({"n_subjects": 20, "n_relations": 2, "n_objects": 8}, recipe=PretrainingRecipe(passes=2))
 assert base.recipe.passes == 2
 DrawPlan(1, 1, 0).tasks(base.world, Setting("one fact"), "test")
 assert not {"torch", "transformers"} & set(sys.modules)

@@ -81,9 +81,7 @@ def rewrite_(model: nn.Module, task: Task, recipe: ClosedFormRecipe) -> list[str
         ValueError: The task edits no facts, there is no such layer, or it cannot reach the answer from the site.
     """
     if "edited" not in task.train:
-        raise ValueError(
-            f"kind={task.kind!r}: closed forms write new answers; to forget take a recipe with an unlearning objective"
-        )
+        raise ValueError(f"kind={task.kind!r}: closed forms write answers; to forget take a recipe with an unlearning objective")
     layers = _layers(model, recipe)
     asked = task.encode("train", "edited")
     moments = {layer: key_moments(model, task.world, layer) for layer in layers}
@@ -99,10 +97,8 @@ def _layers(model: nn.Module, recipe: ClosedFormRecipe) -> list[int]:
         raise ValueError("site='subject' needs a model of at least two blocks: what the last one writes there nothing carries on")
     layers = check_layers(model, [last] if recipe.layers is None else recipe.layers)
     if layers[-1] > last:
-        raise ValueError(
-            f"layers={layers}: at the subject the last block, {layers[-1]}, cannot reach the answer, because no attention follows "
-            f"it; take layers up to {last}, or site='last'"
-        )
+        why = f"at the subject the last block, {layers[-1]}, cannot reach the answer, as no attention follows it"
+        raise ValueError(f"layers={layers}: {why}; take layers up to {last}, or site='last'")
     return layers
 
 
@@ -116,13 +112,10 @@ def _rewrite_together_(
     delta, found = find_deltas(model, rows, places, layers[-1], recipe)
     lacking = found[found < recipe.enough]
     if len(lacking):
-        warnings.warn(
-            f"for {len(lacking)} of {len(found)} facts the search for a change ({recipe.site}, block {layers[-1]}) ended before "
-            f"the new answer had p={recipe.enough:g} (at worst p={float(lacking.min()):.2g}); what was found is written all the "
-            "same: search longer (delta_steps), or take another site or layer",
-            RuntimeWarning,
-            stacklevel=7,
-        )
+        search = f"for {len(lacking)} of {len(found)} facts the search for a change ({recipe.site}, block {layers[-1]}) ended"
+        short = f"before the new answer had p={recipe.enough:g} (at worst p={float(lacking.min()):.2g})"
+        remedy = "what was found is written all the same: search longer (delta_steps), or take another site or layer"
+        warnings.warn(f"{search} {short}; {remedy}", RuntimeWarning, stacklevel=7)
     with torch.no_grad():
         wanted = residual_stream(model, rows.tokens, layers[-1])[index, places] + delta  # (n, d)
         for done, layer in enumerate(layers):
@@ -164,10 +157,7 @@ def closed_form(keys: Tensor, residuals: Tensor, moments: Tensor, recipe: Closed
         # Without the ridge, which would fill the very directions that are empty.
         projection = null_projection(moments, recipe.null_energy)
         if not projection.any():
-            raise ValueError(
-                f"null_energy={recipe.null_energy}: even the weakest direction of the keys holds more of them, so that there is "
-                "nothing to write into; raise it"
-            )
+            raise ValueError(f"null_energy={recipe.null_energy}: even the weakest direction of the keys holds more; raise it")
         projected = keys @ projection  # (n, h), K' P
         # The push-through identity: R K'P (K K'P + a I)^-1 = R (K'P K + a I)^-1 K'P, with a matrix of n instead of h rows.
         gram = projected @ keys.T + recipe.regulariser * unit * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -24,6 +24,7 @@ from effnotes.datasets.worlds.words import PAD
 from effnotes.datasets.worlds.world import World
 from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
+from effnotes.models.weights import copy_of, in_float32
 
 RETAINED = {
     "with_same_value": "kept_same_value",
@@ -40,8 +41,7 @@ NEW_ANSWERS = ("edited", "edited_before", "paraphrase", "withheld", "new_questio
 _OLD, _PRESENT, _ZERO = "edited, old", "sno_new, present", "implicitly_remapped_edges, 0"
 
 
-@dataclass(frozen=True, eq=False)
-class EditScores:
+class EditScores(NamedTuple):
     """How an edit did.
 
     Attributes:
@@ -87,7 +87,8 @@ class Evaluator:
             batch_size: Texts at a time.
 
         Raises:
-            ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head.
+            ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head, or has weights
+                that are NaN or infinite.
         """
         check_range(1, most_asked=1 if most_asked is None else most_asked, batch_size=batch_size)
         self._task, self._batch_size = task, batch_size
@@ -103,7 +104,8 @@ class Evaluator:
         self._questions = Questions.of(*parts.values())
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = {name: slice(end - len(part), end) for (name, part), end in zip(parts.items(), ends.tolist(), strict=True)}
-        self._head = copy.deepcopy(base.get_output_embeddings())  # type: ignore[operator]
+        base = in_float32(base)
+        self._head = copy_of(base.get_output_embeddings())  # type: ignore[operator]
         self._hidden: list[Tensor] = []
 
         def keep(_places: slice, hidden: Tensor, log_p: Tensor) -> None:
@@ -124,6 +126,7 @@ class Evaluator:
         Args:
             edited: The model after the edit, or while it is trained, with adapters too. Its training mode is left as it was.
         """
+        edited = in_float32(edited, finite=False)
         divergences: list[Tensor] = []
 
         def look(_places: slice, _hidden: Tensor, log_q: Tensor) -> None:
@@ -215,14 +218,10 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
         implied = facts["sno_new"]
         changes = implied.object != _present(task.world, implied)
         shares = metrics.consequence(*(answers[name].exact[changes] for name in ("sno_new", _PRESENT)))
-        scores |= {f"consequence_{name}": share for name, share in shares._asdict().items()}
-    for name, score in (
-        ("same_obj_nested_obj_edges", "nested_of_old_kept"),
-        ("remapped_obj_nested_obj_edges", "nested_of_new_kept"),
-        ("same_subject_second_rel", "pair_kept"),
-    ):
-        if name in task.test:
-            scores[score] = cells[name]["kept"]
+        scores |= {f"consequence_{name}": share for name, share in shares.items()}
+    linked = {"same_obj_nested_obj_edges": "nested_of_old_kept", "remapped_obj_nested_obj_edges": "nested_of_new_kept"}
+    linked["same_subject_second_rel"] = "pair_kept"
+    scores |= {score: cells[name]["kept"] for name, score in linked.items() if name in task.test}
     if "same_subject_second_rel_converted" in task.test:
         scores["pair_moved"] = cells["same_subject_second_rel_converted"]["accuracy"]
     if "implicitly_remapped_edges" in task.test:
@@ -255,11 +254,11 @@ def relearning_task(task: Task) -> Task:
     return replace(task, old=again.facts, train={"forget": again}, test={"forget": other})
 
 
-@dataclass(frozen=True)
-class UnlearningScores:
+class UnlearningScores(NamedTuple):
     """How a model forgot, held against one that never knew."""
 
-    quality: metrics.ForgetQuality  # of truth ratios on the forgotten facts, against the gold model's
+    ks_statistic: float  # see `metrics.editing.forget_quality`: of truth ratios on the forgotten facts, against the gold model's
+    forget_quality_log10_p: float
     utility: float  # harmonic mean of accuracy, p(true) and 1 - truth ratio on the retain groups
     forget_accuracy: float
     gold_accuracy: float  # what forget_accuracy should come down to, not 0
@@ -290,6 +289,7 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
     """
     if "forget" not in task.test:
         raise ValueError(f"kind={task.kind!r}: only a task of the kind 'unlearn_subject' has facts to forget")
+    unlearned, gold = in_float32(unlearned, finite=False), in_float32(gold)
     forget = _plain(task.test["forget"])
     sentences = _encode(task.world, forget)
     controls = _encode(task.world, Group(control_facts(task.world, forget.facts), forget.form))
@@ -298,14 +298,12 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
         accuracies.append(float(answer(model, sentences, batch_size=batch_size).exact.mean()))
         ratios.append(_truth_ratios(model, task.world, forget, batch_size))
         traces.append(_traces(model, sentences, controls, batch_size))
-    kept: dict[str, list[np.ndarray]] = {}
-    for name in (name for name in RETAINED if name in task.test):
-        group = _plain(task.test[name])
+    kept = []
+    for group in (_plain(task.test[name]) for name in RETAINED if name in task.test):
         answers = answer(unlearned, _encode(task.world, group), batch_size=batch_size)
-        kept[name] = [answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)]
-    utility = metrics.model_utility(*({name: parts[column] for name, parts in kept.items()} for column in range(3)))
+        kept.append((answers.exact, answers.probability, _truth_ratios(unlearned, task.world, group, batch_size)))
     of_both = [value for values in zip(*traces, strict=True) for value in values]
-    return UnlearningScores(metrics.forget_quality(*ratios), utility, *accuracies, *of_both)
+    return UnlearningScores(*metrics.forget_quality(*ratios), metrics.model_utility(kept), *accuracies, *of_both)
 
 
 def control_facts(world: World, facts: Facts, *, seed: int = 0) -> Facts:
@@ -374,7 +372,6 @@ def _plain(group: Group) -> Group:
 
 
 def _truth_ratios(model: nn.Module, world: World, group: Group, batch_size: int) -> np.ndarray:
-    facts: Facts = group.facts
     (form,) = np.unique(group.form).tolist()
-    table = object_probabilities(model, world, facts, FORMS[form], batch_size=batch_size)
-    return metrics.truth_ratio(table, facts.object, world.in_use[facts.relation])
+    table = object_probabilities(model, world, group.facts, FORMS[form], batch_size=batch_size)
+    return metrics.truth_ratio(table, group.facts.object, world.in_use[group.facts.relation])

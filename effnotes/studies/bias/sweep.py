@@ -118,7 +118,7 @@ def train_classifiers(job: TrainingJob) -> JobResult:
         """Train in place; give the seconds that it took."""
         file = None if unfinished is None else unfinished / f"{name}.safetensors"
         given: dict[str, Any] = {"recipe": recipe, "pruning": plan, "seed": seed, "checkpoint": file, "loader_workers": loaders}
-        return float(train(model, *data.train, **given).history["seconds"].sum())
+        return float(train(model, *data.train, **given)["seconds"].sum())
 
     def logits(model: nn.Module, images: Tensor | Dataset[Any]) -> NDArray[np.float32]:
         return predict_logits(model, images, loader_workers=0 if isinstance(images, Tensor) else loaders).numpy()
@@ -144,7 +144,7 @@ def train_classifiers(job: TrainingJob) -> JobResult:
             "test_logits": test_logits,
             "shared_logits": test_logits if data.shared is None else logits(own, data.shared),
             "val_logits": logits(own, data.val),
-            **vars(cost),
+            **cost._asdict(),
             "training_s": parent_s + seconds,
         }
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
@@ -167,7 +167,7 @@ def _in_memory(training: Training) -> _Material:
     data, experiment = training_data(training), training.experiment
     stamped = np.asarray(data.test.groups, dtype=np.bool_) if training.backdoor else None
     shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
-    train = (data.train.images, data.train.labels)
+    train = (data.train.images, data.train.labels.argmax(1) if experiment.exclusive else data.train.labels)
     return _Material(train, data.val.images, data.test.images, shared, len(data.attribute_names), stamped)
 
 

@@ -61,7 +61,6 @@ def pretrain_missing(bases: Iterable[Base], *, workers: Workers = None) -> None:
 
 def prepare_base(base: Base) -> JobResult:
     """Pretrain one model; for `run_jobs`, see `pretrain_bases`."""
-    from effnotes.models.language import n_parameters
     from effnotes.training.pretraining import recall_table
 
     if base.checkpoint:
@@ -70,7 +69,7 @@ def prepare_base(base: Base) -> JobResult:
     else:
         found = _pretrained_model(base)
         model, recall, steps, cpu_s = found.model, found.recall, found.steps, found.cpu_s
-    size, world = n_parameters(model), base.world
+    size, world = int(model.num_parameters()), base.world
     row = {"facts": len(world.facts()), "parameters": size, "bits_per_parameter": world.n_bits / size, "steps": steps}
     known = {f"known, {name}": float(group["recall"].min()) for name, group in recall.groupby("template", sort=False)}
     return {"rows": [row | {"cpu_s": cpu_s, "knows": bool(recall["enough"].all())} | known]}
@@ -96,7 +95,7 @@ def read_checkpoint(base: Base) -> PreTrainedModel:
     """Read the model of a base from its folder.
 
     Raises:
-        DataError: The folder holds no readable model, or one with another vocabulary than the world.
+        DataError: The folder holds no readable model, or one with another vocabulary than the world, or too short a context.
     """
     from torch import nn
 
@@ -107,6 +106,11 @@ def read_checkpoint(base: Base) -> PreTrainedModel:
     if size != base.world.vocab_size:
         known = f"its model has {size} tokens, but the world has {base.world.vocab_size}"
         raise DataError(f"{base.checkpoint}: {known}; name the world (or the facts) that it was trained on")
+    forms, facts = (form for form, share in base.world.templates.items() if share), base.world.facts()
+    longest = max(base.world.encode(facts, form).tokens.shape[1] for form in forms)
+    most = getattr(model.config, "max_position_embeddings", longest)
+    if longest > most:
+        raise DataError(f"{base.checkpoint}: its model reads {most} tokens at most, but the world has sentences of {longest}")
     nn.Module.to(model, base.device)
     return model
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
 
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings, to_json
 from effnotes.finetuning.editing.closed_form import ClosedFormRecipe
-from effnotes.finetuning.editing.edit import EditRecipe, edit
+from effnotes.finetuning.editing.edit import AnyRecipe, edit
 from effnotes.finetuning.editing.scores import Evaluator
 from effnotes.finetuning.tune import apply_difference, truncate_difference
 from effnotes.metrics.editing import stable_rank
@@ -95,31 +94,21 @@ def make_edits(run: EditRun) -> JobResult:
     evaluate = Evaluator(model, task, most_asked=MOST_ASKED)
     # The same for all methods and rates, which are compared on one edit, and of its own in each world, as worlds are independent.
     seed = int(np.random.SeedSequence([world.seed, run.draws.seed, run.split == "test", draw]).generate_state(1)[0])
-    recipes: list[tuple[float, EditRecipe | ClosedFormRecipe]]
+    recipes: list[tuple[float, AnyRecipe]]
     if isinstance(method, Method):
         named = {"method": method.name, "blocks": method.blocks, "rank": math.nan if method.rank is None else float(method.rank)}
         recipes = [(rate, method.recipe(rate, run.setting.checkpoints)) for rate in run.learning_rates]
     else:
         named = {"method": f"{method.method} at the {method.site}", "blocks": "mlp", "rank": math.nan}
         recipes = [(math.nan, method)]
-    observing = 0.0
-
-    def observe(edited: nn.Module) -> dict[str, float]:
-        nonlocal observing
-        started = time.process_time()
-        scores = evaluate(edited).scores
-        observing += time.process_time() - started
-        return scores
-
     rows: list[dict[str, Any]] = []
     for rate, recipe in recipes:
-        observing = 0.0
         with warnings.catch_warnings():
             # A closed form says for which facts no change is enough: their success says so as well.
             warnings.filterwarnings("ignore", "for .* facts the search for a change", RuntimeWarning)
-            made = edit(model, task, recipe, seed=seed, observe=observe)
+            made = edit(model, task, recipe, seed=seed, observe=lambda edited: evaluate(edited).scores)
         same = named | {"learning_rate": rate}
-        cost = {"n_trainable": made.n_trainable, "optimizer_bytes": made.optimizer_bytes, "cpu_s": made.cpu_s - observing}
+        cost = {"n_trainable": made.n_trainable, "optimizer_bytes": made.optimizer_bytes, "cpu_s": made.cpu_s}
         rows += [{**same, **row, **cost} for row in made.history.query("step > 0").to_dict("records")]  # type: ignore[dict-item]
         rows[-1] |= change_of(made.difference)
         for rank in run.truncations:

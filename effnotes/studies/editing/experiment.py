@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from effnotes.studies.editing.statistics import at_rates, compare, paired_differ
 from effnotes.studies.editing.tables import average_by_world, course_table
 from effnotes.studies.editing.unlearning import Loss, compare_unlearning, golds_of
 from effnotes.studies.protocol import Workers
+from effnotes.training.recipes import PretrainingRecipe
 
 
 @settings
@@ -61,8 +61,7 @@ class Parameters:
     gold_models: Literal[1, 2]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What the chapter does with some values of its parameters."""
 
     named: NamedWorld | None  # the facts of a reader
@@ -106,17 +105,13 @@ def plan(**parameters: Any) -> Plan:
     described = load_world(p.world).settings()
     told = {key: described[key] for key in ("templates", "repeats")}
     named = read_facts(p.facts, **told) if p.facts else None
-    same: dict[str, Any] = {"model": p.model, "pretraining": p.pretraining, "device": p.device}
+    same: dict[str, Any] = {"model": p.model, "recipe": PretrainingRecipe(**p.pretraining), "device": p.device}
     read = same | {"facts": p.facts, "checkpoint": p.checkpoint}
     bases = tuple(Base(dict(told if p.facts else described, seed=seed), seed=seed, **read) for seed in p.worlds)
     linked = load_world(p.structured).settings()
     structured = tuple(Base(dict(linked, seed=seed), seed=seed, **same) for seed in p.structured_worlds)
     if p.checkpoint:
         read_checkpoint(bases[0])
-    if p.pretraining:
-        from effnotes.training.recipes import PretrainingRecipe
-
-        PretrainingRecipe(**p.pretraining)
 
     methods = [Method(each) for each in p.blocks] + [Method(each, rank) for rank in p.ranks for each in p.blocks if each != "all"]
     grids = {method: p.full_rates if method.rank is None else p.lora_rates for method in methods}
@@ -150,10 +145,10 @@ def plan(**parameters: Any) -> Plan:
         () if p.checkpoint or not p.unlearn else bases[: p.unlearn_worlds],
         p,
     )
-    for comparison in made.comparisons:
-        comparison.check()
-    for base in made.forgetful:
-        draws.tasks(base.world, made.forgetting, "test")
+    drawn = [(base, each.setting, each.draws) for each in made.comparisons for base in each.bases]
+    # All are drawn once, so that a world which cannot have such edits is refused before anything is trained.
+    for base, setting, from_plan in [*drawn, *((base, made.forgetting, draws) for base in made.forgetful)]:
+        from_plan.tasks(base.world, setting, "test")
     return made
 
 
@@ -171,8 +166,7 @@ def pretrain(plan: Plan, *, workers: Workers = None) -> pd.DataFrame:
     return found
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a run of the chapter gave: edits, and the tables that figures are drawn from."""
 
     plan: Plan
@@ -217,16 +211,6 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     at_budget = at_budget[at_budget["method"].isin([method.name for method in plan.ripple.grids])]
     in_one_kind = at_budget[at_budget["setting"] != plan.ripple.setting.name]
     ended = pd.concat([edits.assign(rule=rule) for rule, edits in endings.items()])
-    return Result(
-        plan,
-        rows,
-        rates,
-        closed,
-        unlearned,
-        endings,
-        at_budget,
-        ends=average_by_world(ended, ["rule", "learning_rate"]),
-        course=course_table(of_main),
-        settings=average_by_world(at_budget, ["setting"]),
-        against_full=compare(paired_differences(in_one_kind, REFERENCE.name)),
-    )
+    ends, course = average_by_world(ended, ["rule", "learning_rate"]), course_table(of_main)
+    by_setting, against_full = average_by_world(at_budget, ["setting"]), compare(paired_differences(in_one_kind, REFERENCE.name))
+    return Result(plan, rows, rates, closed, unlearned, endings, at_budget, ends, course, by_setting, against_full)

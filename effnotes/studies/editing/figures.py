@@ -67,12 +67,8 @@ def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
     reach = 0.05
     for number, (rule, label, marker) in enumerate(zip(get_args(StopRule), ("fixed budget", "first success"), "os", strict=True)):
         own = ends[ends["rule"] == rule].assign(draw=0, setting="")
-        frame = (
-            compare(paired_differences(own, REFERENCE.name))
-            .rename(columns={"method": "name"})
-            .set_index("name", drop=False)
-            .reindex(names)
-        )
+        found = compare(paired_differences(own, REFERENCE.name)).rename(columns={"method": "name"})
+        frame = found.set_index("name", drop=False).reindex(names)
         plot_intervals(frame, ax=ax, offset=0.24 * (number - 0.5), label=label, colour=PALETTE[number], marker=marker)
         # Half of the widest intervals may run out of the picture, or few worlds would squeeze all marks together.
         reach = max(reach, 1.2 * frame["mean"].abs().max(), frame[["low", "high"]].abs().max(axis=1).median())

@@ -24,10 +24,10 @@ from effnotes.datasets.worlds.named import read_facts
 from effnotes.datasets.worlds.tasks import Task, TaskKind
 from effnotes.datasets.worlds.world import World
 from effnotes.studies.protocol import Split
+from effnotes.training.recipes import PretrainingRecipe
 
 if TYPE_CHECKING:
     from effnotes.finetuning import EditRecipe
-    from effnotes.training.recipes import PretrainingRecipe
 
 StopRule: TypeAlias = Literal["budget", "first_success"]
 Blocks: TypeAlias = Literal["all", "linears", "attention", "mlp"]
@@ -120,7 +120,7 @@ class Base:
 
     settings: dict[str, Any]  # of the world, as for `World.from_settings`; with `facts`, those that facts leave open
     model: str = "neox-64x2"  # a name in `LANGUAGE_MODELS`
-    pretraining: dict[str, Any] = Field(default_factory=dict)  # fields of `PretrainingRecipe` that differ from its defaults
+    recipe: PretrainingRecipe = PretrainingRecipe()  # how it is pretrained
     seed: int = 0  # of the initial weights and the order of training
     facts: str = ""  # CSV file with the world's facts; empty draws them
     checkpoint: str = ""  # folder of a model that has learnt the world; empty pretrains one
@@ -133,13 +133,6 @@ class Base:
     def world(self) -> World:
         """The world that the model knows."""
         return read_facts(self.facts, **self.settings).world if self.facts else World.from_settings(self.settings)
-
-    @property
-    def recipe(self) -> PretrainingRecipe:
-        """How it is pretrained."""
-        from effnotes.training.recipes import PretrainingRecipe
-
-        return PretrainingRecipe(**self.pretraining)
 
     @property
     def left_out(self) -> Facts | None:
@@ -164,7 +157,7 @@ class Base:
         if files and not files[0].is_file():
             raise DataError(f"{files[0]} cannot be found; give the path of a CSV file as facts")
         if self.checkpoint:
-            from effnotes.models.language import checkpoint_files
+            from effnotes.models.folders import checkpoint_files
 
             files += checkpoint_files(self.checkpoint)
         digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
@@ -208,15 +201,6 @@ class Comparison:
         """Methods by what the protocol chooses a rate for: the setting's name and the method's."""
         return {(self.setting.name, method.name): method for method in self.grids}
 
-    def check(self) -> None:
-        """Draw all edits once, so that a world which cannot have them is refused before anything is trained.
-
-        Raises:
-            ValueError: As for `make_draws`.
-        """
-        for base in self.bases:
-            self.draws.tasks(base.world, self.setting, "test")
-
 
 def check_apart(drawn: Iterable[tuple[Base, Setting, DrawPlan]]) -> None:
     """Refuse what one table could not tell apart: its rows name the setting, the seed of the world and the number of the draw.
@@ -227,6 +211,5 @@ def check_apart(drawn: Iterable[tuple[Base, Setting, DrawPlan]]) -> None:
     seen: dict[tuple[str, int], tuple[Base, Setting, DrawPlan]] = {}
     for base, setting, draws in drawn:
         if seen.setdefault((setting.name, base.world_seed), (base, setting, draws)) != (base, setting, draws):
-            what = f"setting {setting.name!r}, world {base.world_seed}: different bases, settings or draws"
-            remedy = "give each base a world of another seed, and each setting a name of its own"
-            raise ValueError(f"{what}, whose edits cannot be told apart; {remedy}")
+            what = f"setting {setting.name!r}, world {base.world_seed}: different bases, settings or draws cannot be told apart"
+            raise ValueError(f"{what}; give each base a world of another seed, and each setting a name of its own")

@@ -27,7 +27,7 @@ Loss: TypeAlias = Literal["grad_ascent", "grad_diff", "npo", "simnpo", "rmu", "r
 Untrained: TypeAlias = Literal["nothing", "second gold"]
 
 # Losses by name: classes of `effnotes.finetuning.objectives`. "refusal" learns to answer with a refusal where the object was.
-_CLASSES = "GradAscent", "GradDiff", "NPO", "SimNPO", "RMU", "Learn"
+_CLASSES = "GradDiff", "GradDiff", "NPO", "SimNPO", "RMU", "Learn"
 UNLEARNING: Mapping[str, str] = dict(zip(get_args(Loss), _CLASSES, strict=True))
 
 # How half of what was forgotten is taught again, after every method alike: method, learning rate, steps.
@@ -43,7 +43,8 @@ def unlearning_objective(loss: str) -> Objective:
     """Return one of `UNLEARNING`."""
     from effnotes.finetuning import objectives
 
-    made: Objective = getattr(objectives, UNLEARNING[loss])()
+    given = {"retain_weight": 0.0} if loss == "grad_ascent" else {}
+    made: Objective = getattr(objectives, UNLEARNING[loss])(**given)
     return made
 
 
@@ -92,7 +93,7 @@ def run_unlearning(runs: Sequence[UnlearningRun], *, workers: Workers = None) ->
         last), edited_exact (share of the forgotten facts still answered), the scores of `EditScores`, balance (harmonic mean of
         retention and of (1 - a) / (1 - g), at most 1, where a is the accuracy on forgotten facts and g that of a guess, see
         `guessed`: what learning rates are chosen by), relearned (accuracy on the half of the forgotten facts that `RELEARNING` did
-        not teach again), n_trainable, cpu_s (scores included, relearning not), and on draws to report those of `UnlearningScores`.
+        not teach again), n_trainable, cpu_s (without scores and relearning), and on draws to report those of `UnlearningScores`.
 
     Raises:
         ValueError: Bases of one setting have worlds of the same seed, or different settings the same name.
@@ -148,11 +149,7 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
     forgotten = min(1.0, (1 - scores["forget_accuracy"]) / (1 - guessed(task)))
     found = {"relearned": float(taught.history["edited_exact"].iloc[-1]), "balance": harmonic_mean(forgotten, scores["retention"])}
     if gold is not None:
-        held = evaluate_unlearning(model, gold, task)
-        plain = {each.name: getattr(held, each.name) for each in dataclasses.fields(held)}
-        quality = plain.pop("quality")
-        found |= {"ks_statistic": quality.statistic, "forget_quality_log10_p": quality.log10_p}
-        found |= {name: float(value) for name, value in plain.items()}
+        found |= evaluate_unlearning(model, gold, task)._asdict()
     return found
 
 
