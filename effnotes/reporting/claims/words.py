@@ -33,10 +33,9 @@ def card_html(payload: Mapping[str, Any]) -> str:
     """
     name, verdict, direction = html.escape(payload["id"]), payload["verdict"], payload["direction"]
     verdict_class = verdict.replace(" ", "-")
-    published = "no figure given" if payload["published"] is None else payload["published"]
     source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
     rows = [
-        ("Published", f"{published} ({source})"),
+        ("Published", f"{payload['published'] or 'no figure given'} ({source})"),
         ("Measured", measured_text(payload)),
         ("Effect", payload["effect"]),
         ("Shown if", f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, payload['margin'])}"),
