@@ -83,6 +83,10 @@ IN_ANOTHER_ORDER = {
     "a table of another library": ({"labels": Table(TRUE[OTHER])}, {}),
     "nullable types": ({"labels": TRUE.astype("Int64"), "train_labels": TRUE.astype({"Hat": "boolean"})}, {}),
     "a mask that hides nothing": ({"labels": np.ma.array(LABELS)}, {}),
+    "integers beside names": (
+        {"labels": TRUE.set_axis(range(7, N + 7)), "thresholds": CUTS.set_axis([3, 9, 27])},
+        {"thresholds": CUTS},
+    ),
     "some without names": ({"dense_logits": SCORES, "labels": TRUE.reset_index(drop=True)}, {}),
 }
 
@@ -176,9 +180,12 @@ def test_growth_by_attribute_is_brought_to_its_criteria():
     attributes = list("abcde")
     criteria = pd.DataFrame({"attribute": attributes} | {name: [1, 3, 2, 5, 4] for name in CRITERIA})
     growth = pd.Series([0.1, 0.2, 0.4, 0.3, 0.5], attributes)
-    pd.testing.assert_frame_equal(
-        metrics.evaluate_criteria(criteria, growth.sort_values()), metrics.evaluate_criteria(criteria, growth.to_numpy())
-    )
+    meant = metrics.evaluate_criteria(criteria, growth.to_numpy())
+    pd.testing.assert_frame_equal(metrics.evaluate_criteria(criteria, growth.sort_values()), meant)
+    columns = criteria.assign(growth=growth.to_numpy()).sort_values("growth")
+    pd.testing.assert_frame_equal(metrics.evaluate_criteria(columns, columns["growth"]), meant)
+    with pytest.raises(ValueError, match="growth has its attributes in another order"):
+        metrics.evaluate_criteria(columns, columns["growth"].sort_index())
 
 
 def test_f1_of_groups_of_classes_that_stand_in_another_order():

@@ -2,7 +2,8 @@
 
 Frames and series say which sample and which attribute a number is of. Functions that are `by_name` look at that: what they are
 given is put in the order of the names, else of the labels, else of what is given first. Arrays without names are read by position,
-and so is what is merely numbered 0, 1, 2, ...; but the same numbers in another order are refused: they may be names or places.
+and so are rows or columns with numbers beside others with names; but 0, 1, 2, ... beside the same numbers in another order are
+refused: they may be names or places.
 """
 
 import inspect
@@ -127,8 +128,8 @@ def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, 
         shape = getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ())[-2:]
         for number, (axis, own) in enumerate(zip(dimensions, value.axes if named else map(pd.RangeIndex, shape), strict=False)):
             source, order = orders.setdefault(axis, (name, own))
-            if _is_count(order) and not _is_count(own) and set(own) != set(order):
-                orders[axis] = name, own  # names say more than a count does
+            if _says(own) > _says(order) and set(own) != set(order):
+                orders[axis] = name, own
             counted = axis == "attributes" and (classes or (column and name == "labels"))
             places = _places(name, own, source, order, axis, counted)
             value = value if places is None else value.take(places, axis=number)
@@ -138,12 +139,12 @@ def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, 
     arrays = sorted((name for name in given if name in axes), key=lambda name: name != "labels")
     aligned = {name: put(given[name], name, axes[name]) for name in arrays}
     found = {name: orders[_NAMES[name]][1] for name in unnamed if given.get(name) is None and _NAMES[name] in orders}
-    return aligned | {name: list(index) for name, index in found.items() if not _is_count(index)}
+    return aligned | {name: list(index) for name, index in found.items() if _says(index)}
 
 
-def _is_count(index: pd.Index) -> bool:
-    """Tell whether an index merely counts, as pandas makes it where nothing is named."""
-    return index.equals(pd.RangeIndex(len(index)))
+def _says(index: pd.Index) -> int:
+    """How much an index says: 0 where it merely counts, as pandas has it by default, 1 for other integers, 2 for names."""
+    return 0 if index.equals(pd.RangeIndex(len(index))) else 1 if pd.api.types.is_integer_dtype(index) else 2
 
 
 def _places(name: str, own: pd.Index, source: str, order: pd.Index, axis: str, counted: bool) -> list[int] | None:
@@ -151,8 +152,8 @@ def _places(name: str, own: pd.Index, source: str, order: pd.Index, axis: str, c
     if own.equals(order) or list(own) == list(order):
         return None
     where: dict[Hashable, int] = {label: place for place, label in enumerate(own)}
-    same, numbered = len(own) == len(order) and set(order) == set(where), _is_count(own) or _is_count(order)
-    if numbered and not same:
+    same, numbered = len(own) == len(order) and set(order) == set(where), not (_says(own) and _says(order))
+    if not same and (numbered or _says(own) != _says(order)):
         return None
     if same and own.is_unique and not numbered and not counted:
         return [where[label] for label in order]

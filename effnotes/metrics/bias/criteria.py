@@ -142,7 +142,8 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     missing = [name for name in CRITERIA if name not in criteria.columns]
     if missing:
         raise ValueError(f"criteria must come from attribute_criteria, but lack {missing}")
-    ordered = align({"names": criteria.get("attribute"), "growth": growth})
+    by_row = isinstance(growth, pd.Series) and set(growth.index) == set(criteria.index)
+    ordered = align({"names": criteria.index if by_row else criteria.get("attribute"), "growth": growth})
     target = np.asarray(ordered["growth"], dtype=np.float64)
     if target.shape != (len(criteria),):
         raise ValueError(f"growth must have shape ({len(criteria)},), one entry per attribute of criteria, not {target.shape}")
