@@ -55,7 +55,7 @@ seeds: list[int] = [1, 2, 3]  # each seed draws its own faces and initial weight
 sparsities: list[float] = [0.0, 0.9, 0.95, 0.985]  # shares of the prunable weights that are removed; 0 is the dense model
 moderate_sparsity: float = 0.9  # where "no loss" is claimed; one of the sparsities
 knee_drop: float = 0.03  # fall of validation accuracy beyond which a sparsity counts as high; growth is claimed at the first such
-dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds"] = "faces"  # drawn faces, or photographs in a folder
+dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = "faces"  # drawn faces, or photographs
 data_root: str = ""  # folder with the photographs; empty for faces
 protected: str | None = None  # name of the protected attribute; null: Round, grey, Male, water or the place
 num_train: int | None = 4500  # training images, of photographs at most so many; null: 6000 faces, or all photographs
@@ -123,6 +123,13 @@ def attributes_of(row: np.ndarray) -> str:
 
 shown = plan.experiment.images("train", range(12), seeds[0])
 _ = show_images(shown, [attributes_of(row) for row in first.train[:12].numpy()], columns=6, size=1.2)
+if plan.without:
+    print(
+        f"{dataset}: bias amplification and all that rests on it, errors by group and interdependence are not measured with these"
+        f" data, because {plan.without}; figures and claims say so where they stand.\nAccuracy, uncertainty and calibration are"
+        " those of the most probable class of each image, among images from the cameras of training.\nWhere the page speaks of"
+        " attributes, each class is one, against the rest, and a decision for it is a probability above one half."
+    )
 
 # %% [markdown]
 # An attribute is drawn from a number, the {term}`evidence` $z_k$, which is normally distributed, with variance 1, around $+d_k/2$ where the attribute is present and around $-d_k/2$ where it is absent.
@@ -151,6 +158,8 @@ _ = show_images(pictures, titles, columns=len(strengths))
 
 # %% tags=["hide-input"]
 separability = {each.name: f"{each.separability:.1f}" for each in ATTRIBUTES} if dataset == "faces" else {}
+share = f"{first.train_groups.float().mean():.0%} of the training images of the first seed"
+grouped = "all images are in group 0" if plan.without else f"in group 1, where the protected attribute is present, are {share}"
 rates = np.where(np.arange(len(names)) == first.protected, np.nan, plan.tasks[seeds[0]].rates)
 pd.DataFrame(
     {
@@ -162,8 +171,7 @@ pd.DataFrame(
         "bias amplification averaged": ["yes" if name in plan.skewed else "no" for name in names],
     }
 ).style.hide().format(precision=2, na_rep="–").set_caption(
-    f"The attributes. Rates are shares of images that have the attribute; in group 1, where the protected attribute is present, are"
-    f" {first.train_groups.float().mean():.0%} of the training images of the first seed."
+    f"The attributes. Rates are shares of images that have the attribute; {grouped}."
 )
 
 # %% [markdown]
@@ -286,6 +294,17 @@ elif knee.level <= moderate_sparsity:
     )
 
 # %% [markdown]
+# Where classes exclude one another, as the species in the camera traps of iWildCam do, a rare class hardly counts in the accuracy.
+# So the next cell looks at the classes by how many images they have in training; those without any are left out.
+# The $F_1$ of a class is the harmonic mean of its precision and its recall, and *macro*-$F_1$ the mean over classes, each counted alike.
+
+# %% mystnb={"figure": {"caption": "Macro-F1 against sparsity, of the classes that have so many images in training; test images of the same cameras, dots are seeds.", "name": "fig-f1"}, "image": {"alt": "Lines of macro-F1 against sparsity with one dot a seed, a line for each range of how many training images a class has."}} tags=["hide-input"]
+if plan.without:
+    figures.f1(result)
+else:
+    print("only with classes that exclude one another (dataset=iwildcam): macro-F1 of frequent and of rare classes by sparsity")
+
+# %% [markdown]
 # ## Uncertainty: when does the model stop being sure?
 #
 # A prediction counts as {term}`uncertain <uncertainty>` when its probability lies strictly between 0.1 and 0.9; that is the threshold in the official code of {cite:t}`iofinova2023bias`.
@@ -352,7 +371,7 @@ figures.bias_amplification(result.findings, result.floors, label="mean of the sk
 high = result.high
 ends = result.findings.by_attribute("bias_amplification").reindex([0.0, high]).T.sort_values(high)
 heights = np.arange(len(ends))
-_, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(ends)))
+_, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * (len(ends) or 4)))
 ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
 ax.plot(ends[0.0], heights, "o", color=PALETTE[4], label="dense")
 ax.plot(ends[high], heights, "o", color=PALETTE[0], label=f"{100 * high:g}% sparse")
@@ -361,7 +380,8 @@ ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, 
 ax.axvline(0, linestyle="--", **figures.LINE)
 ax.set_yticks(heights, ends.index)
 ax.set_xlabel("bias amplification (difference of shares)")
-_ = ax.legend(loc="lower right")
+ax.legend(loc="lower right")
+figures.explain(ax, not plan.skewed)
 
 # %% tags=["hide-input"]
 if result.floors:
@@ -416,7 +436,8 @@ _, ax = plt.subplots()
 figures.trend(result.findings, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
 figures.trend(result.findings, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=PALETTE[1])
 ax.set_ylabel("absolute gap between groups")
-_ = ax.legend()
+ax.legend()
+figures.explain(ax, not plan.skewed)
 
 # %% [markdown]
 # The gap in misses is not small even for dense networks: where an attribute is rare in a group, it is missed more often there.
@@ -561,7 +582,8 @@ for kind in ("raw", "calibrated"):
 
 # %% tags=["hide-input"]
 further = bias.follow_up(result)
-print(further or "not part of this run: set follow_ups to true, with at least two attributes whose bias can be measured")
+remedy = "set follow_ups to true, with at least two attributes whose bias can be measured"
+print(further or f"not part of this run: {plan.without or remedy}")
 
 # %% mystnb={"figure": {"caption": "Bias amplification in the further experiments; dots are seeds (for several attributes their mean), bars the means. From left: one label against all, dense; ways to prune, at the high sparsity, with the number of attributes for which it is defined; a second network with as many weights left; towards a planted square. Each panel has its own scale.", "name": "fig-follow-ups"}, "image": {"alt": "Four panels of bars with dots: models of one label beside the joint model, pruning methods beside each other, two networks dense and sparse, and a planted square on a subtle and an easy attribute dense and sparse."}} tags=["hide-input"]
 figures.follow_ups(further)
@@ -581,19 +603,19 @@ figures.follow_ups(further)
 
 
 # %%
-display(*bias.measure(bias.main_effects(result)))
+display(*bias.measure(bias.main_effects(result), plan.without))
 
 # %% [markdown]
 # Repairs, changed decisions and what the dense model knows:
 
 # %%
-display(*bias.measure(bias.repair_effects(result)))
+display(*bias.measure(bias.repair_effects(result), plan.without))
 
 # %% [markdown]
 # And the further experiments:
 
 # %%
-display(*bias.measure(bias.further_effects(result, further)))
+display(*bias.measure(bias.further_effects(result, further), plan.without))
 
 # %% [markdown]
 # Which attributes entered the averages of bias amplification, for which models it was not defined, and what the average hides at the moderate sparsity:
@@ -608,9 +630,8 @@ if result.common:
     grown = result.mean_growth(moderate_sparsity, "bias_amplification")["bias_amplification"]
     print(f"at the moderate sparsity between {grown.min():+.4f} ({grown.idxmin()})", end=" ")
     print(f"and {grown.max():+.4f} ({grown.idxmax()})")
-print(
-    f"models that never say yes, over seeds and attributes: { {f'{100 * level:g}%': int(count) for level, count in silent.items()} }"
-)
+never = {f"{100 * level:g}%": int(count) for level, count in silent.items()}
+print(f"models that never say yes, over seeds and attributes: {never if plan.skewed else 'not looked at'}")
 
 # %% [markdown]
 # With three seeds a 95% interval reaches 4.3 standard errors to either side, so a mean beyond the margin may still be *not settled*, and a single unusual seed can do that: look at the dots in the figures.
@@ -681,6 +702,7 @@ print(
 #
 # **Your photographs.**
 # CelebA, AwA2, Waterbirds and CIFAR-10 are read from a folder of yours; {doc}`how_to_run` says how it must look.
+# So is iWildCam, whose species exclude one another; nothing is protected there, so the page has no bias to measure, and says so.
 # {doc}`pruning_bias_cifar10s` is the report of such a run.
 # The last of these commands is the published set-up of the joint models, at full size and for a GPU; how its recipe departs from the published code stands in the documentation of `effnotes.training.PUBLISHED_GMP_RI`:
 #
@@ -822,7 +844,7 @@ seed = seeds[0]
 own, task, network = plan.labels[seed], plan.tasks[seed], result.at(result.high)[seed]
 decided = {"one threshold": metrics.hard_predictions(network.test_logits, result.thresholds(network))}
 decided["threshold by group"] = np.zeros_like(decided["one threshold"])
-for group in (0, 1):
+for group in np.unique(task.groups):
     of_val, of_test = own.val_groups.numpy() == group, task.groups == group
     cut = metrics.calibrated_thresholds(network.val_logits[of_val], own.val[of_val])
     decided["threshold by group"][of_test] = metrics.hard_predictions(network.test_logits[of_test], cut)
@@ -926,4 +948,4 @@ audit.figure()
 # {cite:t}`peste2021acdc` train dense and sparse networks in turn, another method of the library (`-p other_methods='[acdc]'`).
 
 # %% tags=["hide-cell"]
-display(*result.findings.keep())
+display(*result.keep())

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from filelock import FileLock
 from nbformat import NotebookNode
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from effnotes.runner.build import make_request
@@ -199,6 +201,33 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Book:
 def built(built_once: Book, tmp_path: Path) -> Book:
     """A copy of that book, to be changed."""
     return built_once.copy(tmp_path / "checkout")
+
+
+WILD = {"empty": 60, "agouti": 40, "ocelot": 12, "tapir": 8, "puma": 4}
+"""Training images of each class of `wild`."""
+
+
+@pytest.fixture(scope="session")
+def wild(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the form of iWildCam 2.0, with shapes of a class's own number of corners in place of animals."""
+    root = tmp_path_factory.mktemp("wild")
+    (root / "train").mkdir()
+    generator = np.random.default_rng(0)
+    rows = [
+        (split, f"{split}_{y}_{number}.jpg", y)
+        for y, count in enumerate(WILD.values())
+        for split, images in {"train": count, "val": 1, "test": 1, "id_val": 8, "id_test": 12}.items()
+        for number in range(images)
+    ]
+    for _, file, y in rows:
+        image = Image.new("RGB", (48, 32), tuple(generator.integers(20, 120, 3).tolist()))
+        left, top = generator.integers(2, 12, 2).tolist()
+        if y > 0:
+            ImageDraw.Draw(image).regular_polygon((left + 12, top + 9, 9), n_sides=2 + y, fill="white")
+        image.save(root / "train" / file)
+    (root / "metadata.csv").write_text("".join(f"{split},{file},{y}\n" for split, file, y in [("split", "filename", "y"), *rows]))
+    (root / "categories.csv").write_text("".join(f"{y},{name}\n" for y, name in [("y", "name"), *enumerate(WILD)]))
+    return root
 
 
 @pytest.fixture(scope="session")

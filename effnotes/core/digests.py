@@ -17,10 +17,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +46,7 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Closure:
+class Closure(NamedTuple):
     """The code that some other code depends on.
 
     Attributes:
@@ -96,8 +94,7 @@ def function_closure(function: Callable[..., Any], roots: Mapping[str, Path] = _
     return Closure({name: own.digest, **rest.modules}, rest.imported)
 
 
-@dataclass(frozen=True)
-class _Module:
+class _Module(NamedTuple):
     digest: str
     imports: tuple[Import, ...]
     homes: Mapping[str, str]

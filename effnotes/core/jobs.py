@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
-from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent
+from effnotes.core.files import written_whole
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent, tell
 from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
@@ -67,9 +68,12 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        if workers is not None:
-            check_range(1, whole=True, workers=workers)
-        self.workers = workers or _default_workers()
+        if workers is None:
+            import torch
+
+            workers = 1 if torch.cuda.is_available() else available_cores()
+        check_range(1, whole=True, workers=workers)
+        self.workers = workers
         self._processes: _Processes = {}
         # Also before the interpreter exits, where multiprocessing would wait for them: so by its own finalizers, which run before
         # that. Those of `weakref` run after it where somebody used one before multiprocessing was imported.
@@ -104,7 +108,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
                     if error is not None:
                         raise JobError(f"{function.__module__}:{function.__name__}({tasks[index].text}) failed: {error}")
                     results[index] = result
-                    _tell({"computed": made})
+                    tell({"computed": made})
         except BaseException:
             self.close()
             raise
@@ -142,11 +146,11 @@ def run_jobs(
     pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
     tasks = dict(enumerate(_tasks(function, jobs)))
     results: dict[int, JobResult] = {}
-    _tell({"jobs": len(jobs)})
+    tell({"jobs": len(jobs)})
     for index, task in tasks.items():
         if task.path is not None and (kept := _read_result(task.path)) is not None:
             results[index], made = kept
-            _tell({"reused": made})
+            tell({"reused": made})
     try:
         results |= pool._run(function, {index: task for index, task in tasks.items() if index not in results})
     finally:
@@ -249,24 +253,11 @@ def unfinished_folder() -> Path | None:
     return _unfinished
 
 
-def _default_workers() -> int:
-    import torch
-
-    return 1 if torch.cuda.is_available() else available_cores()
-
-
 def _check_importable(function: Callable[..., Any]) -> None:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module in (None, "__main__") or not name.isidentifier():
         where = "at the top level of a module that can be imported (not of a notebook or of the script that is run)"
         raise ValueError(f"{function!r} cannot be called in another process; define it with `def` {where}")
-
-
-def _tell(event: Mapping[str, Any]) -> None:
-    """Tell who watches this process what happened to jobs."""
-    if path := os.environ.get(PROGRESS_VARIABLE):
-        with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
 
 
 def _check_result(result: Any) -> None:
@@ -278,35 +269,21 @@ def _check_result(result: Any) -> None:
             raise TypeError(f"the job returned the key {key!r}; needed: text")
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             continue
-        if isinstance(value, dict) or value is None or not _is_json(value):
-            needed = "a NumPy array without objects, float, int, str or a list of what JSON can hold"
-            remedy = "(a NumPy number is converted by its .item())"
-            raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed} {remedy}")
-
-
-def _is_json(value: Any) -> bool:
-    if type(value) is list:
-        return all(map(_is_json, value))
-    if type(value) is dict:
-        return all(type(key) is str and _is_json(item) for key, item in value.items())
-    return value is None or type(value) in (bool, int, float, str)
+        # As text, because 1 and True, a list and a tuple, or NumPy's numbers and Python's are equal; NaN is unequal to itself.
+        with contextlib.suppress(TypeError, ValueError):
+            if not isinstance(value, dict | None) and repr(json.loads(json.dumps(value))) == repr(value):
+                continue
+        needed = "a NumPy array without objects, float, int, str (a NumPy number's .item()) or a list of what JSON can hold"
+        raise TypeError(f"the job returned {key!r} as {type(value).__name__}; needed: {needed}")
 
 
 def _write_result(path: Path, result: JobResult, made: Mapping[str, Any]) -> None:
     arrays: dict[str, Any] = {f"={key}": value for key, value in result.items() if isinstance(value, np.ndarray)}
     values = {key: value for key, value in result.items() if f"={key}" not in arrays}
     header = json.dumps({"order": list(result), "values": values, "made": made}).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache meanwhile
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+    shutil.rmtree(path.with_suffix(".unfinished"), ignore_errors=True)
 
 
 def _read_result(path: Path) -> tuple[JobResult, dict[str, Any]] | None:

@@ -1,22 +1,25 @@
 """What processes need that are started side by side: their share of the cores, what they run on, an end when their parent ends."""
 
-import functools
+import contextlib
+import json
 import multiprocessing
 import os
 import platform
 import sys
 import threading
+from collections.abc import Mapping
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables that say how many threads a process computes with; libraries read them once, at their import."""
 
 PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
-"""Environment variable that names a file to which `effnotes.core.jobs.run_jobs` appends what happens to jobs, a JSON object a line.
+"""Environment variable that names a file to which a process tells who watches it what happens, a JSON object a line; see `tell`.
 
-``{"jobs": n}`` when a call begins, and for each job ``{"reused": made}`` or ``{"computed": made}``, where ``made`` says when, in
-how many seconds and on what machine the result was computed."""
+`effnotes.core.jobs.run_jobs` tells ``{"jobs": n}`` when a call begins, and for each job ``{"reused": made}`` or
+``{"computed": made}``, where ``made`` says when, in how many seconds and on what machine the result was computed."""
 
 
 def available_cores() -> int:
@@ -30,7 +33,13 @@ def granted_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@functools.cache
+def tell(event: Mapping[str, Any]) -> None:
+    """Tell who watches this process, if anybody does, what happened."""
+    if path := os.environ.get(PROGRESS_VARIABLE):
+        with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
 def device() -> str:
     """Return the GPU or processor that this process computes with, such as ``CPU: Intel Xeon``; nothing names the machine."""
     # Only who has imported torch can have used a GPU, and only then is its import free.

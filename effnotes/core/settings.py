@@ -40,18 +40,13 @@ _ALLOWED = {
     "less_than": "below {lt}",
     "finite_number": "finite",
     "int_type": "a whole number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list or a tuple",
-    "list_type": "a list",
     "dict_type": "a mapping",
-    "mapping_type": "a mapping",
-    "none_required": "None",
     "too_short": "at least {min_length} long",
     "too_long": "at most {max_length} long",
-    "string_too_short": "at least {min_length} long",
     "string_too_long": "at most {max_length} long",
     "is_instance_of": "of type {class}",
     "dataclass_type": "{class_name}(...)",
@@ -160,8 +155,7 @@ def _place(fault: Any, given: Any) -> str:
 
 def _options(fault: Any) -> list[str]:
     """Return what a fault says may stand there."""
-    context = fault.get("ctx", {})
-    context = {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in context.items()}
+    context = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in fault.get("ctx", {}).items()}
     if fault["type"] == "literal_error":
         return str(context["expected"]).replace(" or ", ", ").split(", ")
     return [_ALLOWED[fault["type"]].format(**context)] if fault["type"] in _ALLOWED else []

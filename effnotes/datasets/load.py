@@ -1,18 +1,21 @@
-"""The door to data with binary attributes: the name of a data set and the folder where it lies."""
+"""The door to data with binary attributes, or classes read as such: the name of a data set and the folder where it lies."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.nn.functional import one_hot
+
 from effnotes.core.checks import check_choice
-from effnotes.datasets.attributes import AttributeData
+from effnotes.datasets.attributes import AttributeData, AttributeSplit
 from effnotes.datasets.awa2 import load_awa2
 from effnotes.datasets.celeba import load_celeba
 from effnotes.datasets.cifar10 import load_cifar10, make_cifar10s
 from effnotes.datasets.faces import face_data, make_face_splits
+from effnotes.datasets.iwildcam import load_iwildcam
 from effnotes.datasets.waterbirds import load_waterbirds
 
-DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds")
+DATASETS = ("faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam")
 """Data with binary attributes, by the names that `load_data` knows."""
 
 
@@ -31,8 +34,9 @@ def load_data(
     """Load or draw a data set by name.
 
     Args:
-        name: "faces" (drawn, `make_face_splits`), "cifar10s" (`make_cifar10s`), "celeba" (`load_celeba`), "awa2" (`load_awa2`) or
-            "waterbirds" (`load_waterbirds`).
+        name: "faces" (drawn, `make_face_splits`), "cifar10s" (`make_cifar10s`), "celeba" (`load_celeba`), "awa2" (`load_awa2`),
+            "waterbirds" (`load_waterbirds`), or "iwildcam" (`load_iwildcam`), whose exclusive classes come as one attribute each;
+            no attribute is protected there, and validation and test images are from the cameras of training ("id_val", "id_test").
         data_root: Folder with the data; for "faces" none ("" or None).
         image_size: Height and width in pixels; 32 for "cifar10s".
         num_train: Training images: exactly so many faces; of the others at most so many, None for all.
@@ -49,14 +53,12 @@ def load_data(
         DataError: Something on disk is missing or malformed; the message names the file.
         ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
     """
-    if "iwild" in name.casefold():
-        raise ValueError(f"name={name!r}: iWildCam has exclusive classes; use load_iwildcam")
     check_choice(DATASETS, name=name)
     chosen: dict[str, Any] = {"protected": protected or None, "attributes": attributes}
     chosen = {argument: value for argument, value in chosen.items() if value is not None}
     if name not in ("celeba", "awa2"):
         for argument, value in chosen.items():
-            raise ValueError(f"{argument}={value!r}: {name} has one protected attribute and fixed labels; leave it out")
+            raise ValueError(f"{argument}={value!r}: the labels and groups of {name} are fixed; leave it out")
     if name == "faces":
         if data_root:
             raise ValueError(f"data_root={str(data_root)!r}: faces are drawn and not read; leave it empty, or name other data")
@@ -77,6 +79,12 @@ def load_data(
     limit = _limit(num_train, num_val, num_test)
     if name == "waterbirds":
         return load_waterbirds(data_root, image_size=image_size, limit=limit)
+    if name == "iwildcam":
+        limit = {split if split == "train" else f"id_{split}": size for split, size in limit.items()}
+        found = load_iwildcam(data_root, image_size=image_size, limit=limit, splits=("train", "id_val", "id_test"))
+        classes = len(found.class_names)
+        train, val, test = (AttributeSplit(each.images, one_hot(each.labels, classes)) for each in found.splits.values())
+        return AttributeData(train, val, test, found.class_names, None, found.source)
     return (load_awa2 if name == "awa2" else load_celeba)(data_root, image_size=image_size, limit=limit, **chosen)
 
 

@@ -71,7 +71,7 @@ class KeptRecord:
 
     def provenance_html(self) -> str:
         """Say in an HTML table what made the record: command, machine, versions, commit, time and data. All text is escaped."""
-        content, packages = self.content, (self.content["environment"] or {}).get("packages", {})
+        content, packages = self.content, self.content["environment"]["packages"]
         parameters = [f"<code>{html.escape(f'{name} = {value!r}')}</code>" for name, value in self.parameters.items()]
         facts = {"Command": f"<code>{html.escape(self.command)}</code>"}
         facts |= {name: html.escape(text) for name, text in run_facts(content)}
@@ -112,8 +112,8 @@ def read_record(path: str | os.PathLike[str]) -> KeptRecord:
 
 def run_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Say what made a record, of a run or kept: pairs of a name and a text, to be escaped."""
-    surroundings, commit = record["environment"] or {}, record.get("commit")
-    machine = [surroundings.get("device", "not known")]
+    surroundings, commit = record["environment"], record.get("commit")
+    machine = [surroundings["device"] or "not known"]
     machine += [f"{surroundings[what]} {what}" for what in ("cores", "threads") if surroundings.get(what)]
     machine += [f"{format_memory(surroundings['memory_bytes'])} of memory"] if surroundings.get("memory_bytes") else []
     state = "" if commit is None else ", clean tree" if commit["clean"] else ", with uncommitted changes"

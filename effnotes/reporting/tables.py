@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnotes.core.errors import nearest
 
@@ -24,7 +23,6 @@ TABLE_MIME = "application/vnd.effnotes.table+json"
 MAX_CELLS = 20_000
 """The largest table that is kept: rows times columns."""
 
-_SIGNIFICANT_DIGITS = 6
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _KINDS = {str: "text", bool: "true and false", int: "numbers", float: "numbers"}
 _SCALARS = "text, whole numbers, finite numbers or true and false"
@@ -34,8 +32,7 @@ class TableError(ValueError):
     """A frame that cannot be kept, or a table that a record does not have."""
 
 
-@dataclass(frozen=True)
-class KeptTable:
+class KeptTable(NamedTuple):
     """A table on its way into the record; shows itself as one line."""
 
     name: str
@@ -83,11 +80,9 @@ def keep_table(name: str, frame: pd.DataFrame) -> KeptTable:
         raise TableError(f"{what}: column names must be unique; {repeated} come more than once")
     named = ", ".join(str(level) for level in frame.index.names if level is not None)
     if named or not pd.api.types.is_integer_dtype(frame.index.dtype):
-        index = named or f"of type {frame.index.dtype}"
-        raise TableError(f"{what}: its index ({index}) would be lost; call reset_index() first")
+        raise TableError(f"{what}: its index ({named or frame.index.dtype}) would be lost; call reset_index() first")
     if frame.size > MAX_CELLS:
-        size = f"{len(frame):,} rows of {len(columns)} columns, {frame.size:,} cells"
-        raise TableError(f"{what} has {size}; at most {MAX_CELLS:,} are kept: average first")
+        raise TableError(f"{what} has {len(frame):,} rows, {frame.size:,} cells; at most {MAX_CELLS:,} are kept: average first")
     return KeptTable(name, columns, tuple(_plain_column(frame[column], f"{what}, column {column!r}") for column in columns))
 
 
@@ -130,4 +125,4 @@ def _plain_column(column: pd.Series[Any], where: str) -> tuple[Any, ...]:
     kinds = sorted({_KINDS[type(value)] for value in values if value is not None})
     if len(kinds) > 1:
         raise TableError(f"{where} mixes {' with '.join(kinds)}; give it values of one kind")
-    return tuple(float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value for value in values)
+    return tuple(float(f"{value:.6g}") if isinstance(value, float) else value for value in values)

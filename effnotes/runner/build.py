@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
     name = request["chapter"]
     paths = private_paths(request["directory"], request["cache_dir"], request["parameters"])
     try:
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         notebook, record = outcome
         if record["status"] == "refused":
@@ -178,7 +178,7 @@ def make_request(
         force: whether what the chapter has kept of earlier runs is removed first.
         patience_s: for how many seconds nothing may happen in a cell.
     """
-    closure = keys.chapter_closure(plan.chapter.source)
+    closure = keys.chapter_closure(plan.chapter)
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:
         shutil.rmtree(cache, ignore_errors=True)
@@ -188,13 +188,13 @@ def make_request(
         "key": plan.key,
         "key_parts": plan.key_parts,
         "profile": plan.profile,
-        "parameters": [asdict(each) | {"value": plan.values[each.name]} for each in plan.chapter.parameters.values()],
+        "parameters": [each._asdict() | {"value": plan.values[each.name]} for each in plan.chapter.parameters.values()],
         "packages": list(closure.versions),
         "claims": project.register(plan.chapter.name),
         "library": closure.digest,
         "commit": commit,
         "patience_s": patience_s,
-        "cell_timeout_s": project.cell_timeout_s(plan.profile),
+        "cell_timeout_s": project.profile(plan.profile).cell_timeout_s,
         "threads": max(1, available_cores() // slots),
         "directory": str(project.root),
         "cache_dir": str(cache),
@@ -222,11 +222,9 @@ def _failed_cell(project: Project, run: StoredRun) -> str:
     record, error = run.record, run.record["error"]
     chapter = project.chapters[record["chapter"]]
     line = f" ({chapter.page}.py, line {error['line']})" if error["line"] else ""
-    path = run.notebook_path
-    notebook = path.relative_to(project.root) if path.is_relative_to(project.root) else path
     source = f"    {error['source']}\n" if error["source"] else ""
     failed = f"{chapter.name} failed {_place(error)}{line}:\n{source}  {error['name']}: {error['message']}"
-    return f"{failed}\n  The notebook up to there: {notebook}"
+    return f"{failed}\n  The notebook up to there: {run.notebook_path}"
 
 
 def _place(error: Mapping[str, Any]) -> str:

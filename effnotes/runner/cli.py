@@ -16,9 +16,15 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from effnotes.core.errors import nearest
+from effnotes.reporting.claims import format_number, interval_text
+from effnotes.runner import kept
+from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.parameters import parse_value, split_assignment
+from effnotes.runner.plan import plan_chapter
+from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
+from effnotes.runner.records import RecordStore, write_atomically
 from effnotes.runner.watch import PATIENCE_MIN
 
 
@@ -65,10 +71,6 @@ def build(
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
-    from effnotes.runner.build import build_book
-    from effnotes.runner.plan import plan_chapter
-    from effnotes.runner.progress import Reporter
-
     project = Project.find(build_dir=build_dir)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
@@ -95,12 +97,6 @@ def run(
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run one chapter, or a page that is drawn from a kept record, and record the run."""
-    from effnotes.runner import kept
-    from effnotes.runner.build import run_plans
-    from effnotes.runner.plan import plan_chapter
-    from effnotes.runner.progress import Reporter
-    from effnotes.runner.records import write_atomically
-
     project = Project.find(build_dir=build_dir)
     values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
     if keep and keep_as is not None:
@@ -140,18 +136,11 @@ def claims(
     build_dir: BuildDirOption = None,
 ) -> None:
     """List every registered claim with what each chapter's latest finished run measured."""
-    from effnotes.reporting.claims import join
-    from effnotes.runner.kept import load_kept
-    from effnotes.runner.records import RecordStore
-
     project = Project.find(build_dir=build_dir)
-    load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
+    kept.load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
     store = RecordStore(project.build_dir / "runs")
-    register = project.claims
     latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
-    measured = [payload for record in latest.values() for payload in record["claims"] if payload["id"] in register]
-    profiles = {name: record["profile"] for name, record in latest.items()}
-    rows = [row | {"profile": profiles.get(row["chapter"])} for row in join(register, measured)]
+    rows = [row | {"profile": latest.get(row["chapter"], {}).get("profile")} for row in project.measured(latest.values())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -160,8 +149,8 @@ def claims(
         table.add_row(
             f"{row['id']}\n{row['statement']}",
             row["published"] or "–",
-            _number(row["estimate"]),
-            "–" if row["interval"] is None else f"{_number(row['interval'][0])} to {_number(row['interval'][1])}",
+            "–" if row["estimate"] is None else format_number(row["estimate"]),
+            "–" if row["interval"] is None else interval_text(row["interval"]),
             row["unit"],
             row["verdict"],
         )
@@ -184,10 +173,6 @@ def _overrides_by_chapter(project: Project, assignments: list[str], selected: li
             raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
         overrides.setdefault(chapter, {})[name] = parse_value(value, target)
     return overrides
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def _relative(path: Path) -> str:

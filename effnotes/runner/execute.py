@@ -8,25 +8,30 @@ import itertools
 import json
 import logging
 import os
+import platform
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
 
-from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES
+import psutil
+
+from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, granted_cores
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
-from effnotes.runner import environment, keys, refusal
+from effnotes.runner import kernel, keys
 from effnotes.runner.project import Chapter
 from effnotes.runner.scrub import private_paths, scrub, scrub_output
 from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+INJECTED = "injected-parameters"
 _LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
@@ -76,20 +81,15 @@ def execute_chapter(
         LibraryMismatchError: the code that the chapter depends on differs here from what the task was planned with, or was changed
             during the run.
     """
-    source = task["source"]
+    chapter = Chapter(task["chapter"], "", task["source"])
     # On the machine that planned the run the files are the same, and reading them would hold up a refusal.
-    if task["directory"] is None and keys.chapter_closure(source).digest != task["library"]:
+    if task["directory"] is None and keys.chapter_closure(chapter).digest != task["library"]:
         other = "this worker has another version of effnotes or of Python than the build was planned with"
         raise LibraryMismatchError(f"{other}; install the same checkout on every worker and start them again")
-    import jupytext
     from nbformat import writes
-    from nbformat.v4 import new_code_cell
 
-    notebook = jupytext.reads(source, fmt="py:percent")
+    notebook = chapter.notebook()
     notebook.metadata["kernelspec"] = dict(_KERNEL_SPEC)
-    closing = f"from effnotes.runner.environment import display_environment\ndisplay_environment({task['packages']!r})"
-    notebook.cells.append(new_code_cell(closing, metadata={"tags": ["effnotes-environment"]}))
-
     started, clock = datetime.now(UTC), time.monotonic()
     # For sockets and scratch files, with a path short enough for a socket's address.
     base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
@@ -98,20 +98,20 @@ def execute_chapter(
         watch = Watch(private / "jobs.jsonl", task["patience_s"], progress, abandoned)
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    own = [cell for cell in code if not _is_added(cell)]
-    refused = _take_refusals(own, error)
-    if not refused and keys.chapter_closure(source).digest != task["library"]:
+    own = _own(executed)
+    failed = own[error["cell"] - 1].metadata.get("tags", []) if error and error["cell"] else []
+    refused = error is not None and "check" in failed and error["name"] == watch.told.get("refusal")
+    if not refused and keys.chapter_closure(chapter).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
-    tables, repeated = _tables(own, source)
+    tables, repeated = _tables(own, chapter)
     error = error or repeated
-    surroundings = _take_environment(executed)
     timed = [(index, cell.metadata.get("papermill", {})) for index, cell in enumerate(executed.cells) if cell.cell_type == "code"]
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
         **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
         "seeds": _seeds(task["parameters"]),
-        "environment": surroundings,
+        "environment": _environment(task, watch.told.get("device")),
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - clock, 1),
         "peak_memory_bytes": watch.peak_bytes,
@@ -128,7 +128,7 @@ def execute_chapter(
     replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], task["parameters"])
     for cell in code:
         cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
-        if "injected-parameters" in cell.metadata.get("tags", []):
+        if INJECTED in cell.metadata.get("tags", []):
             cell.source = scrub(cell.source, replacements)
     return writes(executed).encode(), scrub(record, replacements)
 
@@ -161,10 +161,8 @@ def _run_notebook(
         # tqdm warns where a notebook has no widgets; pages have none.
         "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"))),
     }
-    if task["cache_dir"]:
-        kernel_environment["EFFNOTES_CACHE_DIR"] = task["cache_dir"]
-    if gpu is not None:
-        kernel_environment["CUDA_VISIBLE_DEVICES"] = gpu
+    given = {"EFFNOTES_CACHE_DIR": task["cache_dir"], "CUDA_VISIBLE_DEVICES": gpu}
+    kernel_environment |= {name: value for name, value in given.items() if value is not None}
     output_path, kernel_log = private / "executed.ipynb", private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
@@ -189,11 +187,9 @@ def _run_notebook(
             config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
             on_cell_executed=lambda **_: watch.cell(min(next(done), total), total),
         )
-    except CellTimeoutError as error:  # which Python counts as an OSError
-        exception = error
-    except OSError:
-        raise  # a full disk is the build's to report, not a fault of the chapter
     except Exception as error:  # of a cell, or a kernel that died or did not start
+        if isinstance(error, OSError) and not isinstance(error, CellTimeoutError):
+            raise  # a full disk is the build's to report, not a fault of the chapter
         exception = error
     finally:
         watch.stop()
@@ -203,24 +199,25 @@ def _run_notebook(
     # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
     executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     if watch.idle:
-        exception = IdleCellError(
-            f"nothing has happened for {task['patience_s'] / 60:g} minutes: no job was finished, nothing was printed, and no"
-            " processor time was used. To wait longer, give --patience MINUTES"
-        )
-    return executed, _describe_error(executed, task["source"], exception, "" if watch.idle else _last_line(kernel_log))
+        idle = "no job was finished, nothing was printed, and no processor time was used. To wait longer, give --patience MINUTES"
+        exception = IdleCellError(f"nothing has happened for {task['patience_s'] / 60:g} minutes: {idle}")
+    return executed, _describe_error(
+        executed, Chapter("", "", task["source"]), exception, "" if watch.idle else _last_line(kernel_log)
+    )
 
 
-def _describe_error(executed: Any, source: str, exception: Exception, last_words: str) -> dict[str, Any]:
+def _describe_error(executed: Any, chapter: Chapter, exception: Exception, last_words: str) -> dict[str, Any]:
     """Say in plain data which cell failed, on which line of the chapter's source, and why.
 
     Args:
         executed: the notebook with what papermill noted about each cell.
-        source: the chapter's source.
+        chapter: its source.
         exception: what ended the execution.
         last_words: the last line that the kernel's process wrote itself.
     """
-    code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    failed = next((cell for cell in reversed(code) if cell.metadata.get("papermill", {}).get("start_time")), None)
+    own = _own(executed)
+    begun = [number for number, cell in enumerate(own, start=1) if cell.metadata.get("papermill", {}).get("start_time")]
+    failed = own[begun[-1] - 1] if begun else None
     output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
     if isinstance(exception, TimeoutError):  # the cell was interrupted, and says no more than that
         name, message = type(exception).__name__, "the cell took longer than `cell_timeout_s` of its profile allows"
@@ -228,32 +225,23 @@ def _describe_error(executed: Any, source: str, exception: Exception, last_words
         name, message = str(output.ename), str(output.evalue)
     else:
         name, message = type(exception).__name__, str(exception).strip() + (f" ({last_words})" if last_words else "")
-    error: dict[str, Any] = {"name": name, "message": _ANSI.sub("", message), "cell": None, "line": None, "source": None}
+    said = {"name": name, "message": _ANSI.sub("", message)}
     if failed is None:
-        return error
-    error["cell"] = sum(not _is_added(cell) for cell in code[: code.index(failed) + 1])
-    error["cells"] = sum(not _is_added(cell) for cell in code)
+        return {**said, "cell": None, "line": None, "source": None}
     traceback = _ANSI.sub("", "\n".join(output.traceback if output is not None else ()))
     # A chained exception starts in another cell's function: only the frames of the failed cell count.
     frames = rf"Cell In\[{failed.execution_count}\], line (\d+)", r"File <[^>]*>:(\d+)"
     match = next(filter(None, (re.search(frame, traceback) for frame in frames)), None)
     offset = int(match.group(1)) if match else 1
     lines = failed.source.splitlines()
-    error["source"] = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
-    start = _first_line(source, error["cell"], error["cells"])
-    error["line"] = None if start is None else start + offset - 1
-    return error
+    shown = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
+    start = chapter.first_line(begun[-1])
+    return {**said, "cell": begun[-1], "line": start and start + offset - 1, "source": shown, "cells": len(own)}
 
 
-def _is_added(cell: Any) -> bool:
-    """Whether the runner added a cell: the values that override defaults, or the closing cell."""
-    return bool({"injected-parameters", "effnotes-environment"}.intersection(cell.metadata.get("tags", [])))
-
-
-def _first_line(source: str, number: int, count: int) -> int | None:
-    """Return the line of `source` on which a code cell's text starts, both from 1; None where it has not `count` of them."""
-    starts = [cell.first_line for cell in Chapter("", "", source).cells if cell.kind == "code"]
-    return starts[number - 1] if len(starts) == count else None
+def _own(notebook: Any) -> list[Any]:
+    """Return the code cells of the chapter, without that of the values that override defaults."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])]
 
 
 def _last_line(log: Path) -> str:
@@ -261,8 +249,8 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: Watch) -> type:
-    """Return a kernel manager that starts this very interpreter, with `extra_environment`, whatever kernels are installed."""
+def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> type:
+    """Return a kernel manager that starts this very interpreter, with `added` to its environment, whatever kernels there are."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -272,12 +260,13 @@ def _kernel_manager_class(extra_environment: dict[str, str], log: Path, watch: W
         @property
         def kernel_spec(self) -> KernelSpec:
             start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=[*start, f"--IPKernelApp.extra_extensions={refusal.__name__}"], **_KERNEL_SPEC)
+            return KernelSpec(argv=[*start, f"--IPKernelApp.extra_extensions={kernel.__name__}"], **_KERNEL_SPEC)
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with log.open("w", encoding="utf-8") as output:
-                changed = {"env": {**kw["env"], **extra_environment}, "stdout": output, "stderr": output}
-                await super()._async_launch_kernel(kernel_cmd, **{**kw, **changed})
+                await super()._async_launch_kernel(
+                    kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": output, "stderr": output}
+                )
             started: Any = self.provisioner
             watch.start(started.pid)
 
@@ -289,28 +278,20 @@ def _shown(cells: Iterable[Any], kind: str) -> list[Any]:
     return [output["data"][kind] for cell in cells for output in cell.outputs if kind in output.get("data", {})]
 
 
-def _take_environment(notebook: Any) -> dict[str, Any] | None:
-    """Remove the runner's closing cell from `notebook` and return what it told, None if it was not reached."""
-    closing = [cell for cell in notebook.cells if "effnotes-environment" in cell.metadata.get("tags", [])]
-    notebook.cells = [cell for cell in notebook.cells if cell not in closing]
-    return next(iter(_shown(closing, environment.MIME_TYPE)), None)
+def _environment(task: RunRequest, device: str | None) -> dict[str, Any]:
+    """Return what a run had: Python, platform, device, cores, memory, threads and versions; nothing in it names the machine."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "cores": granted_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "threads": task["threads"],
+        "packages": {name: metadata.version(name) for name in task["packages"]},
+    }
 
 
-def _take_refusals(own: list[Any], error: dict[str, Any] | None) -> bool:
-    """Remove what the kernel told of errors from the chapter's `own` code cells and return whether the last is a refusal.
-
-    Args:
-        own: its code cells.
-        error: what ended it, None if it ran to its end.
-    """
-    last = own[error["cell"] - 1] if error and error["cell"] else None
-    refused = last is not None and bool(_shown([last], refusal.MIME_TYPE)) and "check" in last.metadata.get("tags", [])
-    for cell in own:
-        cell.outputs = [output for output in cell.outputs if refusal.MIME_TYPE not in output.get("data", {})]
-    return refused
-
-
-def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _tables(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the tables that the chapter's `own` code cells keep, by name, and the error where a name is used a second time."""
     tables: dict[str, Any] = {}
     for number, cell in enumerate(own, start=1):
@@ -318,8 +299,7 @@ def _tables(own: list[Any], source: str) -> tuple[dict[str, Any], dict[str, Any]
             name = payload["name"]
             if name in tables:
                 message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
-                line = _first_line(source, number, len(own))
-                place = {"cell": number, "cells": len(own), "line": line, "source": None}
+                place = {"cell": number, "cells": len(own), "line": chapter.first_line(number), "source": None}
                 return tables, {"name": "TableError", "message": message, **place}
             tables[name] = {"columns": payload["columns"], "data": payload["data"]}
     return tables, None

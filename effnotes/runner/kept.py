@@ -25,10 +25,7 @@ from effnotes.runner.records import write_atomically
 KEPT_PROFILE = "full"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_KEPT_FIELDS = (
-    *("format", "chapter", "seeds", "environment", "commit"),
-    *("started", "duration_s", "peak_memory_bytes", "jobs", "claims", "tables"),
-)
+_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables"
 
 
 def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
@@ -86,7 +83,7 @@ def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: s
     """
     fingerprints = keys.data_fingerprints(plan.values, project.root, content_limit_bytes=math.inf)
     shown = _without_paths(plan, set(fingerprints))
-    kept = {field: record[field] for field in _KEPT_FIELDS} | {
+    kept = {field: record[field] for field in _KEPT_FIELDS.split()} | {
         "profile": plan.profile,
         "parameters": [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]],
         "overrides": shown,
@@ -111,7 +108,6 @@ def load_kept(project: Project) -> dict[str, dict[str, Any]]:
 
 
 def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
-    shown = path.relative_to(project.root).as_posix()
     name = None if path.stem == KEPT_PROFILE else path.stem
     command = keep_command(chapter, name)
     try:
@@ -119,16 +115,15 @@ def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
         # Records of the full profile have said neither for as long as there were no others.
         profile, overrides = record.get("profile", KEPT_PROFILE), record.get("overrides", {})
         command = keep_command(chapter, name, profile, overrides)
-        made_for = dict(record["made_for"])
         now = _made_for(project, chapter, profile, overrides)
-        changed = " and ".join(part for part in now if made_for.get(part) != now[part])
+        changed = " and ".join(part for part in now if dict(record["made_for"]).get(part) != now[part])
         fault = f"was made with other {changed} of '{chapter}'." if changed else None
     except UsageError as error:
         fault = f"was made with other parameters of '{chapter}': {error}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"cannot be read ({type(error).__name__})."
     if fault:
-        raise UsageError(f"{shown} {fault} Make it again with '{command}', or remove it.")
+        raise UsageError(f"{path.relative_to(project.root).as_posix()} {fault} Make it again with '{command}', or remove it.")
     return record
 
 
@@ -163,14 +158,6 @@ def _as_yaml(value: Any) -> str:
 
 
 def _as_text(kept: Mapping[str, Any]) -> str:
-    """Write a kept record as JSON with sorted keys, each column of a table on a line of its own."""
-    tables = [
-        f'  {json.dumps(name)}: {{\n   "columns": {json.dumps(table["columns"], ensure_ascii=False)},\n   "data": [\n'
-        + ",\n".join(json.dumps(values, ensure_ascii=False) for values in table["data"])
-        + "\n   ]\n  }"
-        for name, table in sorted(kept["tables"].items())
-    ]
-    rest = {field: value for field, value in kept.items() if field != "tables"}
-    head = json.dumps(rest, indent=1, ensure_ascii=False, sort_keys=True).removesuffix("\n}")
-    body = "{\n" + ",\n".join(tables) + "\n }" if tables else "{}"
-    return f'{head},\n "tables": {body}\n}}\n'
+    """Write a kept record as JSON with sorted keys, what is deep within on one line, such as each column of a table."""
+    text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)
+    return re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", text) + "\n"

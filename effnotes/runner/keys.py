@@ -38,7 +38,7 @@ def record_key(
     Returns:
         The key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
-    closure = chapter_closure(chapter.source)
+    closure = chapter_closure(chapter)
     parts = {
         "source": source_digest(chapter),
         "parameters": json_digest(dict(values)),
@@ -53,20 +53,13 @@ def record_key(
 
 def source_digest(chapter: Chapter) -> str:
     """Return a digest of the code cells of `chapter`, as the kernel gets them and as far as they decide what is computed."""
-    cells = [(source, tags) for source, tags in _code_cells(chapter.source) if "parameters" not in tags]
+    cells = [(source, tags) for source, tags in chapter.code if "parameters" not in tags]
     return json_digest([{"source": source, "tags": sorted(_EXECUTION_TAGS.intersection(tags))} for source, tags in cells])
 
 
-def chapter_closure(source: str) -> Closure:
-    """Return the modules of this package that the code cells of a chapter's `source` depend on, and the packages they import."""
-    return code_closure(text for text, _ in _code_cells(source))
-
-
-def _code_cells(source: str) -> list[tuple[str, list[str]]]:
-    import jupytext
-
-    cells = jupytext.reads(source, fmt="py:percent").cells
-    return [(cell.source, cell.metadata.get("tags", [])) for cell in cells if cell.cell_type == "code"]
+def chapter_closure(chapter: Chapter) -> Closure:
+    """Return the modules of this package that the code cells of a chapter depend on, and the packages they import."""
+    return code_closure(text for text, _ in chapter.code)
 
 
 def data_fingerprints(

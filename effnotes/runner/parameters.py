@@ -16,9 +16,8 @@ import math
 import re
 import tokenize
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
 
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -36,7 +35,6 @@ class _Literal:
 
 
 _NAMES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)} | {"Any": Any}
-_FORMS: dict[str, Any] = {"Literal": _Literal, "Optional": Optional, "Union": Union}
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -64,8 +62,7 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_CoreSchemaLoader)
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One declared parameter: its name, annotation as written, default value and help text."""
 
     name: str
@@ -94,7 +91,7 @@ class Parameter:
 @cache
 def _adapter(annotation: str) -> TypeAdapter[Any]:
     """Return what checks values of an annotation that `_check_annotation` has let pass."""
-    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, **_FORMS}))
+    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, "Literal": _Literal, "Optional": Optional, "Union": Union}))
 
 
 def parse_value(text: str, name: str) -> Any:
@@ -164,8 +161,10 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is not None):
-            allowed = "declarations like 'seeds: list[int] = [1, 2, 3]  # help'"
-            raise UsageError(f"{at}: the parameters cell holds only {allowed}; found {ast.unparse(statement)!r}.")
+            found = f"found {ast.unparse(statement)!r}"
+            raise UsageError(
+                f"{at}: the parameters cell holds only declarations like 'seeds: list[int] = [1, 2]  # help'; {found}."
+            )
         name = statement.target.id
         if name in parameters:
             raise UsageError(f"{at}: parameter '{name}' is declared twice.")
@@ -212,9 +211,7 @@ def _check_annotation(node: ast.expr, where: str) -> None:
     """Refuse an annotation outside the documented grammar."""
     parts: list[ast.expr] | None = None
     match node:
-        case ast.Constant(value=None):
-            parts = []
-        case ast.Name(id=name) if name in _NAMES:
+        case ast.Constant() | ast.Name() if ast.unparse(node) in {*_NAMES, "None"}:
             parts = []
         case ast.BinOp(op=ast.BitOr(), left=left, right=right):
             parts = [left, right]

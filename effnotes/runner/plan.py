@@ -1,15 +1,13 @@
 """What is to be run: a chapter, every parameter's value, and the key that its record will have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from effnotes.runner import keys
 from effnotes.runner.project import Chapter, Project
 
 
-@dataclass(frozen=True)
-class ChapterPlan:
+class ChapterPlan(NamedTuple):
     """A chapter with the values that it will be run with, and the key that follows from them."""
 
     chapter: Chapter

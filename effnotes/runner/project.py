@@ -1,32 +1,37 @@
 """The checkout: which chapters the book has, in which order, and the parameter values of each profile."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field
 
 from effnotes.core.errors import nearest
-from effnotes.reporting.claims import Claim, ClaimError, load_register
+from effnotes.core.settings import settings
+from effnotes.reporting.claims import Claim, ClaimError, join, load_register
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
 
 PROFILES = ("smoke", "quick", "full", "paper")
 
-_CELL_MARKER = re.compile(r"^# ?%%(?!%)(.*)$", re.MULTILINE)
+_CODE_MARKER = re.compile(r"# ?%%+(?!\S)(?!.*\[(markdown|md|raw)\])")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a py:percent source: its kind, its tags, its text and the line on which the text starts (from 1)."""
+@settings
+class Profile:
+    """What ``book/profiles.yaml`` says of a profile.
 
-    kind: Literal["code", "markdown"]
-    tags: tuple[str, ...]
-    source: str
-    first_line: int
+    Attributes:
+        chapters: values by chapter and parameter.
+        cell_timeout_s: for how many seconds a cell may run; None: without limit.
+    """
+
+    chapters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cell_timeout_s: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,31 @@ class Chapter:
     page: str
     source: str
 
+    def notebook(self) -> Any:
+        """Read the source as a notebook without outputs."""
+        import jupytext
+
+        return jupytext.reads(self.source, fmt="py:percent")
+
     @cached_property
-    def cells(self) -> tuple[Cell, ...]:
-        """The cells of the source in order."""
-        return tuple(_cells(self.source))
+    def prose(self) -> str:
+        """The text of all Markdown cells."""
+        return "\n".join(cell.source for cell in self.notebook().cells if cell.cell_type == "markdown")
+
+    @cached_property
+    def code(self) -> list[tuple[str, list[str]]]:
+        """The text and the tags of each code cell, as the kernel gets them."""
+        return [(cell.source, cell.metadata.get("tags", [])) for cell in self.notebook().cells if cell.cell_type == "code"]
+
+    def first_line(self, number: int) -> int | None:
+        """Return the line on which the text of a code cell starts, both from 1; None where markers do not tell the cells apart."""
+        starts = [line for line, text in enumerate(self.source.splitlines(), start=2) if _CODE_MARKER.match(text)]
+        return starts[number - 1] if len(starts) == len(self.code) else None
 
     @cached_property
     def title(self) -> str:
         """The first top-level heading of the chapter's prose, or its name."""
-        prose = "\n".join(cell.source for cell in self.cells if cell.kind == "markdown")
-        match = re.search(r"^# (?!#)(.+)$", prose, re.MULTILINE)
+        match = re.search(r"^# (?!#)(.+)$", self.prose, re.MULTILINE)
         return match.group(1).strip() if match else self.name
 
     @cached_property
@@ -56,10 +76,10 @@ class Chapter:
         Raises:
             UsageError: there is more than one parameters cell, or a declaration is not allowed.
         """
-        tagged = [cell for cell in self.cells if cell.kind == "code" and "parameters" in cell.tags]
+        tagged = [(text, self.first_line(i)) for i, (text, tags) in enumerate(self.code, start=1) if "parameters" in tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
-        return declared_parameters(tagged[0].source, tagged[0].first_line, f"{self.page}.py") if tagged else {}
+        return declared_parameters(tagged[0][0], tagged[0][1] or 1, f"{self.page}.py") if tagged else {}
 
 
 @dataclass(frozen=True)
@@ -80,8 +100,9 @@ class Project:
         for candidate in (start, *start.parents):
             if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
                 return cls(candidate, (build_dir or candidate / "_build").resolve())
-        why = "this directory is not inside a checkout of the book (no _toc.yml beside book/ here or above)"
-        raise UsageError(f"{why}; change to the checkout and run the command again.")
+        raise UsageError(
+            "not inside a checkout of the book (no _toc.yml beside book/, here or above): change to one and try again."
+        )
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
@@ -113,6 +134,10 @@ class Project:
         except ClaimError as error:
             raise UsageError(str(error)) from None
 
+    def measured(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Join the registered claims with what records hold for them; what is registered no more is left out."""
+        return join(self.claims, [claim for record in records for claim in record["claims"] if claim["id"] in self.claims])
+
     def register(self, chapter: str | None = None) -> list[dict[str, Any]]:
         """Return the registered claims, of one chapter or of all, as plain data."""
         return [asdict(claim) for claim in self.claims.values() if chapter in (None, claim.chapter)]
@@ -124,47 +149,31 @@ class Project:
             UsageError: the chapter, the profile or a parameter does not exist, or a value does not fit.
         """
         parameters = self.chapter(name).parameters
-        layers = [(f"profile '{profile}'", self.profile(profile).get(name, {})), ("given with -p", overrides)]
+        layers = [(f"profile '{profile}'", self.profile(profile).chapters.get(name, {})), ("given with -p", overrides)]
         return resolve(parameters, layers, name)
 
-    def profile(self, name: str) -> dict[str, dict[str, Any]]:
-        """Return the values of the profile called `name` by chapter and parameter, from ``book/profiles.yaml``.
+    def profile(self, name: str) -> Profile:
+        """Return what ``book/profiles.yaml`` says of the profile called `name`.
 
         Raises:
-            UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives a
-                parameter a value that does not fit.
+            UsageError: the name is unknown, or the file names a chapter, a parameter or a setting that does not exist, or gives one
+                a value that does not fit.
         """
-        values: dict[str, dict[str, Any]] = self._profile(name).get("chapters") or {}
-        if not isinstance(values, dict) or not all(isinstance(item, dict) for item in values.values()):
-            raise UsageError(f"book/profiles.yaml, '{name}': chapters maps each chapter to its parameters; found {values!r}.")
-        for chapter, parameters in values.items():
-            if chapter not in self.chapters:
-                raise UsageError(f"book/profiles.yaml, '{name}': there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
-            resolve(self.chapters[chapter].parameters, [(f"book/profiles.yaml, '{name}'", parameters)], chapter)
-        return values
-
-    def cell_timeout_s(self, profile: str) -> int | None:
-        """Return for how many seconds a cell may run in a profile, from ``book/profiles.yaml``; None, the default: without limit.
-
-        Raises:
-            UsageError: as for `profile`.
-        """
-        timeout: int | None = self._profile(profile).get("cell_timeout_s")
-        if timeout is not None and (type(timeout) is not int or timeout < 1):
-            raise UsageError(f"book/profiles.yaml, '{profile}': cell_timeout_s is whole seconds, at least 1; found {timeout!r}.")
-        return timeout
-
-    def _profile(self, name: str) -> dict[str, Any]:
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
         declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
+        where = f"book/profiles.yaml, '{name}'"
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
-        if unknown := set(declared) - {"chapters", "cell_timeout_s"}:
-            raise UsageError(
-                f"book/profiles.yaml, '{name}': allowed are chapters and cell_timeout_s; found {', '.join(sorted(unknown))}."
-            )
-        return declared
+        try:
+            profile = Profile(**{str(field): value for field, value in declared.items()})
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}") from None
+        for chapter, values in profile.chapters.items():
+            if chapter not in self.chapters:
+                raise UsageError(f"{where}: there is no chapter '{chapter}'.{nearest(chapter, self.chapters)}")
+            resolve(self.chapters[chapter].parameters, [(where, values)], chapter)
+        return profile
 
 
 def _read_yaml(root: Path, shown: str) -> Any:
@@ -185,17 +194,3 @@ def _toc_pages(toc: Any) -> Iterator[str]:
             yield str(value).removesuffix(".py").removesuffix(".md")
         elif key in ("parts", "chapters", "sections"):
             yield from _toc_pages(value)
-
-
-def _cells(source: str) -> Iterator[Cell]:
-    """Split a py:percent source at its markers; a leading YAML header in comments is not a cell."""
-    markers = list(_CELL_MARKER.finditer(source))
-    for marker, end in zip(markers, [*(each.start() for each in markers[1:]), len(source)], strict=True):
-        rest, body = marker.group(1), source[marker.end() + 1 : end].rstrip()
-        tags = re.search(r"tags=\[([^\]]*)\]", rest)
-        names = tuple(re.findall(r"""["']([^"']+)["']""", tags.group(1))) if tags else ()
-        first_line = source.count("\n", 0, marker.end()) + 2
-        if "[markdown]" in rest or "[md]" in rest:
-            yield Cell("markdown", names, re.sub(r"^# ?", "", body, flags=re.MULTILINE), first_line)
-        else:
-            yield Cell("code", names, body, first_line)

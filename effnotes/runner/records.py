@@ -9,17 +9,16 @@ import json
 import os
 import shutil
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
+from effnotes.core.files import written_whole
 from effnotes.runner.keys import RECORD_FORMAT
 
 
-@dataclass(frozen=True)
-class StoredRun:
+class StoredRun(NamedTuple):
     """A record with the executed notebook that it describes, as read back from the disk."""
 
     record: dict[str, Any]
@@ -69,14 +68,15 @@ class RecordStore:
         target = self.root / record["chapter"] / record["key"]
         partial = target.with_name(f".partial-{target.name}")
         shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
-        partial.mkdir(parents=True)
         try:
-            _write_synced(partial / "notebook.ipynb", notebook)
-            _write_synced(partial / "record.json", json.dumps(record, indent=1, ensure_ascii=False).encode())
+            write_atomically(partial / "notebook.ipynb", notebook)
+            write_atomically(partial / "record.json", json.dumps(record, indent=1, ensure_ascii=False).encode())
             # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-            _sync_directory(target.parent)
+            descriptor = os.open(target.parent, os.O_RDONLY)  # the renaming itself is to reach the disk
+            os.fsync(descriptor)
+            os.close(descriptor)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return StoredRun(record, target)
@@ -88,13 +88,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written whole; what was at `path` before is untouched then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        _write_synced(partial, content)
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def exclusive(path: Path, on_wait: str, announce: Any) -> AbstractContextManager[Any]:
@@ -109,18 +104,3 @@ def exclusive(path: Path, on_wait: str, announce: Any) -> AbstractContextManager
     except filelock.Timeout:
         announce(on_wait)
         return lock.acquire()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,7 +26,7 @@ from effnotes.runner.execute import RunRequest, execute_chapter
 from effnotes.runner.watch import Progress
 
 ProgressCallback = Callable[[str, Progress], None]  # name of the chapter, and how far it is
-Outcome = tuple[bytes, dict[str, Any]] | Exception
+Outcome = tuple[bytes, dict[str, Any]] | BaseException
 
 # Set in each process of the pool by its initializer.
 _slot_progress: Any = None
@@ -106,12 +106,8 @@ def _outcomes(
 ) -> Iterator[tuple[RunRequest, Outcome]]:
     futures = {executor.submit(function, request): request for request in requests}
     for future in as_completed(futures):
-        outcome: Outcome
-        try:
-            outcome = future.result()
-        except Exception as error:
-            outcome = error
-        yield futures[future], outcome
+        error = future.exception()
+        yield futures[future], future.result() if error is None else error
 
 
 def _run_in_slot(task: RunRequest) -> tuple[bytes, dict[str, Any]]:
@@ -146,8 +142,7 @@ def _start_slot(slot_numbers: Any, progress: Any, gpus: list[str]) -> None:
 
 def _gpus() -> list[str]:
     """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in visible.split(",") if name]
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)

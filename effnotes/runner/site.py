@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from effnotes.runner.errors import BuildError
 from effnotes.runner.records import write_atomically
@@ -49,30 +50,17 @@ def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) ->
 
 def _run_jupyter_book(stage: Path, site: Path, log: Path) -> None:
     options = ("build", "-W", "-n", "--keep-going", "--path-output", str(site), str(stage))
-    reading, writing = os.pipe()
-    try:
-        result = subprocess.run(
-            [sys.executable, "-c", _RENDER, *options],
-            stdin=reading,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            env={**os.environ, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
-        )
-    finally:
-        os.close(reading)
-        os.close(writing)
-    log.write_text(result.stdout, encoding="utf-8")
-    if result.returncode:
+    command, environment = [sys.executable, "-c", _RENDER, *options], {"NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, env=os.environ | environment, **streams) as process:
+        process.wait()
+    if process.returncode:
         # Sphinx does not repeat the warnings of pages that it has already read: the next build has to read all of them again.
         shutil.rmtree(site, ignore_errors=True)
-        lines = result.stdout.splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         telling = [line for line in lines if re.search("WARNING|ERROR|Error", line)] or lines
         shown = "\n  ".join(telling[-_WARNING_LINES_SHOWN:]).replace(f"{stage}{os.sep}", "")
-        whole = f"{log.parent.name}/{log.name}"
-        raise BuildError(f"Jupyter Book could not render the pages without warnings (whole output: {whole}):\n  {shown}")
+        raise BuildError(f"Jupyter Book could not render the pages without warnings (whole output: {log}):\n  {shown}")
 
 
 def _swap_in(rendered: Path, target: Path) -> None:
@@ -88,8 +76,7 @@ def _swap_in(rendered: Path, target: Path) -> None:
 
 def _tree_digest(stage: Path) -> str:
     """Digest what a rendering depends on: the staged files and the extension that renders them."""
-    extension = Path(__file__).with_name("sphinx_extension.py")
-    digest = hashlib.sha256(extension.read_bytes())
+    digest = hashlib.sha256(Path(__file__).with_name("sphinx_extension.py").read_bytes())
     for path in sorted(item for item in stage.rglob("*") if item.is_file()):
         digest.update(f"{path.relative_to(stage).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jupytext
 from docutils import nodes
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -25,8 +24,9 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
-from effnotes.reporting.claims import Claim, Source, format_number, join, units_text
+from effnotes.reporting.claims import format_number, interval_text, units_text
 from effnotes.reporting.kept import format_duration, format_memory
+from effnotes.runner.project import Chapter
 
 _VERDICTS = ("shown", "contradicted", "not settled")
 _NOT_MEASURED = "not measured"
@@ -48,16 +48,14 @@ def _visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
     # docutils gives an entry the deprecated role doc-biblioentry, which is not allowed as an item of its own list.
     start = len(translator.body)
     HTML5Translator.visit_citation(translator, node)
-    for index in range(start, len(translator.body)):
-        translator.body[index] = translator.body[index].replace('role="doc-biblioentry"', 'role="listitem"')
+    translator.body[start:] = [text.replace('role="doc-biblioentry"', 'role="listitem"') for text in translator.body[start:]]
 
 
 def _read_build(env: BuildEnvironment) -> dict[str, Any] | None:
     """Return the content of ``_data/build.json`` beside the page that is read, or None where no build wrote one."""
     path = Path(env.doc2path(env.docname)).parent / "_data" / "build.json"
     env.note_dependency(str(path))
-    build: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return build
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 class _BuildDirective(SphinxDirective):
@@ -95,12 +93,11 @@ class Scoreboard(_BuildDirective):
         build = _read_build(self.env)
         if build is None:
             return [_not_run_note("The scoreboard is filled in when the chapters are run.")]
-        measured = _measured_claims(build, "record")
-        kept = {row["id"]: row for row in _measured_claims(build, "kept")}
+        kept = {row["id"]: row for row in build["claims"]["kept"]}
         pages = {chapter["name"]: self.page_of(chapter) for chapter in build["chapters"]}
         caption = f"Registered claims: as published, in this build (profile {build['profile']}) and in the kept record"
         header = ("Claim", "Published", f"This build ({build['profile']})", "Verdict", "Kept record (full)")
-        rows = [self.row(row, kept[row["id"]], pages) for row in measured]
+        rows = [self.row(row, kept[row["id"]], pages) for row in build["claims"]["record"]]
         return [*_verdict_count(build), self.table("scoreboard-table", caption, header, rows, (26, 24, 18, 16, 16))]
 
     def row(self, claim: dict[str, Any], kept: dict[str, Any], pages: dict[str, str]) -> list[list[nodes.Node]]:
@@ -110,25 +107,21 @@ class Scoreboard(_BuildDirective):
             anchor = f"claim-{claim['id'].replace('.', '-')}"
             name = nodes.reference("", "", name, refuri=f"{pages[claim['chapter']]}#{anchor}")
         source = self.fine_print(f"{{cite:p}}`{claim['source']['key']}`, {claim['source']['where']}")
-        no_full_run = kept["verdict"] == _NOT_MEASURED
+        full = self.fine_print("No full run is kept.") if kept["verdict"] == _NOT_MEASURED else _badge(kept["verdict"])
         return [
             [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"])],
             [nodes.paragraph("", claim["published"] or "no figure given"), source],
             self.measurement(claim),
             [_badge(claim["verdict"]), self.fine_print(claim["reason"])],
-            [*self.measurement(kept), self.fine_print("No full run is kept.") if no_full_run else _badge(kept["verdict"])],
+            [*self.measurement(kept), full],
         ]
 
     def measurement(self, claim: dict[str, Any]) -> list[nodes.Node]:
         """Return estimate, interval, unit and number of units, or a dash where nothing was measured."""
         if claim["estimate"] is None:
             return [nodes.paragraph("", _NONE)]
-        if claim["interval"] is None:
-            value = format_number(claim["estimate"])
-        else:
-            low, high = claim["interval"]
-            estimate, low, high = (format_number(x, high - low) for x in (claim["estimate"], low, high))
-            value = f"{estimate} [{low}, {high}]"
+        low, high = bounds = claim["interval"] or (0.0, 0.0)
+        value = format_number(claim["estimate"], high - low) + (f" {interval_text(bounds)}" if claim["interval"] else "")
         return [nodes.paragraph("", value, classes=["effnotes-number"]), self.fine_print(f"{claim['unit']}; {units_text(claim)}")]
 
     def fine_print(self, markdown: str) -> nodes.paragraph:
@@ -172,17 +165,10 @@ class RunTable(_BuildDirective):
             record["started"][:16].replace("T", " "),
             format_duration(record["duration_s"]),
             format_memory(record["peak_memory_bytes"]),
-            (record["environment"] or {}).get("device") or _NONE,
+            record["environment"]["device"] or _NONE,
             _NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
             record["key"][:8],
         ]
-
-
-def _measured_claims(build: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """Join the register with what the chapters' records hold; `kind` is ``"record"`` or ``"kept"``."""
-    register = {entry["id"]: Claim(**{**entry, "source": Source(**entry["source"])}) for entry in build["claims"]}
-    records = [chapter[kind] for chapter in build["chapters"] if chapter[kind]]
-    return join(register, [claim for record in records for claim in record["claims"] if claim["id"] in register])
 
 
 def _badge(verdict: str) -> nodes.paragraph:
@@ -194,7 +180,7 @@ def _verdict(verdict: str) -> nodes.inline:
 
 
 def _verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
-    counts = Counter(row["verdict"] for row in _measured_claims(build, "record"))
+    counts = Counter(row["verdict"] for row in build["claims"]["record"])
     noun = "claim is" if counts.total() == 1 else "claims are"
     before = f"{counts.total()} published {noun} registered; in this build (profile {build['profile']}): "
     paragraph = nodes.paragraph()
@@ -218,7 +204,7 @@ def read_chapter(text: str) -> NotebookNode:
     A cell that would draw a numbered figure gets a line of text in its place, so that the figures keep their
     numbers and captions and the references to them lead somewhere.
     """
-    notebook: NotebookNode = jupytext.reads(text, fmt="py:percent")
+    notebook: NotebookNode = Chapter("", "", text).notebook()
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {}):
@@ -249,8 +235,8 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        named = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
-        return navigation if kind == "raw" else named
+        labelled = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
+        return navigation if kind == "raw" else labelled
 
     context["generate_toctree_html"] = with_names
 

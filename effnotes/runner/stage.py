@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.reporting.kept import run_facts
-from effnotes.runner.execute import overridden
+from effnotes.runner.execute import INJECTED, overridden
 from effnotes.runner.keys import source_digest
 from effnotes.runner.project import Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
-_CONFIGURATION = ("_config.yml", "_toc.yml")
-_INJECTED = "injected-parameters"
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
 
 
@@ -35,7 +33,7 @@ def stage_book(
         failed: what the pages of chapters that failed are to say, by chapter: ``where`` and ``error``.
     """
     stage = project.build_dir / "stage"
-    files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in _CONFIGURATION}
+    files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
     for path in sorted((project.root / "book").rglob("*")):
         if path.is_file() and not _NOT_STAGED.intersection(path.parts):
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
@@ -47,7 +45,8 @@ def stage_book(
             files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])
         records = {"record": _without_tables(record), "kept": _without_tables(kept.get(name))}
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
-    summary = {"profile": profile, "chapters": listed, "claims": project.register()}
+    claims = {"record": project.measured(run.record for run in runs.values()), "kept": project.measured(kept.values())}
+    summary = {"profile": profile, "chapters": listed, "claims": claims}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
     _mirror(files, stage)
     return stage
@@ -55,13 +54,12 @@ def stage_book(
 
 def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
-    import jupytext
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     executed = nbformat.read(run.notebook_path, as_version=4)
-    current = jupytext.reads(chapter.source, fmt="py:percent")
-    own = [cell for cell in executed.cells if _INJECTED not in cell.metadata.get("tags", [])]
+    current = chapter.notebook()
+    own = [cell for cell in executed.cells if INJECTED not in cell.metadata.get("tags", [])]
     outputs = [cell for cell in own if cell.cell_type == "code"]
     # The values that are not what the chapter's parameters cell says today.
     today = {name: parameter.default for name, parameter in chapter.parameters.items()}
@@ -81,7 +79,7 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         notebook.cells.append(cell)
         if "parameters" in cell.metadata.get("tags", []) and values:
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
-            notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [_INJECTED]}))
+            notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [INJECTED]}))
     notebook.cells.append(new_markdown_cell(provenance(run.record)))
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
@@ -104,11 +102,10 @@ def provenance(record: Mapping[str, Any]) -> str:
     parameters = [
         (f"`{item['name']}`", _code(item["value"]), _code(item["default"]), _cell(item["help"])) for item in record["parameters"]
     ]
-    versions = (record["environment"] or {}).get("packages", {})
     parts = [
         *("## What made this page", _table(("What", "Value"), [(name, _cell(value)) for name, value in facts])),
         *("### Parameters of this run", _table(("Parameter", "Value", "Default", "Meaning"), parameters)),
-        *("### Versions", _table(("Package", "Version"), versions.items())),
+        *("### Versions", _table(("Package", "Version"), record["environment"]["packages"].items())),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -46,12 +46,14 @@ class Watch:
     Attributes:
         peak_bytes: most resident memory at a time.
         idle: whether the kernel was stopped because nothing happened.
+        told: what the kernel told after the last cell, see `effnotes.runner.kernel`.
     """
 
     def __init__(
         self, jobs_file: Path, patience_s: float, report: Report | None = None, abandoned: Callable[[], bool] | None = None
     ) -> None:
         self.peak_bytes, self.idle = 0, False
+        self.told: dict[str, Any] = {}
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []
@@ -150,6 +152,8 @@ class Watch:
             jobs, done, computed, began, _ = self._call
             if "jobs" in event:
                 self._call = (event["jobs"], 0, 0, now, now)
+            elif "cell" in event:
+                self.told = event["cell"]
             elif "reused" in event:
                 self._reused.append(event["reused"])
                 self._call = (jobs, done + 1, computed, now, now)

@@ -1,7 +1,6 @@
 """Files that keep the state of a training run, so that it goes on after an interruption: one format for all runs."""
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.core.digests import tensors_digest
+from effnotes.core.files import written_whole
 
 _FORMAT = "effnotes-checkpoint-2"
 
@@ -29,16 +29,8 @@ def write_checkpoint(path: Path, run: Mapping[str, Any], tensors: Mapping[str, T
     # Copies, because tied weights share storage, which safetensors refuses.
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     state = {"format": _FORMAT, "run": run, "progress": progress, "digest": tensors_digest(copies)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(safetensors.torch.save(copies, {"state": json.dumps(state)}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(safetensors.torch.save(copies, {"state": json.dumps(state)}))
 
 
 def read_checkpoint(path: Path, run: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -123,7 +123,7 @@ def _payload(name: str, verdict: Any) -> dict[str, Any]:
         margin=0.01,
         interval="t",
     )
-    return Measurement(claim, 0.03, (0.02, 0.04), 0.95, 3, 3, (0.03, 0.02, 0.04), verdict, "Invented.").to_json()
+    return Measurement(claim, 0.03, (0.02, 0.04), claim.interval, 0.95, 3, 3, (0.03, 0.02, 0.04), verdict, "Invented.").to_json()
 
 
 @pytest.fixture
@@ -154,15 +154,14 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
         chapter = project.chapter(name)
         given = {key: parse_value(str(value), key) for key, value in values.items()}
         parameters = project.values(name, "smoke", given)
-        code = [cell for cell in chapter.cells if cell.kind == "code"]
-        last = max(number for number, cell in enumerate(code) if "check" in cell.tags)
+        last = max(number for number, (_, tags) in enumerate(chapter.code) if "check" in tags)
         namespace: dict[str, Any] = {}
         try:
-            for cell in code[: last + 1]:
-                if "parameters" in cell.tags:
+            for source, tags in chapter.code[: last + 1]:
+                if "parameters" in tags:
                     namespace |= parameters
                 else:
-                    exec(compile(cell.source, f"{chapter.page}.py", "exec"), namespace)
+                    exec(compile(source, f"{chapter.page}.py", "exec"), namespace)
         finally:
             assert not [path for path in kept.glob("**/*") if path.is_file()], "something was trained first"
 

@@ -129,8 +129,8 @@ def test_a_function_depends_on_its_own_module_wherever_that_lies(house, monkeypa
 
 
 def chapter_digest(name: str, package: Path) -> str:
-    cells = Project.find(CHECKOUT).chapter(name).cells
-    return code_closure([cell.source for cell in cells if cell.kind == "code"], {"effnotes": package}).digest
+    code = Project.find(CHECKOUT).chapter(name).code
+    return code_closure([source for source, _ in code], {"effnotes": package}).digest
 
 
 @pytest.fixture(scope="module")

@@ -112,19 +112,31 @@ def test_celeba_by_name() -> None:
     assert load_data("celeba", FIXTURES / "celeba", image_size=8, num_train=2).attribute_names[20] == "Male"
 
 
+def test_classes_of_iwildcam_come_as_attributes_and_none_is_protected(wild: Path) -> None:
+    data = load_data("iwildcam", wild, image_size=8, num_train=20, num_test=10)
+    assert data.attribute_names == ("empty", "agouti", "ocelot", "tapir", "puma")
+    assert [len(split) for split in (data.train, data.val, data.test)] == [20, 40, 10]
+    assert data.val.labels.sum(dim=0).tolist() == [8] * 5
+    for split in (data.train, data.val, data.test):
+        assert split.labels.sum(dim=1).eq(1).all()
+        assert data.groups_of(split) is None
+    assert load_data("iwildcam", wild, image_size=8).train.labels.sum(dim=0).tolist() == [60, 40, 12, 8, 4]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "celebA", "data_root": "x"}, "Did you mean 'celeba'"),
-        ({"name": "iwildcam", "data_root": "x"}, "use load_iwildcam"),
+        ({"name": "iwildcam"}, r"data_root is empty.*data/iwildcam/CARD\.md"),
+        ({"name": "iwildcam", "data_root": "x", "protected": "empty"}, "labels and groups of iwildcam are fixed"),
         ({"name": "faces", "data_root": "x", "num_train": 2, "num_val": 2, "num_test": 2}, "drawn and not read"),
         ({"name": "faces", "num_train": 2, "num_val": 2}, "num_train, num_val and num_test must be given"),
         ({"name": "celeba"}, r"data_root is empty.*data/celeba/CARD\.md"),
         ({"name": "cifar10s", "data_root": ""}, r"data_root is empty.*data/cifar10/CARD\.md"),
         ({"name": "cifar10s", "data_root": "x", "image_size": 64}, "CIFAR-10 have 32 pixels"),
         ({"name": "cifar10s", "data_root": "x", "num_test": 3}, "num_test=3: must be even"),
-        ({"name": "cifar10s", "data_root": "x", "protected": "Male"}, "protected='Male': cifar10s has one protected"),
-        ({"name": "waterbirds", "data_root": "x", "attributes": ["y"]}, "attributes=.*waterbirds has one protected"),
+        ({"name": "cifar10s", "data_root": "x", "protected": "Male"}, "protected='Male': the labels and groups of cifar10s"),
+        ({"name": "waterbirds", "data_root": "x", "attributes": ["y"]}, "attributes=.*groups of waterbirds are fixed"),
         ({"name": "waterbirds", "data_root": "nowhere"}, "nowhere: this directory does not exist"),
         ({"name": "awa2", "data_root": "nowhere"}, "nowhere: this directory does not exist"),
     ],

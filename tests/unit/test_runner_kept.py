@@ -160,7 +160,7 @@ def test_a_named_record_holds_numbers_and_the_command_but_no_path(kept_once):
     assert {"python", "device", "packages", "threads"} <= set(kept["environment"])
     assert [claim["id"] for claim in kept["claims"]] == ["sum.grows"]
     assert kept["tables"]["halves"]["data"][:2] == [[1, 2, 3], [0.333333, 0.666667, 1.0]]
-    assert "\n[0.333333, 0.666667, 1.0],\n" in text
+    assert "\n    [ 0.333333, 0.666667, 1.0 ],\n" in text
     assert read_record(measuring.root / "data" / "records" / "measuring" / "mine.json").table("names")["name"].isna().sum() == 1
 
 

@@ -181,6 +181,18 @@ def test_claims_on_high_sparsity_are_not_judged_before_the_knee():
     assert set(verdicts(found).values()) == {"shown", "contradicted", "not settled"}
 
 
+def test_a_claim_that_the_data_cannot_tell_of_says_why():
+    effects_of = {"accuracy-flat": [0.0, 0.001, -0.001], "ba-flat": [], "uncertainty-grows": []}
+    found = {measured.claim.id: measured for measured in bias.measure(effects_of, "their classes exclude one another")}
+    assert list(found) == ["bias.accuracy-flat", "bias.ba-flat", "bias.uncertainty-grows"]
+    assert found["bias.accuracy-flat"].verdict == "shown"
+    assert found["bias.ba-flat"].verdict == "not settled"
+    assert found["bias.ba-flat"].reason == "Not measured with these data: their classes exclude one another."
+    assert found["bias.uncertainty-grows"].reason.startswith("No effect was defined"), "it was not judged for another reason"
+    assert found["bias.uncertainty-grows"].reason.endswith("Here of the most probable class of each image.")
+    assert bias.measure({"ba-flat": []})[0].reason == "No effect was defined in this run, so there is nothing to judge."
+
+
 def further_of(**changes):
     """Invented further experiments of two attributes, the first of them subtle."""
     series = {

@@ -33,6 +33,8 @@ sys.exit(f"loaded first: {loaded}" if loaded else 0)
         ('"momentum": 2.0', "momentum=2.0: must be below 1"),
         ('"other_methods": ["magic"]', "method='magic'"),
         ('"sparsities": [0.0, 0.01, 0.9]', "target=0.01"),
+        ('"dataset": "iwildcam", "data_root": "x", "follow_ups": True', "follow_ups=True: iwildcam has classes that exclude"),
+        ('"dataset": "iwildcam", "data_root": "x", "protected": "puma"', "protected='puma', follow_ups=None: iwildcam has classes"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_slow_is_loaded(change, message):

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import torch
 
-from effnotes.datasets import load_celeba, load_cifar10, make_face_splits
+from effnotes.datasets import load_celeba, load_cifar10, load_data, make_face_splits
 from effnotes.models import build_model
 from effnotes.pruning import gradual_magnitude, kept_count, prunable_parameters
 from effnotes.studies.bias.experiment import Experiment, Training, child_seed, fingerprint, training_data, trainings
@@ -139,6 +139,24 @@ def test_single_label_models_learn_their_label(swept):
             torch.from_numpy(run.test_logits), predict_logits(model, faces.test.images), rtol=1e-3, atol=1e-3
         )
     assert all(run.test_stamped is None for run in runs["single"])
+
+
+def test_exclusive_classes_are_learned_by_their_softmax(wild):
+    experiment = dataclasses.replace(SMALL, dataset="iwildcam", data_root=str(wild), num_train=None, num_val=None, num_test=None)
+    outcome = in_process(experiment, [0.8])
+    data = load_data("iwildcam", wild)
+    model = build_model("resnet8", 5, image_size=32, seed=1, width=4)
+    recipe = Recipe(epochs=3, batch_size=32, learning_rate=0.2, loss="softmax")
+    plan = gradual_magnitude(0.8, start=1, end=3)
+    train(model, data.train.images, data.train.labels.argmax(1), recipe=recipe, pruning=plan, seed=1)
+    for name, split in (("test", data.test), ("val", data.val)):
+        expected = predict_logits(model, split.images)
+        torch.testing.assert_close(torch.from_numpy(outcome[f"0/{name}_logits"]), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="attribute='puma': the classes of iwildcam are learned together"):
+        trainings(experiment, sparsities=[0.0], seeds=[1], attributes=["puma"])
+    own = experiment.labels(1)
+    assert own.protected is None
+    assert not any(groups.any() for groups in (own.train_groups, own.val_groups, own.test_groups))
 
 
 def test_backdoor_runs_say_which_images_are_stamped(swept):

@@ -75,8 +75,9 @@ def as_probabilities(values: ArrayLike) -> FloatArray:
     """Read probabilities (n, K) in [0, 1] as float64, or say what is wrong with them."""
     array = _as_matrix(values, "probabilities").astype(np.float64)
     if not ((array >= 0) & (array <= 1)).all():
-        given = f"range from {array.min()} to {array.max()}"
-        raise ValueError(f"probabilities must lie in [0, 1], but {given}; turn logits into them by probabilities(logits)")
+        raise ValueError(
+            f"p must lie in [0, 1], but goes from {array.min()} to {array.max()}; of logits take probabilities(logits)"
+        )
     return array
 
 
@@ -92,11 +93,9 @@ def as_attributes(labels: ArrayLike, attributes: int | None, name: str) -> BoolA
         return as_binary(array, name)
     single = f"for a single binary attribute pass {name}[:, None]"
     if array.dtype.kind not in "iu" or attributes is None or attributes < 2:
-        given = f"{array.dtype} beside {attributes or 'no'} logits a sample"
-        raise ValueError(f"{name} of shape (n,) must be the integer classes of a multi-class task, not {given}; {single}")
+        raise ValueError(f"{name} of shape (n,) must be integer classes, not {array.dtype}, with a logit for each; {single}")
     if len(array) and (array.min() < 0 or array.max() >= attributes):
-        given = f"range from {array.min()} to {array.max()}"
-        raise ValueError(f"{name} must be classes from 0 to {attributes - 1}, one logit for each, but {given}; {single}")
+        raise ValueError(f"{name} must be classes from 0 to {attributes - 1}, not {array.min()} to {array.max()}; {single}")
     classes: BoolArray = array[:, None] == np.arange(attributes)
     return classes
 
@@ -154,8 +153,7 @@ def resolve_protected(protected: int | ArrayLike, labels: BoolArray) -> tuple[Bo
     column, columns = np.asarray(protected), range(labels.shape[1])
     # 1.0 equals 1, but is a group's number or a rate passed by mistake rather than an index.
     if column.dtype.kind not in "biu" or int(column) not in columns:
-        allowed = f"an array (n,) in {{0, 1}} or a column's index from 0 to {len(columns) - 1}"
-        raise ValueError(f"protected must be {allowed}, not {protected!r}")
+        raise ValueError(f"protected must be an array of 0 and 1 or a column's index from 0 to {columns[-1]}, not {protected!r}")
     return labels[:, int(column)], int(column)
 
 
@@ -163,8 +161,7 @@ def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except (TypeError, RuntimeError, ValueError) as error:
-        remedy = f"for a tensor, pass {name}.detach().float().cpu()"
-        raise ValueError(f"{name} cannot be read as an array ({error}); {remedy}") from error
+        raise ValueError(f"{name} is no array ({error}); for a tensor, pass {name}.detach().float().cpu()") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be real numbers, not {array.dtype}")
     return array
@@ -173,8 +170,7 @@ def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
 def _as_matrix(values: ArrayLike, name: str) -> NDArray[Any]:
     array = _as_array(values, name)
     if array.ndim != 2 or array.shape[1] == 0:
-        wanted = f"shape (n, K), samples by attributes with K >= 1, not {array.shape}"
-        raise ValueError(f"{name} must have {wanted}; for a single attribute pass {name}[:, None]")
+        raise ValueError(f"{name} must have shape (n, K), K >= 1, not {array.shape}; for a single attribute pass {name}[:, None]")
     return array
 
 
@@ -184,6 +180,5 @@ def _as_booleans(array: NDArray[Any], name: str) -> BoolArray:
     positive: BoolArray = array == 1
     if not (positive | (array == 0)).all():
         other = np.unique(array[~positive & (array != 0)])[:5].tolist()
-        remedy = f"map -1/1 by ({name} + 1) // 2, and scores by hard_predictions(logits)"
-        raise ValueError(f"{name} must be 0 or 1, but hold {other}; {remedy}")
+        raise ValueError(f"{name} must be 0 or 1, but hold {other}; map -1/1 by ({name} + 1) // 2, scores by hard_predictions")
     return positive

@@ -9,7 +9,7 @@ from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias import classification as of_decisions
 from effnotes.metrics.bias.amplification import bias_amplification
 from effnotes.metrics.bias.calibration import expected_calibration_error, uncertainty
-from effnotes.metrics.bias.interdependence import interdependence
+from effnotes.metrics.bias.dependence import interdependence
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason
 from effnotes.metrics.bias.task import AttributeTask
 
@@ -105,8 +105,7 @@ def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None)
     wanted = list(table["attribute"].unique()) if attributes is None else list(attributes)
     keys = [*models, "metric"]
     if table.duplicated([*keys, "attribute"]).any():
-        remedy = "give the tables of different models a column that tells them apart, such as seed"
-        raise ValueError(f"table holds several values for the same attribute and metric; {remedy}")
+        raise ValueError("table has several values of an attribute and metric; give models a column that tells them apart")
     # Attributes outside the set stay in, blanked out, so that an empty set gives NaN and not an empty table.
     kept = table["attribute"].isin(wanted)
     undefined = table["value"].isna()

@@ -16,6 +16,7 @@ from effnotes.metrics.bias.amplification import corpus_bias_amplification, direc
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
 from effnotes.metrics.bias.calibration import calibrated_thresholds
 from effnotes.metrics.bias.criteria import criteria_of
+from effnotes.metrics.bias.exclusive import log_odds
 from effnotes.metrics.bias.exemplars import exemplar_table
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
 from effnotes.metrics.bias.task import AttributeTask
@@ -209,14 +210,12 @@ def bias_audit(
     from effnotes.metrics.bias.paired_logits import paired_logits, shuffles
 
     if protected is not None and np.ndim(protected) > 0 and shuffles(loader):
-        remedy = "let it yield (images, labels, group), or pass shuffle=False"
-        raise ValueError(f"protected is an array in the order of the samples, but the loader shuffles; {remedy}")
+        raise ValueError("protected is in the order of the samples, but the loader shuffles; let it yield groups, or not shuffle")
     known: dict[str, Any] = {"train_labels": train_labels, "train_groups": train_groups, "rates": rates, "names": names}
 
     def check(attributes: int, multi_class: bool, grouped: bool) -> None:
         if protected is None and not grouped:
-            remedy = "pass protected=..., or a loader that yields (images, labels, group)"
-            raise ValueError(f"nothing says which samples belong to which group: {remedy}")
+            raise ValueError("nothing says which samples belong to which group: pass protected=..., or let the loader yield groups")
         # A task of no samples, which refuses what cannot work as soon as the number of outputs is known.
         none = np.zeros(0, dtype=np.int64) if multi_class else np.zeros((0, attributes))
         group = np.zeros(0) if protected is None or np.ndim(protected) > 0 else protected
@@ -277,7 +276,7 @@ def audit_logits(
         raise ValueError("an audit needs at least one sample, but labels has none")
     for model in MODELS:
         arrays.check_same_shape(logits[model], task.labels, f"{model}_logits")
-    scores = {model: _log_odds(logits[model]) if multi_class else logits[model] for model in MODELS}
+    scores = {model: log_odds(logits[model]) if multi_class else logits[model] for model in MODELS}
     decisions = {"raw": {model: _decide(logits[model], scores[model], cuts[model], multi_class) for model in MODELS}}
     if validation is not None:
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
@@ -314,16 +313,6 @@ def _difference(dense: PerAttribute, pruned: PerAttribute) -> PerAttribute:
     return PerAttribute(pruned.values - dense.values, reasons)
 
 
-def _log_odds(logits: FloatArray) -> FloatArray:
-    """Log-odds of each class's softmax probability against the rest, z_c - log Σ_{j≠c} exp z_j."""
-    from scipy.special import logsumexp
-
-    # Leaving the class out of the sum keeps the digits that 1 - p would lose where p is near 1.
-    rest = [logsumexp(np.delete(logits, c, axis=1), axis=1) for c in range(logits.shape[1])]
-    odds: FloatArray = logits - np.stack(rest, axis=1)
-    return odds
-
-
 def _decide(logits: FloatArray, scores: FloatArray, cut: FloatArray | None, multi_class: bool) -> BoolArray:
     if not multi_class or cut is not None:
         return arrays.hard_predictions(scores, cut)
@@ -331,9 +320,7 @@ def _decide(logits: FloatArray, scores: FloatArray, cut: FloatArray | None, mult
     return winner
 
 
-def _calibrated(
-    scores: dict[str, FloatArray], validation: tuple[ArrayLike, ArrayLike, ArrayLike], multi_class: bool
-) -> dict[str, BoolArray]:
+def _calibrated(scores: dict[str, FloatArray], validation: Sequence[ArrayLike], multi_class: bool) -> dict[str, BoolArray]:
     *of_models, labels = validation
     if (np.ndim(labels) == 1) != multi_class:
         raise ValueError("the labels of the validation samples must be of the same kind as those that are audited: (n, K) or (n,)")
@@ -342,7 +329,7 @@ def _calibrated(
         logits = arrays.as_logits(given, f"the {model} logits of validation")
         if logits.shape[1] != scores[model].shape[1]:
             raise ValueError(f"the {model} logits of validation must have {scores[model].shape[1]} columns, not {logits.shape[1]}")
-        own = _log_odds(logits) if multi_class else logits
+        own = log_odds(logits) if multi_class else logits
         true = arrays.as_attributes(labels, logits.shape[1], "validation labels")
         decisions[model] = arrays.hard_predictions(scores[model], calibrated_thresholds(own, true))
     return decisions

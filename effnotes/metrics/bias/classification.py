@@ -13,6 +13,7 @@ from effnotes.metrics.bias.arrays import as_binary, as_groups, as_pair, as_score
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, Reason, ratio
 
 IntArray = NDArray[np.int64]
+_Metric = Callable[[ArrayLike, ArrayLike], PerAttribute]
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> PerAttribute:
@@ -214,9 +215,7 @@ def false_negative_rate(predictions: ArrayLike, labels: ArrayLike) -> PerAttribu
     return _share((~predicted & true).sum(0), true.sum(0), len(true), Reason.NO_POSITIVES)
 
 
-def by_group(
-    metric: Callable[[ArrayLike, ArrayLike], PerAttribute], predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike
-) -> tuple[PerAttribute, PerAttribute]:
+def by_group(metric: _Metric, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> tuple[PerAttribute, PerAttribute]:
     """Evaluate a metric on each of two groups.
 
     For instance `by_group(false_positive_rate, predictions, labels, labels[:, protected])`.

@@ -153,9 +153,7 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
     return pd.DataFrame(evaluated)
 
 
-def rank_association(
-    score: ArrayLike, target: ArrayLike, *, permutations: int = 9999, seed: int = 0
-) -> dict[str, float | int | str]:
+def rank_association(score: ArrayLike, target: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> dict[str, float | str]:
     """Rank correlation over attributes of a score with what it should foretell, and whether chance explains it.
 
     Args:

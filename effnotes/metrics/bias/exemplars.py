@@ -170,8 +170,7 @@ def _odds(table: NDArray[np.int64]) -> tuple[float, float, float, float]:
 def _as_population(values: ArrayLike, name: str) -> BoolArray:
     array = np.asarray(values)
     if array.ndim != 3 or array.shape[0] == 0 or array.shape[2] == 0:
-        wanted = "(models, n, K), models by samples by attributes, with at least one model and one attribute"
-        raise ValueError(f"{name} must have shape {wanted}, not {array.shape}; for one model pass {name}[None]")
+        raise ValueError(f"{name} must have shape (models >= 1, n, K >= 1), not {array.shape}; for one model pass {name}[None]")
     return arrays.as_binary(array.reshape(-1, array.shape[2]), name).reshape(array.shape)
 
 

@@ -30,8 +30,7 @@ def override(predictions: ArrayLike, replacements: ArrayLike, selected: ArrayLik
     first, second = arrays.as_binary(predictions, "predictions"), arrays.as_binary(replacements, "replacements")
     chosen = arrays.as_binary(selected, "selected")
     if not first.shape == second.shape == chosen.shape:
-        given = f"{first.shape}, {second.shape} and {chosen.shape}"
-        raise ValueError(f"predictions, replacements and selected must have one shape, not {given}")
+        raise ValueError(f"all three arrays must have one shape, not {first.shape}, {second.shape} and {chosen.shape}")
     return np.where(chosen, second, first)
 
 

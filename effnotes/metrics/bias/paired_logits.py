@@ -11,6 +11,7 @@ from torch.utils.data import RandomSampler
 
 from effnotes.metrics.bias.per_attribute import FloatArray
 from effnotes.models.modes import evaluating
+from effnotes.models.weights import like_weights
 
 
 def shuffles(loader: Iterable[Any]) -> bool:
@@ -55,14 +56,9 @@ def paired_logits(
 
 
 def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None:
-        # Integer input, such as token numbers, keeps its type.
-        images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
-    output = model(images)
+    output = model(like_weights(model, images))
     if not isinstance(output, Tensor):
-        remedy = "wrap it in a module that returns its logits, shape (n, K)"
-        raise TypeError(f"the {name} model returned a {type(output).__name__}; {remedy}")
+        raise TypeError(f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns logits (n, K)")
     return output.float().cpu().numpy()
 
 
@@ -70,7 +66,5 @@ def _check_batch(dense: NDArray[Any], pruned: NDArray[Any], labels: NDArray[Any]
     if dense.ndim != 2 or dense.shape != pruned.shape:
         raise ValueError(f"both models must give logits of one shape (n, K), not {dense.shape} (dense) and {pruned.shape} (pruned)")
     if labels.shape not in (dense.shape, dense.shape[:1]):
-        raise ValueError(
-            f"labels of shape {labels.shape} fit no logits of shape {dense.shape}: a multi-label task has labels "
-            f"{dense.shape} in {{0, 1}}, a multi-class one integers of shape {dense.shape[:1]}"
-        )
+        needed = f"a multi-label task has labels {dense.shape} in {{0, 1}}, a multi-class one integers {dense.shape[:1]}"
+        raise ValueError(f"labels of shape {labels.shape} fit no logits of shape {dense.shape}: {needed}")

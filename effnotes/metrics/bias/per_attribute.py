@@ -61,12 +61,9 @@ class PerAttribute:
     @classmethod
     def masked(cls, values: FloatArray, *undefined: tuple[Reason, BoolArray | bool]) -> "PerAttribute":
         """Blank out `values` (K,) wherever a condition, (K,) or one for all, holds; the first that holds gives the reason."""
-        reasons: list[Reason | None] = [None] * len(values)
-        for reason, where in reversed(undefined):
-            for k in np.flatnonzero(np.broadcast_to(where, len(values))):
-                reasons[k] = reason
-        explained = np.array([reason is not None for reason in reasons], dtype=bool)
-        return cls(np.where(explained, np.nan, values), tuple(reasons))
+        known = [(reason, np.broadcast_to(where, len(values))) for reason, where in undefined]
+        reasons = tuple(next((reason for reason, where in known if where[k]), None) for k in range(len(values)))
+        return cls(np.where([reason is not None for reason in reasons], np.nan, values), reasons)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.values, dtype=dtype, copy=copy)

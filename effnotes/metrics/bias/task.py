@@ -76,9 +76,8 @@ class AttributeTask:
         known = arrays.as_names(names, attributes)
         q = None if rates is None else arrays.as_rates(rates, attributes)
         if np.ndim(protected) == 0 and np.ndim(labels) == 1:
-            what = "labels of shape (n,) are those of a multi-class task, whose classes are no groups"
             remedy = "pass the group of each sample, shape (n,), or a loader that yields (images, labels, group)"
-            raise ValueError(f"protected={protected!r} names a column, but {what}; {remedy}")
+            raise ValueError(f"protected={protected!r} names a class of a multi-class task, whose classes are no groups; {remedy}")
         if isinstance(protected, str) and protected not in known:
             raise ValueError(f"protected names no attribute: {protected!r}; there are {known}")
         where = known.index(protected) if isinstance(protected, str) else protected
@@ -86,9 +85,8 @@ class AttributeTask:
         share = float(groups.mean()) if len(groups) else np.nan
         if train_labels is None:
             if q is None:
-                what = "which value of an attribute is rare, and in which group it is more frequent"
-                remedy = "pass train_labels=..., or rates=conditional_rates(train_labels, train_groups)"
-                raise ValueError(f"nothing tells {what}: {remedy}; the audited labels can stand in for them, at the price of noise")
+                remedy = "pass train_labels=... (the audited labels, at the price of noise), or rates=conditional_rates(...)"
+                raise ValueError(f"nothing tells which value of an attribute is rare, and in which group it is frequent: {remedy}")
             return cls(true, groups, column, q, share * q[1] + (1 - share) * q[0], share, known)
         train = arrays.as_attributes(train_labels, attributes, "train_labels")
         if train.shape[1] != attributes:
@@ -100,6 +98,6 @@ class AttributeTask:
             share = float(member.mean()) if len(member) else share
             q = conditional_rates(train, member) if q is None else q
         if q is None:
-            remedy = "pass the group of each training sample, shape (m,), or rates=conditional_rates(train_labels, train_groups)"
-            raise ValueError(f"with groups beside the labels, train_groups=... are needed as well: {remedy}")
+            needed = "train_groups=... are needed as well, or rates=conditional_rates(train_labels, train_groups)"
+            raise ValueError(f"with groups beside the labels, {needed}")
         return cls(true, groups, column, q, ratio(train.sum(0), len(train)), share, known)

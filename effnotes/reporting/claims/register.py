@@ -140,8 +140,7 @@ class _RegisterLoader(yaml.SafeLoader):
 
 
 def _find_register() -> Path:
-    named = os.environ.get("EFFNOTES_CLAIMS")
-    if named:
+    if named := os.environ.get("EFFNOTES_CLAIMS"):
         return Path(named)
     package = Path(__file__).resolve().parents[2]
     candidates = [package.parent / "book" / "claims.yaml", package / "_book" / "claims.yaml"]

@@ -80,7 +80,9 @@ class Experiment:
         ValueError: a field is out of range; the message says which and what is allowed.
     """
 
-    dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds"] = "faces"  # as in effnotes.datasets.load.DATASETS
+    dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = (
+        "faces"  # as in effnotes.datasets.load.DATASETS
+    )
     data_root: str = ""  # folder with the data; empty for faces, which are drawn
     # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
     # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
@@ -126,6 +128,11 @@ class Experiment:
         self.recipe, self.parent_recipe, self.tuning_recipe if self.starts_trained else None  # noqa: B018
 
     @property
+    def exclusive(self) -> bool:
+        """Whether the attributes are classes that exclude one another, learned by their softmax; none is protected then."""
+        return self.dataset == "iwildcam"
+
+    @property
     def starts_trained(self) -> bool:
         """Whether the method prunes a trained model, with training after it."""
         method = PRUNING_METHODS[self.method]
@@ -135,7 +142,7 @@ class Experiment:
     def recipe(self) -> Recipe:
         """How dense models, and those pruned from random weights, are trained."""
         same = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "precision")
-        recipe = Recipe(**{name: getattr(self, name) for name in same})
+        recipe = Recipe(**{name: getattr(self, name) for name in same}, loss="softmax" if self.exclusive else "binary")
         return dataclasses.replace(recipe, max_shift=0) if self.stream else recipe
 
     @property
@@ -203,8 +210,9 @@ class Experiment:
             ValueError: the data are no faces, or `num_shared` is 0.
         """
         if self.dataset != "faces" or not self.num_shared:
-            given = f"dataset={self.dataset!r}, num_shared={self.num_shared}"
-            raise ValueError(f"{given}: only drawn faces have shared ones, if asked for")
+            raise ValueError(
+                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if wanted"
+            )
         from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
@@ -215,7 +223,8 @@ class Experiment:
         Args:
             seed: of the data.
             protected: name of the protected attribute, one of the label columns; None for the data's own: "Round" of faces, grey
-                of cifar10s (which is no label), "Male" of celeba, "water" of awa2, the place of waterbirds (no label either).
+                of cifar10s (which is no label), "Male" of celeba, "water" of awa2, the place of waterbirds (no label either). Of
+                iwildcam, where nothing is protected, all images are in group 0.
 
         Raises:
             DataError: something on disk is missing or malformed.
@@ -233,7 +242,9 @@ class Experiment:
             splits, names = (data.train, data.val, data.test), data.attribute_names
             column = data.protected if protected is None else column_of(protected, names, "attribute to protect")
             labels = [split.labels for split in splits]
-            groups = [split.groups if column is None else split.labels[:, column] for split in splits]  # type: ignore[misc]
+            # Where nothing is protected, all images are in one group.
+            own = [split.labels[:, 0] * 0 if split.groups is None else split.groups for split in splits]
+            groups = own if column is None else [of_split[:, column] for of_split in labels]
         (train, val, test), (of_train, of_val, of_test) = labels, groups
         return Labels(train, val, test, of_train, of_val, of_test, names, column)
 
@@ -291,6 +302,8 @@ class Training:
 
     def __post_init__(self) -> None:
         self.experiment.schedule(self.sparsity)  # refuses what the method cannot reach
+        if self.attribute is not None and self.experiment.exclusive:
+            raise ValueError(f"attribute={self.attribute!r}: the classes of {self.experiment.dataset} are learned together")
         if self.backdoor is None:
             return
         if self.attribute is None:

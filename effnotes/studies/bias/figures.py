@@ -45,6 +45,14 @@ def trend(found: Findings, metric: str, *, ax: Axes, **style: str) -> Axes:
     return figures.label_levels(ax, found.sparsities, found.weights_left)
 
 
+def explain(ax: Axes, unmeasured: bool, why: str = "there is no attribute\nwith a bias to look at") -> None:
+    """Say in a panel why there is nothing to be seen, if something was not measured."""
+    if unmeasured:
+        ax.clear()
+        ax.text(0.5, 0.5, f"not measured:\n{why}", transform=ax.transAxes, ha="center", va="center")
+        ax.set(xticks=[], yticks=[])
+
+
 def name_by_percent(ax: Axes, sparsities: Sequence[float]) -> None:
     """Name levels by the percentage alone, where panels stand side by side."""
     ax.set_xticks(np.arange(len(sparsities)), [f"{100 * level:g}" for level in sparsities], fontsize=8.5)
@@ -85,6 +93,16 @@ def uncertainty(found: Findings, floors: Mapping[str, float]) -> None:
     axes[2].axhline(1, linestyle="--", **LINE)
 
 
+def f1(result: Result) -> None:
+    """Macro-F1 of exclusive classes against sparsity, by how many images they have in training."""
+    _, ax = plt.subplots()
+    for (images, of_range), colour in zip(result.f1.groupby("images", sort=False), figures.PALETTE, strict=False):
+        figures.plot_by_level(of_range, "sparsity", "f1", ax=ax, label=images, colour=colour)
+    figures.label_levels(ax, result.findings.sparsities, result.findings.weights_left)
+    ax.set_ylabel("macro-F1")
+    ax.legend(title="images in training")
+
+
 def interdependence(found: Findings) -> None:
     """Interdependence of predictions and of the true labels."""
     _, ax = plt.subplots()
@@ -92,6 +110,7 @@ def interdependence(found: Findings) -> None:
     trend(found, "label_interdependence", ax=ax, label="true labels", colour="#555555", linestyle="--")
     ax.set_ylabel("adjusted R²")
     ax.legend()
+    explain(ax, found.criteria.empty, "classes that exclude one another hang together by definition")
 
 
 def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: str, ceiling: float | None = None) -> None:
@@ -99,7 +118,8 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     _, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
     long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
-    sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
+    if len(long):
+        sns.lineplot(long, x="position", y="value", units="attribute", estimator=None, color="#999999", linewidth=1, ax=ax)
     trend(found, _BIAS, ax=ax, label=label)
     ax.axhline(0, linestyle="--", **LINE)
     _floor(ax, floors, _BIAS)
@@ -108,6 +128,7 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
     ax.legend(loc="upper left" if ceiling is None else "best")
+    explain(ax, by_level.empty)
 
 
 def growth(found: Findings, *, mark: bool = False) -> None:
@@ -126,6 +147,7 @@ def growth(found: Findings, *, mark: bool = False) -> None:
     ax.set_xticks(positions)
     figures.label_levels(ax, levels, found.weights_left[1:])
     ax.set_ylabel(_GROWTH)
+    explain(ax, found.criteria.empty)
 
 
 def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float] = (7.4, 3.4)) -> None:
@@ -134,6 +156,7 @@ def named_points(panels: Mapping[str, pd.DataFrame], *, size: tuple[float, float
     for ax, (title, points) in zip(axes[0], panels.items(), strict=True):
         figures.name_points(ax, points)
         ax.locator_params(axis="x", nbins=5 if len(panels) > 1 else "auto")
+        explain(ax, points.empty)
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(_GROWTH)
 
@@ -190,6 +213,7 @@ def repairs(result: Result) -> None:
     ax.axvline(calibrated.mean(axis=1).mean(), linestyle="--", **LINE)
     ax.set(xlabel="bias amplification, mean over the skewed attributes", ylabel="")
     ax.legend(*(part[:2] for part in ax.get_legend_handles_labels()), loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
+    explain(ax, result.criteria.empty)
 
 
 def follow_ups(further: Further | None) -> None:

@@ -85,9 +85,9 @@ def follow_up(result: Result) -> Further | None:
         result.criteria.sort_values(criterion, ascending=False)["attribute"].tolist()
         for criterion in ("uncertainty_times_phi", "uncertainty")
     )
-    subtle, easy = by_doubt[0], by_doubt[-1]
-    if plan.second is None or subtle == easy:
+    if plan.second is None or len(by_doubt) < 2:
         return None
+    subtle, easy = by_doubt[0], by_doubt[-1]
     size, width = plan.experiment.image_size, plan.second.width
     network = build_model(plan.second.model, len(plan.names), image_size=size, seed=0, width=width)
     weights = sum(each.numel() for each in prunable_parameters(network).values())

@@ -28,11 +28,16 @@ class Plan:
     num_single: int  # attributes that get models of their own
     labels: dict[int, Labels]  # by seed
     tasks: dict[int, AttributeTask]  # the test images of each seed
-    skewed: list[str]  # attributes whose bias can be measured, in every seed
+    skewed: list[str]  # attributes whose bias can be measured, in every seed; none where nothing is protected
     exactly_known: bool  # whether the truth behind the labels is known: of drawn faces whose labels are not flipped
     by_method: dict[str, Experiment]  # other pruning methods, if there are further experiments
     second: Experiment | None  # another network; None where no further experiments are part of the run
     planted: Experiment | None  # a spurious feature is planted in its images; None where they are not held in memory, too
+
+    @property
+    def without(self) -> str:
+        """Why these data have no bias and no interdependence to measure, in half a sentence; empty where they have."""
+        return "the classes exclude one another, and no attribute is protected" if self.experiment.exclusive else ""
 
     @property
     def names(self) -> list[str]:
@@ -98,17 +103,18 @@ def plan(
     if 0 not in sparsities:
         raise ValueError(f"sparsities={sparsities}: add 0, the dense model that the others are compared with")
     if moderate_sparsity not in sparsities or moderate_sparsity == 0:
-        needed = f"one of the sparsities {sparsities} and not the dense model's 0"
-        raise ValueError(f"moderate_sparsity={moderate_sparsity} must be {needed}")
+        raise ValueError(f"moderate_sparsity={moderate_sparsity} must be one of the sparsities {sparsities}, and not 0")
     if not 0 < knee_drop < 1:
         raise ValueError(f"knee_drop={knee_drop} must lie between 0 and 1; it is a fall of accuracy, as a share")
     if num_single < 1:
         raise ValueError(f"num_single={num_single} must be at least 1")
     faces, num_shared = of_experiment["dataset"] == "faces", of_experiment["num_shared"]
     if faces and num_shared < 1:
-        why = "changed decisions are looked at on faces that all seeds share"
-        raise ValueError(f"num_shared={num_shared} must be at least 1: {why}")
+        raise ValueError(f"num_shared={num_shared} must be at least 1: changed decisions are shown on faces that all seeds share")
     experiment = Experiment(**of_experiment)
+    if experiment.exclusive and (protected is not None or follow_ups):
+        why = "has classes that exclude one another, and no protected attribute"
+        raise ValueError(f"protected={protected!r}, follow_ups={follow_ups}: {experiment.dataset} {why}; leave both at null")
     following_up = faces if follow_ups is None else follow_ups
     by_method = {method: dataclasses.replace(experiment, method=method) for method in other_methods if following_up}
     second = planted = None
@@ -132,9 +138,8 @@ def plan(
     allowed = [fixed_attribute_set(task.labels, task.protected, rates=task.rates) for task in tasks.values()]
     names = np.array(labels[seeds[0]].attribute_names)
     skewed: list[str] = names[np.all(allowed, axis=0)].tolist()
-    if not skewed:
+    if not skewed and not experiment.exclusive:
         why = "no attribute is skewed between its groups and occurs often enough in both groups of the test images"
-        remedy = "so no bias amplification can be measured; protect another attribute, or give more test images"
-        raise ValueError(f"protected={protected!r}: {why}, {remedy}")
+        raise ValueError(f"protected={protected!r}: {why}; protect another attribute, or give more test images")
     chosen = (list(seeds), sorted(sparsities), moderate_sparsity, knee_drop, num_single)
     return Plan(experiment, *chosen, labels, tasks, skewed, exactly_known, by_method, second, planted)

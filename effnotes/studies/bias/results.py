@@ -1,14 +1,19 @@
 """The main experiment of the chapter on bias: trained networks, and what is measured of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from effnotes.datasets.iwildcam import frequency_groups, frequency_names
 from effnotes.metrics import bias as metrics
+from effnotes.metrics.bias.attribute_table import attribute_metrics, summarise
+from effnotes.metrics.bias.calibration import calibrated_thresholds
+from effnotes.metrics.bias.criteria import attribute_criteria
 from effnotes.reporting import claims
+from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.bias import effects
 from effnotes.studies.bias.experiment import trainings
 from effnotes.studies.bias.findings import Findings
@@ -45,13 +50,18 @@ class Result:
 
     @cached_property
     def averages(self) -> pd.DataFrame:
-        """The metrics of each model, averaged over all attributes."""
-        return metrics.summarise(self.table)
+        """The metrics of each model, averaged over all attributes; of exclusive classes those of the most probable one."""
+        means = summarise(self.table)
+        if self.plan.experiment.exclusive:
+            own = {(run.seed, run.sparsity): metrics.class_metrics(run.test_logits, self.plan.tasks[run.seed]) for run in self.runs}
+            columns = (means[name] for name in ("seed", "sparsity", "metric", "mean_common"))
+            means["mean_common"] = [own[seed, level].get(metric, mean) for seed, level, metric, mean in zip(*columns, strict=True)]
+        return means
 
     @cached_property
     def averages_of_skewed(self) -> pd.DataFrame:
         """The metrics of each model, averaged over the skewed attributes."""
-        return metrics.summarise(self.table, self.plan.skewed)
+        return summarise(self.table, self.plan.skewed)
 
     @cached_property
     def best(self) -> pd.DataFrame:
@@ -67,8 +77,8 @@ class Result:
         """What the best possible classifier has of each metric, mean over attributes and seeds; empty where it is not known."""
         if self.best.empty:
             return {}
-        floors = metrics.summarise(self.best).groupby("metric")["mean_common"].mean().to_dict()
-        of_skewed = metrics.summarise(self.best, self.plan.skewed).groupby("metric")["mean_common"].mean()
+        floors = summarise(self.best).groupby("metric")["mean_common"].mean().to_dict()
+        of_skewed = summarise(self.best, self.plan.skewed).groupby("metric")["mean_common"].mean()
         return floors | {"bias_amplification": of_skewed["bias_amplification"]}
 
     @property
@@ -112,6 +122,16 @@ class Result:
         return self.growth_to(sparsity, *names).groupby("attribute").mean()
 
     @cached_property
+    def f1(self) -> pd.DataFrame:
+        """Macro-F1 of exclusive classes: a row for each network and range of how many training images a class has."""
+        rows = []
+        for run in self.runs:
+            own = self.plan.labels[run.seed]
+            found = metrics.macro_f1(run.test_logits, own.test, frequency_groups(own.train.argmax(1), len(self.plan.names)))
+            rows += [(run.seed, run.sparsity, name, found.get(group)) for group, name in enumerate(frequency_names())]
+        return pd.DataFrame(rows, columns=["seed", "sparsity", "images", "f1"]).dropna()
+
+    @cached_property
     def growth(self) -> pd.DataFrame:
         """Growth of bias amplification at each level, with the interval of the claim."""
         rows = []
@@ -127,7 +147,7 @@ class Result:
         """What the dense model of each seed tells of each attribute, on validation images."""
         tasks = {seed: task_of(own, validation=True) for seed, own in self.plan.labels.items()}
         dense = self.at(0.0)
-        return pd.concat(metrics.attribute_criteria(dense[seed].val_logits, task).assign(seed=seed) for seed, task in tasks.items())
+        return pd.concat(attribute_criteria(dense[seed].val_logits, task).assign(seed=seed) for seed, task in tasks.items())
 
     @cached_property
     def criteria(self) -> pd.DataFrame:
@@ -169,12 +189,12 @@ class Result:
 
     def thresholds(self, run: SparseRun) -> NDArray[np.float64]:
         """Thresholds of a network, calibrated on its seed's validation images."""
-        return metrics.calibrated_thresholds(run.val_logits, self.plan.labels[run.seed].val)
+        return calibrated_thresholds(run.val_logits, self.plan.labels[run.seed].val)
 
     @cached_property
     def repairs(self) -> pd.DataFrame:
         """Each repair of the networks at the high sparsity, by seed, attribute and metric."""
-        tables = []
+        tables: list[pd.DataFrame] = []
         for seed, task in self.plan.tasks.items():
             dense, sparse = self.at(0.0)[seed], self.at(self.high)[seed]
             validation = (dense.val_logits, sparse.val_logits, self.plan.labels[seed].val)
@@ -227,20 +247,33 @@ class Result:
             levels=pd.DataFrame([{"moderate": self.plan.moderate, "high": self.high}]),
         )
 
+    def keep(self) -> list[KeptTable]:
+        """Make the tables of this run ready to be kept with its record."""
+        return self.findings.keep() + ([keep_table("f1", self.f1)] if self.plan.experiment.exclusive else [])
+
     def _measured(self, logits: NDArray[np.float32], seed: int) -> pd.DataFrame:
-        return metrics.attribute_metrics(logits, self.plan.tasks[seed]).assign(seed=seed)
+        return attribute_metrics(logits, self.plan.tasks[seed]).assign(seed=seed)
 
 
 def run(plan: Plan) -> Result:
     """Train a network for each seed and sparsity, several side by side; what was trained before comes from the cache."""
     group = trainings(plan.experiment, sparsities=plan.sparsities, seeds=plan.seeds)
-    return Result(plan, run_trainings({"main": group})["main"])
+    runs = run_trainings({"main": group})["main"]
+    return Result(plan, [_against_rest(run) for run in runs] if plan.experiment.exclusive else runs)
+
+
+def _against_rest(run: SparseRun) -> SparseRun:
+    """Give the same network with the log-odds of each class against the rest in place of its logits, to be read as attributes."""
+    logits = {name: getattr(run, name) for name in ("test_logits", "val_logits", "shared_logits")}
+    return replace(run, **{name: metrics.log_odds(values).astype(np.float32) for name, values in logits.items()})
 
 
 def validation_accuracy(plan: Plan, trained: SparseRun) -> float:
-    """Accuracy of a network on its seed's validation images, mean over attributes."""
-    decided = metrics.hard_predictions(trained.val_logits)
-    return float(metrics.accuracy(decided, plan.labels[trained.seed].val).values.mean())
+    """Accuracy of a network on its seed's validation images, mean over attributes; of exclusive classes, of the most probable."""
+    own = plan.labels[trained.seed]
+    if plan.experiment.exclusive:
+        return float(metrics.class_metrics(trained.val_logits, task_of(own, validation=True))["accuracy"])
+    return float(metrics.accuracy(metrics.hard_predictions(trained.val_logits), own.val).values.mean())
 
 
 def bias_of(plan: Plan, predicted: NDArray[np.bool_], seed: int, attribute: str | None = None) -> pd.Series:

@@ -167,7 +167,7 @@ def _in_memory(training: Training) -> _Material:
     data, experiment = training_data(training), training.experiment
     stamped = np.asarray(data.test.groups, dtype=np.bool_) if training.backdoor else None
     shared = experiment.shared_faces().images if experiment.dataset == "faces" and experiment.num_shared else None
-    train = (data.train.images, data.train.labels)
+    train = (data.train.images, data.train.labels.argmax(1) if experiment.exclusive else data.train.labels)
     return _Material(train, data.val.images, data.test.images, shared, len(data.attribute_names), stamped)
 
 

@@ -12,9 +12,28 @@ from effnotes.studies.bias.results import Result
 Effects = list[float] | list[list[float]]
 
 
-def measure(effects: dict[str, Effects]) -> list[claims.Measurement]:
-    """Judge claims by their effects, given by the claim's name in the register without `bias.`."""
-    return [claims.measure(f"bias.{name}", values) for name, values in effects.items()]
+# What classes that exclude one another can tell something of, and how; nothing is protected there, and they hang together anyway.
+_OF_CLASSES = {
+    **dict.fromkeys(("accuracy-flat", "uncertainty-grows"), "of the most probable class of each image"),
+    **dict.fromkeys(
+        ("rare-value-underpredicted", "changes-were-uncertain", "changes-turn-negative"), "of classes against the rest"
+    ),
+}
+
+
+def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measurement]:
+    """Judge claims by their effects.
+
+    Args:
+        effects: by the claim's name in the register without `bias.`.
+        without: why the data have no bias to measure, as in `Plan.without`; the claims that need one have this for their reason,
+            the others say what they are about.
+    """
+    found = {name: claims.measure(f"bias.{name}", values) for name, values in effects.items()}
+    for name, each in found.items() if without else ():
+        how = _OF_CLASSES.get(name)
+        found[name] = each._replace(reason=f"{each.reason} Here {how}." if how else f"Not measured with these data: {without}.")
+    return list(found.values())
 
 
 def main_effects(result: Result) -> dict[str, Effects]:
@@ -36,11 +55,12 @@ def main_effects(result: Result) -> dict[str, Effects]:
 
 def repair_effects(result: Result) -> dict[str, Effects]:
     """Effects of the claims on repairs, changed decisions and what the dense model knows."""
-    high, seeds = result.high, result.plan.seeds
+    high = result.high
     at_high = result.changed[result.changed["sparsity"] == high].dropna()
     with_raw_thresholds = result.repaired_bias[~result.repaired_bias["calibrated"]]
     repaired = with_raw_thresholds.set_index(["override", "selection", "seed", "attribute"])["value"].sort_index()
     calibrated = result.calibrated.xs(high, level=1)
+    seeds = [] if repaired.empty else result.plan.seeds
     by_threshold = {seed: calibrated.loc[seed] - repaired["none", "none", seed] for seed in seeds}
     by_override = {seed: repaired["dense", "dense uncertainty", seed] - repaired["dense", "random", seed] for seed in seeds}
     criterion = result.criteria.set_index("attribute")["uncertainty_times_phi"]
