@@ -41,8 +41,13 @@ def load_world(path: str | Path) -> World:
     path = Path(path)
     text = read_text(path)
     try:
+        # A few aliases of aliases stand for more than a message could hold.
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                said = f"*{event.anchor} stands for a value that is written elsewhere; write the value itself"
+                raise DataError(f"{path}, line {event.start_mark.line + 1}: {said}")
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise DataError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', None) or error})") from error
@@ -254,8 +259,8 @@ def _read_graph_rows(path: Path) -> Integers:
             values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
         except ValueError:
             raise DataError(f"{where}: {line!r} holds something that is neither a whole number nor None") from None
-        if min(values[:3]) < 0:
-            raise DataError(f"{where}: {line!r} has a number below 0")
+        if min(values[:3]) < 0 or max(values) >= 10**9:
+            raise DataError(f"{where}: {line!r} has a number below 0 or of more than 9 digits")
         rows.append([number, *values, ABSENT, ABSENT][:6])
     if not rows:
         raise DataError(f"{path}: there is no fact in this file")
