@@ -27,6 +27,7 @@ from effnotes.datasets.worlds.world import SPECIAL_TOKENS, World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
 _CHUNK = 2**16
+_DEPTH = 9  # of lists and mappings in a file of settings
 
 # --- the settings of a world: YAML --------------------------------------------------------------------------------------------
 
@@ -41,13 +42,15 @@ def load_world(path: str | Path) -> World:
     path = Path(path)
     text = read_text(path)
     try:
-        # A few aliases of aliases stand for more than a message could hold.
+        # A few aliases of aliases stand for more than a message could hold, and thousands of brackets take minutes.
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                said = f"*{event.anchor} stands for a value that is written elsewhere; write the value itself"
-                raise DataError(f"{path}, line {event.start_mark.line + 1}: {said}")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
+                said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise DataError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', None) or error})") from error
