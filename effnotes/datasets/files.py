@@ -136,17 +136,17 @@ def read_csv(
             is not closed, a cell of `once` is there twice, or the file is no UTF-8 text.
     """
     rows = _read_rows(path)
-    line, header = next(rows, (1, []))
-    header = [clean_name(name) for name in header]
+    line, written = next(rows, (1, []))
+    header = [clean_name(name) for name in written]
     absent = [name for name in columns if name not in header]
     if absent:
-        wanted = f"the header is {','.join(header)!r}, and must name {', '.join(columns)}, with commas between"
+        wanted = f"the header is {','.join(written)!r}, and must name {', '.join(columns)}, with commas between"
         raise DataError(f"{path}, line {line}: no column {', '.join(map(repr, absent))}; {wanted}")
     if others:
         columns = [name for name in header if name and not re.fullmatch(r"Unnamed: \d+", name)]
     twice = [name for name in dict.fromkeys(columns) if header.count(name) > 1]
     if twice:
-        raise DataError(f"{path}, line {line}: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
+        raise DataError(f"{path}, line {line}: the header {','.join(written)!r} has {', '.join(map(repr, twice))} twice; keep one")
     places = {name: header.index(name) for name in columns}
     lines: dict[str, int] = {}
     for line, row in rows:
@@ -175,7 +175,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             ) from None
         if "".join(lines[start : reader.line_num]).count('"') % 2:
             raise DataError(f"{where}: one quotation mark is without another; {remedy}")
-        for cell in row:
+        for cell in row if reader.line_num > start + 1 else ():
             more = sum(bool(line.strip()) for line in cell.split("\n")[1:])
             if "\n" in cell and cell.count(",") >= max(more, 1) * (len(row) - 1):
                 swallowed = f"a quotation mark that is opened here is closed in line {reader.line_num}, with whole rows between"
@@ -266,7 +266,7 @@ def check_images_exist(paths: Sequence[Path]) -> None:
     folders = {path.parent for path in paths}
     # Only files: a folder may have the name of an image, and a pipe would be waited for.
     present = {
-        folder: {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set() for folder in folders
+        folder: {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set() for folder in folders
     }
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:

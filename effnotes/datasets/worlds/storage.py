@@ -48,7 +48,7 @@ def load_world(path: str | Path) -> World:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
                 said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)  # type: ignore[arg-type]
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
