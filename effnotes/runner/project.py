@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import yaml
@@ -12,11 +12,14 @@ from pydantic import Field
 
 from effnotes.core.errors import nearest
 from effnotes.core.settings import settings
+from effnotes.core.strict_yaml import load_yaml
 from effnotes.reporting.claims import Claim, ClaimError, join, load_register
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
+from effnotes.runner.parameters import Parameter, declared_parameters, resolve
 
 PROFILES = ("smoke", "quick", "full", "paper")
+
+INJECTED = "injected-parameters"
 
 _CODE_MARKER = re.compile(r"# ?%%+(?!\S)(?!.*\[(markdown|md|raw)\])")
 
@@ -74,11 +77,32 @@ class Chapter:
         """The declared parameters by name.
 
         Raises:
-            UsageError: there is more than one parameters cell, or a declaration is not allowed.
+            UsageError: there is more than one parameters cell, a tag that papermill would read otherwise, or a declaration that is
+                not allowed.
         """
+        for cell in self.notebook().cells:
+            tags, start = cell.metadata.get("tags", []), cell.source.split("\n")[0]
+            # papermill looks at the tags of all cells, and takes a text that holds the name for the tag.
+            if not isinstance(tags, list):
+                raise UsageError(f"{self.page}.py: the tags of the cell {start!r} are {tags!r}; write a list, such as [{tags!r}].")
+            if "parameters" in tags and cell.cell_type != "code":
+                kind = f"{cell.cell_type} cell {start!r}"
+                raise UsageError(f"{self.page}.py: the {kind} is tagged 'parameters'; tag the code cell that declares them, alone.")
+            if reserved := set(tags) & {INJECTED, "papermill-error-cell-tag"}:
+                name = min(reserved)
+                raise UsageError(
+                    f"{self.page}.py: the cell {start!r} is tagged {name!r}, which is for what papermill adds; remove it."
+                )
         tagged = [(text, self.first_line(i)) for i, (text, tags) in enumerate(self.code, start=1) if "parameters" in tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
+        if skipped := {tag for _, tags in self.code if "parameters" in tags for tag in tags} & {
+            "skip-execution",
+            "raises-exception",
+        }:
+            raise UsageError(
+                f"{self.page}.py: the parameters cell is tagged {min(skipped)!r}, too; it has to run, so remove that tag."
+            )
         return declared_parameters(tagged[0][0], tagged[0][1] or 1, f"{self.page}.py") if tagged else {}
 
 
@@ -106,10 +130,50 @@ class Project:
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
-        """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record."""
-        pages = {page: self.root / f"{page}.py" for page in _toc_pages(_read_yaml(self.root, "_toc.yml"))}
-        read = (Chapter(path.stem, page, path.read_text(encoding="utf-8")) for page, path in pages.items() if path.is_file())
-        return {chapter.name: chapter for chapter in read}
+        """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record.
+
+        Raises:
+            UsageError: the table of contents names a page of code that could not be run, or two of one name.
+        """
+        chapters: dict[str, Chapter] = {}
+        for page in self.pages:
+            if (path := self.root / f"{page}.py").is_file():
+                chapter = Chapter(path.stem, page, _read_text(self.root, f"{page}.py"))
+                if other := chapters.get(chapter.name):
+                    why = "records go by the name of the file alone; rename one of them"
+                    raise UsageError(
+                        f"_toc.yml lists {other.page}.py and {page}.py, two chapters of the name '{path.stem}': {why}."
+                    )
+                chapters[chapter.name] = chapter
+        return chapters
+
+    @cached_property
+    def pages(self) -> list[str]:
+        """The pages that ``_toc.yml`` lists, without the endings of their files.
+
+        Raises:
+            UsageError: one has no file in ``book/``, two files or a file of code that is never run, or is listed by a pattern.
+        """
+        pages = list(_toc_pages(_read_yaml(self.root, "_toc.yml")))
+        for page in pages:
+            parts = PurePosixPath(page).parts
+            if parts[:1] != ("book",) or ".." in parts:
+                raise UsageError(f"_toc.yml lists '{page}', which is not in book/, and no other pages are built; move it there.")
+            found = [suffix for suffix in (".py", ".md", ".ipynb", ".rst") if (self.root / f"{page}{suffix}").is_file()]
+            if not found:
+                near = nearest(parts[-1], [path.stem for path in (self.root / page).parent.glob("*.*")])
+                raise UsageError(f"_toc.yml lists '{page}', but there is neither {page}.py nor {page}.md.{near}")
+            if len(set(found) - {".ipynb"}) > 1 or found == [".md", ".ipynb"]:
+                raise UsageError(
+                    f"_toc.yml lists '{page}', which is {' and '.join(page + end for end in found)}; keep one of them."
+                )
+            has_code = found == [".md"] and re.search(
+                r"^(`{3,}|:{3,}) *\{code-cell\}", _read_text(self.root, f"{page}.md"), re.MULTILINE
+            )
+            if found == [".ipynb"] or has_code:
+                remedy = f"jupytext --to py:percent {page}{found[0]}', and remove {page}{found[0]}"
+                raise UsageError(f"{page}{found[0]} holds code, and only chapters in .py are run. Convert it with '{remedy}.")
+        return pages
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`.
@@ -176,11 +240,18 @@ class Project:
         return profile
 
 
-def _read_yaml(root: Path, shown: str) -> Any:
+def _read_text(root: Path, shown: str) -> str:
     try:
-        return load_yaml((root / shown).read_text(encoding="utf-8"))
+        return (root / shown).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"{shown} is missing from the checkout.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
+
+
+def _read_yaml(root: Path, shown: str) -> Any:
+    try:
+        return load_yaml(_read_text(root, shown))
     except yaml.YAMLError as error:
         raise UsageError(f"{shown} is no valid YAML: {error}") from None
 
@@ -191,6 +262,8 @@ def _toc_pages(toc: Any) -> Iterator[str]:
         yield from _toc_pages(entry)
     for key, value in toc.items() if isinstance(toc, dict) else []:
         if key in ("root", "file"):
-            yield str(value).removesuffix(".py").removesuffix(".md")
-        elif key in ("parts", "chapters", "sections"):
+            yield re.sub(r"\.(py|md|ipynb|rst)$", "", str(value))
+        elif key == "glob":
+            raise UsageError(f"_toc.yml lists pages by a pattern ('glob: {value}'), which would not be run; name each by 'file:'.")
+        elif isinstance(value, list):  # parts, chapters, sections, and their names in other formats of the file
             yield from _toc_pages(value)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.reporting.kept import run_facts
-from effnotes.runner.execute import INJECTED, overridden
+from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
-from effnotes.runner.project import Chapter, Project
+from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
@@ -40,6 +40,7 @@ def stage_book(
     listed = []
     for name, chapter in project.chapters.items():
         record = runs[name].record if name in runs else None
+        files.pop(f"{chapter.page}.ipynb", None)  # that jupytext keeps beside the source
         if record:
             del files[f"{chapter.page}.py"]
             files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])

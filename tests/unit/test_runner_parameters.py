@@ -31,7 +31,7 @@ def test_reading_a_cell_never_runs_it(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("p = 1", "only declarations"),
+        ("p = q = 1", "only declarations"),
         ("p: int", "only declarations"),
         ("p: int = 1\np: int = 2", "declared twice"),
         ("p: set[int] = 1", r"annotated 'set\[int\]'; allowed are"),

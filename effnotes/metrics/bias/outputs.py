@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from effnotes.core.files import user_path
 from effnotes.metrics.bias.per_attribute import FloatArray
 
 
@@ -39,7 +40,7 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
         ValueError: the file is empty or no text, a line has another number of columns than the first or than
             `columns`, or an entry is no finite number; file and line are named.
     """
-    file = Path(path)
+    file = user_path(path)
     rows: list[list[float]] = []
     source = "asked for"
     try:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from effnotes.core.errors import nearest
+from effnotes.core.files import user_path
 from effnotes.core.settings import settings
 
 Direction = Literal["increase", "decrease", "equivalence", "noninferiority"]
@@ -91,7 +92,7 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
         ClaimError: No file, no valid YAML, an unknown, missing, repeated or ill-typed field, a repeated id, or a direction, margin
             or interval that is not allowed. The message names file, entry, field, what was given and what is allowed.
     """
-    file = _find_register() if path is None else Path(path)
+    file = _find_register() if path is None else user_path(path)
     try:
         entries = yaml.load(file.read_text(encoding="utf-8"), Loader=_RegisterLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -141,7 +142,7 @@ class _RegisterLoader(yaml.SafeLoader):
 
 def _find_register() -> Path:
     if named := os.environ.get("EFFNOTES_CLAIMS"):
-        return Path(named)
+        return user_path(named)
     package = Path(__file__).resolve().parents[2]
     candidates = [package.parent / "book" / "claims.yaml", package / "_book" / "claims.yaml"]
     for candidate in candidates:
