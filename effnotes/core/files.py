@@ -34,15 +34,19 @@ def folders_under(root: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]
     top = os.path.realpath(root)
     seen = {top}
     for folder, names, files in os.walk(root, followlinks=True):
-        places = {name: os.path.join(folder, name) for name in sorted(names)}  # noqa: PTH118 - path objects are slow
-        targets = {name: os.path.realpath(place) for name, place in places.items()}
-        names[:] = [name for name, true in targets.items() if true not in seen and not f"{top}/".startswith(f"{true.rstrip('/')}/")]
-        seen.update(targets.values())
-        yield folder, sorted(files), [(places[name], true) for name, true in targets.items() if os.path.islink(places[name])]  # noqa: PTH114
+        links: list[tuple[str, str]] = []
+        for name in sorted(names, key=lambda name: (os.path.islink(f"{folder}/{name}"), name)):  # noqa: PTH114 - path objects are slow
+            place, true = f"{folder}/{name}", os.path.realpath(f"{folder}/{name}")
+            links += [(place, true)] * os.path.islink(place)  # noqa: PTH114
+            if true in seen or f"{top}/".startswith(f"{true.rstrip('/')}/"):
+                names.remove(name)
+            seen.add(true)
+        names.sort()
+        yield folder, sorted(files), links
 
 
 def files_under(root: str | os.PathLike[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield what `root` holds, links followed: each file's place in it and its path, and of each linked folder where it leads to."""
+    """Yield what `root` holds, links followed: of each file its place in it and its path, of each linked folder where it leads."""
     for folder, files, links in folders_under(root):
         for link, true in links:
             yield f"{os.path.relpath(link, root)} -> {os.path.relpath(true, os.path.realpath(root))}", None

@@ -13,7 +13,7 @@ class _StrictLoader(yaml.SafeLoader):
     """The core schema: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text, and 010 is ten."""
 
     def compose_document(self) -> Any:
-        node = super().compose_document()  # type: ignore[no-untyped-call]
+        node = super().compose_document()
         _count(node, {})
         return node
 

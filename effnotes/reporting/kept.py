@@ -62,7 +62,7 @@ class KeptRecord:
         Args:
             ids: Of claims; those that the run did not measure are left out.
         """
-        found = [(html.escape(name), self.claims[name]["verdict"]) for name in ids if name in self.claims]
+        found = [(html.escape(name), html.escape(self.claims[name]["verdict"])) for name in ids if name in self.claims]
         verdicts = [
             f'<a href="#claim-{name.replace(".", "-")}"><code>{name}</code></a> '
             f'<span class="effnotes-verdict effnotes-verdict--{verdict.replace(" ", "-")}">{verdict}</span>'

@@ -18,8 +18,8 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -73,9 +73,10 @@ class Parameter(NamedTuple):
         Raises:
             UsageError: as for `parse_value`.
         """
-        kinds = set(get_args(_type(self.annotation)) or [_type(self.annotation)])
+        kind = _type(self.annotation)
+        kinds = set(get_args(kind)) if get_origin(kind) in (Union, UnionType) else {kind}
         is_null = NoneType in kinds and text.strip() in ("", "~", "null", "Null", "NULL")
-        if kinds <= {str, NoneType} and not is_null and not text.lstrip().startswith(("'", '"')):
+        if kinds in ({str}, {str, NoneType}) and not is_null and not text.lstrip().startswith(("'", '"')):
             return check_plain(text, self.name)
         return parse_value(text, self.name)
 
@@ -185,11 +186,12 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
     tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
     comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     parameters: dict[str, Parameter] = {}
+    annotation: ast.expr | None
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
-                _check_annotation(annotation, f"{at}: parameter '{name}'")
+                _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 annotation = None
             case _:
@@ -248,8 +250,7 @@ def check_reached(cells: Iterable[str], parameters: Iterable[Mapping[str, Any]])
         RuntimeError: a value differs.
     """
     statements: list[Any] = [statement for cell in cells for statement in ast.parse(cell).body]
-    targets = [each.target if isinstance(each, ast.AnnAssign) else each.targets[0] for each in statements]
-    reached = {target.id: each.value for target, each in zip(targets, statements, strict=True)}
+    reached = {ast.unparse(getattr(each, "target", None) or each.targets[0]): each.value for each in statements}
     for name, value in ((item["name"], item["value"]) for item in parameters):
         if json.dumps(ast.literal_eval(reached[name])) != json.dumps(value):
             raise RuntimeError(f"'{name}' was to be {value!r}, but the notebook got {ast.unparse(reached[name])}")

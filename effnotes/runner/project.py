@@ -46,10 +46,21 @@ class Chapter:
     source: str
 
     def notebook(self) -> Any:
-        """Read the source as a notebook without outputs."""
-        import jupytext
+        """Read the source as a notebook without outputs.
 
-        return jupytext.reads(self.source, fmt="py:percent")
+        Raises:
+            UsageError: it is none, for instance as the tags of a cell are a text.
+        """
+        import jupytext
+        from nbformat.validator import NotebookValidationError
+
+        try:
+            return jupytext.reads(self.source, fmt="py:percent")
+        except (ValueError, yaml.YAMLError, NotebookValidationError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"{self.page}.py cannot be read as py:percent ({said}); a cell begins with '# %% tags=[\"a-tag\"]'."
+            ) from None
 
     @cached_property
     def prose(self) -> str:
@@ -82,9 +93,7 @@ class Chapter:
         """
         for cell in self.notebook().cells:
             tags, start = cell.metadata.get("tags", []), cell.source.split("\n")[0]
-            # papermill looks at the tags of all cells, and takes a text that holds the name for the tag.
-            if not isinstance(tags, list):
-                raise UsageError(f"{self.page}.py: the tags of the cell {start!r} are {tags!r}; write a list, such as [{tags!r}].")
+            # papermill looks at the tags of all cells.
             if "parameters" in tags and cell.cell_type != "code":
                 kind = f"{cell.cell_type} cell {start!r}"
                 raise UsageError(f"{self.page}.py: the {kind} is tagged 'parameters'; tag the code cell that declares them, alone.")
@@ -138,7 +147,7 @@ class Project:
         chapters: dict[str, Chapter] = {}
         for page in self.pages:
             if (path := self.root / f"{page}.py").is_file():
-                chapter = Chapter(path.stem, page, _read_text(self.root, f"{page}.py"))
+                chapter = Chapter(path.stem, page, self.read_text(f"{page}.py"))
                 if other := chapters.get(chapter.name):
                     why = "records go by the name of the file alone; rename one of them"
                     raise UsageError(
@@ -154,7 +163,7 @@ class Project:
         Raises:
             UsageError: one has no file in ``book/``, two files or a file of code that is never run, or is listed by a pattern.
         """
-        pages = list(_toc_pages(_read_yaml(self.root, "_toc.yml")))
+        pages = list(_toc_pages(self.read_yaml("_toc.yml")))
         for page in pages:
             parts = PurePosixPath(page).parts
             if parts[:1] != ("book",) or ".." in parts:
@@ -167,13 +176,41 @@ class Project:
                 raise UsageError(
                     f"_toc.yml lists '{page}', which is {' and '.join(page + end for end in found)}; keep one of them."
                 )
-            has_code = found == [".md"] and re.search(
-                r"^(`{3,}|:{3,}) *\{code-cell\}", _read_text(self.root, f"{page}.md"), re.MULTILINE
-            )
-            if found == [".ipynb"] or has_code:
-                remedy = f"jupytext --to py:percent {page}{found[0]}', and remove {page}{found[0]}"
-                raise UsageError(f"{page}{found[0]} holds code, and only chapters in .py are run. Convert it with '{remedy}.")
+            if found == [".ipynb"]:
+                raise UsageError(code_page(f"{page}.ipynb"))
         return pages
+
+    def markdown(self) -> dict[str, list[str]]:
+        """Return the Markdown of each page, cell by cell, by the name of its file."""
+        found = {f"{page}.md": [self.read_text(f"{page}.md")] for page in self.pages if (self.root / f"{page}.md").is_file()}
+        for chapter in self.chapters.values():
+            cells = chapter.notebook().cells
+            found[f"{chapter.page}.py"] = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        return dict(sorted(found.items(), key=lambda item: self.pages.index(item[0].rpartition(".")[0])))
+
+    def read_text(self, name: str) -> str:
+        """Return the text of a file of the checkout.
+
+        Raises:
+            UsageError: it is missing or no text.
+        """
+        try:
+            return (self.root / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UsageError(f"{name} is missing from the checkout.") from None
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
+
+    def read_yaml(self, name: str) -> Any:
+        """Return the content of a YAML file of the checkout.
+
+        Raises:
+            UsageError: it is missing or no valid YAML.
+        """
+        try:
+            return load_yaml(self.read_text(name))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{name} is no valid YAML: {error}") from None
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`.
@@ -225,7 +262,7 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
+        declared = (self.read_yaml("book/profiles.yaml") or {}).get(name)
         where = f"book/profiles.yaml, '{name}'"
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
@@ -240,20 +277,10 @@ class Project:
         return profile
 
 
-def _read_text(root: Path, shown: str) -> str:
-    try:
-        return (root / shown).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{shown} is missing from the checkout.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{shown} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-
-
-def _read_yaml(root: Path, shown: str) -> Any:
-    try:
-        return load_yaml(_read_text(root, shown))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{shown} is no valid YAML: {error}") from None
+def code_page(name: str) -> str:
+    """Say that a page holds code that would not be run."""
+    convert = f"Convert it with 'jupytext --to py:percent {name}', and remove {name}"
+    return f"{name} holds code, and only chapters in .py are run. {convert}."
 
 
 def _toc_pages(toc: Any) -> Iterator[str]:
