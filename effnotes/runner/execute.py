@@ -311,5 +311,5 @@ def _tables(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], dict[str,
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
     """Return the values of the parameters called ``seed`` or ``seeds``."""
-    values = [item["value"] for item in parameters if item["name"] in {"seed", "seeds"} and item["value"] is not None]
+    values = [item["value"] for item in parameters if item["name"].lower() in {"seed", "seeds"} and item["value"] is not None]
     return [seed for value in values for seed in (value if isinstance(value, list) else [value])]

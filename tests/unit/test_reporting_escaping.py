@@ -170,7 +170,9 @@ def test_a_script_in_parameters_claims_and_records_stays_text_in_a_built_book(bo
         "import pandas as pd\nfrom effnotes.reporting.escaping import page_table\n"
         'display(page_table(pd.DataFrame({label: [label]}, index=[label]).rename_axis(index=label)))\nprint(f"total',
     )
-    (book.root / "book" / "index.md").write_text("# A small book\n\n```{scoreboard}\n```\n\n```{run-table}\n```\n")
+    (book.root / "book" / "index.md").write_text(
+        "# A small book\n\n```{scoreboard}\n```\n\n```{run-table}\n```\n\n```{bibliography}\n```\n"
+    )
     (book.root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/addition\n")
     shutil.copy(CHECKOUT / "book" / "references.bib", book.root / "book" / "references.bib")
     given = ("build", "--only", "addition", "-p", f"addition.label={text}")
