@@ -200,6 +200,8 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"relationship_graph.txt": "0 0\n"}, r"line 1: 2 cells, but a fact is 's r o other nested'"),
         ({"relationship_graph.txt": GRAPH + "x 0 0 None None\n"}, r"line 9: 'x 0 0 None None' holds something that is neither"),
         ({"relationship_graph.txt": GRAPH + "-1 0 0 None None\n"}, r"line 9: .* has a number below 0"),
+        ({"relationship_graph.txt": GRAPH + f"4 0 {10**30} None None\n"}, r"line 9: .* below 0 or of more than 9 digits"),
+        ({"remappings_map.json": "[" * 100_000}, r"remappings_map.json: this is no JSON: maximum recursion depth"),
         ({"relationship_graph.txt": GRAPH + "3 1 2 None None\n"}, r"line 8: subject 3 has several objects of relation 1"),
         ({"relationship_graph.txt": GRAPH + "4 0 0 None None\n"}, r"line 9: subject 4 is out of range; it must be from 0 to 3"),
         ({"relationship_graph.txt": GRAPH[: GRAPH.rindex("3 1")]}, r"subject 3 has no object of relation 1"),

@@ -102,6 +102,20 @@ def test_an_accent_stored_in_two_ways_is_one_name(tmp_path: Path) -> None:
     assert read_facts(path).subjects == NAMED.subjects
 
 
+@pytest.mark.parametrize("unseen", ["\u200b", "\u00ad", "\ufeff", "\u202c", "\x00"])
+def test_names_with_letters_that_cannot_be_seen_are_one_name(tmp_path: Path, unseen: str) -> None:
+    path = tmp_path / "facts.csv"
+    text = TABLE.read_text(encoding="utf-8")
+    for name in ("Norrick", "Abrel", "lives in"):
+        text = text.replace(name, f"{name[:3]}{unseen}{name[3:]}", 2)
+    path.write_text(text, encoding="utf-8")
+    same = read_facts(path)
+    assert (same.subjects, same.relations, same.objects) == (NAMED.subjects, NAMED.relations, NAMED.objects)
+    path.write_text(text.replace("Norrick", unseen, 1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line \d+: object is empty"):
+        read_facts(path)
+
+
 def test_settings_say_how_the_facts_are_written() -> None:
     world = read_facts(TABLE, repeats=3, templates={"sro": 1.0}, qa_frac=0.5, qa_subject_frac=0.25, seed=5).world
     assert np.array_equal(world.graph.objects, NAMED.world.graph.objects)

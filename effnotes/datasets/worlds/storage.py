@@ -28,6 +28,7 @@ from effnotes.datasets.worlds.world import SPECIAL_TOKENS, World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
 _CHUNK = 2**16
+_DEPTH = 9  # of lists and mappings in a file of settings
 
 # --- the settings of a world: YAML --------------------------------------------------------------------------------------------
 
@@ -42,6 +43,13 @@ def load_world(path: str | Path) -> World:
     path = user_path(path)
     text = read_text(path)
     try:
+        # A few aliases of aliases stand for more than a message could hold, and thousands of brackets take minutes.
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
+                said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)  # type: ignore[arg-type]
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -255,8 +263,8 @@ def _read_graph_rows(path: Path) -> Integers:
             values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
         except ValueError:
             raise DataError(f"{where}: {line!r} holds something that is neither a whole number nor None") from None
-        if min(values[:3]) < 0:
-            raise DataError(f"{where}: {line!r} has a number below 0")
+        if min(values[:3]) < 0 or max(values) >= 10**9:
+            raise DataError(f"{where}: {line!r} has a number below 0 or of more than 9 digits")
         rows.append([number, *values, ABSENT, ABSENT][:6])
     if not rows:
         raise DataError(f"{path}: there is no fact in this file")
