@@ -157,7 +157,7 @@ _ = figures.plot_ripple(settings)
 in_structured = settings.dropna(subset="consequence_followed").groupby("method", sort=False)["edit_success"].mean()
 Markdown(
     "Edits in the structured worlds that succeeded: "
-    + "; ".join(f"{myst_text(name)} {share:.0%}" for name, share in in_structured.items())
+    + "; ".join(f"{myst_text(str(name))} {share:.0%}" for name, share in in_structured.items())
     + "."
 )
 

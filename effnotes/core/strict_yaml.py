@@ -7,10 +7,23 @@ from typing import Any
 import yaml
 
 _MOST_VALUES = 100_000
+_DEEPEST = 50
 
 
 class _StrictLoader(yaml.SafeLoader):
     """The core schema: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text, and 010 is ten."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEEPEST:  # found here, as it is read: thousands of brackets take minutes
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {_DEEPEST} brackets in one another", self.peek_event().start_mark
+            )
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def compose_document(self) -> Any:
         node = super().compose_document()
@@ -45,7 +58,7 @@ def load_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # tags that do not fit, and depth
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # tags that do not fit
         raise yaml.YAMLError(str(error)) from None
 
 

@@ -43,5 +43,5 @@ def page_table(frame: pd.DataFrame) -> Styler:
     for number in range(frame.shape[1]):
         values = list(frame.iloc[:, number])
         if any(shown(value) != value for value in values if isinstance(value, str)):
-            cells.isetitem(number, pd.Series(map(shown, values), index=frame.index, dtype=object))
+            cells.isetitem(number, pd.Series(map(shown, values), dtype=object).array)
     return cells.rename(columns=shown, index=shown).rename_axis(index=shown, columns=shown).style.hide()

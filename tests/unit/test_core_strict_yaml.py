@@ -29,7 +29,9 @@ def test_aliases_that_blow_up_are_refused_at_once(text):
     assert load_yaml("[&a 1, *a]") == [1, 1]
 
 
-@pytest.mark.parametrize("text", ["!!int x", "!!bool x", "!!float x", "[" * 1000, "? [1]\n: 2", "9" * 5000, "!!timestamp x"])
+@pytest.mark.parametrize(
+    "text", ["!!int x", "!!bool x", "!!float x", "[" * 100_000, "{a: " * 50_000, "? [1]\n: 2", "9" * 5000, "!!timestamp x"]
+)
 def test_whatever_is_wrong_is_an_error_of_yaml(text):
     with pytest.raises(yaml.YAMLError):
         load_yaml(text)

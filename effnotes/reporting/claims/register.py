@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +15,7 @@ from pydantic import Field
 from effnotes.core.errors import nearest
 from effnotes.core.files import user_path
 from effnotes.core.settings import settings
+from effnotes.core.strict_yaml import load_yaml
 
 Direction = Literal["increase", "decrease", "equivalence", "noninferiority"]
 Method = Literal["t", "bootstrap"]
@@ -94,7 +95,7 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
     """
     file = _find_register() if path is None else user_path(path)
     try:
-        entries = yaml.load(file.read_text(encoding="utf-8"), Loader=_RegisterLoader)
+        entries = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClaimError(f"{file}: the register of claims cannot be read as YAML in UTF-8. {error}") from error
     if not isinstance(entries, list | None):
@@ -124,20 +125,6 @@ def find_claim(claim_id: str, register: Mapping[str, Claim]) -> Claim:
         known = ", ".join(register) or "none at all"
         raise ClaimError(f"Claim {claim_id!r} is not registered.{nearest(claim_id, register)} Registered: {known}.")
     return register[claim_id]
-
-
-class _RegisterLoader(yaml.SafeLoader):
-    """A safe loader that refuses a field given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"field {key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _find_register() -> Path:
