@@ -236,3 +236,10 @@ def test_values_that_did_not_reach_the_kernel_are_found():
         check_reached(["n = 5", "n: int = 1\nt = 'a'"], stated)
     with pytest.raises(RuntimeError, match="'n' was to be 5"):
         check_reached(["n = 5.0", "t = 'a'"], stated)
+
+
+@pytest.mark.parametrize("value", ["a'b\"c\\d\n☃\u2028", 1e-07, -0.0, 10**30, [None, True, {"k'\"": [1.0, "#"]}], "{{x}} %s"])
+def test_every_value_reaches_the_kernel_through_papermill_as_it_is(value):
+    from papermill.translators import PythonTranslator
+
+    check_reached(["v = 1", PythonTranslator.codify({"v": value}, "Parameters")], [{"name": "v", "value": value}])
