@@ -43,6 +43,7 @@ from typing import Any, Literal
 
 from IPython.display import display
 
+from effnotes.reporting.escaping import page_table
 from effnotes.studies import editing
 
 # %% [markdown]
@@ -136,7 +137,7 @@ few = first.facts("so").take(slice(0, 3))
 tokenizer = first.hf_tokenizer()
 sentences = {form: [tokenizer.decode(row) for row in first.encode(few, form).tokens] for form in first.templates}
 shown_facts = named.describe(few) if named else [f"subject {s}, relation {r}, object {o}" for _, s, r, o in few.rows()]
-pd.DataFrame({"fact": shown_facts} | sentences).style.hide().set_caption(
+pd.DataFrame({"fact": shown_facts} | sentences).pipe(page_table).set_caption(
     "The first facts of the first world, and how they are written in each form."
 )
 
@@ -161,7 +162,7 @@ models = editing.pretrain(plan, workers=pool)
 # %% tags=["hide-input"]
 names = {"kind": "world", "world": "seed", "bits_per_parameter": "load (bits a parameter)", "cpu_s": "processor time (s)"}
 knowledge = models.drop(columns="knows").rename(columns=names)
-knowledge.style.hide().format(precision=3, thousands="\u202f").format("{:.0f}", subset=["processor time (s)"]).set_caption(
+knowledge.pipe(page_table).format(precision=3, thousands="\u202f").format("{:.0f}", subset=["processor time (s)"]).set_caption(
     "The models before any edit: what they know, as the share of facts answered exactly right in each form (the least of all kinds"
     " of facts), and how full they are. Some lack a few subjects: they are for the comparison in the section on forgetting."
 )
@@ -204,7 +205,7 @@ meaning = {
 }
 pd.DataFrame({"group": sizes.index, "rows to train on": sizes["train"], "rows to ask": sizes["test"]}).assign(
     meaning=sizes.index.map(meaning)
-).style.hide().format(na_rep="–", precision=0).set_caption(
+).pipe(page_table).format(na_rep="–", precision=0).set_caption(
     f"One task ({main.name}, by share of the subjects): its groups, and how many rows of each are trained on and asked."
 )
 
@@ -244,7 +245,7 @@ if named:
     print(*named.describe(task.old, task.train["edited"].facts.object), sep="\n")
 answers = scores.groups.drop(columns="expects")
 answers.insert(1, "right answer", scores.groups["expects"].map({"new": "the new object", "old": "as before"}))
-answers.style.hide().format(precision=3, na_rep="–").set_caption(
+answers.pipe(page_table).format(precision=3, na_rep="–").set_caption(
     "What one edit did, group by group: facts asked, share right, mean probability of the right answer, facts that the base knew,"
     " share kept of these, and mean drift, the Kullback-Leibler divergence from the base (nats)."
 )
@@ -302,7 +303,7 @@ pd.DataFrame(
         "rates tried": chosen["tried", "budget"].astype(int),
         "still on an edge": edges,
     }
-).style.hide().format({"rate, budget": "{:g}", "rate, first success": "{:g}"}).set_caption(
+).pipe(page_table).format({"rate, budget": "{:g}", "rate, first success": "{:g}"}).set_caption(
     f"Learning rates that were chosen for {main.name}, under each stop rule."
 )
 
@@ -329,7 +330,7 @@ pd.DataFrame(
         "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
         "processor time (s)": costs["cpu_s"],
     }
-).style.hide().format(precision=1, thousands="\u202f").format("{:.2f}", subset=["processor time (s)"]).set_caption(
+).pipe(page_table).format(precision=1, thousands="\u202f").format("{:.2f}", subset=["processor time (s)"]).set_caption(
     f"What an edit of {steps[-1]} steps costs: medians over edits."
 )
 
@@ -371,9 +372,9 @@ compared = compare(paired_differences(best, REFERENCE.name)).set_index("method")
 absolute = best.groupby("method")[["H", "edit_success", "retention", "paraphrase_success", "drift"]].mean().reindex(order)
 names = {"edit_success": "edit success", "paraphrase_success": "in another form", "drift": "drift (nats)", "wins": "edits won"}
 names |= {"mean": "difference in H", "low": "from", "high": "to", "holm_p": "sign test over worlds, p (Holm)"}
-absolute.join(compared[["mean", "low", "high", "wins", "holm_p", "outcome"]]).reset_index().rename(
-    columns=names
-).style.hide().format(precision=3, na_rep="–").set_caption(
+absolute.join(compared[["mean", "low", "high", "wins", "holm_p", "outcome"]]).reset_index().rename(columns=names).pipe(
+    page_table
+).format(precision=3, na_rep="–").set_caption(
     f"All methods after the last step, {main.name}: means over {best['world'].nunique()} worlds with"
     f" {test_draws} edit{'s' if test_draws > 1 else ''} each, and differences from full linears with 95% intervals over worlds."
 )
@@ -428,13 +429,13 @@ _ = figures.plot_frontier(course)
 _ = figures.plot_settings(result.settings, [each.setting.name for each in (plan.main, *plan.further)])
 
 # %% tags=["hide-input"]
-tables.differences_table(result.against_full).style.hide().format(precision=3, na_rep="–").set_caption(
+tables.differences_table(result.against_full).pipe(page_table).format(precision=3, na_rep="–").set_caption(
     "LoRA minus full rank, setting by setting: mean difference in H with its 95% interval over worlds. A win or a loss is an interval"
     " that leaves zero out, a tie one that holds zero and stays within one point of H, and all else is open."
 )
 
 # %% tags=["hide-input"]
-count_outcomes(result.against_full).style.hide().set_caption("How many settings each rank wins, ties, loses, and leaves open.")
+count_outcomes(result.against_full).pipe(page_table).set_caption("How many settings each rank wins, ties, loses, and leaves open.")
 
 # %% [markdown]
 # ## Why could low rank suffice?
@@ -527,7 +528,7 @@ _ = ax.set_title("probability that returns", fontsize=10.5)
 
 # %% tags=["hide-input"]
 beside = pd.concat([best[best["method"].isin([REFERENCE.name, f"LoRA {ranks[0]} linears"])], result.closed])
-tables.closed_table(beside, ["cpu_s"]).style.hide().format(precision=3).set_caption(
+tables.closed_table(beside, ["cpu_s"]).pipe(page_table).format(precision=3).set_caption(
     "Closed forms beside fine-tuning, on the same edits: success, share kept by group, and processor time of an edit. Closed forms"
     " have no retain rows, and their settings are the library's defaults."
 )
@@ -567,7 +568,7 @@ tables.closed_table(beside, ["cpu_s"]).style.hide().format(precision=3).set_capt
 if result.unlearned is None:
     print("Nothing was unlearned in this run.")
 else:
-    shown = tables.unlearning_table(result.unlearned).style.hide().format(precision=3, na_rep="–")
+    shown = tables.unlearning_table(result.unlearned).pipe(page_table).format(precision=3, na_rep="–")
     caption = (
         f"Unlearning {plan.forgetting.n} of {first.n_subjects} subjects. 'nothing' is the model before, 'second gold' another gold model"
         f" held against the first, the best that can be had. A guess is right in {1 / first.n_objects:.1%} of cases."

@@ -27,6 +27,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from effnotes.reporting.claims import card_html
+from effnotes.reporting.escaping import myst_text, page_table
 from effnotes.reporting.figures import use_style
 from effnotes.reporting.kept import read_record
 from effnotes.studies.editing import figures, tables
@@ -55,7 +56,7 @@ def answer(*names: str) -> HTML:
 
 # %% tags=["hide-input"]
 models = kept.table("models")
-models.style.hide().format(precision=3, thousands="\u202f", na_rep="–").set_caption(
+models.pipe(page_table).format(precision=3, thousands="\u202f", na_rep="–").set_caption(
     "The models before any edit: what they know, as the share of facts answered exactly right in each form, and how full they are."
 )
 
@@ -107,7 +108,7 @@ _ = figures.plot_rates(course)
 answer("one-rate-misleads")
 
 # %% tags=["remove-input"]
-Markdown(at_edges(rates))
+Markdown(myst_text(at_edges(rates)))
 
 # %% [markdown]
 # ## When is low rank enough?
@@ -122,12 +123,12 @@ _ = figures.plot_settings(settings, remaps)
 
 # %% tags=["hide-input"]
 against_full = kept.table("against_full")
-tables.differences_table(against_full).style.hide().format(precision=3, na_rep="–").set_caption(
+tables.differences_table(against_full).pipe(page_table).format(precision=3, na_rep="–").set_caption(
     "LoRA minus full rank, setting by setting: mean difference in H with its 95% interval over worlds."
 )
 
 # %% tags=["hide-input"]
-count_outcomes(against_full).style.hide().set_caption("How many settings each rank wins, ties, loses, and leaves open.")
+count_outcomes(against_full).pipe(page_table).set_caption("How many settings each rank wins, ties, loses, and leaves open.")
 
 # %% tags=["remove-input"]
 answer("low-rank-often")
@@ -156,7 +157,7 @@ _ = figures.plot_ripple(settings)
 in_structured = settings.dropna(subset="consequence_followed").groupby("method", sort=False)["edit_success"].mean()
 Markdown(
     "Edits in the structured worlds that succeeded: "
-    + "; ".join(f"{name} {share:.0%}" for name, share in in_structured.items())
+    + "; ".join(f"{myst_text(str(name))} {share:.0%}" for name, share in in_structured.items())
     + "."
 )
 
@@ -173,7 +174,7 @@ answer("suppression-spreads", "entailed-facts-stay", "linked-fact-suffers", "nei
 
 # %% tags=["hide-input"]
 beside = pd.concat([ends[(ends["rule"] == "budget") & (ends["blocks"] == "linears")], kept.table("closed")])
-tables.closed_table(beside).style.hide().format(precision=3, na_rep="–").set_caption(
+tables.closed_table(beside).pipe(page_table).format(precision=3, na_rep="–").set_caption(
     "Closed forms beside fine-tuning, on the same edits. Closed forms have no retain rows, and the library's defaults."
 )
 
@@ -187,7 +188,7 @@ tables.closed_table(beside).style.hide().format(precision=3, na_rep="–").set_c
 # RMU, which moves the hidden states of what is to be forgotten, hardly forgets with its default weights in models of two blocks.
 
 # %% tags=["hide-input"]
-tables.unlearning_table(kept.table("unlearned")).style.hide().format(precision=3, na_rep="–").format(
+tables.unlearning_table(kept.table("unlearned")).pipe(page_table).format(precision=3, na_rep="–").format(
     "{:g}", subset=["rate"], na_rep="–"
 ).set_caption(
     "Unlearning: means over worlds. 'nothing' is the model before, 'second gold' another gold model held against the first, the best"

@@ -43,6 +43,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
+from effnotes.reporting.escaping import page_table
 from effnotes.studies import bias
 
 # %% [markdown]
@@ -170,7 +171,7 @@ pd.DataFrame(
         "test positives, first seed": first.test.sum(0).numpy(),
         "bias amplification averaged": ["yes" if name in plan.skewed else "no" for name in names],
     }
-).style.hide().format(precision=2, na_rep="–").set_caption(
+).pipe(page_table).format(precision=2, na_rep="–").set_caption(
     f"The attributes. Rates are shares of images that have the attribute; {grouped}."
 )
 
@@ -247,7 +248,7 @@ pd.DataFrame(
         "fastest of 15 batches of 100 faces (ms)": costs["latency_ms"],
         "training (s)": costs["training_s"],
     }
-).style.hide().format(precision=1).set_caption(
+).pipe(page_table).format(precision=1).set_caption(
     f"What a sparse model costs: medians over seeds. Training computed activations in {str(activations).removeprefix('torch.')}."
 )
 
@@ -465,9 +466,9 @@ readable = {
 }
 columns = {"spearman": "rank correlation", "p_value": "p (permutation)"}
 columns |= {f"leave_one_out_{end}": f"{end}est without one attribute" for end in ("low", "high")}
-quality.assign(criterion=quality["criterion"].map(readable)).drop(columns=["reason", "attributes"]).rename(
-    columns=columns
-).style.hide().format(precision=3, na_rep="–").set_caption(
+quality.assign(criterion=quality["criterion"].map(readable)).drop(columns=["reason", "attributes"]).rename(columns=columns).pipe(
+    page_table
+).format(precision=3, na_rep="–").set_caption(
     "How well each criterion of the dense model ranks the attributes by growth of bias amplification; means over seeds."
 )
 
@@ -540,7 +541,7 @@ pd.DataFrame(
         for calibrate in (False, True)
     ],
     columns=["override", "thresholds", "bias_amplification", "accuracy", "share_overridden"],
-).rename(columns=lambda name: name.replace("_", " ")).style.hide().format(precision=3, na_rep="–").set_caption(
+).rename(columns=lambda name: name.replace("_", " ")).pipe(page_table).format(precision=3, na_rep="–").set_caption(
     "The repairs at the high sparsity, means over seeds: bias amplification of the skewed attributes, accuracy of all."
 )
 

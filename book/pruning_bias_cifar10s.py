@@ -31,6 +31,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from effnotes.reporting.claims import card_html
+from effnotes.reporting.escaping import myst_text, page_table
 from effnotes.reporting.figures import PALETTE, label_levels, use_style
 from effnotes.reporting.kept import read_record
 from effnotes.studies import bias
@@ -91,7 +92,7 @@ pd.DataFrame(
         "fastest batch (ms)": costs["latency_ms"],
         "training (s)": costs["training_s"],
     }
-).style.hide().format(precision=1).set_caption("The networks of the record and what they cost: medians over seeds.")
+).pipe(page_table).format(precision=1).set_caption("The networks of the record and what they cost: medians over seeds.")
 
 # %% [markdown]
 # The table at the end of this page says on which machine, when, and from which sources the record was made.
@@ -276,7 +277,7 @@ judged = [
     if f"bias.{name}" in kept.claims
 ]
 counts = {verdict: sum(claim["verdict"] == verdict for claim in judged) for verdict in ("shown", "contradicted", "not settled")}
-Markdown(f"Of {len(judged)} claims, {', '.join(f'{count} are *{verdict}*' for verdict, count in counts.items())}.")
+Markdown(f"Of {len(judged)} claims, {', '.join(f'{count} are *{myst_text(verdict)}*' for verdict, count in counts.items())}.")
 
 # %% tags=["remove-input"]
 HTML("".join(card_html(claim) for claim in judged))

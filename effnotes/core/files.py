@@ -1,10 +1,58 @@
-"""Files that are never half there."""
+"""Files: paths as people give them, what lies below a folder, and files that are never half there."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from effnotes.core.errors import DataError
+
+
+def user_path(given: str | os.PathLike[str]) -> Path:
+    """Return the path that somebody gave, with the home directory in place of ``~``; all that reads files takes it through here.
+
+    Raises:
+        DataError: No file can have this path: it is too long, leads through a folder that may not be entered, or holds a NUL.
+    """
+    path = Path(os.path.expanduser(given))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # the caller knows what was to be there
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)[:200]!r}: this path cannot be used ({getattr(error, 'strerror', None) or error})") from None
+    return path
+
+
+def folders_under(root: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
+    """Walk through `root` and the folders in it, links followed, each folder once and none that holds `root`.
+
+    Yields:
+        Of each folder its path, the names of its files, and the links to folders in it: where each is and the true path behind it.
+    """
+    top = os.path.realpath(root)
+    seen = {top}
+    for folder, names, files in os.walk(root, followlinks=True):
+        links: list[tuple[str, str]] = []
+        for name in sorted(names, key=lambda name: (os.path.islink(f"{folder}/{name}"), name)):  # noqa: PTH114 - path objects are slow
+            place, true = f"{folder}/{name}", os.path.realpath(f"{folder}/{name}")
+            links += [(place, true)] * os.path.islink(place)  # noqa: PTH114
+            if true in seen or f"{top}/".startswith(f"{true.rstrip('/')}/"):
+                names.remove(name)
+            seen.add(true)
+        names.sort()
+        yield folder, sorted(files), links
+
+
+def files_under(root: str | os.PathLike[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield what `root` holds, links followed: of each file its place in it and its path, of each linked folder where it leads."""
+    for folder, files, links in folders_under(root):
+        for link, true in links:
+            yield f"{os.path.relpath(link, root)} -> {os.path.relpath(true, os.path.realpath(root))}", None
+        for path in (os.path.join(folder, name) for name in files):  # noqa: PTH118
+            if os.path.isfile(path):  # noqa: PTH113
+                yield os.path.relpath(path, root), path
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
-from effnotes.core.files import written_whole
+from effnotes.core.files import user_path, written_whole
 from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, available_cores, device, exit_with_parent, tell
 from effnotes.core.settings import from_json, to_json
 
@@ -165,7 +165,7 @@ def _tasks(function: Callable[..., Any], jobs: Sequence[Any]) -> list[_Task]:
             raise ValueError(f"job {job!r}: must be settings whose fields compare equal after their way through JSON")
     paths: list[Path | None] = [None] * len(jobs)
     if given := os.environ.get("EFFNOTES_CACHE_DIR"):
-        folder, code = Path(given), function_closure(function)
+        folder, code = user_path(given), function_closure(function)
         folder.mkdir(parents=True, exist_ok=True)
         common = [f"{function.__module__}:{function.__name__}", code.digest, code.versions, platform.python_version()]
         paths = [folder / f"{json_digest([*common, text])}.npz" for text in texts]

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from effnotes.core.checks import check_choice, check_range
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
@@ -56,7 +57,7 @@ def find_root(root: str | Path, nested: Sequence[str], is_root: Callable[[Path],
     Raises:
         DataError: There is no such folder, or `is_root` is true of none of them; the message shows the expected `layout`.
     """
-    given = Path(root).expanduser()
+    given = user_path(root)
     if not given.is_dir():
         what = "is a file" if given.exists() else "does not exist"
         raise DataError(f"{given}: this directory {what}. Expected layout:\n{layout}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import safetensors
 
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 
 _INDEX = "model.safetensors.index.json"
 
@@ -22,7 +23,7 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
     Raises:
         DataError: One is missing, is a pointer of Git LFS, or is the index and none; the message says what is there instead.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     files = [folder / "config.json", folder / "model.safetensors"]
     if not files[1].is_file() and (folder / _INDEX).is_file():
         _check_no_pointer(folder / _INDEX)

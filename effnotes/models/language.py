@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from effnotes.core.checks import check_choice, check_range
 from effnotes.core.digests import tensors_digest
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.core.settings import settings
 from effnotes.models.folders import checkpoint_files, stored_weights
 from effnotes.models.weights import check_finite, check_own, layer_weight
@@ -286,7 +287,7 @@ def save_language_model(model: PreTrainedModel, folder: str | Path, tokenizer: P
         ValueError: A weight is computed from other parameters, such as by `torch.nn.utils.prune`; nothing would read that again.
     """
     check_own(model)
-    folder = Path(folder)
+    folder = user_path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder}: there is something already; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -311,7 +312,7 @@ def load_language_model(folder: str | Path) -> PreTrainedModel:
         DataError: The folder or a file is missing or broken; a weight is missing, left over, of another shape, quantised, NaN or
             infinite.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     stored = stored_weights(checkpoint_files(folder))
     from transformers import AutoConfig, AutoModelForCausalLM
 

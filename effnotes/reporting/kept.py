@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effnotes.core.files import user_path
 from effnotes.reporting.tables import read_table
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class KeptRecord:
         Args:
             ids: Of claims; those that the run did not measure are left out.
         """
-        found = [(html.escape(name), self.claims[name]["verdict"]) for name in ids if name in self.claims]
+        found = [(html.escape(name), html.escape(self.claims[name]["verdict"])) for name in ids if name in self.claims]
         verdicts = [
             f'<a href="#claim-{name.replace(".", "-")}"><code>{name}</code></a> '
             f'<span class="effnotes-verdict effnotes-verdict--{verdict.replace(" ", "-")}">{verdict}</span>'
@@ -93,7 +94,7 @@ def read_record(path: str | os.PathLike[str]) -> KeptRecord:
     Raises:
         RecordError: There is no such file, or it is no kept record; the message says how one is made.
     """
-    given = Path(path)
+    given = user_path(path)
     found = next((place for place in (given, Path(__file__).parents[2] / given) if place.is_file()), None)
     chapter, name = given.parent.name or "CHAPTER", given.stem
     option = "--keep" if name == "full" else f"--keep-as {name}"

@@ -19,7 +19,7 @@ from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
 from effnotes.runner.schedule import describe_failure, run_chapters
 from effnotes.runner.scrub import private_paths, scrub
-from effnotes.runner.site import build_site
+from effnotes.runner.site import build_site, check_pages
 from effnotes.runner.stage import stage_book
 from effnotes.runner.watch import PATIENCE_MIN
 
@@ -149,8 +149,10 @@ def build_book(project: Project, plans: list[ChapterPlan], reporter: Reporter, p
 
     Raises:
         BuildError: a chapter failed, or the pages could not be rendered without warnings.
-        UsageError: a kept record no longer fits its chapter, a chapter refused its parameters, or the scheduler cannot be used.
+        UsageError: the pages could not be rendered whatever the chapters give, a kept record no longer fits its chapter, a chapter
+            refused its parameters, or the scheduler cannot be used.
     """
+    check_pages(project)
     kept = load_kept(project)
     with exclusive(project.build_dir / "build.lock", "Another build is running in this checkout; waiting for it.", reporter.say):
         store = RecordStore(project.build_dir / "runs")

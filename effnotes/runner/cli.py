@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from effnotes.core.errors import nearest
+from effnotes.core.errors import DataError, nearest
+from effnotes.core.files import user_path
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError
-from effnotes.runner.parameters import parse_value, split_assignment
+from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
@@ -34,9 +35,9 @@ class _Command(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (UsageError, BuildError, OSError) as error:
+        except (UsageError, BuildError, DataError, OSError) as error:
             typer.echo(f"effnotes: {error}", err=True)
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+            raise typer.Exit(2 if isinstance(error, UsageError | DataError) else 1) from None
 
 
 app = typer.Typer(
@@ -47,9 +48,15 @@ app = typer.Typer(
     help="Run the chapters of the effnotes book with parameters, keep records of the runs, and render the pages.",
 )
 
+
+def _in_home(path: Path | None) -> Path | None:
+    return path and user_path(path)
+
+
 ProfileOption = Annotated[str, typer.Option(help="Which parameter values: smoke, quick, full or paper.")]
 BuildDirOption = Annotated[
-    Path | None, typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False)
+    Path | None,
+    typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False, callback=_in_home),
 ]
 PatienceOption = Annotated[
     float, typer.Option(min=0.001, metavar="MINUTES", help="End a chapter in which nothing has happened for so long.")
@@ -88,7 +95,7 @@ def run(
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
     ] = None,
     profile: ProfileOption = "quick",
-    out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.", callback=_in_home)] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the record of the full profile, for the scoreboard.")] = False,
     keep_as: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the record of this run by a name, for a page.")] = None,
     reuse: Annotated[bool, typer.Option("--reuse", help="Take for a kept record what is computed already, not all anew.")] = False,
@@ -98,7 +105,7 @@ def run(
 ) -> None:
     """Run one chapter, or a page that is drawn from a kept record, and record the run."""
     project = Project.find(build_dir=build_dir)
-    values = {name: parse_value(text, name) for name, text in map(split_assignment, assignments or [])}
+    values = parse_all(map(split_assignment, assignments or []), project.chapter(chapter).parameters, chapter)
     if keep and keep_as is not None:
         raise UsageError("--keep and --keep-as make two different records; give one of them.")
     keeping = keep or keep_as is not None
@@ -162,7 +169,7 @@ def _print(table: Table) -> None:
 
 
 def _overrides_by_chapter(project: Project, assignments: list[str], selected: list[str]) -> Mapping[str, Mapping[str, Any]]:
-    overrides: dict[str, dict[str, Any]] = {}
+    given: dict[str, list[tuple[str, str]]] = {}
     for text in assignments:
         target, value = split_assignment(text)
         chapter, dot, name = target.partition(".")
@@ -171,8 +178,8 @@ def _overrides_by_chapter(project: Project, assignments: list[str], selected: li
             raise UsageError(f"'-p {text}' names no chapter; write -p CHAPTER.{target}=VALUE. Chapters: {known}.")
         if project.chapter(chapter).name not in selected:
             raise UsageError(f"'-p {text}' is for '{chapter}', which --only leaves out.{nearest(chapter, selected)}")
-        overrides.setdefault(chapter, {})[name] = parse_value(value, target)
-    return overrides
+        given.setdefault(chapter, []).append((name, value))
+    return {name: parse_all(pairs, project.chapter(name).parameters, name) for name, pairs in given.items()}
 
 
 def _relative(path: Path) -> str:

@@ -25,13 +25,13 @@ from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, granted
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import kernel, keys
-from effnotes.runner.project import Chapter
+from effnotes.runner.parameters import check_reached
+from effnotes.runner.project import INJECTED, Chapter
 from effnotes.runner.scrub import private_paths, scrub, scrub_output
 from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-INJECTED = "injected-parameters"
 _LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
 
 
@@ -78,6 +78,7 @@ def execute_chapter(
         abandoned: asked now and then whether nobody waits for the result any more; the kernel is stopped then.
 
     Raises:
+        RuntimeError: other values than the task's reached the kernel.
         LibraryMismatchError: the code that the chapter depends on differs here from what the task was planned with, or was changed
             during the run.
     """
@@ -99,6 +100,9 @@ def execute_chapter(
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     own = _own(executed)
+    if error is None:
+        declaring = [cell.source for cell in code if {"parameters", INJECTED}.intersection(cell.metadata.get("tags", []))]
+        check_reached(declaring, task["parameters"])
     failed = own[error["cell"] - 1].metadata.get("tags", []) if error and error["cell"] else []
     refused = error is not None and "check" in failed and error["name"] == watch.told.get("refusal")
     if not refused and keys.chapter_closure(chapter).digest != task["library"]:
@@ -307,5 +311,5 @@ def _tables(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], dict[str,
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:
     """Return the values of the parameters called ``seed`` or ``seeds``."""
-    values = [item["value"] for item in parameters if item["name"] in {"seed", "seeds"} and item["value"] is not None]
+    values = [item["value"] for item in parameters if item["name"].lower() in {"seed", "seeds"} and item["value"] is not None]
     return [seed for value in values for seed in (value if isinstance(value, list) else [value])]

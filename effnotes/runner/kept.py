@@ -8,6 +8,7 @@ readers lack. `effnotes.reporting.kept` reads both, without the runner.
 import contextlib
 import json
 import math
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -136,11 +137,19 @@ def _without_paths(plan: ChapterPlan, existing: set[str]) -> dict[str, Any]:
     """
     shown = dict(plan.overrides)
     for name, value in plan.overrides.items():
-        if isinstance(value, str) and (name in existing or Path(value).is_absolute()):
-            # What is a choice among words, one of which is the name of a file by chance, stays.
-            with contextlib.suppress(UsageError):
-                shown[name] = plan.chapter.parameters[name].check(name.upper())
+        # What is a choice among words, one of which is the name of a file by chance, stays.
+        with contextlib.suppress(UsageError):
+            shown[name] = plan.chapter.parameters[name].check(_without_path(value, name, name in existing))
     return shown
+
+
+def _without_path(value: Any, name: str, is_path: bool) -> Any:
+    """Put the parameter's name in place of a path, also within lists and mappings, where only what starts at the top is one."""
+    if isinstance(value, str):
+        return name.upper() if is_path or Path(os.path.expanduser(value)).is_absolute() else value  # noqa: PTH111
+    if isinstance(value, dict):
+        return {key: _without_path(item, name, is_path=False) for key, item in value.items()}
+    return [_without_path(item, name, is_path=False) for item in value] if isinstance(value, list) else value
 
 
 def _made_for(project: Project, chapter: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:

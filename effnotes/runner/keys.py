@@ -6,6 +6,7 @@ and what the chapter does not import are left out), the versions of the packages
 version and, for each parameter that names a path, a fingerprint of what lies there. Nothing else decides what is re-run.
 """
 
+import contextlib
 import hashlib
 import platform
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.core.digests import Closure, code_closure, json_digest
+from effnotes.core.files import files_under, user_path
+from effnotes.runner.parameters import texts
 from effnotes.runner.project import Chapter
 
 RECORD_FORMAT = 2
@@ -65,33 +68,39 @@ def chapter_closure(chapter: Chapter) -> Closure:
 def data_fingerprints(
     values: Mapping[str, Any], directory: Path, content_limit_bytes: float = _CONTENT_LIMIT_BYTES
 ) -> dict[str, Any]:
-    """Return a fingerprint of the file or directory that each text parameter names, where one exists.
+    """Return a fingerprint of the files and directories that each parameter names, where one exists.
 
     Args:
-        values: parameters by name; only texts are looked at.
+        values: parameters by name; texts are looked at, also those within lists and mappings.
         directory: the directory that relative paths start from.
         content_limit_bytes: larger files are told by their size and time of change, in place of their content.
     """
-    fingerprints: dict[str, Any] = {}
-    for name, value in ((name, value) for name, value in values.items() if isinstance(value, str) and value):
-        try:
-            path = directory / Path(value).expanduser()
-            if directory.resolve().is_relative_to(path.resolve()):
-                continue  # "." or "/" is a marker or a separator: what holds the checkout is nobody's data
-            if path.is_file():
-                fingerprints[name] = _file_fingerprint(path, content_limit_bytes)
-            elif path.is_dir():
-                files = {item.relative_to(path).as_posix(): item for item in sorted(path.rglob("*")) if item.is_file()}
-                fingerprints[name] = [[shown, _file_fingerprint(item, content_limit_bytes)] for shown, item in files.items()]
-        except (OSError, RuntimeError, ValueError):
-            # No path at all, "~name" of no user, or not to be read: the chapter will say what it lacks.
-            continue
-    return fingerprints
+    found = {
+        name: {text: fingerprint for text in texts(value) if (fingerprint := _fingerprint(text, directory, content_limit_bytes))}
+        for name, value in values.items()
+    }
+    return {name: each[values[name]] if isinstance(values[name], str) else each for name, each in found.items() if each}
+
+
+def _fingerprint(text: str, directory: Path, content_limit_bytes: float) -> list[Any] | None:
+    try:
+        path = directory / user_path(text)
+        if directory.resolve().is_relative_to(path.resolve()):
+            return None  # "." or "/" is a marker or a separator: what holds the checkout is nobody's data
+        if path.is_file():
+            return _file_fingerprint(path, content_limit_bytes)
+    except (OSError, RuntimeError, ValueError):
+        return None  # no path at all: the chapter will say what it lacks
+    if not path.is_dir():
+        return None
+    listed = sorted(files_under(path), key=lambda item: item[0].split("/"))
+    return [[shown, _file_fingerprint(Path(item), content_limit_bytes) if item else []] for shown, item in listed]
 
 
 def _file_fingerprint(path: Path, content_limit_bytes: float) -> list[Any]:
     status = path.stat()
-    if status.st_size <= content_limit_bytes:
-        with path.open("rb") as file:
-            return [status.st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+    with contextlib.suppress(OSError):  # what may not be read is told by size and time, too
+        if status.st_size <= content_limit_bytes:
+            with path.open("rb") as file:
+                return [status.st_size, hashlib.file_digest(file, "sha256").hexdigest()]
     return [status.st_size, status.st_mtime_ns]

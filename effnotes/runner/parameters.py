@@ -1,12 +1,13 @@
 """Parameters of a chapter: read from its source without running it, and checked before anything runs.
 
-A chapter declares its parameters in one cell tagged ``parameters``, one annotated assignment a line with its help as a comment::
+A chapter declares its parameters in one cell tagged ``parameters``, one assignment a line with its help as a comment::
 
     # %% tags=["parameters"]
     seeds: list[int] = [1, 2, 3]  # one model of each sparsity is trained per seed
 
-An annotation is checked on the syntax tree before it is made a type. Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``,
-``Any``, ``Literal[...]``, ``list[...]``, ``dict[str, ...]``, ``Optional[...]``, ``Union[...]`` and ``X | Y``.
+Where there is no annotation, the type is that of the default. An annotation is checked on the syntax tree before it is made a type.
+Allowed are ``int``, ``float``, ``str``, ``bool``, ``None``, ``Any``, ``Literal[...]``, ``list[...]``, ``dict[str, ...]``,
+``Optional[...]``, ``Union[...]`` and ``X | Y``.
 """
 
 import ast
@@ -15,14 +16,16 @@ import json
 import math
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from effnotes.core.errors import nearest
+from effnotes.core.strict_yaml import load_yaml, lost_from
 from effnotes.runner.errors import UsageError
 
 
@@ -35,31 +38,6 @@ class _Literal:
 
 
 _NAMES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)} | {"Any": Any}
-
-
-class _CoreSchemaLoader(yaml.SafeLoader):
-    """YAML 1.2 core schema: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text."""
-
-
-_CoreSchemaLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
-):
-    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
-# The constructor of YAML 1.1 would read 010 as eight.
-_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value))
-
-
-def load_yaml(text: str) -> Any:
-    """Read YAML by the core schema of YAML 1.2.
-
-    Raises:
-        yaml.YAMLError: the text is no valid YAML.
-    """
-    return yaml.load(text, Loader=_CoreSchemaLoader)
 
 
 class Parameter(NamedTuple):
@@ -77,7 +55,7 @@ class Parameter(NamedTuple):
             UsageError: the value does not fit; the message says what was given and what is allowed.
         """
         try:
-            return _adapter(self.annotation).validate_python(value, strict=True)
+            return TypeAdapter(_type(self.annotation)).validate_python(value, strict=True)
         except ValidationError as error:
             message = f"parameter '{self.name}' is declared as {self.annotation}; given was {value!r} ({type(value).__name__})"
             guess = ""
@@ -87,26 +65,44 @@ class Parameter(NamedTuple):
                 message += f"; allowed are {options}"
             raise UsageError(f"{message}.{guess}") from None
 
+    def parse(self, text: str) -> Any:
+        """Return what was typed after ``-p name=``: text as it stands where the parameter is text, or else read as YAML.
+
+        A text that begins with a quote is read as YAML too, and so is the null of a parameter that may be None.
+
+        Raises:
+            UsageError: as for `parse_value`.
+        """
+        kind = _type(self.annotation)
+        kinds = set(get_args(kind)) if get_origin(kind) in (Union, UnionType) else {kind}
+        is_null = NoneType in kinds and text.strip() in ("", "~", "null", "Null", "NULL")
+        if kinds in ({str}, {str, NoneType}) and not is_null and not text.lstrip().startswith(("'", '"')):
+            return check_plain(text, self.name)
+        return parse_value(text, self.name)
+
 
 @cache
-def _adapter(annotation: str) -> TypeAdapter[Any]:
-    """Return what checks values of an annotation that `_check_annotation` has let pass."""
-    return TypeAdapter(eval(annotation, {"__builtins__": {}, **_NAMES, "Literal": _Literal, "Optional": Optional, "Union": Union}))
+def _type(annotation: str) -> Any:
+    """Return the type that an annotation means; `_check_annotation` has let it pass."""
+    return eval(annotation, {"__builtins__": {}, **_NAMES, "Literal": _Literal, "Optional": Optional, "Union": Union})
 
 
 def parse_value(text: str, name: str) -> Any:
     """Parse the right-hand side of ``-p name=value`` as YAML and refuse what a notebook cannot be given as plain data.
 
     Raises:
-        UsageError: no YAML, or not made of finite scalars, lists and mappings with text keys.
+        UsageError: no YAML, more than its value holds, such as a comment, or not made of finite scalars, lists and mappings with
+            text keys.
     """
     try:
-        value = load_yaml(text)
-        json.dumps(value, default=str)  # refuses a value that holds itself
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: explicit tags, and depth
+        value, lost = load_yaml(text), lost_from(text)
+    except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
         remedy = "Give a plain scalar, list or mapping, for example 0.9, '[0.8, 0.9]' or '{a: 1}'."
         raise UsageError(f"the value of '{name}' is no valid YAML ({problem}): {text!r}. {remedy}") from None
+    if lost:
+        remedy = "Put texts in quotes within the value, for example '[\"a #1\", b]', and leave out comments and line breaks."
+        raise UsageError(f"the value of '{name}' was read as {value!r}, which leaves out {lost!r} of {text!r}. {remedy}")
     return check_plain(value, name)
 
 
@@ -116,6 +112,8 @@ def check_plain(value: Any, name: str) -> Any:
     Raises:
         UsageError: it holds anything else; parameters are written into records as JSON.
     """
+    if isinstance(value, str) and (strange := re.search("[\0\ud800-\udfff]", value)):
+        raise UsageError(f"'{name}' holds {strange.group()!r} ({value!r}), which no file can hold; allowed is text in UTF-8.")
     is_scalar = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
     is_mapping = isinstance(value, dict) and all(isinstance(key, str) for key in value)
     if not (is_scalar or is_mapping or isinstance(value, list)):
@@ -124,6 +122,15 @@ def check_plain(value: Any, name: str) -> Any:
     for item in () if is_scalar else value.values() if is_mapping else value:
         check_plain(item, name)
     return value
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield each text in a value of plain data, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts(item)
 
 
 def split_assignment(text: str) -> tuple[str, str]:
@@ -138,6 +145,27 @@ def split_assignment(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
+def parse_all(assignments: Iterable[tuple[str, str]], declared: Mapping[str, Parameter], chapter: str) -> dict[str, Any]:
+    """Return the values given with ``-p``, from pairs of a name and a text, each read as its parameter's type wants it.
+
+    Raises:
+        UsageError: as for `parse_value`, a name that the chapter does not declare, or one that is given twice.
+    """
+    values: dict[str, Any] = {}
+    for name, text in assignments:
+        if name in values:
+            raise UsageError(f"'{name}' is given twice with -p; give each parameter once.")
+        values[name] = _known(name, declared, chapter, "given with -p").parse(text)
+    return values
+
+
+def _known(name: str, declared: Mapping[str, Parameter], chapter: str, origin: str) -> Parameter:
+    if name not in declared:
+        known = f"{nearest(name, declared)} It has: {', '.join(declared) or 'none'}."
+        raise UsageError(f"chapter '{chapter}' has no parameter '{name}' ({origin}).{known}")
+    return declared[name]
+
+
 def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters cell") -> dict[str, Parameter]:
     """Read the declarations of a ``parameters`` cell.
 
@@ -147,7 +175,7 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
         where: name of the chapter's file, for messages.
 
     Raises:
-        UsageError: a statement that is no annotated assignment of a plain literal, an annotation that is not allowed, a default
+        UsageError: a statement that is no assignment of a plain literal to a name, an annotation that is not allowed, a default
             that does not fit its annotation, or a name declared twice.
     """
     try:
@@ -158,25 +186,31 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
     tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
     comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     parameters: dict[str, Parameter] = {}
+    annotation: ast.expr | None
     for statement in tree.body:
         at = f"{where}, line {first_line + statement.lineno - 1}"
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is not None):
-            found = f"found {ast.unparse(statement)!r}"
-            raise UsageError(
-                f"{at}: the parameters cell holds only declarations like 'seeds: list[int] = [1, 2]  # help'; {found}."
-            )
-        name = statement.target.id
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
+                _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                annotation = None
+            case _:
+                found = f"found {ast.unparse(statement)!r}"
+                raise UsageError(
+                    f"{at}: the parameters cell holds only declarations like 'seeds: list[int] = [1, 2]  # help'; {found}."
+                )
         if name in parameters:
             raise UsageError(f"{at}: parameter '{name}' is declared twice.")
         try:
-            default = ast.literal_eval(statement.value)
+            default = ast.literal_eval(value)
         except (ValueError, TypeError):
-            raise UsageError(f"{at}: the default of '{name}' must be a literal; found {ast.unparse(statement.value)!r}.") from None
-        _check_annotation(statement.annotation, f"{at}: parameter '{name}'")
+            raise UsageError(f"{at}: the default of '{name}' must be a literal; found {ast.unparse(value)!r}.") from None
         help_text = comments.get(statement.end_lineno or statement.lineno, "")
-        parameter = Parameter(name, ast.unparse(statement.annotation), default, help_text)
+        own = "Any" if default is None else type(default).__name__
+        parameter = Parameter(name, ast.unparse(annotation) if annotation else own, default, help_text)
         try:
-            parameter.check(check_plain(default, name))
+            check_plain(default, name)
+            parameter.check(default)
         except UsageError as error:
             raise UsageError(f"{at}: {error}") from None
         parameters[name] = parameter
@@ -197,14 +231,29 @@ def resolve(declared: Mapping[str, Parameter], layers: list[tuple[str, Mapping[s
     values = {name: parameter.check(parameter.default) for name, parameter in declared.items()}
     for origin, layer in layers:
         for name, value in layer.items():
-            if name not in declared:
-                known = f"{nearest(name, declared)} It has: {', '.join(declared) or 'none'}."
-                raise UsageError(f"chapter '{chapter}' has no parameter '{name}' ({origin}).{known}")
+            parameter = _known(name, declared, chapter, origin)
             try:
-                values[name] = declared[name].check(check_plain(value, name))
+                values[name] = parameter.check(check_plain(value, name))
             except UsageError as error:
                 raise UsageError(f"chapter '{chapter}': {error} ({origin})") from None
     return values
+
+
+def check_reached(cells: Iterable[str], parameters: Iterable[Mapping[str, Any]]) -> None:
+    """Compare what the kernel was given with what the record will say.
+
+    Args:
+        cells: source of the cells that declare and override parameters, in the order in which the kernel ran them.
+        parameters: ``name`` and ``value`` of each parameter of the run.
+
+    Raises:
+        RuntimeError: a value differs.
+    """
+    statements: list[Any] = [statement for cell in cells for statement in ast.parse(cell).body]
+    reached = {ast.unparse(getattr(each, "target", None) or each.targets[0]): each.value for each in statements}
+    for name, value in ((item["name"], item["value"]) for item in parameters):
+        if json.dumps(ast.literal_eval(reached[name])) != json.dumps(value):
+            raise RuntimeError(f"'{name}' was to be {value!r}, but the notebook got {ast.unparse(reached[name])}")
 
 
 def _check_annotation(node: ast.expr, where: str) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import yaml
@@ -12,11 +12,14 @@ from pydantic import Field
 
 from effnotes.core.errors import nearest
 from effnotes.core.settings import settings
+from effnotes.core.strict_yaml import load_yaml
 from effnotes.reporting.claims import Claim, ClaimError, join, load_register
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import Parameter, declared_parameters, load_yaml, resolve
+from effnotes.runner.parameters import Parameter, declared_parameters, resolve
 
 PROFILES = ("smoke", "quick", "full", "paper")
+
+INJECTED = "injected-parameters"
 
 _CODE_MARKER = re.compile(r"# ?%%+(?!\S)(?!.*\[(markdown|md|raw)\])")
 
@@ -43,10 +46,21 @@ class Chapter:
     source: str
 
     def notebook(self) -> Any:
-        """Read the source as a notebook without outputs."""
-        import jupytext
+        """Read the source as a notebook without outputs.
 
-        return jupytext.reads(self.source, fmt="py:percent")
+        Raises:
+            UsageError: it is none, for instance as the tags of a cell are a text.
+        """
+        import jupytext
+        from nbformat.validator import NotebookValidationError
+
+        try:
+            return jupytext.reads(self.source, fmt="py:percent")
+        except (ValueError, yaml.YAMLError, NotebookValidationError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"{self.page}.py cannot be read as py:percent ({said}); a cell begins with '# %% tags=[\"a-tag\"]'."
+            ) from None
 
     @cached_property
     def prose(self) -> str:
@@ -74,11 +88,30 @@ class Chapter:
         """The declared parameters by name.
 
         Raises:
-            UsageError: there is more than one parameters cell, or a declaration is not allowed.
+            UsageError: there is more than one parameters cell, a tag that papermill would read otherwise, or a declaration that is
+                not allowed.
         """
+        for cell in self.notebook().cells:
+            tags, start = cell.metadata.get("tags", []), cell.source.split("\n")[0]
+            # papermill looks at the tags of all cells.
+            if "parameters" in tags and cell.cell_type != "code":
+                kind = f"{cell.cell_type} cell {start!r}"
+                raise UsageError(f"{self.page}.py: the {kind} is tagged 'parameters'; tag the code cell that declares them, alone.")
+            if reserved := set(tags) & {INJECTED, "papermill-error-cell-tag"}:
+                name = min(reserved)
+                raise UsageError(
+                    f"{self.page}.py: the cell {start!r} is tagged {name!r}, which is for what papermill adds; remove it."
+                )
         tagged = [(text, self.first_line(i)) for i, (text, tags) in enumerate(self.code, start=1) if "parameters" in tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
+        if skipped := {tag for _, tags in self.code if "parameters" in tags for tag in tags} & {
+            "skip-execution",
+            "raises-exception",
+        }:
+            raise UsageError(
+                f"{self.page}.py: the parameters cell is tagged {min(skipped)!r}, too; it has to run, so remove that tag."
+            )
         return declared_parameters(tagged[0][0], tagged[0][1] or 1, f"{self.page}.py") if tagged else {}
 
 
@@ -106,10 +139,78 @@ class Project:
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
-        """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record."""
-        pages = {page: self.root / f"{page}.py" for page in _toc_pages(_read_yaml(self.root, "_toc.yml"))}
-        read = (Chapter(path.stem, page, path.read_text(encoding="utf-8")) for page, path in pages.items() if path.is_file())
-        return {chapter.name: chapter for chapter in read}
+        """The executable pages by name, in the order of ``_toc.yml``: chapters, and pages that are drawn from a kept record.
+
+        Raises:
+            UsageError: the table of contents names a page of code that could not be run, or two of one name.
+        """
+        chapters: dict[str, Chapter] = {}
+        for page in self.pages:
+            if (path := self.root / f"{page}.py").is_file():
+                chapter = Chapter(path.stem, page, self.read_text(f"{page}.py"))
+                if other := chapters.get(chapter.name):
+                    why = "records go by the name of the file alone; rename one of them"
+                    raise UsageError(
+                        f"_toc.yml lists {other.page}.py and {page}.py, two chapters of the name '{path.stem}': {why}."
+                    )
+                chapters[chapter.name] = chapter
+        return chapters
+
+    @cached_property
+    def pages(self) -> list[str]:
+        """The pages that ``_toc.yml`` lists, without the endings of their files.
+
+        Raises:
+            UsageError: one has no file in ``book/``, two files or a file of code that is never run, or is listed by a pattern.
+        """
+        pages = list(_toc_pages(self.read_yaml("_toc.yml")))
+        for page in pages:
+            parts = PurePosixPath(page).parts
+            if parts[:1] != ("book",) or ".." in parts:
+                raise UsageError(f"_toc.yml lists '{page}', which is not in book/, and no other pages are built; move it there.")
+            found = [suffix for suffix in (".py", ".md", ".ipynb", ".rst") if (self.root / f"{page}{suffix}").is_file()]
+            if not found:
+                near = nearest(parts[-1], [path.stem for path in (self.root / page).parent.glob("*.*")])
+                raise UsageError(f"_toc.yml lists '{page}', but there is neither {page}.py nor {page}.md.{near}")
+            if len(set(found) - {".ipynb"}) > 1 or found == [".md", ".ipynb"]:
+                raise UsageError(
+                    f"_toc.yml lists '{page}', which is {' and '.join(page + end for end in found)}; keep one of them."
+                )
+            if found == [".ipynb"]:
+                raise UsageError(code_page(f"{page}.ipynb"))
+        return pages
+
+    def markdown(self) -> dict[str, list[str]]:
+        """Return the Markdown of each page, cell by cell, by the name of its file."""
+        found = {f"{page}.md": [self.read_text(f"{page}.md")] for page in self.pages if (self.root / f"{page}.md").is_file()}
+        for chapter in self.chapters.values():
+            cells = chapter.notebook().cells
+            found[f"{chapter.page}.py"] = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        return dict(sorted(found.items(), key=lambda item: self.pages.index(item[0].rpartition(".")[0])))
+
+    def read_text(self, name: str) -> str:
+        """Return the text of a file of the checkout.
+
+        Raises:
+            UsageError: it is missing or no text.
+        """
+        try:
+            return (self.root / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UsageError(f"{name} is missing from the checkout.") from None
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
+
+    def read_yaml(self, name: str) -> Any:
+        """Return the content of a YAML file of the checkout.
+
+        Raises:
+            UsageError: it is missing or no valid YAML.
+        """
+        try:
+            return load_yaml(self.read_text(name))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{name} is no valid YAML: {error}") from None
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`.
@@ -161,7 +262,7 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        declared = (_read_yaml(self.root, "book/profiles.yaml") or {}).get(name)
+        declared = (self.read_yaml("book/profiles.yaml") or {}).get(name)
         where = f"book/profiles.yaml, '{name}'"
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
@@ -176,13 +277,10 @@ class Project:
         return profile
 
 
-def _read_yaml(root: Path, shown: str) -> Any:
-    try:
-        return load_yaml((root / shown).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{shown} is missing from the checkout.") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{shown} is no valid YAML: {error}") from None
+def code_page(name: str) -> str:
+    """Say that a page holds code that would not be run."""
+    convert = f"Convert it with 'jupytext --to py:percent {name}', and remove {name}"
+    return f"{name} holds code, and only chapters in .py are run. {convert}."
 
 
 def _toc_pages(toc: Any) -> Iterator[str]:
@@ -191,6 +289,8 @@ def _toc_pages(toc: Any) -> Iterator[str]:
         yield from _toc_pages(entry)
     for key, value in toc.items() if isinstance(toc, dict) else []:
         if key in ("root", "file"):
-            yield str(value).removesuffix(".py").removesuffix(".md")
-        elif key in ("parts", "chapters", "sections"):
+            yield re.sub(r"\.(py|md|ipynb|rst)$", "", str(value))
+        elif key == "glob":
+            raise UsageError(f"_toc.yml lists pages by a pattern ('glob: {value}'), which would not be run; name each by 'file:'.")
+        elif isinstance(value, list):  # parts, chapters, sections, and their names in other formats of the file
             yield from _toc_pages(value)

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.files import folders_under
+from effnotes.runner.parameters import texts
+
 Replacements = list[tuple[str, str]]
 
 
@@ -17,7 +20,7 @@ def private_paths(directory: str | None, cache_dir: str | None, parameters: Iter
     Args:
         directory: working directory of the kernel.
         cache_dir: where it keeps finished parts.
-        parameters: of the run; absolute paths among their values are shown by their last part.
+        parameters: of the run; absolute paths among their values, and what links in them lead to, are shown by their last part.
     """
     paths = {
         os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
@@ -27,9 +30,16 @@ def private_paths(directory: str | None, cache_dir: str | None, parameters: Iter
         str(Path(__file__).parents[1]): "effnotes",
     }
     paths |= {path: shown for path, shown in ((directory, "."), (cache_dir, "<cache>")) if path}
-    for value in (parameter["value"] for parameter in parameters):
-        if isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1:
-            paths[value] = f"…/{Path(value).name}"
+    paths |= {os.path.realpath(path): shown for path, shown in paths.items()}
+    base = os.path.realpath(directory or os.curdir)
+    for given in (text for parameter in parameters for text in texts(parameter["value"])):
+        place = os.path.join(base, os.path.expanduser(given))  # noqa: PTH111, PTH118
+        if Path(base).is_relative_to(os.path.realpath(place)):
+            continue  # "." or "/": no path of data
+        links = [true for *_, found in folders_under(place) for _, true in found]
+        private = [path for path in map(os.path.realpath, [place, *links]) if not Path(path).is_relative_to(base)]
+        given_as_path = [place] if Path(os.path.expanduser(given)).is_absolute() else []  # noqa: PTH111
+        paths |= {path: f"…/{Path(path).name}" for path in [*private, *given_as_path]}
     pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
     return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
 

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from effnotes.runner.errors import BuildError
+from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.project import Project, code_page
 from effnotes.runner.records import write_atomically
 
 _WARNING_LINES_SHOWN = 40
@@ -22,6 +24,51 @@ threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start
 from jupyter_book.cli.main import main
 main()
 """
+
+
+def check_pages(project: Project) -> None:
+    """Refuse, before anything runs, what would stop the rendering after all chapters have run.
+
+    Raises:
+        UsageError: ``_config.yml`` or a file that it names is missing, ``_toc.yml`` has another form, a page of Markdown holds
+            code, or a page's headings do not start at the first level or leave one out.
+    """
+    from markdown_it.renderer import RendererHTML
+    from myst_parser.config.main import MdParserConfig
+    from myst_parser.parsers.mdit import create_md_parser
+    from sphinx_external_toc.parsing import MalformedError, parse_toc_data
+
+    config = project.read_yaml("_config.yml") or {}
+    try:
+        options = (config.get("sphinx") or {}).get("config") or {}
+        named = [config.get("logo"), (config.get("html") or {}).get("favicon"), *(config.get("bibtex_bibfiles") or [])]
+        extensions = set((config.get("parse") or {}).get("myst_enable_extensions") or ["colon_fence", "dollarmath"])
+        parse_toc_data(project.read_yaml("_toc.yml"))
+    except (AttributeError, TypeError) as error:
+        raise UsageError(f"_config.yml does not have the form of Jupyter Book's: {error}.") from None
+    except MalformedError as error:
+        raise UsageError(f"_toc.yml: {error}.") from None
+    for name in filter(None, named):
+        if not (project.root / name).is_file() or Path(name).parts[0] != "book":
+            raise UsageError(f"_config.yml names {name}, which is not there, or not in book/, from where files are taken.")
+    suppressed = {"myst", "myst.header"}.intersection(options.get("suppress_warnings") or [])
+    parser = create_md_parser(MdParserConfig(enable_extensions=extensions - {"linkify"}), RendererHTML)
+    for number, (file, texts) in enumerate(project.markdown().items()):
+        cells = [parser.parse(text) for text in texts]
+        if file.endswith(".md") and any(token.info.startswith("{code-cell}") for cell in cells for token in cell):
+            raise UsageError(code_page(file))
+        if any(directive in text for text in texts for directive in ("{include}", "{eval-rst}")):
+            continue  # headings may come from elsewhere
+        headings = [(int(at.tag[1]), then.content) for cell in cells for at, then in pairwise(cell) if at.type == "heading_open"]
+        if not headings and number:
+            raise UsageError(f"{file} has no heading, and cannot be listed by a title; begin it with '# A title'.")
+        for (above, _), (level, title) in pairwise([(0, ""), *headings]):
+            if level > above + 1 and not suppressed:
+                before = f"comes after one of level {above}" if above else "is the first"
+                remedy = f"'{'#' * (above + 1)} {title}'"
+                raise UsageError(
+                    f"{file}: the heading '{'#' * level} {title}' {before}; levels may not be left out: make it {remedy}."
+                )
 
 
 def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) -> Path:

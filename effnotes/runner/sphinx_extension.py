@@ -25,6 +25,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
 from effnotes.reporting.claims import format_number, interval_text, units_text
+from effnotes.reporting.escaping import myst_text
 from effnotes.reporting.kept import format_duration, format_memory
 from effnotes.runner.project import Chapter
 
@@ -106,7 +107,8 @@ class Scoreboard(_BuildDirective):
         if claim["verdict"] != _NOT_MEASURED:
             anchor = f"claim-{claim['id'].replace('.', '-')}"
             name = nodes.reference("", "", name, refuri=f"{pages[claim['chapter']]}#{anchor}")
-        source = self.fine_print(f"{{cite:p}}`{claim['source']['key']}`, {claim['source']['where']}")
+        key = re.sub(r"[^\w:.+/-]", "", claim["source"]["key"])  # what a bibliography can have
+        source = self.fine_print(f", {claim['source']['where']}", cited=f"{{cite:p}}`{key}`")
         full = self.fine_print("No full run is kept.") if kept["verdict"] == _NOT_MEASURED else _badge(kept["verdict"])
         return [
             [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"])],
@@ -124,9 +126,9 @@ class Scoreboard(_BuildDirective):
         value = format_number(claim["estimate"], high - low) + (f" {interval_text(bounds)}" if claim["interval"] else "")
         return [nodes.paragraph("", value, classes=["effnotes-number"]), self.fine_print(f"{claim['unit']}; {units_text(claim)}")]
 
-    def fine_print(self, markdown: str) -> nodes.paragraph:
-        """Return a paragraph of small inline Markdown."""
-        children, messages = self.parse_inline(markdown, lineno=self.lineno)
+    def fine_print(self, text: str, cited: str = "") -> nodes.paragraph:
+        """Return a paragraph of small text, after the role that cites something."""
+        children, messages = self.parse_inline(cited + myst_text(text), lineno=self.lineno)
         return nodes.paragraph("", "", *children, *messages, classes=["effnotes-fine"])
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.files import files_under
+from effnotes.reporting.escaping import myst_code, myst_text
 from effnotes.reporting.kept import run_facts
-from effnotes.runner.execute import INJECTED, overridden
+from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
-from effnotes.runner.project import Chapter, Project
+from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
@@ -34,12 +36,13 @@ def stage_book(
     """
     stage = project.build_dir / "stage"
     files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
-    for path in sorted((project.root / "book").rglob("*")):
-        if path.is_file() and not _NOT_STAGED.intersection(path.parts):
-            files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    for shown, path in sorted(files_under(project.root / "book")):
+        if path and not _NOT_STAGED.intersection(Path(shown).parts):
+            files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()
     listed = []
     for name, chapter in project.chapters.items():
         record = runs[name].record if name in runs else None
+        files.pop(f"{chapter.page}.ipynb", None)  # that jupytext keeps beside the source
         if record:
             del files[f"{chapter.page}.py"]
             files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])
@@ -97,15 +100,17 @@ def _without_tables(record: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
 
 def provenance(record: Mapping[str, Any]) -> str:
     """Return a Markdown section that says what made a page: parameters, seeds, versions, device, commit, time and memory."""
-    facts = [("Profile", record["profile"]), ("Seeds", ", ".join(map(str, record["seeds"])) or "none")]
-    facts += [*run_facts(record), ("Record", f"`{record['key'][:16]}`")]
+    facts = [("Profile", record["profile"]), ("Seeds", ", ".join(map(str, record["seeds"])) or "none"), *run_facts(record)]
     parameters = [
-        (f"`{item['name']}`", _code(item["value"]), _code(item["default"]), _cell(item["help"])) for item in record["parameters"]
+        (myst_code(item["name"]), myst_code(repr(item["value"])), myst_code(repr(item["default"])), myst_text(item["help"]))
+        for item in record["parameters"]
     ]
+    versions = [tuple(map(myst_text, pair)) for pair in record["environment"]["packages"].items()]
+    rows = [*((name, myst_text(value)) for name, value in facts), ("Record", myst_code(record["key"][:16]))]
     parts = [
-        *("## What made this page", _table(("What", "Value"), [(name, _cell(value)) for name, value in facts])),
+        *("## What made this page", _table(("What", "Value"), rows)),
         *("### Parameters of this run", _table(("Parameter", "Value", "Default", "Meaning"), parameters)),
-        *("### Versions", _table(("Package", "Version"), record["environment"]["packages"].items())),
+        *("### Versions", _table(("Package", "Version"), versions)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -113,15 +118,6 @@ def provenance(record: Mapping[str, Any]) -> str:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head, *body = (f"| {' | '.join(row)} |" for row in (header, *rows))
     return "\n".join([head, f"|{':--|' * len(header)}", *body])
-
-
-def _code(value: Any) -> str:
-    fence = "``" if "`" in repr(value) else "`"
-    return f"{fence}{_cell(repr(value))}{fence}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _mirror(files: Mapping[str, bytes], target: Path) -> None:

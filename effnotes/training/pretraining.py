@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from effnotes.core.digests import json_digest, tensors_digest
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.datasets.worlds.graph import Facts
@@ -114,7 +115,7 @@ def pretrain(
         DivergedError: The loss became infinite or NaN.
     """
     run = _Run(world, language.language_model_shape(shape), recipe, seed, left_out, torch.device(device))
-    folder = None if cache is None else Path(cache) / run.key
+    folder = None if cache is None else user_path(cache) / run.key
     if folder is not None and (folder / "model" / _REPORT).is_file():
         found = _read(run, folder)
         if found is not None:

@@ -70,9 +70,9 @@ def test_records_and_notebooks_name_no_path_of_the_machine(book):
         (("run", "adition"), "Did you mean 'addition'? Chapters: addition, multiplication"),
         (("run", "addition", "-p", "first=one"), "declared as int; given was 'one'"),
         (("run", "addition", "-p", "first=[1"), "no valid YAML"),
-        (("run", "addition", "-p", "label=!!python/name:os.system"), "no valid YAML"),
+        (("run", "addition", "-p", "first=!!python/name:os.system"), "no valid YAML"),
         (("run", "addition", "-p", "first"), "no assignment"),
-        (("run", "addition", "-p", "label=!!int x"), "no valid YAML"),
+        (("run", "addition", "-p", "first=!!int x"), "no valid YAML"),
         (("run", "addition", "-p", "weights=&a [*a]"), "no valid YAML"),
         (("run", "addition", "--profile", "quik"), "Did you mean 'quick'?"),
         (("run", "addition", "--out", "book/index.md"), "--out names a file"),
@@ -160,6 +160,9 @@ def test_a_full_disk_hides_no_failure(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "_toc.yml").write_text("root: book/index\n")
+    (tmp_path / "_config.yml").write_text("title: A book\n")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.md").write_text("# A book\n")
     monkeypatch.setattr("effnotes.runner.build.run_plans", lambda *_: Results(failures=["addition failed"]))
     monkeypatch.setattr("effnotes.runner.build.stage_book", stage_on_full_disk)
     with pytest.raises(BuildError, match=r"addition failed\n.*No space left"):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from effnotes.runner import keys
-from effnotes.runner.project import Chapter
+from effnotes.runner.plan import plan_chapter
+from effnotes.runner.project import Chapter, Project
+from effnotes.runner.scrub import private_paths, scrub
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -84,6 +86,68 @@ def test_a_directory_is_fingerprinted_by_what_is_in_it(tmp_path):
     assert changed != first
     (data / "b.txt").write_text("")
     assert fingerprint() != changed
+
+
+def test_data_behind_links_and_within_lists_are_fingerprinted(tmp_path):
+    root, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    for folder in (root / "data", elsewhere / "deep"):
+        folder.mkdir(parents=True)
+    (elsewhere / "deep" / "a.txt").write_text("1")
+    (root / "data" / "linked").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(elsewhere)
+    (root / "data" / "checkout").symlink_to(root)
+
+    def fingerprint() -> dict:
+        values = {
+            "one": "data",
+            "several": ["x", str(elsewhere)],
+            "named": {"k": {"deep": "data/linked/deep/a.txt"}},
+            "none": ["x"],
+        }
+        return keys.data_fingerprints(values, root)
+
+    first = fingerprint()
+    assert set(first) == {"one", "several", "named"}
+    assert fingerprint() == first
+    (elsewhere / "deep" / "a.txt").write_text("2")
+    changed = fingerprint()
+    assert all(changed[name] != first[name] for name in first)
+    (root / "data" / "linked").unlink()
+    (root / "data" / "linked").symlink_to(elsewhere / "deep")
+    assert fingerprint()["one"] != changed["one"]
+
+
+def test_a_linked_folder_that_changes_runs_the_chapter_again_and_its_path_is_not_shown(book, tmp_path):
+    secret = tmp_path / "secret place" / "images"
+    secret.mkdir(parents=True)
+    (secret / "a.txt").write_text("1")
+    (book.root / "data").mkdir()
+    (book.root / "data" / "linked").symlink_to(secret)
+    book.edit("addition", "label: str | None = None", 'label: str | None = "data"')
+    book.edit("addition", 'print(f"total', 'from pathlib import Path\n\nprint(Path("data/linked/a.txt").resolve())\nprint(f"total')
+    notebook, _ = book.execute("addition")
+    assert notebook.cells[-1].outputs[0].text.startswith("…/images/a.txt\ntotal")
+    project = Project.find(book.root)
+    before = plan_chapter(project, "addition", "quick", {}).key
+    (secret / "a.txt").write_text("2")
+    assert plan_chapter(project, "addition", "quick", {}).key != before
+
+
+@pytest.mark.parametrize("value", ["{}", "~/{}", ["{}"], {"k": "{}"}, "../{}", "link"])
+def test_paths_are_scrubbed_however_they_were_given(tmp_path, monkeypatch, value):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    base, place = tmp_path / "base", tmp_path / "home" / "private" / "numbers"
+    base.mkdir()
+    place.mkdir(parents=True)
+    (base / "link").symlink_to(place)
+
+    def filled(item):
+        if isinstance(item, str):
+            return item.format("private/numbers" if item[0] == "~" else "home/private/numbers" if item[0] == "." else place)
+        return [filled(each) for each in item] if isinstance(item, list) else {key: filled(each) for key, each in item.items()}
+
+    paths = private_paths(str(base), None, [{"value": filled(value)}, {"value": "attention"}, {"value": "."}, {"value": ""}])
+    assert scrub(f"{place}/a.txt, {base}/attention", paths) == "…/numbers/a.txt, ./attention"
 
 
 def test_editing_what_a_chapter_imports_runs_it_again_and_words_or_other_code_do_not(book, tmp_path):

@@ -3,7 +3,16 @@
 import pytest
 
 from effnotes.runner.errors import UsageError
-from effnotes.runner.parameters import Parameter, check_plain, declared_parameters, parse_value, resolve, split_assignment
+from effnotes.runner.parameters import (
+    Parameter,
+    check_plain,
+    check_reached,
+    declared_parameters,
+    parse_all,
+    parse_value,
+    resolve,
+    split_assignment,
+)
 
 
 def parameter(annotation: str) -> Parameter:
@@ -31,7 +40,12 @@ def test_reading_a_cell_never_runs_it(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("p = 1", "only declarations"),
+        ("p = q = 1", "only declarations"),
+        ("p, q = 1, 2", "only declarations"),
+        ("p.q = 1", "only declarations"),
+        ("p = (1, 2)", "allowed are plain scalars, lists and mappings"),
+        ("p = 3 * 4", "must be a literal"),
+        ("p = 1\np: int = 2", "declared twice"),
         ("p: int", "only declarations"),
         ("p: int = 1\np: int = 2", "declared twice"),
         ("p: set[int] = 1", r"annotated 'set\[int\]'; allowed are"),
@@ -148,3 +162,84 @@ def test_later_layers_win_and_unknown_names_name_the_nearest():
     assert values == {"sparsities": [1.0], "epochs": 3}
     with pytest.raises(UsageError, match=r"no parameter 'sparsty' \(-p\)\. Did you mean 'sparsities'\? It has: sparsities, epochs"):
         resolve(declared, [("-p", {"sparsty": 0.9})], "c")
+
+
+@pytest.mark.parametrize(
+    ("default", "annotation", "wrong"),
+    [("42", "int", 0.5), ("1e-3", "float", "x"), ("'a'", "str", 1), ("True", "bool", 1), ("[1]", "list", 1), ("{}", "dict", [])],
+)
+def test_a_parameter_without_annotation_takes_the_type_of_its_default(default, annotation, wrong):
+    declared = declared_parameters(f"SEED = {default}  # of all draws")
+    assert (declared["SEED"].annotation, declared["SEED"].help) == (annotation, "of all draws")
+    with pytest.raises(UsageError, match=f"declared as {annotation}"):
+        declared["SEED"].check(wrong)
+    assert declared_parameters("p = None")["p"].check(3) == 3
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["facts #2.csv", "a: b", "[1", "7", "null", "", " x ", "*a", "a\nb", "C:\\new", "it's", "{a", "- x", "true", "@x", "a # 'b'"],
+)
+def test_a_text_for_a_parameter_of_text_is_taken_as_typed(typed):
+    assert parameter("str").parse(typed) == typed
+    if typed not in ("null", ""):
+        assert parameter("str | None").parse(typed) == typed
+
+
+def test_quotes_and_null_are_still_those_of_yaml():
+    assert parameter("str").parse("'7'") == "7"
+    assert parameter("str").parse('"a\\tb #"') == "a\tb #"
+    assert parameter("Optional[str]").parse("null") is None
+    assert parameter("str | int").parse("7") == 7
+    with pytest.raises(UsageError, match=r"leaves out '# b'.*Put texts in quotes"):
+        parameter("str").parse("'a' # b")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "typed", "lost"),
+    [
+        ("list[str]", "[a, b] # c", "# c"),
+        ("Any", "x #y", "#y"),
+        ("Literal['a']", "a #b", "#b"),
+        ("dict[str, str]", "{a: b\n c}", "b"),
+    ],
+)
+def test_what_yaml_would_leave_out_is_refused(annotation, typed, lost):
+    with pytest.raises(UsageError, match=f"leaves out .*{lost}"):
+        parameter(annotation).parse(typed)
+
+
+@pytest.mark.parametrize("text", ["{a: 1, a: 2}", "[&a [1], *a, {b: 1, 'b': 2}]"])
+def test_a_key_given_twice_is_refused(text):
+    with pytest.raises(UsageError, match="given twice"):
+        parse_value(text, "p")
+
+
+def test_a_parameter_given_twice_is_refused():
+    declared = declared_parameters("p: int = 1")
+    assert parse_all([("p", "2")], declared, "c") == {"p": 2}
+    with pytest.raises(UsageError, match="'p' is given twice"):
+        parse_all([("p", "2"), ("p", "3")], declared, "c")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\udcff"])
+def test_letters_that_no_file_can_hold_are_refused_and_shown_escaped(text):
+    with pytest.raises(UsageError, match="allowed is text in UTF-8") as refusal:
+        check_plain([{"k": text}], "p")
+    str(refusal.value).encode()
+
+
+def test_values_that_did_not_reach_the_kernel_are_found():
+    stated = [{"name": "n", "value": 5}, {"name": "t", "value": "a"}]
+    check_reached(["n: int = 1\nt = 'a'", "# Parameters\nn = 5"], stated)
+    with pytest.raises(RuntimeError, match="'n' was to be 5, but the notebook got 1"):
+        check_reached(["n = 5", "n: int = 1\nt = 'a'"], stated)
+    with pytest.raises(RuntimeError, match="'n' was to be 5"):
+        check_reached(["n = 5.0", "t = 'a'"], stated)
+
+
+@pytest.mark.parametrize("value", ["a'b\"c\\d\n☃\u2028", 1e-07, -0.0, 10**30, [None, True, {"k'\"": [1.0, "#"]}], "{{x}} %s"])
+def test_every_value_reaches_the_kernel_through_papermill_as_it_is(value):
+    from papermill.translators import PythonTranslator
+
+    check_reached(["v = 1", PythonTranslator.codify({"v": value}, "Parameters")], [{"name": "v", "value": value}])

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from effnotes.core.files import user_path
 from effnotes.datasets.worlds.draws import make_task, subset_size
 from effnotes.datasets.worlds.litgpt import to_litgpt_jsonl
 from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, SETTINGS, rename_settings
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     # What is not given is left to the world's own defaults.
     create = commands.add_parser("create", help="write a world", allow_abbrev=False, argument_default=argparse.SUPPRESS)
     create.set_defaults(run=_create)
-    create.add_argument("--output-dir", type=Path, required=True, help="folder to write to")
+    create.add_argument("--output-dir", required=True, help="folder to write to")
     create.add_argument("--world", type=Path, help="YAML file with settings; other options override it")
     taken = "take the facts and settings of a world that was written before; other options override how they are written"
     create.add_argument("-g", "--graph-path", type=Path, help=taken)
@@ -118,7 +119,7 @@ def _create(options: argparse.Namespace) -> Path:
     graph_only = "write_graph_only" in given
     text = not graph_only and "validation_data_only" not in given
     export_world(world, options.output_dir, text=text, validation=not graph_only, shards=given.get("shards"))
-    return Path(options.output_dir)
+    return user_path(options.output_dir)
 
 
 def _edit(options: argparse.Namespace) -> Path:
@@ -128,9 +129,10 @@ def _edit(options: argparse.Namespace) -> Path:
     given = {"relation": options.relationship_ordinal, "retain_coverage": options.retain_coverage, "seed": options.seed}
     task = make_task(world, kind, n, edge=options.edge, **given)
     name = f"ft_{kind}_{task.edge}_n{n}_r{options.relationship_ordinal}" + (f"_{options.suffix}" if options.suffix else "")
-    folder: Path = options.graph_path / name
+    graph = user_path(options.graph_path)
+    folder: Path = graph / name
     if options.increment_suffix:
-        folder = next(path for number in range(1, 10**6) if not (path := options.graph_path / f"{name}_{number}").exists())
+        folder = next(path for number in range(1, 10**6) if not (path := graph / f"{name}_{number}").exists())
     to_litgpt_jsonl(task, folder, repeats=options.num_repeats_per_override, seed=options.seed)
     return folder
 

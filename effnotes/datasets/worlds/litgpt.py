@@ -8,6 +8,7 @@ import numpy as np
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.datasets.files import naming, read_lines
 from effnotes.datasets.worlds.forms import FORMS, PATTERNS
 from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
@@ -47,7 +48,7 @@ def to_litgpt_jsonl(task: Task, directory: str | Path, *, repeats: int = 250, se
         ValueError: `repeats` is below 1.
     """
     check_range(1, repeats=repeats)
-    root = Path(directory)
+    root = user_path(directory)
     training, asked = root / "finetuning_data", root / "ft_validations"
     fresh_folder(training, "*.jsonl")
     fresh_folder(asked, "*.txt")
@@ -82,7 +83,7 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
     Raises:
         DataError: The file is missing, or a line is no such object, or no sentence of this world; the message names the line.
     """
-    path = Path(path)
+    path = user_path(path)
     rows = []
     for number, line in read_lines(path):
         try:

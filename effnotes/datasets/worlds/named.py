@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from effnotes.core.errors import DataError, nearest
+from effnotes.core.files import user_path
 from effnotes.datasets.files import clean_name, naming, read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.settings import SETTINGS
@@ -90,7 +91,7 @@ def read_facts(path: str | Path, **settings: Any) -> NamedWorld:
         if name not in _FREE:
             why = "says how facts are drawn, but these are given." if name in SETTINGS else f"is no setting.{nearest(name, _FREE)}"
             raise ValueError(f"{name}={settings[name]!r} {why} What can be set is: {', '.join(_FREE)}.")
-    path = Path(path)
+    path = user_path(path)
     lines, stated = _read_stated(path)
     subjects = tuple(dict.fromkeys(subject for subject, _ in stated))
     relations = tuple(dict.fromkeys(relation for _, relation in stated))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.datasets.files import naming, read_lines, read_text
 from effnotes.datasets.worlds.forms import FORMS, PROMPTABLE
 from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, Facts, Graph, Integers, stream
@@ -39,7 +40,7 @@ def load_world(path: str | Path) -> World:
         DataError: The file is missing or no YAML, or a setting is unknown, given twice, of the wrong type, out of range, or does
             not go with another; the message names the file, the line, the setting and what is allowed.
     """
-    path = Path(path)
+    path = user_path(path)
     text = read_text(path)
     try:
         # A few aliases of aliases stand for more than a message could hold, and thousands of brackets take minutes.
@@ -107,7 +108,7 @@ def export_world(
     if shards is None:
         shards = max(1, world.n_sentences // (200_000 if world.graph.has_nested else 100_000))
     check_range(1, shards=shards)
-    root = Path(directory)
+    root = user_path(directory)
     metadata = root / "metadata"
     metadata.mkdir(parents=True, exist_ok=True)
     _write_graph(world, metadata)
@@ -238,7 +239,7 @@ def import_world(directory: str | Path) -> World:
     Raises:
         DataError: A file is missing or malformed; the message names the file and the line.
     """
-    given = Path(directory)
+    given = user_path(directory)
     metadata = next((given / name for name in ("metadata", "viscera") if (given / name).is_dir()), None)
     if metadata is None:
         raise DataError(f"{given}: there is no folder metadata/ (or viscera/) in it, with a file relationship_graph.txt")

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.datasets.files import read_lines
 from effnotes.metrics.bias.per_attribute import FloatArray
 
@@ -41,7 +42,7 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
         DataError: the file is empty or no text, a line has another number of columns than the first or than
             `columns`, or an entry is no finite number; file and line are named.
     """
-    file = Path(path)
+    file = user_path(path)
     rows: list[list[float]] = []
     source = "asked for"
     if not file.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,7 +13,9 @@ import yaml
 from pydantic import Field
 
 from effnotes.core.errors import nearest
+from effnotes.core.files import user_path
 from effnotes.core.settings import settings
+from effnotes.core.strict_yaml import load_yaml
 
 Direction = Literal["increase", "decrease", "equivalence", "noninferiority"]
 Method = Literal["t", "bootstrap"]
@@ -91,9 +93,9 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
         ClaimError: No file, no valid YAML, an unknown, missing, repeated or ill-typed field, a repeated id, or a direction, margin
             or interval that is not allowed. The message names file, entry, field, what was given and what is allowed.
     """
-    file = _find_register() if path is None else Path(path)
+    file = _find_register() if path is None else user_path(path)
     try:
-        entries = yaml.load(file.read_text(encoding="utf-8"), Loader=_RegisterLoader)
+        entries = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClaimError(f"{file}: the register of claims cannot be read as YAML in UTF-8. {error}") from error
     if not isinstance(entries, list | None):
@@ -125,23 +127,9 @@ def find_claim(claim_id: str, register: Mapping[str, Claim]) -> Claim:
     return register[claim_id]
 
 
-class _RegisterLoader(yaml.SafeLoader):
-    """A safe loader that refuses a field given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"field {key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _find_register() -> Path:
     if named := os.environ.get("EFFNOTES_CLAIMS"):
-        return Path(named)
+        return user_path(named)
     package = Path(__file__).resolve().parents[2]
     candidates = [package.parent / "book" / "claims.yaml", package / "_book" / "claims.yaml"]
     for candidate in candidates:

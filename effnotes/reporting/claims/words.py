@@ -31,7 +31,7 @@ def card_html(payload: Mapping[str, Any]) -> str:
         One `<div>` with the classes `effnotes-claim` and `effnotes-claim--<verdict>`, without colours of its own, and the anchor
         `claim-<id>` with the id's dot as a hyphen. All text is escaped.
     """
-    name, verdict, direction = html.escape(payload["id"]), payload["verdict"], payload["direction"]
+    name, verdict, direction = html.escape(payload["id"]), html.escape(payload["verdict"]), payload["direction"]
     verdict_class = verdict.replace(" ", "-")
     source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
     rows = [

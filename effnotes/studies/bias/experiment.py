@@ -15,13 +15,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from effnotes.core.checks import check_choice
+from effnotes.core.files import files_under, user_path
 from effnotes.core.settings import settings
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan, pruning_schedule
 from effnotes.training.recipes import Recipe
@@ -385,15 +385,13 @@ def fingerprint(root: str) -> str:
     """
     if not root:
         return ""
-    if not Path(root).is_dir():
+    folder = user_path(root)
+    if not folder.is_dir():
         raise ValueError(f"data_root={root!r}: there is no such folder")
     digest = hashlib.sha256()
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)  # noqa: PTH118 - a path object for each of 200,000 files takes seconds
-            status = os.stat(path)  # noqa: PTH116
-            digest.update(f"{os.path.relpath(path, root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    for shown, path in files_under(folder):
+        status = path and os.stat(path)  # noqa: PTH116 - a path object for each of 200,000 files takes seconds
+        digest.update(f"{shown}\0{status.st_size}\0{status.st_mtime_ns}\0".encode() if status else f"{shown}\0".encode())
     return digest.hexdigest()
 
 

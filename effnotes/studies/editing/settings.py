@@ -11,12 +11,12 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from effnotes.core.errors import DataError
+from effnotes.core.files import user_path
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds.draws import NestedClass, make_draws
 from effnotes.datasets.worlds.graph import Facts
@@ -153,7 +153,7 @@ class Base:
         Raises:
             DataError: A file is missing.
         """
-        files = [Path(self.facts)] if self.facts else []
+        files = [user_path(self.facts)] if self.facts else []
         if files and not files[0].is_file():
             raise DataError(f"{files[0]} cannot be found; give the path of a CSV file as facts")
         if self.checkpoint:
@@ -167,7 +167,7 @@ class Base:
 def models_folder() -> str:
     """Return the folder that pretrained models are kept in: in `EFFNOTES_CACHE_DIR`, else one that this process removes."""
     cache = os.environ.get("EFFNOTES_CACHE_DIR")
-    return str(Path(cache).resolve() / "models") if cache else _temporary_folder().name
+    return str(user_path(cache).resolve() / "models") if cache else _temporary_folder().name
 
 
 @functools.cache
