@@ -19,7 +19,7 @@ from effnotes.core.errors import nearest
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
-from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.parameters import parse_value, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
@@ -35,7 +35,7 @@ class _Command(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UsageError, BuildError, OSError) as error:
-            typer.echo(f"effnotes: {error}", err=True)
+            typer.echo(f"effnotes: {describe_os_error(error) if isinstance(error, OSError) else error}", err=True)
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
@@ -182,6 +182,8 @@ def _relative(path: Path) -> str:
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a message
     app()
 
 
