@@ -13,7 +13,16 @@ from torch import Tensor
 
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
-from effnotes.datasets.files import Limit, check_request, find_root, list_images, read_lines
+from effnotes.datasets.files import (
+    Limit,
+    check_once,
+    check_request,
+    clean_name,
+    find_root,
+    is_hidden,
+    list_image_folders,
+    read_lines,
+)
 
 _LAYOUT = """\
   ROOT/classes.txt                     number, tab, class
@@ -55,8 +64,8 @@ def load_awa2(
     matrix = _read_matrix(base / matrix_name, len(classes), names)
 
     split_of, class_of, paths = [], [], []
-    for seen, number, folder in _class_folders(base, classes):
-        images = list_images(folder)
+    folders = _class_folders(base, classes)
+    for (seen, number, _), images in zip(folders, list_image_folders([folder for *_, folder in folders]), strict=True):
         paths += images
         class_of += [number] * len(images)
         # The second of each ten, so that even a class of two images has one in either split.
@@ -67,13 +76,13 @@ def load_awa2(
 
 
 def _read_numbered(path: Path) -> tuple[str, ...]:
-    names = []
+    lines: dict[str, int] = {}
     for expected, (line, text) in enumerate(read_lines(path), start=1):
         cells = text.split()
         if len(cells) != 2 or cells[0] != str(expected):
             raise DataError(f"{path}, line {line}: {text[:60]!r} should be the number {expected} and a name")
-        names.append(cells[1])
-    return tuple(names)
+        check_once(lines, clean_name(cells[1]), path, line)
+    return tuple(lines)
 
 
 def _read_matrix(path: Path, classes: int, predicates: Sequence[str]) -> Tensor:
@@ -94,10 +103,14 @@ def _class_folders(base: Path, classes: Sequence[str]) -> list[tuple[bool, int, 
     found: list[tuple[bool, int, Path]] = []
     images = base / "JPEGImages"
     for seen, listed, name in ((True, "trainclasses.txt", "train_images"), (False, "testclasses.txt", "ood_images")):
+        lines: dict[str, int] = {}
         if images.is_dir():
-            folders = [(f"{base / listed}, line {line}", images / text) for line, text in read_lines(base / listed)]
+            for line, text in read_lines(base / listed):
+                check_once(lines, text, base / listed, line)
+            folders = [(f"{base / listed}, line {line}", images / text) for text, line in lines.items()]
         elif (base / name).is_dir():
-            folders = [(str(folder), folder) for folder in sorted((base / name).iterdir()) if folder.is_dir()]
+            within = sorted(path for path in (base / name).iterdir() if path.is_dir() and not is_hidden(path))
+            folders = [(str(folder), folder) for folder in within]
         else:
             raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")
         for where, folder in folders:

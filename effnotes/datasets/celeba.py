@@ -5,7 +5,7 @@ Two layouts are read: the original one (`list_attr_celeba.txt`, `list_eval_parti
 partition is kept; it puts all photographs of one person into one split, which a new random split would not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -126,66 +126,60 @@ def _table(base: Path, stem: str, subfolder: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_cells(path: Path) -> list[tuple[int, list[str]]]:
-    """Read the number and the cells of each line, parted by commas in the re-pack, by runs of blanks in the original."""
-    separator = "," if path.suffix == ".csv" else None
-    return [(number, [cell.strip() for cell in text.split(separator)]) for number, text in files.read_lines(path)]
-
-
-def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[str, ...]]:
-    rows = _read_cells(path)
+def _read_original(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read rows as `files.read_csv` does, with blanks between cells; without `columns` two lines come first, a number and names."""
+    rows = files.read_lines(path)
     announced: int | None = None
-    if path.suffix != ".csv" and rows:
-        number, cells = rows.pop(0)
-        if len(cells) != 1 or not cells[0].isdecimal():
-            raise DataError(f"{path}, line {number}: {' '.join(cells)[:60]!r} should be the number of images alone")
-        announced = int(cells[0])
-    if not rows:
-        raise DataError(f"{path}: the line of attribute names is missing")
-    number, header = rows.pop(0)
-    if path.suffix == ".csv" and (first := header.pop(0)) != "image_id":
-        raise DataError(f"{path}, line {number}: the first column is {first!r}, but must be 'image_id'")
-    if len(set(header)) != len(header) or {"1", "-1"} & set(header):
-        raise DataError(f"{path}, line {number}: these are no attribute names, each once: {' '.join(header)[:60]!r}")
-
-    labels: list[bytes] = []
-    for number, (name, *values) in rows:
-        if len(values) != len(header):
-            raise DataError(f"{path}, line {number}: {len(values)} values after {name!r}, but there are {len(header)} attributes")
-        if wrong := set(values) - {"1", "-1"}:
-            raise DataError(f"{path}, line {number}: {min(wrong)!r} is no label; the values are -1 and 1")
-        labels.append(bytes([value == "1" for value in values]))
+    if not columns and rows:
+        number, text = rows.pop(0)
+        if not text.isdecimal() or len(text) > 9:
+            raise DataError(f"{path}, line {number}: {text[:60]!r} should be the number of images alone")
+        announced = int(text)
+        if not rows:
+            raise DataError(f"{path}: the line of attribute names is missing")
+        number, text = rows.pop(0)
+        columns = [files.clean_name(name) for name in text.split()]
+        if len(set(columns)) != len(columns) or {"1", "-1"} & set(columns):
+            raise DataError(f"{path}, line {number}: these are no attribute names, each once: {text[:60]!r}")
+    lines: dict[str, int] = {}
+    for number, text in rows:
+        image, *cells = text.split()
+        if len(cells) != len(columns):
+            needed = f"there are {len(columns)} attributes" if announced is not None else "needed is one: 0, 1 or 2"
+            raise DataError(f"{path}, line {number}: {len(cells)} values after {image!r}, but {needed}")
+        files.check_once(lines, image, path, number)
+        yield number, {"image_id": image, **dict(zip(columns, cells, strict=True))}
     if announced not in (None, len(rows)):
         counted = f"it announces {announced} images, but {len(rows)} rows follow"
         raise DataError(f"{path}, line 1: {counted}; the file is cut short or edited")
-    table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(rows), len(header)).copy()
-    return list(_lines_of_names(rows, path)), table, tuple(header)
+
+
+def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[str, ...]]:
+    is_csv = path.suffix == ".csv"
+    rows = files.read_csv(path, ["image_id"], once="image_id", others=True) if is_csv else _read_original(path)
+    images, labels = [], []
+    names: tuple[str, ...] = ()
+    for number, row in rows:
+        images.append(row.pop("image_id"))
+        names = tuple(row)
+        if wrong := set(row.values()) - {"1", "-1"}:
+            raise DataError(f"{path}, line {number}: {min(wrong)!r} is no label; the values are -1 and 1")
+        labels.append(bytes([value == "1" for value in row.values()]))
+    table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(images), len(names)).copy()
+    return images, table, names
 
 
 def _read_partition(path: Path, names: list[str], attribute_file: Path) -> NDArray[np.uint8]:
-    rows = _read_cells(path)
-    if path.suffix == ".csv" and (not rows or rows.pop(0)[1] != ["image_id", "partition"]):
-        raise DataError(f"{path}, line 1: the header must be 'image_id,partition'")
+    columns, known = ["partition"], set(names)
+    is_csv = path.suffix == ".csv"
+    rows = files.read_csv(path, ["image_id", *columns], once="image_id") if is_csv else _read_original(path, columns)
     split_of: dict[str, int] = {}
-    for number, cells in rows:
-        if len(cells) != 2:
-            raise DataError(f"{path}, line {number}: {' '.join(cells)[:60]!r} should be a file name and 0, 1 or 2")
-        split_of[cells[0]] = files.parse_choice(cells[1], ("0", "1", "2"), path, number, f"the partition of {cells[0]}")
-    listed, known = _lines_of_names(rows, path), set(names)
+    for number, row in rows:
+        image, what = row["image_id"], f"the partition of {row['image_id']}"
+        if image not in known:
+            raise DataError(f"{path}, line {number}: {files.shown(image)} is not in {attribute_file.name}")
+        split_of[image] = files.parse_choice(row["partition"], ("0", "1", "2"), path, number, what)
     for name in names:
-        if name not in listed:
-            raise DataError(f"{path}: {name} of {attribute_file.name} is not in this file")
-    for name, number in listed.items():
-        if name not in known:
-            raise DataError(f"{path}, line {number}: {name} is not in {attribute_file.name}")
+        if name not in split_of:
+            raise DataError(f"{path}: {files.shown(name)} of {attribute_file.name} is not in this file")
     return np.array([split_of[name] for name in names], dtype=np.uint8)
-
-
-def _lines_of_names(rows: list[tuple[int, list[str]]], path: Path) -> dict[str, int]:
-    """Return the line of each image, or raise DataError where one is listed twice."""
-    lines: dict[str, int] = {}
-    for number, (name, *_) in rows:
-        if name in lines:
-            raise DataError(f"{path}, line {number}: {name} is listed a second time")
-        lines[name] = number
-    return lines

@@ -8,8 +8,9 @@ and the test images come both ways. Colour says nothing about what an object is,
 import io
 import pickle
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +21,16 @@ from torch import Tensor
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit, check_images
-from effnotes.datasets.files import Limit, check_request, find_root, limited, list_images, read_splits, rows_of_splits
+from effnotes.datasets.files import (
+    Limit,
+    check_request,
+    find_root,
+    is_hidden,
+    limited,
+    list_image_folders,
+    read_splits,
+    rows_of_splits,
+)
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The ten classes in the order of their indices, which is alphabetical."""
@@ -29,6 +39,8 @@ CIFAR10S_GREY_CLASSES = ("airplane", "bird", "deer", "frog", "ship")
 """Classes that are mostly grey in training, as in the official code of Wang et al. (CVPR 2020); the others are mostly in colour."""
 
 _IMAGE_SIZE = 32
+_PIXELS = 3 * _IMAGE_SIZE**2
+_MOST_BYTES = 2**30  # of a batch; the published ones have 31 MB
 _SPLITS = ("train", "test")
 _BATCHES = "cifar-10-batches-py"
 _LAYOUT = f"""\
@@ -41,8 +53,8 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
     """Read CIFAR-10 from the download's pickled batches or from a folder for each class.
 
     The batches are pickles, and a pickle can run any program. They are therefore read by an unpickler that builds dictionaries,
-    lists, text, numbers and plain NumPy arrays and refuses everything else. The folders hold re-compressed images where they
-    are JPEG: the pixels differ a little from the batches'.
+    lists, text and numbers, has markers that do nothing in place of arrays, and refuses everything else. The folders hold
+    re-compressed images where they are JPEG: the pixels differ a little from the batches'.
 
     Args:
         root: Folder with the data; see the data card `data/cifar10/CARD.md` for the layouts.
@@ -168,38 +180,60 @@ def _batch_folder(folder: Path) -> Path | None:
 
 
 def _list_folders(folder: Path) -> list[list[Path]]:
-    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    present = {path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path)}
     if present != set(CIFAR10_CLASSES):
         absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
         raise DataError(f"{folder}: missing class folders {absent}, unknown ones {extra}. Expected layout:\n{_LAYOUT}")
-    return [list_images(folder / name) for name in CIFAR10_CLASSES]
+    return list_image_folders([folder / name for name in CIFAR10_CLASSES])
 
 
-class _BatchUnpickler(pickle.Unpickler):
-    """Builds what a batch consists of: containers, text and numbers, which need no import, and plain NumPy arrays."""
+class _Marker:
+    """Stands for what a pickle asks for by name, or for what a call of that would give: keeps what it is given, does nothing."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        match (module, name):
-            case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
-                return _empty_array
-            case ("numpy", "ndarray" | "dtype"):
-                return getattr(np, name)
-            case ("_codecs", "encode"):  # how Python 3 writes bytes in the batches' old protocol
-                return _latin1_bytes
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 needs and which is not loaded")
+    def __init__(self, name: str, arguments: Sequence[Any] | None = None) -> None:
+        self.name, self.arguments = name, arguments
+        self.state: Any = None
 
+    def __call__(self, *arguments: Any) -> Any:
+        match self.name, self.arguments, arguments:
+            case "_codecs.encode", None, (str() as text, "latin1" | "latin-1"):  # bytes, as Python 3 writes them in old protocols
+                return text.encode("latin1")
+            case name, None, _:
+                return _Marker(name, list(arguments))
+        raise pickle.UnpicklingError(f"it calls what a call of {self.name} gives, which no batch of CIFAR-10 does")
 
-def _empty_array(kind: type, shape: tuple[int, ...], _code: bytes) -> NDArray[Any]:
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError("it holds an array of an unusual kind, which is not loaded")
-    # Shape and type follow with the array's state.
-    return np.empty(0, dtype=np.int8)
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it holds text as {encoding!r}, which is not loaded")
-    return text.encode("latin1")
+def _pack(n: int, unpickler: Any) -> None:
+    unpickler.stack[-n:] = [unpickler.stack[-n:]]
+
+
+class _BatchUnpickler(pickle._Unpickler):
+    """Builds what a batch consists of, which needs no import: containers, text and numbers, and markers in place of arrays.
+
+    The one written in Python, as the other makes room for as many objects as a pickle says. Tuples become lists, for a tuple in
+    a tuple in a tuple, thousands deep, ends the process once it is the key of a dictionary.
+    """
+
+    dispatch: ClassVar = pickle._Unpickler.dispatch | {
+        pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
+        **{code[0]: partial(_pack, n) for n, code in enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), start=1)},
+    }
+    # The arrays of a batch, from either numbering of NumPy's modules.
+    names: ClassVar = {
+        "numpy.core.multiarray._reconstruct": "array",
+        "numpy._core.multiarray._reconstruct": "array",
+        "numpy.ndarray": "ndarray",
+        "numpy.dtype": "dtype",
+        "_codecs.encode": "_codecs.encode",
+    }
+
+    def find_class(self, module: str, name: str) -> _Marker:
+        if f"{module}.{name}" not in self.names:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 needs and which is not loaded")
+        return _Marker(self.names[f"{module}.{name}"])
 
 
 def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit:
@@ -212,19 +246,31 @@ def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit
 
 def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise pickle.UnpicklingError(f"it has {size} bytes, and at most {_MOST_BYTES} are read")
         batch = _BatchUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except FileNotFoundError:
         raise DataError(f"{path}: this file is missing. Expected layout:\n{_LAYOUT}") from None
     # Damaged bytes can raise nearly anything inside an unpickler; what it was matters less than which file.
     except Exception as error:
         raise DataError(f"{path}: this is no batch of CIFAR-10 ({type(error).__name__}: {error}); unpack it again") from error
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
+    if type(batch) is not dict or not {b"data", b"labels"} <= batch.keys():
         raise DataError(f"{path}: this is no batch of CIFAR-10; needed: a dictionary with 'data' and 'labels'")
-    data, labels = batch[b"data"], batch[b"labels"]
-    pixels = 3 * _IMAGE_SIZE**2
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != pixels:
-        raise DataError(f"{path}: 'data' must be uint8 of shape (n, {pixels}), one image a row")
+    data, labels = _image_rows(batch[b"data"]), batch[b"labels"]
+    if data is None:
+        raise DataError(f"{path}: 'data' must be uint8 of shape (n, {_PIXELS}), one image a row")
     known = range(len(CIFAR10_CLASSES))
-    if not isinstance(labels, list) or len(labels) != len(data) or not all(label in known for label in labels):
+    if type(labels) is not list or len(labels) != len(data) or not all(type(label) is int and label in known for label in labels):
         raise DataError(f"{path}: 'labels' must be {len(data)} class indices from 0 to {known[-1]}, one for each image")
     return data.reshape(-1, 3, _IMAGE_SIZE, _IMAGE_SIZE), np.array(labels, dtype=np.int64)
+
+
+def _image_rows(array: Any) -> NDArray[np.uint8] | None:
+    """Return the array that a marker stands for, if it is one of images of single bytes whose size is that of its bytes."""
+    match array:
+        case _Marker(
+            name="array", state=[_, [int(n), int(width)], _Marker(name="dtype", arguments=["u1" | b"u1", *_]), by_column, content]
+        ):
+            if width == _PIXELS and isinstance(content, bytes) and len(content) == n * width > 0:
+                return np.frombuffer(content, np.uint8).reshape((n, width), order="F" if by_column else "C")
+    return None

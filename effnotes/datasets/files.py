@@ -1,8 +1,13 @@
 """Reading data sets that somebody else laid out on disk: tables, images, and errors that name the file and the line."""
 
+import contextlib
 import csv
 import io
+import math
 import os
+import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from effnotes.core.checks import check_choice, check_range
 from effnotes.core.errors import DataError
@@ -19,6 +24,19 @@ from effnotes.core.errors import DataError
 Limit: TypeAlias = int | Mapping[str, int] | None
 """At most so many images of every split, or of each split by name; None takes all."""
 Fit: TypeAlias = Literal["crop", "squash"]
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+_FORMATS = ("JPEG", "PNG")  # what Pillow may try; among all that it knows are some that start programs
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I")
+
+# Letters that are not drawn. Joiners between letters beyond Latin are kept, because they shape words of Persian or Hindi, and so
+# are the tags that make the flag of a region of the plain flag before them.
+_BEYOND_LATIN = r"[^\x00-\u024f\u2000-\u206f]"
+_UNSEEN = re.compile(
+    rf"((?<={_BEYOND_LATIN})[\u200c\u200d](?=[\u200c\u200d]*{_BEYOND_LATIN})|\U0001f3f4[\U000e0020-\U000e007f]+)|"
+    r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 @contextmanager
@@ -28,7 +46,7 @@ def naming(where: object) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: {error}") from error
 
 
@@ -74,35 +92,102 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def clean_name(text: str) -> str:
+    """Return a name as it is read: accents in one form (NFC), no letters that cannot be seen, and single blanks between words.
+
+    What is left out are control and format characters (a zero-width space, a soft hyphen, marks of direction) and others that are
+    not drawn; joiners stay where they shape a word.
+    """
+    return " ".join(unicodedata.normalize("NFC", _UNSEEN.sub(r"\1", text)).split())
+
+
+def shown(text: object) -> str:
+    """Return a name for a message, quoted and escaped where it holds letters that cannot be seen or be told apart."""
+    return str(text) if clean_name(str(text)) == str(text) else ascii(str(text))
+
+
+def check_once(lines: dict[str, int], name: str, path: Path, line: int) -> None:
+    """Note the line of a name in `lines`, or raise a DataError that gives both lines where it is there already.
+
+    Two spellings of one path, `a.jpg` and `./a.jpg`, are one name.
+    """
+    first = lines.setdefault(os.path.normpath(name), line)
+    if first != line:
+        again = f"{shown(name)} is listed a second time, first in line {first}"
+        raise DataError(f"{path}, line {line}: {again}; keep one of the two lines")
+
+
+def read_csv(
+    path: Path, columns: Sequence[str], *, once: str | None = None, others: bool = False
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Read a CSV file with a header row: the line number and the named columns of every row that is not blank.
 
+    Columns may stand in any order and cells may be quoted.
+
+    Args:
+        path: The file.
+        columns: Names of the columns that must be there.
+        once: The column whose cells must all differ, such as the names of images.
+        others: Whether to give all other columns with a name too, in their order; a column of row numbers, as pandas and R write
+            it, has none.
+
     Raises:
-        DataError: The file or a column is missing, a column is there twice, a row has too few or too many cells, or the file is no
-            UTF-8 text.
+        DataError: The file or a column is missing, a column is there twice, a row has too few or too many cells, a quotation mark
+            is not closed, a cell of `once` is there twice, or the file is no UTF-8 text.
     """
-    rows = csv.reader(io.StringIO(read_text(path)))
-    header = [name.strip() for name in next(rows, [])]
+    rows = _read_rows(path)
+    line, written = next(rows, (1, []))
+    header = [clean_name(name) for name in written]
     absent = [name for name in columns if name not in header]
     if absent:
-        wanted = f"the header is {','.join(header)!r}, and must name {', '.join(columns)}, with commas between"
-        raise DataError(f"{path}, line 1: no column {', '.join(map(repr, absent))}; {wanted}")
-    twice = [name for name in columns if header.count(name) > 1]
+        wanted = f"the header is {','.join(written)!r}, and must name {', '.join(columns)}, with commas between"
+        raise DataError(f"{path}, line {line}: no column {', '.join(map(repr, absent))}; {wanted}")
+    if others:
+        columns = [name for name in header if name and not re.fullmatch(r"Unnamed: \d+", name)]
+    twice = [name for name in dict.fromkeys(columns) if header.count(name) > 1]
     if twice:
-        raise DataError(f"{path}, line 1: the header {','.join(header)!r} has {', '.join(map(repr, twice))} twice; keep one")
+        raise DataError(f"{path}, line {line}: the header {','.join(written)!r} has {', '.join(map(repr, twice))} twice; keep one")
     places = {name: header.index(name) for name in columns}
-    for row in rows:
-        if not any(cell.strip() for cell in row):
-            continue
+    lines: dict[str, int] = {}
+    for line, row in rows:
         if len(row) != len(header):
-            raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells, but the header has {len(header)}")
-        yield rows.line_num, {name: row[place].strip() for name, place in places.items()}
+            raise DataError(f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}")
+        if once is not None:
+            check_once(lines, row[places[once]].strip(), path, line)
+        yield line, {name: row[place].strip() for name, place in places.items()}
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read the rows of a CSV file that are not blank, each with the line in which it begins.
+
+    One quotation mark too many makes one cell of all that follows, up to the next mark or the end.
+    """
+    lines = io.StringIO(read_text(path)).readlines()
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    remedy = "close it or take it away, and write a mark within a quoted cell twice"
+    while (start := reader.line_num) < len(lines):
+        where = f"{path}, line {start + 1}"
+        try:
+            row = next(reader)
+        except csv.Error as error:
+            raise DataError(
+                f"{where}: a quotation mark that is opened here is not closed at the end of its cell ({error}); {remedy}"
+            ) from None
+        if "".join(lines[start : reader.line_num]).count('"') % 2:
+            raise DataError(f"{where}: one quotation mark is without another; {remedy}")
+        for cell in row if reader.line_num > start + 1 else ():
+            more = sum(bool(line.strip()) for line in cell.split("\n")[1:])
+            if "\n" in cell and cell.count(",") >= max(more, 1) * (len(row) - 1):
+                swallowed = f"a quotation mark that is opened here is closed in line {reader.line_num}, with whole rows between"
+                raise DataError(f"{where}: {swallowed}; {remedy}")
+        if any(cell.strip() for cell in row):
+            yield start + 1, row
 
 
 def parse_choice(text: str, allowed: Sequence[str], path: Path, line: int, what: str) -> int:
     """Return the position of a cell among the allowed ones, or raise a DataError that names file and line."""
     if text not in allowed:
-        raise DataError(f"{path}, line {line}: {what} is {text!r}, but must be one of {', '.join(allowed)}")
+        raise DataError(f"{path}, line {line}: {shown(what)} is {text!r}, but must be one of {', '.join(allowed)}")
     return allowed.index(text)
 
 
@@ -179,41 +264,89 @@ def check_images_exist(paths: Sequence[Path]) -> None:
         DataError: An image is missing; the message names the first and counts the rest.
     """
     folders = {path.parent for path in paths}
-    present = {folder: {path.name for path in folder.iterdir()} if folder.is_dir() else set() for folder in folders}
+    # Only files: a folder may have the name of an image, and a pipe would be waited for.
+    present = {
+        folder: {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set() for folder in folders
+    }
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
         others = f"as are {len(missing) - 1} others of the {len(paths)} that the tables name"
-        raise DataError(f"{missing[0]}: this image is missing, {others}; unpack the images again")
+        raise DataError(f"{shown(missing[0])}: this image is missing, {others}; unpack the images again")
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell whether a file or folder is one that a program leaves behind, such as `._fox.jpg` or `.ipynb_checkpoints`."""
+    return path.name.startswith(".") or path.name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the JPEG and PNG files of a folder, sorted by name.
+    """Return the JPEG and PNG files of a folder, sorted by name; see `list_image_folders`."""
+    return list_image_folders([folder])[0]
+
+
+def list_image_folders(folders: Sequence[Path]) -> list[list[Path]]:
+    """Return the JPEG and PNG files of each folder, sorted by name.
+
+    What else is there is left out: hidden files, folders, and files of other endings. One warning counts it and names some.
 
     Raises:
-        DataError: The folder is missing or holds none.
+        DataError: A folder is missing or holds none.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: this folder of images is missing")
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not images:
-        raise DataError(f"{folder}: there is no JPEG or PNG file in this folder")
+    left_out: dict[str, list[Path]] = {"hidden": [], "folders": [], "of another ending than .jpg, .jpeg or .png": []}
+    hidden, inner, others = left_out.values()
+    images: list[list[Path]] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: this folder of images is missing")
+        images.append([])
+        for path in sorted(folder.iterdir()):
+            kind = hidden if is_hidden(path) else inner if path.is_dir() else others
+            (images[-1] if kind is others and path.suffix.lower() in _ENDINGS else kind).append(path)
+    parts = [f"{len(paths)} {kind} ({_some(paths)})" for kind, paths in left_out.items() if paths]
+    said = f"left out are {', '.join(parts)}" if parts else "it is empty"
+    for folder, found in zip(folders, images, strict=True):
+        if not found:
+            raise DataError(f"{folder}: there is no JPEG or PNG file in this folder; {said}")
+    if parts:
+        where = folders[0] if len(folders) == 1 else folders[0].parent
+        warnings.warn(f"{where}: beside the images there are files that are not read; {said}", RuntimeWarning, stacklevel=3)
     return images
 
 
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(shown(f"{path.parent.name}/{path.name}") for path in paths[:3]) + ", ..." * (len(paths) > 3)
+
+
 def decode_image(path: Path) -> Image.Image:
-    """Read one image as RGB.
+    """Read one JPEG or PNG image as RGB of 8 bits, as it looks.
+
+    Of 16 bits of grey the upper 8 are kept, what is transparent is laid on white, and an image that says how it is to be turned
+    (EXIF) is turned.
 
     Raises:
-        DataError: The file is missing, cut short or no image.
+        DataError: The file is missing, cut short, no image, or of another format.
     """
+    if not path.is_file():
+        raise DataError(f"{shown(path)}: this image is missing" + ", there is a folder of its name" * path.is_dir())
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path}: this image is missing") from None
+        with Image.open(path, formats=_FORMATS) as image:
+            return _as_rgb(image)
     # Pillow has no common error for damaged files; which one comes depends on where the file is cut.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: this image cannot be read ({error}); fetch or unpack it again") from error
+    except Exception as error:
+        remedy = "fetch or unpack it again, or convert it; JPEG and PNG are read"
+        raise DataError(f"{shown(path)}: this image cannot be read ({error}); {remedy}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode not in _MODES:
+        raise ValueError(f"its pixels are of the kind {image.mode!r}")
+    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # convert("RGB") would make white of all above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def resize_image(image: Image.Image, image_size: int, fit: Fit = "crop") -> Image.Image:
@@ -227,12 +360,17 @@ def resize_image(image: Image.Image, image_size: int, fit: Fit = "crop") -> Imag
 
     Returns:
         RGB of image_size x image_size.
+
+    Raises:
+        ValueError: The image is so long and thin that its longer side, scaled, would take gigabytes.
     """
     width, height = image.size
     if fit == "squash":
         return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     shorter = min(width, height)
     width, height = (int(image_size * side / shorter) for side in (width, height))
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"with {image.width} x {image.height} pixels this image is too long and thin to be scaled; cut it")
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
@@ -252,7 +390,9 @@ def decode_images(paths: Sequence[Path], image_size: int, fit: Fit = "crop") -> 
 
     def decode(rows: NDArray[np.int64]) -> None:
         for row in rows:
-            images[row] = np.asarray(resize_image(decode_image(paths[row]), image_size, fit)).transpose(2, 0, 1)
+            image = decode_image(paths[row])
+            with naming(shown(paths[row])):
+                images[row] = np.asarray(resize_image(image, image_size, fit)).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         # What has not begun when one fails is dropped by the iterator itself.

@@ -14,7 +14,7 @@ from torch import Tensor
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import ClassData, ClassSplit
-from effnotes.datasets.files import Limit, check_request, find_root, parse_choice, read_csv, read_splits, rows_of_splits
+from effnotes.datasets.files import Limit, check_request, clean_name, find_root, parse_choice, read_csv, read_splits, rows_of_splits
 
 _SPLITS = ("train", "val", "test", "id_val", "id_test")
 _LAYOUT = """\
@@ -42,7 +42,7 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, spl
         `categories.csv` where that is there. A class of the whole table may be in no image of a split.
 
     Raises:
-        DataError: A file or image is missing, cut short or malformed; the message names the file and line.
+        DataError: A file or image is missing, cut short, malformed or listed twice; the message names the file and line.
         ValueError: A number is out of range, or there is no such split.
     """
     check_request(image_size, limit, _SPLITS)
@@ -50,7 +50,7 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, spl
     base = find_root(root, ["iwildcam_v2.0"], lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
     values, paths = [], []
-    for line, row in read_csv(table, ["split", "filename", "y"]):
+    for line, row in read_csv(table, ["split", "filename", "y"], once="filename"):
         values.append((parse_choice(row["split"], _SPLITS, table, line, "split"), _class_index(row["y"], table, line)))
         paths.append(base / "train" / row["filename"])
     split_of, label = np.array(values, dtype=np.int64).reshape(-1, 2).T
@@ -91,16 +91,16 @@ def frequency_names(edges: Sequence[int] = FREQUENCY_EDGES) -> tuple[str, ...]:
 
 
 def _class_index(text: str, table: Path, line: int) -> int:
-    if not text.isdecimal():
-        raise DataError(f"{table}, line {line}: y is {text!r}, but must be a class index from 0")
+    if not text.isdecimal() or len(text) > 9:
+        raise DataError(f"{table}, line {line}: y is {text[:60]!r}, but must be a class index from 0, of at most 9 digits")
     return int(text)
 
 
 def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     names = [f"class {number}" for number in range(classes)]
     if path.is_file():
-        for line, row in read_csv(path, ["y", "name"]):
+        for line, row in read_csv(path, ["y", "name"], once="y"):
             index = _class_index(row["y"], path, line)
             if index < classes:
-                names[index] = row["name"]
+                names[index] = clean_name(row["name"])
     return tuple(names)

@@ -29,7 +29,7 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
         Labels (n, 1), 1 = waterbird; groups 1 = on water.
 
     Raises:
-        DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
+        DataError: A file or image is missing, cut short, malformed or listed twice; the message names the file and the line.
         ValueError: A number is out of range.
     """
     check_request(image_size, limit, SPLITS)
@@ -37,7 +37,7 @@ def load_waterbirds(root: str | Path, *, image_size: int, limit: Limit = None) -
     base = find_root(root, nested, lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
     values, paths = [], []
-    for line, row in read_csv(table, ["img_filename", *_CHOICES]):
+    for line, row in read_csv(table, ["img_filename", *_CHOICES], once="img_filename"):
         values.append([parse_choice(row[name], allowed, table, line, name) for name, allowed in _CHOICES.items()])
         paths.append(base / row["img_filename"])
     split_of, label, place = np.array(values, dtype=np.int64).reshape(-1, 3).T

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
 import warnings
@@ -26,6 +25,7 @@ from effnotes.core.settings import settings
 from effnotes.finetuning.objectives import KnownObjective, Learn, Objective
 from effnotes.models.language import block_linears, weights_digest
 from effnotes.models.rows import Rows, RowsLike
+from effnotes.models.weights import copy_of, in_float32
 from effnotes.training.loop import Hook, Loop
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def finetune(
     """Fine-tune a copy of a causal language model of transformers.
 
     Args:
-        model: The base; it stays as it is, to the bit.
+        model: The base; it stays as it is, to the bit. One of another type is taken in float32, with a `RuntimeWarning`.
         pools: What it is trained on.
         recipe: How.
         seed: Of the batches, and of LoRA's start.
@@ -151,9 +151,10 @@ def finetune(
         The new model and its difference.
 
     Raises:
-        ValueError: As for `block_linears` and `Batches`, or a row is longer than what the model can read.
+        ValueError: As for `block_linears`, `Batches` and `in_float32`, or a row is longer than what the model can read.
         RuntimeError: Something trained what should not be trained, or `observe` changed the base.
     """
+    model = in_float32(model)
     batches = Batches(pools, recipe.batch_size, seed, next(model.parameters()).device)
     longest, most = batches.pools[0].tokens.shape[1], getattr(model.config, "max_position_embeddings", None)
     if most is not None and longest > most:
@@ -179,7 +180,7 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     """
     start = time.process_time()
     before = weights_digest(model)
-    made = change(copy.deepcopy(model))
+    made = change(copy_of(model))
     made.model.requires_grad_(True).eval()
     if weights_digest(model) != before:
         raise RuntimeError("the base model was changed while its copy was tuned; observe must not train what it is given")
@@ -188,6 +189,9 @@ def changed_copy(model: PreTrainedModel, change: Callable[[PreTrainedModel], Cha
     if touched:
         raise RuntimeError(f"{', '.join(touched)} changed, but were not to be trained")
     difference = {name: (new[name] - old[name]).detach() for name in made.names}
+    if not all(torch.isfinite(change).all() for change in difference.values()):
+        what = "the tuned model has weights that are NaN or infinite; see the losses in its history, and lower the learning rate"
+        warnings.warn(what, RuntimeWarning, stacklevel=4)
     spent = time.process_time() - start - float(made.history.pop("looking").sum())
     return Tuned(made.model, difference, made.n_trainable, made.optimizer_bytes, made.history, spent)
 
@@ -286,12 +290,12 @@ def look(model: nn.Module, step: int, losses: Sequence[Tensor], observe: Observe
 
 
 def apply_difference(model: PreTrainedModel, difference: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Return a copy of a model with a difference added to its weights.
+    """Return a copy of a model, in float32, with a difference added to its weights.
 
     Raises:
-        ValueError: The model has no parameter of such a name and shape.
+        ValueError: The model has no parameter of such a name and shape; or as for `in_float32`.
     """
-    changed = copy.deepcopy(model)
+    changed = in_float32(copy_of(model), copied=False)
     parameters = dict(changed.named_parameters())
     for name, change in difference.items():
         if name not in parameters or parameters[name].shape != change.shape:

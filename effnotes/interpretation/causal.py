@@ -19,6 +19,7 @@ from effnotes.models.answers import answer_log_likelihood
 from effnotes.models.language import block, n_layers, residual_stream
 from effnotes.models.modes import evaluating
 from effnotes.models.rows import Rows
+from effnotes.models.weights import in_float32
 
 PLACES: tuple[Place, ...] = get_args(Place)
 """Where states are restored: at the last token of the subject, of the relation, and of the prompt."""
@@ -39,7 +40,8 @@ def causal_trace(
     before the subject.
 
     Args:
-        model: A causal language model of transformers; it stays as it is.
+        model: A causal language model of transformers; it stays as it is. One of another type is taken in float32, with a
+            `RuntimeWarning`.
         world: The world that it knows.
         facts: n facts. Take those that the model knows: others have nothing to bring back.
         form: The form in which they are asked, with subject and relation before the answer.
@@ -53,7 +55,7 @@ def causal_trace(
         indirect effect, -1 to 1).
 
     Raises:
-        ValueError: There are no facts, a number is out of range, or the answer does not come last in the form.
+        ValueError: There are no facts, a number is out of range, the answer does not come last in the form, or as for `in_float32`.
     """
     if not len(facts):
         raise ValueError("there are no facts to trace; give at least one, such as world.facts().take(slice(0, 100))")
@@ -64,6 +66,7 @@ def causal_trace(
     is_prompt = np.arange(asked.tokens.shape[1]) < asked.answer[:, None]
     if not all(((asked.tokens == marker) & is_prompt).any(axis=1).all() for marker in (SS, RR)):
         raise ValueError(f"form={form!r}: subject and relation must stand before the answer; take one such as 'sro' or 'rso'")
+    model = in_float32(model)
     deviation = noise * _subject_deviation(model, world, facts)
     generator = torch.Generator().manual_seed(seed)
     parts = []

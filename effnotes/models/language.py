@@ -6,9 +6,9 @@ transformers is imported where it is needed: what only asks for a name or a shap
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,6 +21,8 @@ from effnotes.core.checks import check_choice, check_range
 from effnotes.core.digests import tensors_digest
 from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
+from effnotes.models.folders import checkpoint_files, stored_weights
+from effnotes.models.weights import check_finite, check_own, layer_weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -33,7 +35,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "attention": ("attn", "attention"),
     "mlp": ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert"),
 }
-_INDEX = "model.safetensors.index.json"
 
 
 @settings
@@ -222,7 +223,8 @@ def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable
 
     Raises:
         ValueError: There is no such layer, `blocks` is unknown, adapters are in the way, or the linear layers cannot be told apart:
-            one has another name, a block has none of either, or blocks differ. (Experts that share one tensor are none.)
+            one has another name, a block has none of either, or blocks differ. (Experts that share one tensor are none.) Or a
+            weight is computed from other parameters, such as by `torch.nn.utils.prune`.
     """
     check_choice(("linears", *_KINDS), blocks=blocks)
     prefix, every = _blocks(model)
@@ -232,12 +234,15 @@ def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable
             raise ValueError(f"block {number} has the linear layers {[*of_block]}, block 0 {[*kinds[0]]}: must be the same in all")
     if lacking := [kind for kind in _KINDS if kind not in kinds[0].values()]:
         raise ValueError(f"the blocks have the linear layers {[*kinds[0]]}, but none of them of their {lacking[0]}")
-    return {
+    found = {
         f"{prefix}.{number}.{name}": every[number].get_submodule(name)
         for number in (range(len(every)) if layers is None else check_layers(model, layers))
         for name, kind in kinds[number].items()
         if blocks in ("linears", kind)
     }
+    for name, module in found.items():
+        layer_weight(module, name, changing=True)
+    return found
 
 
 def _linear_kinds(one: nn.Module) -> dict[str, str]:
@@ -278,7 +283,9 @@ def save_language_model(model: PreTrainedModel, folder: str | Path, tokenizer: P
 
     Raises:
         FileExistsError: There is such a folder already.
+        ValueError: A weight is computed from other parameters, such as by `torch.nn.utils.prune`; nothing would read that again.
     """
+    check_own(model)
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder}: there is something already; name another folder")
@@ -294,52 +301,45 @@ def save_language_model(model: PreTrainedModel, folder: str | Path, tokenizer: P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def checkpoint_files(folder: str | Path) -> list[Path]:
-    """Return the files that a model is read from: `config.json`, and the weights as one file, or an index and its parts.
-
-    Raises:
-        DataError: One is missing, or the index is none.
-    """
-    folder = Path(folder)
-    files = [folder / "config.json", folder / "model.safetensors"]
-    if not files[1].is_file() and (folder / _INDEX).is_file():
-        try:
-            parts = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise DataError(f"{folder / _INDEX}: this is no index of safetensors ({type(error).__name__}: {error})") from error
-        if strange := [part for part in parts if Path(part).name != part]:
-            raise DataError(f"{folder / _INDEX}: {strange[0]!r} is not the name of a file beside it")
-        files[1:] = [folder / name for name in (_INDEX, *parts)]
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"{folder}: {file.name} is missing; needed is a folder that save_pretrained wrote, with safetensors")
-    return files
-
-
 def load_language_model(folder: str | Path) -> PreTrainedModel:
     """Read a causal language model from a folder in Hugging Face's format. Only safetensors are read, nothing is unpickled.
 
     Returns:
-        The model in evaluation mode, on the CPU.
+        The model in evaluation mode, on the CPU and in float32; where weights are kept in another type, a `RuntimeWarning` says so.
 
     Raises:
-        DataError: The folder or a file is missing or broken, or a weight is missing, left over or of another shape.
+        DataError: The folder or a file is missing or broken; a weight is missing, left over, of another shape, quantised, NaN or
+            infinite.
     """
     folder = Path(folder)
-    checkpoint_files(folder)
-    from transformers import AutoModelForCausalLM
+    stored = stored_weights(checkpoint_files(folder))
+    from transformers import AutoConfig, AutoModelForCausalLM
 
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quietly():
+            config = AutoConfig.from_pretrained(folder, **options)
+            if hasattr(config, "quantization_config"):
+                raise ValueError("it is quantised; take the model that it was made from")
+            blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
+            if blocks > len(stored):  # or each would be built first
+                raise ValueError(f"config.json speaks of {blocks} blocks, but there are {len(stored)} weights in all")
             loader: Any = AutoModelForCausalLM
-            model, report = loader.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-            )
+            options |= {"use_safetensors": True, "output_loading_info": True}
+            # The type that config.json names may have fewer digits than the weights.
+            model, report = loader.from_pretrained(folder, dtype=torch.float32, **options)
+            check_finite(model)
     except Exception as error:  # what transformers raises for broken files has no common base
-        raise DataError(f"{folder}: this is no readable model ({type(error).__name__}: {error})") from error
+        if "ignore_mismatched_sizes" in str(error):  # its list of them went to the log
+            shapes = ", ".join(f"{name} {shape}" for name, (_, shape) in list(stored.items())[:3])
+            raise DataError(f"{folder}: the weights have other sizes than its config.json says; some of them: {shapes}") from error
+        raise DataError(f"{folder}: this is no readable model ({type(error).__name__}: {str(error)[:400]})") from error
     wrong = [f"{kind.replace('_', ' ')}: {sorted(map(str, names))}" for kind, names in report.items() if names]
     if wrong:
         raise DataError(f"{folder}: the weights are not those of its config.json; {'; '.join(wrong)}")
+    if others := {kind for kind, _ in stored.values()} - {"F32"}:
+        what = f"{folder}: weights are kept as {', '.join(sorted(others))}; they are taken in float32"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
     loaded: PreTrainedModel = model
     loaded.eval()
     return loaded

@@ -8,6 +8,7 @@ from torch import nn
 
 from effnotes.core.checks import check_range
 from effnotes.models.modes import evaluating
+from effnotes.models.weights import check_finite, like_weights
 from effnotes.pruning.masks import effective_sparsity, prunable_parameters, size_on_disk
 
 _WARM_UPS = 3
@@ -31,7 +32,7 @@ def measure_latency(model: nn.Module, image_size: int, *, batch_size: int = 100,
     for any. Setting the number of threads and the training mode of the modules are as before afterwards.
 
     Args:
-        model: Maps images (n, 3, image_size, image_size), float32, to a tensor.
+        model: Maps images (n, 3, image_size, image_size), in the type of its weights, to a tensor.
         image_size: Height and width in pixels, at least 1.
         batch_size: Images a batch, at least 1.
         repeats: Batches that are measured, at least 1.
@@ -43,7 +44,7 @@ def measure_latency(model: nn.Module, image_size: int, *, batch_size: int = 100,
         ValueError: A number is below 1.
     """
     check_range(1, image_size=image_size, batch_size=batch_size, repeats=repeats)
-    images = torch.zeros(batch_size, 3, image_size, image_size, device=next(model.parameters()).device)
+    images = like_weights(model, torch.zeros(batch_size, 3, image_size, image_size))
     times, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -70,8 +71,10 @@ def model_cost(model: nn.Module, image_size: int, *, batch_size: int = 100, repe
         repeats: Batches that are measured.
 
     Raises:
-        ValueError: A number is below 1, or the model has no prunable layer.
+        ValueError: A number is below 1, or the model has no prunable layer, or weights that are NaN or infinite.
     """
-    remaining = sum(int(weight.count_nonzero()) for weight in prunable_parameters(model).values())
+    weights = prunable_parameters(model).values()
+    check_finite(model)
+    remaining = sum(int(weight.count_nonzero()) for weight in weights)
     latency_ms = measure_latency(model, image_size, batch_size=batch_size, repeats=repeats)
     return ModelCost(effective_sparsity(model), remaining, *size_on_disk(model), latency_ms)

@@ -5,32 +5,41 @@ A mask is a `dict[str, BoolTensor]` by parameter name, True = kept. Sparsity is 
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from effnotes.models.weights import layer_weight
+
 Masks = dict[str, Tensor]
 
 
-def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable_parameters(model: nn.Module, *, changing: bool = False) -> dict[str, Tensor]:
     """Give the weights that pruning may remove, by name: those of every `Conv2d` and every `Linear`.
 
     Biases and normalisation layers are never pruned. In the ResNets the only linear layer is the last one, so this is the set
     that Iofinova, Peste & Alistarh (CVPR 2023) prune: all convolutions, the first one and the projections included, and the
     classifier. The order is that of `model.named_modules()`, and a weight shared by two layers appears once.
 
+    Args:
+        model: The network.
+        changing: Whether the weights are to be changed. One that PyTorch computes from other parameters (`torch.nn.utils.prune`,
+            weight norm, spectral norm) can be read, as it would be in the next forward pass, but not changed.
+
     Raises:
-        ValueError: The model has no such layer.
+        ValueError: The model has no such layer, or a layer no weight that can be read, or changed.
     """
-    found: dict[str, nn.Parameter] = {}
+    found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and all(module.weight is not weight for weight in found.values()):
-            found[f"{name}.weight".removeprefix(".")] = cast(nn.Parameter, module.weight)
-    if not found:
-        raise ValueError(f"{type(model).__name__} has no Conv2d or Linear layer, so nothing in it can be pruned")
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            weight = layer_weight(module, name or type(module).__name__, changing=changing)
+            if all(weight is not other for other in found.values()):
+                found[f"{name}.weight".removeprefix(".")] = weight
+    if not any(weight.numel() for weight in found.values()):
+        raise ValueError(f"{type(model).__name__} has no Conv2d or Linear layer with weights, so nothing in it can be pruned")
     return found
 
 
@@ -115,9 +124,9 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         masks: By parameter name, bool, each of its weight's shape; True = kept.
 
     Raises:
-        ValueError: As for `masks_in_force`.
+        ValueError: As for `masks_in_force`, or a weight is computed from other parameters.
     """
-    weights = prunable_parameters(model)
+    weights = prunable_parameters(model, changing=True)
     for name, mask in masks_in_force(model, masks).items():
         # Not a product: that would leave NaN where a pruned weight had become infinite.
         weights[name].masked_fill_(~mask, 0.0)
@@ -134,12 +143,18 @@ def size_on_disk(model: nn.Module) -> SizeOnDisk:
     """Measure the bytes of the model's safetensors file, in full and with zeros stored as one bit each.
 
     The sparse form is lossless: per prunable weight a bit map and the non-zero values. The one bit a weight bounds what it can
-    save: float32 weights shrink to 1/32 of their size at most, whatever the sparsity.
+    save: float32 weights shrink to 1/32 of their size at most, whatever the sparsity. A prunable weight that PyTorch computes from
+    other parameters counts as itself, in place of these.
     """
+    weights = prunable_parameters(model)
     # Copies: tied weights share storage, which safetensors refuses; each is counted, as in a file made from copies.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    for name in weights.keys() - state.keys():
+        parts = f"{name}_", f"{name.removesuffix('weight')}parametrizations.weight."
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(parts)}
+        state[name] = weights[name].detach().cpu().contiguous().clone()
     dense = len(safetensors.torch.save(state))
-    for name in prunable_parameters(model):
+    for name in weights:
         weight = state.pop(name)
         kept = weight != 0
         state[f"{name}.bits"] = torch.from_numpy(np.packbits(kept.numpy()))

@@ -114,13 +114,13 @@ class PruningHook:
         """Apply the masks that are in force at the start.
 
         Raises:
-            ValueError: A mask does not fit the model, or the plan does not end within the run.
+            ValueError: A mask does not fit the model, a weight cannot be changed, or the plan does not end within the run.
         """
         last = -1 if self._plan is None else max(self._plan.levels)
         if last >= parts:
             given = f"the pruning plan has its last update at epoch {last}, but the run trains epochs 0 to {parts - 1}"
             raise ValueError(f"{given}; end the schedule earlier or train longer")
-        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model)
+        self._model, self._optimizer, self._weights = model, optimizer, prunable_parameters(model, changing=True)
         self.masks = masks_in_force(model, self._given)
         apply_masks_(model, self.masks)
 

@@ -19,6 +19,7 @@ from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
 from effnotes.datasets.attributes import check_images
 from effnotes.models.modes import evaluating
+from effnotes.models.weights import check_finite, in_float32, like_weights
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.recipes import Recipe
@@ -88,7 +89,8 @@ def train(
     memory as `effnotes.training.hardware.memory_format` says.
 
     Args:
-        model: The network, on the device to train on. Its weights are changed, and it is left in evaluation mode.
+        model: The network, on the device to train on. Its weights are changed, to float32 where they are of another type, and it is
+            left in evaluation mode.
         images: uint8 (n, 3, H, W), n >= 2, on any device; or a dataset of n items (image, label), the image PIL or uint8 (3, H, W)
             and the label (K,) of 0 and 1, or the number of its class.
         labels: (n, K) of 0 and 1, any dtype, or (n,) numbers of classes from 0 on for `loss="softmax"`; left out for a dataset,
@@ -110,12 +112,14 @@ def train(
         epoch: selecting the best by accuracy would favour predicting the majority class, which is what a bias study must not do.
 
     Raises:
-        ValueError: Images or labels have the wrong shape, dtype or values; the model has fewer outputs than there are classes; a
-            hook or the checkpoint does not fit; or an argument does not go with images in memory, or with a dataset.
+        ValueError: Images or labels have the wrong shape, dtype or values; the model has fewer outputs than there are classes, or
+            weights that are NaN or infinite; a hook or the checkpoint does not fit; or an argument does not go with images in
+            memory, or with a dataset.
         DivergedError: The loss became NaN or infinite.
     """
-    device = next(model.parameters()).device
+    device = like_weights(model, torch.empty(0)).device
     source = _source(images, labels, recipe, transform, loader_workers, device)
+    in_float32(model, copied=False)
     dtype = resolve_precision(recipe.precision, device)
     run: dict[str, Any] = {"recipe": dataclasses.asdict(recipe), "seed": seed, "precision": str(dtype)}
     if checkpoint is not None:  # as these take a while
@@ -161,7 +165,7 @@ def train(
 def predict_logits(
     model: nn.Module, images: Images, batch_size: int = 500, *, transform: Transform | None = None, loader_workers: int = 0
 ) -> Tensor:
-    """Compute the logits of a model in evaluation mode and float32, without augmentation.
+    """Compute the logits of a model in evaluation mode, without augmentation and in the type of its weights.
 
     Args:
         model: The network; the training mode of its modules is left as it was.
@@ -174,10 +178,11 @@ def predict_logits(
         Logits, float32 (n, K), on the CPU, in the order of the images.
 
     Raises:
-        ValueError: Images have the wrong shape or dtype, there are none, or `batch_size` is below 1.
+        ValueError: Images have the wrong shape or dtype, there are none, `batch_size` is below 1, or a weight is NaN or infinite.
     """
     check_range(1, batch_size=batch_size)
-    device = next(model.parameters()).device
+    check_finite(model)
+    device = like_weights(model, torch.empty(0)).device
     if isinstance(images, Tensor):
         check_images(images)
         batches: Iterator[Tensor] = iter(images.split(batch_size))
@@ -187,7 +192,7 @@ def predict_logits(
     layout = memory_format(model, device)
     with evaluating(model):
         inputs = (normalize(batch.to(device)).contiguous(memory_format=layout) for batch in batches)
-        return torch.cat([model(each).float().cpu() for each in inputs])
+        return torch.cat([model(like_weights(model, each)).float().cpu() for each in inputs])
 
 
 def _source(

@@ -123,7 +123,7 @@ def _payload(name: str, verdict: Any) -> dict[str, Any]:
         margin=0.01,
         interval="t",
     )
-    return Measurement(claim, 0.03, (0.02, 0.04), 0.95, 3, 3, (0.03, 0.02, 0.04), verdict, "Invented.").to_json()
+    return Measurement(claim, 0.03, (0.02, 0.04), claim.interval, 0.95, 3, 3, (0.03, 0.02, 0.04), verdict, "Invented.").to_json()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from effnotes.core.jobs import JobError, WorkerPool, _check_result, run_jobs
+from effnotes.core.jobs import JobError, WorkerPool, _check_result, _read_result, run_jobs
 from effnotes.core.processes import PROGRESS_VARIABLE
 
 JOBS = textwrap.dedent(
@@ -284,6 +285,23 @@ def test_only_what_is_missing_torn_or_changed_is_run(jobs, pool, tmp_path, cache
         assert len(marks(tmp_path)) == 7
     finally:
         source.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[" * 100_000, b"{" , b"[]", b'{"order": ["x"], "values": {}, "made": {}}', b'{"order": [[]], "values": {}, "made": {}}'],
+    ids=["deep", "cut", "list", "lacks", "unhashable"],
+)  # fmt: skip
+def test_a_forged_result_is_none(tmp_path, header):
+    np.savez(tmp_path / "x.npz", header=np.frombuffer(header, np.uint8))
+    assert _read_result(tmp_path / "x.npz") is None
+
+
+def test_an_array_larger_than_its_file_is_none(tmp_path):
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15,)}
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive, archive.open("header.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    assert _read_result(tmp_path / "x.npz") is None
 
 
 def test_a_flipped_bit_in_an_array_is_noticed(jobs, pool, cache):

@@ -129,19 +129,49 @@ def test_repack_gives_the_same_data(root: Path, truth: pd.DataFrame) -> None:
     assert torch.equal(data.test.images, expected.test.images)
 
 
+@pytest.mark.parametrize(
+    "options", [{"quoting": csv.QUOTE_NONNUMERIC}, {"quoting": csv.QUOTE_ALL, "encoding": "utf-8-sig", "lineterminator": "\r\n"}]
+)
+def test_a_repack_with_quotes_row_numbers_and_other_columns_first_gives_the_same_data(
+    root: Path, truth: pd.DataFrame, options: dict
+) -> None:
+    as_repack(root, truth)
+    for name, order in (("list_attr_celeba.csv", [3, 0, 2, 1, *range(4, 41)]), ("list_eval_partition.csv", [1, 0])):
+        table = pd.read_csv(root / name)
+        table.iloc[:, order].to_csv(root / name)  # a first column without a name numbers the rows
+        pd.read_csv(root / name).to_csv(root / name, **options)  # and is now called "Unnamed: 0", behind another
+        assert (root / name).read_text(encoding="utf-8-sig").startswith('"","Unnamed: 0",')
+    data, expected = load_celeba(root, image_size=8), load_celeba(FIXTURE, image_size=8)
+    assert sorted(data.attribute_names) == sorted(expected.attribute_names)
+    order = [expected.attribute_names.index(name) for name in data.attribute_names]
+    assert torch.equal(data.test.labels, expected.test.labels[:, order])
+    assert torch.equal(data.test.images, expected.test.images)
+
+
+def test_a_repack_that_lists_an_image_twice_or_opens_a_quote_is_refused(root: Path, truth: pd.DataFrame) -> None:
+    as_repack(root, truth)
+    path = root / "list_eval_partition.csv"
+    edit(path, lambda lines: lines.insert(5, f"./{lines[2]}"))
+    with pytest.raises(DataError, match=r"partition\.csv, line 6: \./000002\.jpg is listed a second time, first in line 3"):
+        load_celeba(root, image_size=8)
+    edit(path, lambda lines: lines.__setitem__(5, '"' + lines[6]))
+    with pytest.raises(DataError, match=r"partition\.csv, line 6: a quotation mark that is opened here is not closed"):
+        load_celeba(root, image_size=8)
+
+
 def test_malformed_repack_names_file_and_line(root: Path, truth: pd.DataFrame) -> None:
     as_repack(root, truth)
     path = root / "list_attr_celeba.csv"
     edit(path, lambda lines: lines.__setitem__(3, lines[3] + ",1"))
-    with pytest.raises(DataError, match=r"list_attr_celeba\.csv, line 4: 41 values"):
+    with pytest.raises(DataError, match=r"list_attr_celeba\.csv, line 4: 42 cells, but the header has 41"):
         load_celeba(root, image_size=8)
     edit(path, lambda lines: lines.__setitem__(0, lines[0].replace("image_id", "file")))
-    with pytest.raises(DataError, match=r"line 1: the first column is 'file'"):
+    with pytest.raises(DataError, match=r"line 1: no column 'image_id'; the header is 'file,5_o"):
         load_celeba(root, image_size=8)
     with (root / "list_eval_partition.csv").open("w", newline="") as file:
         csv.writer(file).writerow(["image", "part"])
     edit(path, lambda lines: lines.__setitem__(slice(None), [lines[0].replace("file", "image_id"), *lines[1:3]]))
-    with pytest.raises(DataError, match="the header must be 'image_id,partition'"):
+    with pytest.raises(DataError, match=r"line 1: no column 'image_id', 'partition'; the header is 'image,part'"):
         load_celeba(root, image_size=8)
 
 
@@ -161,7 +191,11 @@ def test_malformed_repack_names_file_and_line(root: Path, truth: pd.DataFrame) -
         (ATTRIBUTES, lambda ls: ls.__setitem__(9, ls[8]), r"line 10: 000007\.jpg is listed a second time"),
         (ATTRIBUTES, lambda ls: ls.__setitem__(slice(None), ["0"]), "line of attribute names is missing"),
         (PARTITION, lambda ls: ls.__setitem__(3, "000004.jpg 3"), r"partition\.txt, line 4: the partition of 000004\.jpg is '3'"),
-        (PARTITION, lambda ls: ls.__setitem__(3, "000004.jpg"), r"partition\.txt, line 4: '000004\.jpg' should be a file name and"),
+        (
+            PARTITION,
+            lambda ls: ls.__setitem__(3, "000004.jpg"),
+            r"partition\.txt, line 4: 0 values after '000004\.jpg', but needed is one: 0, 1 or 2",
+        ),
         (PARTITION, lambda ls: ls.pop(3), r"partition\.txt: 000004\.jpg of list_attr_celeba\.txt is not in this file"),
         (PARTITION, lambda ls: ls.insert(3, "x.jpg 0"), r"partition\.txt, line 4: x\.jpg is not in list_attr_celeba\.txt"),
         (PARTITION, lambda ls: ls.insert(3, ls[2]), r"line 4: 000003\.jpg is listed a second time"),

@@ -138,6 +138,63 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path:
     assert (tmp_path / "harm").exists()
 
 
+class Forged:
+    """An array of objects whose addresses are what the file says: to look at one ends the process."""
+
+    def __init__(self, shape: tuple[int, ...] = (3,), kind: str = "O", content: bytes = b"A" * 24) -> None:
+        self.state = (1, shape, np.dtype(kind), False, content)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), self.state
+
+
+PIXELS = np.zeros((2, 3072), np.uint8)
+DEEP = b"\x80\x02})" + pickle.TUPLE1 * 200_000 + b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({b"data": PIXELS, b"labels": [Forged(), Forged()]}, "'labels' must be 2 class indices"),
+        ({b"data": PIXELS, b"labels": Forged()}, "'labels' must be 2 class indices"),
+        ({b"data": PIXELS, b"labels": [Forged((1,), "i8", bytes(8)), 1]}, "'labels' must be 2 class indices"),
+        ({b"data": PIXELS, b"labels": [0, True]}, "'labels' must be 2 class indices"),
+        ({b"data": Forged((2, 3072)), b"labels": [0, 0]}, "'data' must be uint8"),
+        ({b"data": Forged((2, 3072), "u1", bytes(10)), b"labels": [0, 0]}, "'data' must be uint8"),
+        ({b"data": Forged((-2, -3072), "u1", bytes(6144)), b"labels": [0, 0]}, "'data' must be uint8"),
+        (DEEP, "unhashable"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "a dictionary with 'data'"),
+        (b"\x80\x02cnumpy\ndtype\n)R)R.", "calls what a call of dtype gives"),
+        (b"\x80\x02c_codecs\nencode\nN}X\x01\x00\x00\x00xK\x01s\x86b.", "a dictionary with 'data'"),
+    ],
+)
+def test_a_forged_batch_is_refused_and_the_process_lives(tmp_path: Path, content: object, message: str) -> None:
+    write_batches(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_4"
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=2))
+    with pytest.raises(DataError, match=f"data_batch_4: .*{message}"):
+        load_cifar10(tmp_path)
+
+
+def test_a_batch_is_measured_before_it_is_read(tmp_path: Path) -> None:
+    write_batches(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_4"
+    with path.open("r+b") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    with pytest.raises(DataError, match=r"data_batch_4: .* has 1099511627776 bytes, and at most 1073741824 are read"):
+        load_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_batches_of_every_protocol_and_order_are_read(tmp_path: Path, protocol: int) -> None:
+    images, labels = write_batches(tmp_path, lambda batch: pickle.dumps(batch, protocol=protocol))
+    path = tmp_path / "cifar-10-batches-py" / "test_batch"
+    batch = {b"data": np.asfortranarray(images[20:].reshape(4, -1)), b"labels": labels[20:]}
+    path.write_bytes(pickle.dumps(batch, protocol=protocol))
+    data = load_cifar10(tmp_path)
+    assert np.array_equal(torch.cat([split.images for split in data.splits.values()]).numpy(), images)
+
+
 @pytest.mark.parametrize("module", ["builtins.eval", "numpy.load", "numpy.core.multiarray.fromfile", "_codecs.decode"])
 def test_no_other_name_is_looked_up(tmp_path: Path, module: str) -> None:
     write_batches(tmp_path)
@@ -186,6 +243,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
         load_cifar10(tmp_path)
     (tmp_path / "cifar10" / "test" / "lynx").rename(tmp_path / "cifar10" / "test" / "cat")
     path = tmp_path / "cifar10" / "test" / "cat" / "0001.jpg"
+    (path.parent.parent / ".ipynb_checkpoints").mkdir()  # of which nothing is said: it is in the way of no image
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"cat.0001\.jpg: this image cannot be read"):
         load_cifar10(tmp_path)

@@ -73,6 +73,12 @@ def test_waterbirds(waterbirds: Path, windows: bool) -> None:
         (lambda ls: ls.__setitem__(2, ls[2].replace("1.jpg,", "9.jpg,", 1)), r"9\.jpg: this image is missing"),
         (lambda ls: ls.__setitem__(slice(3, None), []), "the split 'val' has no image"),
         (lambda ls: ls.__setitem__(slice(1, None), []), "the split 'train' has no image"),
+        (lambda ls: ls.insert(4, ls[1].replace(",0,0,0,", ",0,2,0,")), r"line 5: 000\.Bird/0\.jpg is listed a .* first in line 2"),
+        (
+            lambda ls: ls.insert(4, ls[1].replace("000.Bird", "./000.Bird")),
+            r"line 5: \./000.* is listed a second time, first in line 2",
+        ),
+        (lambda ls: ls.__setitem__(3, ls[3].replace("/o/", '"/o/')), "line 4: a quotation mark that is opened here is not closed"),
     ],
 )
 def test_malformed_waterbirds(waterbirds: Path, change: Callable[[list[str]], None], message: str) -> None:
@@ -154,12 +160,39 @@ def test_awa2_limits_are_spread_over_the_classes_and_attributes_are_chosen(awa2:
         ("predicate-matrix-binary.txt", lambda ls: ls.__setitem__(2, "1 0 1 -1"), "line 3: needed are 4 values of 0 and 1"),
         ("trainclasses.txt", lambda ls: ls.__setitem__(1, "orca"), r"trainclasses\.txt, line 2: 'orca' is not in classes\.txt"),
         ("testclasses.txt", lambda ls: ls.__setitem__(0, "cow"), "cow is a training and a test class at once"),
+        (
+            "trainclasses.txt",
+            lambda ls: ls.insert(2, "cow/"),
+            r"trainclasses\.txt, line 4: cow is listed a second time, first in line 3",
+        ),
+        (
+            "classes.txt",
+            lambda ls: ls.__setitem__(1, "2 ante\u200blope"),
+            r"classes\.txt, line 2: antelope is listed a second time",
+        ),
+        ("predicates.txt", lambda ls: ls.__setitem__(3, "4\twater"), r"predicates\.txt, line 4: water is listed a second time"),
     ],
 )
 def test_malformed_awa2(awa2: Path, name: str, change: Callable[[list[str]], None], message: str) -> None:
     edit(awa2 / name, change)
     with pytest.raises(DataError, match=message):
         load_awa2(awa2, image_size=8)
+
+
+@pytest.mark.parametrize("resplit", [False, True])
+def test_what_systems_leave_behind_is_no_class_and_no_image(awa2: Path, resplit: bool) -> None:
+    if resplit:
+        as_resplit(awa2)
+    expected = load_awa2(awa2, image_size=8)
+    for folder in {path.parent for path in awa2.rglob("*.jpg")}:
+        (folder / f"._{folder.name}_10001.jpg").write_bytes(b"\0\5\26\7")
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder.parent / ".ipynb_checkpoints").mkdir(exist_ok=True)
+    with pytest.warns(RuntimeWarning, match=r"10 hidden \(.*\._") as caught:
+        data = load_awa2(awa2, image_size=8)
+    assert len(caught) == 1
+    for name in ("train", "val", "test"):
+        assert torch.equal(getattr(data, name).labels, getattr(expected, name).labels)
 
 
 def test_missing_parts_of_awa2(awa2: Path) -> None:
@@ -201,6 +234,9 @@ def test_iwildcam(iwildcam: Path) -> None:
     for name, split in data.splits.items():
         assert split.labels.tolist() == [y for of, y in WILD_ROWS if of == name]
         assert red_of(split.images) == [number for number, (of, _) in enumerate(WILD_ROWS) if of == name]
+    (iwildcam / "categories.csv").write_text("y,category_id,name\n0,0,empty\n1,372,tayassu pecari\n0,1,other\n")
+    with pytest.raises(DataError, match=r"categories\.csv, line 4: 0 is listed a second time, first in line 2"):
+        load_iwildcam(iwildcam, image_size=8)
     (iwildcam / "categories.csv").unlink()
     assert load_iwildcam(iwildcam, image_size=8).class_names == ("class 0", "class 1", "class 2")
 
@@ -234,6 +270,11 @@ def test_iwildcam_images_are_squashed_and_not_cropped(iwildcam: Path) -> None:
         (lambda ls: ls.__setitem__(2, ls[2].replace(",train,", ",training,")), r"metadata\.csv, line 3: split is 'training'"),
         (lambda ls: ls.__setitem__(2, ls[2][:-1] + "-1"), "line 3: y is '-1', but must be a class index"),
         (lambda ls: ls.__setitem__(4, ls[4][:-1] + "3"), r"labels go up to 3, but no row has y = 2"),
+        (
+            lambda ls: ls.__setitem__(4, ls[4][:-1] + "9" * 30),
+            "line 5: y is '9{30}', but must be a class index from 0, of at most 9",
+        ),
+        (lambda ls: ls.append(ls[4].replace(",val,", ",train,")), r"line \d+: 3\.jpg is listed a second time, first in line 5"),
         (lambda ls: ls.pop(4), "the split 'val' has no image"),
         (lambda ls: ls.__setitem__(0, ls[0].replace(",y", ",category_id")), "line 1: no column 'y'"),
     ],

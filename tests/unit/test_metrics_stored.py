@@ -19,6 +19,19 @@ def test_what_savetxt_wrote_is_read_back(tmp_path, shape):
     np.testing.assert_array_equal(metrics.read_outputs(path, columns=shape[1]), values)
 
 
+def test_a_byte_order_mark_is_passed_over_and_a_form_feed_ends_no_line(tmp_path):
+    path = tmp_path / "test_outputs.txt"
+    path.write_bytes(b"\xef\xbb\xbf1.0 -2e-3\r\n3 \x0c4\r\n")
+    assert metrics.read_outputs(path).tolist() == [[1.0, -0.002], [3.0, 4.0]]
+
+
+def test_arrays_are_not_unpickled(tmp_path):
+    path = tmp_path / "test_outputs.npy"
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"test_outputs\.npy: .*no text file of logits, as numpy\.savetxt writes one"):
+        metrics.read_outputs(path)
+
+
 def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
     path = tmp_path / "valid_outputs.txt"
     path.write_bytes(b"\r\n1.0 -2e-3\r\n\r\n  3 4\t\r\n\n")

@@ -1,5 +1,6 @@
 """Many edits of a tiny model: the same in any process and order, kept, and honest about what was drawn for what."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,7 +20,7 @@ from effnotes.core.settings import from_json, to_json
 from effnotes.datasets.worlds import World, read_facts
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, edit
 from effnotes.models.answers import answer
-from effnotes.models.language import build_language_model, save_language_model, weights_digest
+from effnotes.models.language import LANGUAGE_MODELS, build_language_model, save_language_model, weights_digest
 from effnotes.studies import protocol
 from effnotes.studies.editing import bases as base_module
 from effnotes.studies.editing import edits as module
@@ -234,6 +235,17 @@ def test_a_model_with_another_vocabulary_is_refused_wherever_it_is_read(n_subjec
     for read in (read_checkpoint, load_base, prepare_base):
         with pytest.raises(DataError, match=f"{BASE.world.vocab_size} tokens, but the world has {base.world.vocab_size}"):
             read(base)
+
+
+@pytest.mark.parametrize("context", [3, 16])
+def test_a_model_that_cannot_read_the_longest_sentence_is_refused(context: int, tmp_path) -> None:
+    shape = dataclasses.replace(LANGUAGE_MODELS["neox-32x1"], context=context)
+    save_language_model(build_language_model(shape, BASE.world.vocab_size, seed=0), tmp_path / "short")
+    base = dataclasses.replace(BASE, checkpoint=str(tmp_path / "short"))
+    longest = BASE.world.encode(BASE.world.facts(), "sro").tokens.shape[1]
+    assert 3 < longest <= 16
+    with contextlib.nullcontext() if context > longest else pytest.raises(DataError, match=f"reads 3 tokens .* of {longest}"):
+        read_checkpoint(base)
 
 
 def test_missing_files_are_named(tmp_path) -> None:

@@ -148,7 +148,7 @@ def test_the_graph_file_has_the_originals_columns(tmp_path: Path) -> None:
         lines = (tmp_path / name / "metadata" / "relationship_graph.txt").read_text().splitlines()
         assert all(re.fullmatch(pattern, line) for line in lines)
         assert len(lines) == WORLDS[name].n_subjects * WORLDS[name].n_relations
-    first = (tmp_path / "nested" / "metadata" / "relationship_graph_quasitokens.txt").read_text().splitlines()[0]
+    first = (tmp_path / "nested" / "metadata" / "relationship_graph_tokenized.txt").read_text().splitlines()[0]
     assert re.fullmatch(r"0008\t\d{4}\t\d{4}\t\t\d{4}\t\d{4}\t\d{4}\t", first)
 
 
@@ -200,6 +200,8 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"relationship_graph.txt": "0 0\n"}, r"line 1: 2 cells, but a fact is 's r o other nested'"),
         ({"relationship_graph.txt": GRAPH + "x 0 0 None None\n"}, r"line 9: 'x 0 0 None None' holds something that is neither"),
         ({"relationship_graph.txt": GRAPH + "-1 0 0 None None\n"}, r"line 9: .* has a number below 0"),
+        ({"relationship_graph.txt": GRAPH + f"4 0 {10**30} None None\n"}, r"line 9: .* below 0 or of more than 9 digits"),
+        ({"remappings_map.json": "[" * 100_000}, r"remappings_map.json: this is no JSON: maximum recursion depth"),
         ({"relationship_graph.txt": GRAPH + "3 1 2 None None\n"}, r"line 8: subject 3 has several objects of relation 1"),
         ({"relationship_graph.txt": GRAPH + "4 0 0 None None\n"}, r"line 9: subject 4 is out of range; it must be from 0 to 3"),
         ({"relationship_graph.txt": GRAPH[: GRAPH.rindex("3 1")]}, r"subject 3 has no object of relation 1"),
@@ -211,12 +213,20 @@ GRAPH = str(ORIGINAL["relationship_graph.txt"])
         ({"args.json": {"phrase_creator": "rhymes"}}, r"args.json: phrase_creator='rhymes': must be one of"),
         ({"args.json": {"subjects": "4"}}, r"n_subjects='4': must be a whole number"),
         (
-            {"remappings_map.json": {"subjects": []}},
+            {"remappings_map.json": {"subjects": [[60], [61], [62], [63]]}},
             r"remappings_map.json: there is no list 'relationships'; the lists are 'subjects'",
         ),
         (
-            {"remappings_map.json": {"subjects": [[1]], "relationships": [], "objects": [[2]]}},
-            r"'objects' has 1 words, which 2 relations",
+            {"remappings_map.json": ORIGINAL["remappings_map.json"] | {"objects": [[66], [67], [68], [69], [70], [71], [72]]}},
+            r"'objects' has 7 words; this world needs at least 6, equally many for each of 2 relations",
+        ),
+        (
+            {"remappings_map.json": ORIGINAL["remappings_map.json"] | {"subjects": [[60]]}},
+            r"'subjects' has 1 words; this world needs at least 4$",
+        ),
+        (
+            {"remappings_map.json": ORIGINAL["remappings_map.json"] | {"relationships": []}},
+            r"'relationships' has 0 words; this world needs at least 2$",
         ),
         ({"remappings_map.json": []}, r"remappings_map.json: "),
     ],

@@ -102,6 +102,20 @@ def test_an_accent_stored_in_two_ways_is_one_name(tmp_path: Path) -> None:
     assert read_facts(path).subjects == NAMED.subjects
 
 
+@pytest.mark.parametrize("unseen", ["\u200b", "\u00ad", "\ufeff", "\u202c", "\x00"])
+def test_names_with_letters_that_cannot_be_seen_are_one_name(tmp_path: Path, unseen: str) -> None:
+    path = tmp_path / "facts.csv"
+    text = TABLE.read_text(encoding="utf-8")
+    for name in ("Norrick", "Abrel", "lives in"):
+        text = text.replace(name, f"{name[:3]}{unseen}{name[3:]}", 2)
+    path.write_text(text, encoding="utf-8")
+    same = read_facts(path)
+    assert (same.subjects, same.relations, same.objects) == (NAMED.subjects, NAMED.relations, NAMED.objects)
+    path.write_text(text.replace("Norrick", unseen, 1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line \d+: object is empty"):
+        read_facts(path)
+
+
 def test_settings_say_how_the_facts_are_written() -> None:
     world = read_facts(TABLE, repeats=3, templates={"sro": 1.0}, qa_frac=0.5, qa_subject_frac=0.25, seed=5).world
     assert np.array_equal(world.graph.objects, NAMED.world.graph.objects)
@@ -252,12 +266,37 @@ def test_a_relation_with_one_object_cannot_be_remapped(kind: str) -> None:
         make_task(world, kind, 1)
 
 
-def test_second_objects_and_objects_with_nested_ones_occur_too() -> None:
+def test_second_objects_occur_too() -> None:
     world = World(40, 2, 60, minority_frac=0.5)
     said = {(r, o) for block in replace(world, minority_p=0.5).sentences() for _, _, r, o in block.facts.rows()}
     assert said == set(zip(*(axis.tolist() for axis in np.nonzero(world.in_use)), strict=True))
     assert len(said) < 120
-    assert World(4, 2, 16, n_nested=4).in_use.all()
+
+
+def test_nothing_is_said_about_objects_that_nobody_has() -> None:
+    world = World(4, 2, 16, n_nested=4, repeats=3)
+    held = set(zip(np.tile([0, 1], 4).tolist(), world.graph.objects.reshape(-1).tolist(), strict=True))
+    facts = world.facts("ono")
+    assert {(r, o) for _, o, r, _ in facts.rows()} == held
+    assert 2 < len(held) == len(facts) < 32
+    assert np.array_equal(world.fact_ids(world.facts()), np.arange(16 + len(held)))
+    said = {(r, o) for block in world.sentences() for kind, o, r, _ in block.facts.rows() if kind == "ono"}
+    assert said == held
+    (r, o), *_ = zip(*(axis.tolist() for axis in np.nonzero(~world.in_use)), strict=True)
+    nobodys = Facts.of(2, np.array([o]), r, world.graph.nested[r, o])
+    for refuses in (world.fact_ids, world.check_facts, lambda facts: world.encode(facts, "sro")):
+        with pytest.raises(ValueError, match=rf"fact 0 is about object {o} of relation {r}, which nobody has"):
+            refuses(nobodys)
+
+
+def test_edits_of_objects_take_those_that_somebody_has() -> None:
+    world = World(12, 2, 24, n_nested=4, correlation=1.0, binarize=True)
+    for seed in range(10):
+        task = make_task(world, "remap", 1, edge="ono", seed=seed, relation=1)
+        groups = [task.old, *(group.facts for group in (*task.train.values(), *task.test.values()))]
+        assert {(r, o) for facts in groups for kind, o, r, _ in facts.rows() if kind == "ono"} <= {(0, 0), (0, 1), (1, 0), (1, 1)}
+        # Nested objects that only nobody's objects have are in no sentence, so that no fact changes to them.
+        assert set(task.train["edited"].facts.object.tolist()) <= set(world.facts("ono").object.tolist())
 
 
 def test_a_pair_moves_along_only_to_what_its_partner_has() -> None:

@@ -141,7 +141,7 @@ class _Maker:
     def values(self, relation: int) -> Integers:
         """Sorted values that facts of a relation can be changed to: those that occur, as the words of others were never seen."""
         if self.edge != "so":
-            return np.unique(self.world.graph.nested[relation])
+            return np.unique(self.world.graph.nested[relation, self.world.in_use[relation]])
         return np.flatnonzero(self.world.in_use[relation])
 
     @property

@@ -71,13 +71,13 @@ class Knowledge(WorldSettings):
 
     @cached_property
     def in_use(self) -> NDArray[np.bool_]:
-        """(R, O) bool: objects that sentences state, as the own or the second object of a subject or as having a nested one.
+        """(R, O) bool: objects that sentences state, as the own or the second object of a subject.
 
         The words of all others are in the vocabulary and in no sentence: a relation of given facts can have fewer than O objects,
-        and in a small world not all are drawn.
+        and in a small world not all are drawn. What nobody has is not said to have a nested object either.
         """
         graph = self.graph
-        used = np.full((self.n_relations, self.n_objects), graph.has_nested)
+        used = np.zeros((self.n_relations, self.n_objects), dtype=bool)
         used[np.arange(self.n_relations), graph.objects] = True
         subjects, relations = np.nonzero(graph.minority >= 0)
         used[relations, graph.minority[subjects, relations]] = True
@@ -103,8 +103,8 @@ class Knowledge(WorldSettings):
         """Return all facts of one kind, or of all, numbered as `fact_ids` numbers them.
 
         Args:
-            kind: "so" (S R facts, subject by subject), "sno" (the same order) or "ono" (R O facts, relation by relation). The
-                latter two are empty in a world without nested objects.
+            kind: "so" (S R facts, subject by subject), "sno" (the same order) or "ono" (a fact for each object that somebody has,
+                relation by relation). The latter two are empty in a world without nested objects.
 
         Raises:
             ValueError: There is no such kind.
@@ -116,8 +116,8 @@ class Knowledge(WorldSettings):
         if kind != "so" and not self.graph.has_nested:
             return Facts.none()
         if kind == "ono":
-            objects = np.tile(np.arange(self.n_objects), self.n_relations)
-            return Facts.of(ONO, objects, np.repeat(r, self.n_objects), self.graph.nested.reshape(-1))
+            relations, objects = np.nonzero(self.in_use)
+            return Facts.of(ONO, objects, relations, self.graph.nested[relations, objects])
         subjects, relations = np.repeat(np.arange(self.n_subjects), self.n_relations), np.tile(r, self.n_subjects)
         objects = self.graph.objects.reshape(-1)
         if kind == "so":
@@ -125,13 +125,27 @@ class Knowledge(WorldSettings):
         return Facts.of(SNO, subjects, relations, self.graph.nested[relations, objects])
 
     def fact_ids(self, facts: Facts) -> Integers:
-        """Return (n,) int64: the number of each fact among all facts of the world, whatever object it states."""
+        """Return (n,) int64: the number of each fact among all facts of the world, whatever object it states.
+
+        Raises:
+            ValueError: A fact is about an object that nobody has.
+        """
         per_kind = self.n_subjects * self.n_relations
-        about_subject = facts.kind * per_kind + facts.subject * self.n_relations + facts.relation
-        return np.where(facts.kind == ONO, 2 * per_kind + facts.relation * self.n_objects + facts.subject, about_subject)
+        numbers = facts.kind * per_kind + facts.subject * self.n_relations + facts.relation
+        rows = np.flatnonzero(facts.kind == ONO)
+        r, o = facts.relation[rows], facts.subject[rows]
+        for at in np.flatnonzero(~self.in_use[r, o]):
+            raise ValueError(f"fact {rows[at]} is about object {o[at]} of relation {r[at]}, which nobody has")
+        numbers[rows] = 2 * per_kind + self._ono_numbers[r, o]
+        return numbers
+
+    @cached_property
+    def _ono_numbers(self) -> Integers:
+        """(R, O) int64: number of the fact about an object among those about objects that somebody has."""
+        return np.cumsum(self.in_use).reshape(self.in_use.shape) - 1
 
     def check_facts(self, facts: Facts) -> None:
-        """Raise ValueError where a fact has a number that the world does not have."""
+        """Raise ValueError where a fact has a number that the world does not have, or is about an object that nobody has."""
         ends: dict[str, Any] = {
             "kind": len(FACT_KINDS) if self.graph.has_nested else 1,
             "relation": self.n_relations,
@@ -143,6 +157,7 @@ class Knowledge(WorldSettings):
             for at in np.flatnonzero((column < 0) | (column >= end)):
                 most = np.broadcast_to(end, column.shape)[at] - 1
                 raise ValueError(f"fact {at} has {name}={column[at]}; in this world it must be from 0 to {most}")
+        self.fact_ids(facts)
 
     def minority_of(self, facts: Facts) -> Integers:
         """Return (n,) int64: the second object of each fact, -1 where there is none."""

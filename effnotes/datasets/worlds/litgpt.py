@@ -100,7 +100,9 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
 
 def _read_sentence(words: Words, text: str) -> tuple[int, int, int, int, int]:
     """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
-    names = {f"{number:04d}": name for name, number in words.grammar.items()}
+    # Words of questions can share their numbers with others in worlds that Behemoth wrote.
+    asks = text.split()[:1] == ["QQ"]
+    names = {f"{number:04d}": name for name, number in words.grammar.items() if ("Q" in name) == asks}
     shape = " ".join(names.get(token, token) for token in text.split())
     found = ((form, re.fullmatch(pattern, shape)) for form, pattern in _SHAPES.items())
     form, match = next(((form, match) for form, match in found if match), ("", None))

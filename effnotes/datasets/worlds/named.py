@@ -1,7 +1,6 @@
 """Facts of one's own as a world: a table of subjects, relations and objects by name, to be learnt and edited like any other."""
 
 import itertools
-import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from effnotes.core.errors import DataError, nearest
-from effnotes.datasets.files import naming, read_csv
+from effnotes.datasets.files import clean_name, naming, read_csv
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.settings import SETTINGS
 from effnotes.datasets.worlds.world import World
@@ -73,8 +72,8 @@ def read_facts(path: str | Path, **settings: Any) -> NamedWorld:
     """Read facts by name from a CSV file, as a world.
 
     The header names the columns subject, relation and object, in any order; further columns are not read. Blank lines are skipped,
-    and spaces around a name or repeated in it are dropped. Each subject has exactly one object of each relation. Names are numbered
-    in the order in which they come.
+    and spaces around a name or repeated in it are dropped, as are letters that cannot be seen (`clean_name`). Each subject has
+    exactly one object of each relation. Names are numbered in the order in which they come.
 
     Args:
         path: The file, UTF-8, with commas between the cells.
@@ -111,11 +110,11 @@ def _read_stated(path: Path) -> tuple[dict[_Pair, int], dict[_Pair, str]]:
     lines: dict[_Pair, int] = {}
     stated: dict[_Pair, str] = {}
     for line, row in read_csv(path, _COLUMNS):
-        empty = [name for name in _COLUMNS if not row[name]]
+        # Names that look the same are one name.
+        subject, relation, value = (clean_name(row[name]) for name in _COLUMNS)
+        empty = [name for name in _COLUMNS if not clean_name(row[name])]
         if empty:
             raise DataError(f"{path}, line {line}: {' and '.join(empty)} is empty; a fact needs all of {', '.join(_COLUMNS)}")
-        # Letters with accents can be stored in two ways that look the same.
-        subject, relation, value = (" ".join(unicodedata.normalize("NFC", row[name]).split()) for name in _COLUMNS)
         pair = (subject, relation)
         if pair in stated:
             said = "given again, as it is" if stated[pair] == value else f"{value!r}, but {stated[pair]!r}"

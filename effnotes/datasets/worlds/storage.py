@@ -23,10 +23,11 @@ from effnotes.datasets.worlds.graph import FACT_KINDS, FILLERS, Facts, Graph, In
 from effnotes.datasets.worlds.sentences import prompts_of, text_of, write_facts
 from effnotes.datasets.worlds.settings import ALIASES, COMPOSED, NAME_OF, SETTINGS, rename_settings
 from effnotes.datasets.worlds.words import ABSENT, Words
-from effnotes.datasets.worlds.world import World
+from effnotes.datasets.worlds.world import SPECIAL_TOKENS, World
 
 _PREFIXES = {"so": "subject_object_", "sno": "subject_nested_object_", "ono": "object_nested_object_"}
 _CHUNK = 2**16
+_DEPTH = 9  # of lists and mappings in a file of settings
 
 # --- the settings of a world: YAML --------------------------------------------------------------------------------------------
 
@@ -41,6 +42,13 @@ def load_world(path: str | Path) -> World:
     path = Path(path)
     text = read_text(path)
     try:
+        # A few aliases of aliases stand for more than a message could hold, and thousands of brackets take minutes.
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
+                said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)  # type: ignore[arg-type]
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -81,7 +89,9 @@ def export_world(
 
     Writes `metadata/` (the graph with numbers and with tokens, the tokeniser, the words, the counts, the settings), `data/` (the
     training text, one line a shard), `validations/` and `questions/` (a prompt, a tab and the answer in each line; questions on
-    subjects that were never asked about go to files ending in `_new`).
+    subjects that were never asked about go to files ending in `_new`). Prompts are in each template that the world names and that
+    a prompt can be made of. In `metadata.json` the size of the vocabulary is `n_tokens`; `vocab_size` is what Behemoth means by it,
+    one more than the number from which it numbers the words of its new form of question.
 
     Args:
         world: The world.
@@ -109,8 +119,8 @@ def export_world(
                 for block in world.sentences(shard=shard, of=shards):
                     file.write(text_of(block, world.words))
                     n_tokens += int(block.length.sum())
-    counts = {"graph_size": world.n_subjects * world.n_relations, "vocab_size": world.vocab_size}
-    counts |= {"total_num_tokens": n_tokens} if text else {}
+    counts = {"graph_size": world.n_subjects * world.n_relations, "n_tokens": world.vocab_size}
+    counts |= {"vocab_size": world.words.grammar["FTWQ1"] + 1} | ({"total_num_tokens": n_tokens} if text else {})
     write_lines(metadata / "metadata.json", [json.dumps(counts, indent=1)])
     if validation:
         for name in ("validations", "questions"):
@@ -144,16 +154,18 @@ def _write_graph(world: World, metadata: Path) -> None:
         columns += [words.subject_nested_relations[so.relation], words.object_nested_relations[so.relation]]
         columns.append(words.nested[so.relation, inner])
     rows = ("".join(f"{_numbers(word)}\t" for word in row) for row in np.stack(columns, axis=1).tolist())
-    write_lines(metadata / "relationship_graph_quasitokens.txt", rows)
+    write_lines(metadata / "relationship_graph_tokenized.txt", rows)
 
     for name, content in (
         ("remappings_map", words.remappings()),
         ("other_special_tokens", {name: f"{n:04d}" for name, n in words.grammar.items()}),
         ("tokenizer", json.loads(world.tokenizer().to_str())),
+        ("tokenizer_config", {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL_TOKENS}),
         ("args", _arguments(world)),
     ):
         write_lines(metadata / f"{name}.json", [json.dumps(content, indent=1)])
     write_lines(metadata / "world.yaml", [yaml.safe_dump(world.settings(), sort_keys=False).rstrip()])
+    fresh_folder(metadata, "subjects_with_questions.txt")
     if world.qa_frac:
         write_lines(metadata / "subjects_with_questions.txt", map(str, np.flatnonzero(graph.asked).tolist()))
 
@@ -188,9 +200,10 @@ def _prompt_files(world: World) -> Iterator[tuple[str, Facts, str, tuple[int, ..
     nested = world.graph.has_nested
     for kind in FACT_KINDS if nested else FACT_KINDS[:1]:
         folder, facts = f"validations/{_PREFIXES[kind] if nested else ''}", world.facts(kind)
-        for form in (name for name, share in world.templates.items() if name in PROMPTABLE and share > 0):
+        for form in (name for name in PROMPTABLE if name in world.templates):
             if form != "repeats":
-                yield folder + form.removeprefix("nonsense_"), facts, form, None
+                short = form.removeprefix("nonsense_")
+                yield folder + (form if short in world.templates else short), facts, form, None
                 continue
             for si, sj, ri, rj, oi in itertools.product(range(1, 4), range(4), range(1, 4), range(4), range(1, 4)):
                 yield f"{folder}si{si}_sj{sj}_ri{ri}_rj{rj}_oi_{oi}", facts, form, (si, sj, ri, rj, oi, 0)
@@ -249,8 +262,8 @@ def _read_graph_rows(path: Path) -> Integers:
             values = [ABSENT if cell == "None" and place > 2 else int(cell) for place, cell in enumerate(cells)]
         except ValueError:
             raise DataError(f"{where}: {line!r} holds something that is neither a whole number nor None") from None
-        if min(values[:3]) < 0:
-            raise DataError(f"{where}: {line!r} has a number below 0")
+        if min(values[:3]) < 0 or max(values) >= 10**9:
+            raise DataError(f"{where}: {line!r} has a number below 0 or of more than 9 digits")
         rows.append([number, *values, ABSENT, ABSENT][:6])
     if not rows:
         raise DataError(f"{path}: there is no fact in this file")
@@ -270,14 +283,17 @@ def _read_settings(metadata: Path, rows: Integers) -> dict[str, Any]:
     path = metadata / "args.json"
     if not path.is_file():
         return settings | {"minority_frac": float((rows[:, 4] >= 0).mean())}
-    stored = _read_json(path)
-    known = {*NAME_OF, "shuffle", "repeats", *(part for parts in COMPOSED.values() if stored.get(parts[0]) for part in parts)}
-    # A graph may be given instead of the numbers, which are then empty.
-    arguments = {key: value for key, value in stored.items() if key in known and value is not None}
-    if arguments.get("phrase_creator") == "nonsense":
-        # The contrary of what it says, as in `_arguments`.
-        arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
     with naming(path):
+        stored = dict(_read_json(path))
+        known = {*NAME_OF, "shuffle", "repeats", *(part for parts in COMPOSED.values() if stored.get(parts[0]) for part in parts)}
+        # Behemoth passes over what does not go with the rest: with a graph that is given, the numbers for drawing one.
+        known -= {"minority_position_entity_frac" if stored.get("correlated_pair") else "binarize_first_correlated"}
+        known -= {"inversion_frac"} if stored.get("phrase_creator") == "simplerepeats" else set()
+        known -= {"subjects", "relationships"} if stored.get("graph_path") else set()
+        arguments = {key: value for key, value in stored.items() if key in known and value is not None}
+        if arguments.get("phrase_creator") == "nonsense":
+            # The contrary of what it says, as in `_arguments`.
+            arguments["inversion_frac"] = 1.0 - arguments.get("inversion_frac", 0.0)
         return settings | rename_settings(arguments)
 
 
@@ -286,7 +302,7 @@ def _read_words(metadata: Path, world: World) -> Words | None:
     if not all(path.is_file() for path in paths):
         return None
     with naming(paths[0]):
-        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), world.n_relations, world.templates)
+        return Words.from_remappings(_read_json(paths[0]), _read_json(paths[1]), world)
 
 
 def _graph_of(rows: Integers, world: World, metadata: Path) -> Graph:

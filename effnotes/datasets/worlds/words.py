@@ -34,7 +34,8 @@ N_FILLERS = 1000
 
 # The names that Behemoth gives its grammar words, so that files can be exchanged.
 _STATEMENT_WORDS = [f"W{number}" for number in range(10)]
-_OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", "WS", "WR", "WO"]
+_MARKERS = ["WS", "WR", "WO"]
+_OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", *_MARKERS]
 
 # Behemoth's lists of words, and the tables of `Words` that hold them.
 _LISTS = {
@@ -96,7 +97,8 @@ class Words:
         subject_nested_relations: (R, 2) int64, relations from subjects to nested objects; (0, 2) in a world without.
         object_nested_relations: (R, 2) int64, relations from objects to nested objects; (0, 2) in a world without.
         nested: (R, M, 2) int64.
-        grammar: Token number of each grammar word by Behemoth's name for it.
+        grammar: Token number of each grammar word by Behemoth's name for it. W10, which it looks up and no form has, is W6, another
+            one that no form has, except where both are fillers.
         n_tokens: Size of the vocabulary: one more than the largest token number.
     """
 
@@ -124,38 +126,57 @@ class Words:
         (second,), free = _block(nested_relations, free)
         nested, free = _block(world.n_nested, free, times=r)
         grammar = {name: free + position for position, name in enumerate(_grammar_names(world.templates))}
-        return cls(subjects, relations, objects, first, second, nested, grammar, free + len(grammar))
+        free += len(grammar)
+        grammar.setdefault("W10", grammar["W6"])
+        return cls(subjects, relations, objects, first, second, nested, grammar, free)
 
     @classmethod
-    def from_remappings(
-        cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], n_relations: int, templates: Iterable[str]
-    ) -> Words:
+    def from_remappings(cls, remappings: Mapping[str, Any], grammar: Mapping[str, str | int], world: WorldSettings) -> Words:
         """Return the words of Behemoth's `remappings_map.json` and `other_special_tokens.json`.
 
-        The latter lacks the grammar words of some forms; these get numbers of their own, behind all others.
+        The latter lacks the grammar words of some forms, which Behemoth numbers when it comes to them: those of its new form of
+        question from the first free number on, and the markers of "repeats" from the one behind it, so that these two share
+        numbers. Other words that it lacks get numbers of their own, behind all others.
+
+        Words of more subjects and relations than the world has, as a graph that was given to Behemoth can have left them, are none
+        of its own.
 
         Raises:
-            ValueError: A list is missing or has the wrong length.
+            ValueError: A list is missing, too short or of a length that does not fit to the others.
         """
+        listed = len(remappings.get("relationships", ()))
+        needed = {
+            "subjects": world.n_subjects,
+            "objects": listed * world.n_objects,
+            "object_nested_objects": listed * world.n_nested,
+        }
 
         def table(name: str) -> Integers:
             of_relations = name in ("objects", "object_nested_objects")
-            if "nested" in name and "object_nested_objects" not in remappings:
-                return np.zeros((n_relations, 0, 2) if of_relations else (0, 2), dtype=np.int64)
+            if "nested" in name and not world.n_nested:
+                return np.zeros((listed, 0, 2) if of_relations else (0, 2), dtype=np.int64)
             if name not in remappings:
                 raise ValueError(f"there is no list {name!r}; the lists are {', '.join(map(repr, remappings))}")
             pairs = np.array([[*entry, ABSENT][:2] for entry in remappings[name]], dtype=np.int64).reshape(-1, 2)
-            if of_relations and len(pairs) % n_relations:
-                raise ValueError(f"{name!r} has {len(pairs)} words, which {n_relations} relations cannot share evenly")
-            return pairs.reshape(n_relations, -1, 2) if of_relations else pairs
+            fewest = needed.get(name, world.n_relations)
+            if len(pairs) < fewest or (of_relations and len(pairs) % listed):
+                shared = f", equally many for each of {listed} relations" if of_relations else ""
+                raise ValueError(f"{name!r} has {len(pairs)} words; this world needs at least {fewest}{shared}")
+            return pairs.reshape(listed, -1, 2) if of_relations else pairs
 
-        subjects, relations, objects, first, second, nested = tables = [table(name) for name in _LISTS]
+        tables = [table(name) for name in _LISTS]
         numbers = {name: int(number) for name, number in grammar.items()}
-        free = 1 + max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
-        for name in _grammar_names(templates):
-            if name not in numbers:
-                numbers[name], free = free, free + 1
-        return cls(subjects, relations, objects, first, second, nested, numbers, free)
+        last = max(*(int(table.max(initial=0)) for table in tables), *numbers.values(), len(RESERVED) - 1)
+        missing = [name for name in _grammar_names(world.templates) if name not in numbers]
+        numbers |= {name: last + 1 + position for position, name in enumerate(missing)}
+        if "repeats" in world.templates and set(_MARKERS) <= set(missing):
+            numbers |= {name: numbers["FTWQ1"] + 1 + position for position, name in enumerate(_MARKERS)}
+        numbers.setdefault("W10", numbers["W6"])
+        n_tokens = 1 + max(last, *numbers.values())
+        n = world.n_relations
+        subjects, *of_relations = tables
+        relations, objects, first, second, nested = (part[:n] for part in of_relations)
+        return cls(subjects[: world.n_subjects], relations, objects, first, second, nested, numbers, n_tokens)
 
     def remappings(self) -> dict[str, list[list[int]]]:
         """Return the lists of Behemoth's `remappings_map.json`."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+SPECIAL_TOKENS = {"bos_token": RESERVED[EOS], "eos_token": RESERVED[EOS], "pad_token": RESERVED[PAD]}
+"""What a tokeniser has to be told beside its vocabulary."""
+
+
 class World(Knowledge):
     """A synthetic world of facts (subject, relation, object), after Behemoth (arXiv 2601.23153).
 
@@ -147,5 +151,4 @@ class World(Knowledge):
         # Loaded here, for it takes seconds, and few who make a world need it.
         from transformers import PreTrainedTokenizerFast
 
-        named = {"eos_token": RESERVED[EOS], "bos_token": RESERVED[EOS], "pad_token": RESERVED[PAD]}
-        return PreTrainedTokenizerFast(tokenizer_object=self.tokenizer(), **named)
+        return PreTrainedTokenizerFast(tokenizer_object=self.tokenizer(), **SPECIAL_TOKENS)

@@ -15,6 +15,7 @@ from effnotes.finetuning.editing.closed_form import ClosedFormRecipe, rewrite_
 from effnotes.finetuning.tune import Changed, Observe, Pool, Tuned, TuneRecipe, changed_copy, finetune, look
 from effnotes.models.answers import answer
 from effnotes.models.rows import Rows
+from effnotes.models.weights import in_float32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,7 +65,8 @@ def edit(
     """Edit a copy of a model, by fine-tuning it on the training rows of a task or by a closed form that takes the edited facts.
 
     Args:
-        model: The base, a causal language model of transformers that knows the task's world; it stays as it is, to the bit.
+        model: The base, a causal language model of transformers that knows the task's world; it stays as it is, to the bit. One of
+            another type is taken in float32, with a `RuntimeWarning`.
         task: What is edited. Which and how many rows retain the rest is the task's business (`retain_coverage`); without any,
             batches hold edited rows only.
         recipe: How; None for `EditRecipe()`.
@@ -79,7 +81,7 @@ def edit(
         ValueError: As for `finetune`; of a closed form as for `rewrite_`.
         RuntimeError: Something trained what should not be trained, or `observe` changed the base.
     """
-    recipe = EditRecipe() if recipe is None else recipe
+    recipe, model = EditRecipe() if recipe is None else recipe, in_float32(model)
     asked = task.encode("test", "forget" if "forget" in task.test else "edited")
 
     def measure(current: nn.Module) -> dict[str, float]:

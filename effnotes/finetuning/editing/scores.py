@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from effnotes.datasets.worlds.words import PAD
 from effnotes.datasets.worlds.world import World
 from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
+from effnotes.models.weights import copy_of, in_float32
 
 RETAINED = {
     "with_same_value": "kept_same_value",
@@ -87,7 +87,8 @@ class Evaluator:
             batch_size: Texts at a time.
 
         Raises:
-            ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head.
+            ValueError: `most_asked` or `batch_size` is below 1, or the base does more to logits behind its head, or has weights
+                that are NaN or infinite.
         """
         check_range(1, most_asked=1 if most_asked is None else most_asked, batch_size=batch_size)
         self._task, self._batch_size = task, batch_size
@@ -103,7 +104,8 @@ class Evaluator:
         self._questions = Questions.of(*parts.values())
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = {name: slice(end - len(part), end) for (name, part), end in zip(parts.items(), ends.tolist(), strict=True)}
-        self._head = copy.deepcopy(base.get_output_embeddings())  # type: ignore[operator]
+        base = in_float32(base)
+        self._head = copy_of(base.get_output_embeddings())  # type: ignore[operator]
         self._hidden: list[Tensor] = []
 
         def keep(_places: slice, hidden: Tensor, log_p: Tensor) -> None:
@@ -124,6 +126,7 @@ class Evaluator:
         Args:
             edited: The model after the edit, or while it is trained, with adapters too. Its training mode is left as it was.
         """
+        edited = in_float32(edited, finite=False)
         divergences: list[Tensor] = []
 
         def look(_places: slice, _hidden: Tensor, log_q: Tensor) -> None:
@@ -286,6 +289,7 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
     """
     if "forget" not in task.test:
         raise ValueError(f"kind={task.kind!r}: only a task of the kind 'unlearn_subject' has facts to forget")
+    unlearned, gold = in_float32(unlearned, finite=False), in_float32(gold)
     forget = _plain(task.test["forget"])
     sentences = _encode(task.world, forget)
     controls = _encode(task.world, Group(control_facts(task.world, forget.facts), forget.form))

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from effnotes.core.errors import DataError
+from effnotes.datasets.files import read_lines
 from effnotes.metrics.bias.per_attribute import FloatArray
 
 
@@ -27,7 +29,7 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
     """Read a text file of logits: one line per sample, one number per attribute, separated by white space.
 
     Args:
-        path: of the file, UTF-8; blank lines and either kind of line ending are fine.
+        path: of the file, UTF-8; blank lines, a byte order mark and either kind of line ending are fine.
         columns: K, the attributes there must be; 40 for CelebA's, 1 for a single-label run. None takes what
             the first line has.
 
@@ -36,26 +38,27 @@ def read_outputs(path: str | Path, *, columns: int | None = None) -> FloatArray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is empty or no text, a line has another number of columns than the first or than
+        DataError: the file is empty or no text, a line has another number of columns than the first or than
             `columns`, or an entry is no finite number; file and line are named.
     """
     file = Path(path)
     rows: list[list[float]] = []
     source = "asked for"
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: this file is missing")
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            entries = line.split()
-            if not entries:
-                continue
-            if columns is None:
-                columns, source = len(entries), f"in line {number}"
-            if len(entries) != columns:
-                raise ValueError(f"{file}, line {number}: {len(entries)} columns, not the {columns} {source}")
-            rows.append([_finite(entry, f"{file}, line {number}, column {k}") for k, entry in enumerate(entries, start=1)])
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no text file ({error.reason} at byte {error.start}); logits are read from plain text") from None
+        lines = read_lines(file)
+    except DataError as error:
+        raise DataError(f"{error}; this is no text file of logits, as numpy.savetxt writes one") from None
+    for number, line in lines:
+        entries = line.split()
+        if columns is None:
+            columns, source = len(entries), f"in line {number}"
+        if len(entries) != columns:
+            raise DataError(f"{file}, line {number}: {len(entries)} columns, not the {columns} {source}")
+        rows.append([_finite(entry, f"{file}, line {number}, column {k}") for k, entry in enumerate(entries, start=1)])
     if not rows:
-        raise ValueError(f"{file}: the file is empty; it should hold one line of logits per sample")
+        raise DataError(f"{file}: the file is empty; it should hold one line of logits per sample")
     return np.array(rows)
 
 
@@ -64,4 +67,4 @@ def _finite(entry: str, where: str) -> float:
         # float() would take 1_5 for 15.
         if "_" not in entry and math.isfinite(value := float(entry)):
             return value
-    raise ValueError(f"{where}: {entry[:40]!r} is no finite number")
+    raise DataError(f"{where}: {entry[:40]!r} is no finite number")

@@ -11,6 +11,7 @@ from torch.utils.data import RandomSampler
 
 from effnotes.metrics.bias.per_attribute import FloatArray
 from effnotes.models.modes import evaluating
+from effnotes.models.weights import like_weights
 
 
 def shuffles(loader: Iterable[Any]) -> bool:
@@ -55,11 +56,7 @@ def paired_logits(
 
 
 def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None:
-        # Integer input, such as token numbers, keeps its type.
-        images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
-    output = model(images)
+    output = model(like_weights(model, images))
     if not isinstance(output, Tensor):
         raise TypeError(f"the {name} model returned a {type(output).__name__}; wrap it in a module that returns logits (n, K)")
     return output.float().cpu().numpy()

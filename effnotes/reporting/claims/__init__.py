@@ -13,13 +13,13 @@ what comes back, a card that also carries its numbers as JSON.
 | equivalence    | -m < lo and hi < m | lo > m or hi < -m | abs(effect) < m             |
 | noninferiority | lo > -m            | hi < -m           | effect > -m                 |
 
-Everything else is **not settled**, and so is every claim with fewer than two independent units. The equivalence row is the pair
-of one-sided tests of Schuirmann (1987, J. Pharmacokinet. Biopharm. 15, 657-680) at 2.5% each. The noninferiority row is for
-claims that something is at least as good: the effect is the new minus the reference, of a measure of which more is better, and
-only a loss of m or more speaks against the claim (Wellek 2010, "Testing Statistical Hypotheses of Equivalence and
-Noninferiority", 2nd edition, which calls it a one-sided equivalence problem); it is one one-sided test at 2.5%. Both need a
-positive margin. No verdict corrects for the number of claims: each one is wrongly shown in at most 2.5% of repetitions when the
-truth lies at the margin.
+Everything else is **not settled**, and so is every claim with fewer than two independent units, or without a range in the
+register where at least half of the units gave the same effect. The equivalence row is the pair of one-sided tests of Schuirmann
+(1987, J. Pharmacokinet. Biopharm. 15, 657-680) at 2.5% each. The noninferiority row is for claims that something is at least as
+good: the effect is the new minus the reference, of a measure of which more is better, and only a loss of m or more speaks against
+the claim (Wellek 2010, "Testing Statistical Hypotheses of Equivalence and Noninferiority", 2nd edition, which calls it a one-sided
+equivalence problem); it is one one-sided test at 2.5%. Both need a positive margin. No verdict corrects for the number of claims:
+each one is wrongly shown in at most 2.5% of repetitions when the truth lies at the margin.
 
 The intervals, their sources and limits: `effnotes.reporting.claims.intervals`.
 """
@@ -31,9 +31,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from effnotes.reporting.claims.intervals import LEVEL, Verdict, as_arrays, cluster_interval, t_interval, verdict
+from effnotes.reporting.claims.intervals import LEVEL, IntervalMethod, Verdict, as_arrays, cluster_interval, mean_interval, verdict
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
-from effnotes.reporting.claims.words import card_html, format_number, interval_text, measured_text, reason, units_text
+from effnotes.reporting.claims.words import (
+    card_html,
+    few_values_text,
+    format_number,
+    interval_text,
+    measured_text,
+    reason,
+    units_text,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +62,8 @@ class Measurement(NamedTuple):
 
     claim: Claim
     estimate: float | None  # mean effect, in claim.unit; None where no effect was defined
-    interval: tuple[float, float] | None  # within claim.range; None with fewer than two independent units
+    interval: tuple[float, float] | None  # within claim.range; None with fewer than two independent units, or nothing to bound it
+    interval_method: IntervalMethod | None  # claim.interval, or "range" where at least half of the units gave the same effect
     level: float  # confidence level of the interval
     n_units: int  # effects in all
     n_seeds: int | None  # None where the units are not seeds and not nested in them
@@ -91,8 +100,9 @@ def measure(
 
     Returns:
         The measurement. With a single independent unit (for `bootstrap`: a single seed) it has an estimate, no interval, and the
-        verdict "not settled"; with none at all, because no effect was defined, it has no estimate either. Identical effects give
-        an interval of zero width, and the reason says so. An interval is cut off where the claim's range ends.
+        verdict "not settled"; with none at all, because no effect was defined, it has no estimate either. Where at least half of
+        the independent units gave the same effect, the interval is that which holds for any effects within the claim's range, or
+        none for a claim without one, and the reason says so. An interval is cut off where the claim's range ends.
 
     Raises:
         ClaimError: The claim is not registered.
@@ -114,20 +124,20 @@ def measure(
         kept = tuple(tuple(group.tolist()) for group in groups)
     estimate = float(independent.mean()) if n_units else None
     bounds: tuple[float, float] | None = None
+    method: IntervalMethod | None = None
     judged: Verdict = "not settled"
     if not n_units:
         why = "No effect was defined in this run, so there is nothing to judge."
     elif len(independent) < 2:
         why = f"A single unit ({what}) gives no interval; at least two are needed."
     else:
-        lo, hi = map(float, t_interval(independent)) if claim.interval == "t" else cluster_interval(groups, seed=seed)[1:]
-        least, greatest = claim.range or (-math.inf, math.inf)
-        bounds = (max(lo, least), min(hi, greatest))
-        judged = verdict(claim.direction, claim.margin, *bounds)
-        why = reason(claim, judged, bounds)
-        if np.ptp(independent) == 0:
-            why += f" It has zero width because all {len(independent)} units ({what}) gave the same effect."
-    return Measurement(claim, estimate, bounds, LEVEL, n_units, len(kept) if what == "seed" else None, kept, judged, why)
+        lo, hi, method = mean_interval(independent, claim.interval, claim.range, seed=seed)
+        bounds = (lo, hi) if math.isfinite(hi - lo) else None
+        judged = verdict(claim.direction, claim.margin, lo, hi)
+        parts = [reason(claim, judged, bounds)] if bounds else []
+        why = " ".join([*parts, few_values_text(len(independent), what, claim.range)] if method == "range" else parts)
+    n_seeds = len(kept) if what == "seed" else None
+    return Measurement(claim, estimate, bounds, method, LEVEL, n_units, n_seeds, kept, judged, why)
 
 
 def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -140,13 +150,13 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
     Returns:
         One dictionary per registered claim, in the register's order and with the keys of `Measurement.to_json`. Statement,
         published figure and source are the register's of today. A claim without a payload has the verdict "not measured", and None
-        for `estimate`, `interval`, `n_units`, `n_seeds` and `effects`; so has one whose effect, unit, direction, margin or method
+        for all that is measured; so has one whose effect, unit, direction, margin or method
         in the register has changed since it was measured, as its verdict does not stand. The `reason` says which it is.
 
     Raises:
         ClaimError: A payload that is not registered, or a claim measured twice.
     """
-    blank = dict.fromkeys(("estimate", "interval", "level", "n_units", "n_seeds", "effects"))
+    blank = dict.fromkeys(("estimate", "interval", "interval_method", "level", "n_units", "n_seeds", "effects"))
     blank |= {"level": LEVEL, "verdict": "not measured", "reason": "No run has measured this claim."}
     rows = {claim.id: claim.to_json() | blank for claim in register.values()}
     measured: set[str] = set()

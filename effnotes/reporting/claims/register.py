@@ -152,7 +152,8 @@ def _find_register() -> Path:
 
 def _read(kind: type[T], entry: object, name: str) -> T:
     if not isinstance(entry, dict):
-        raise ClaimError(f"{name}: must be a mapping with the fields {', '.join(kind.__annotations__)}, not {entry!r}.")
+        fields = ", ".join(kind.__annotations__)
+        raise ClaimError(f"{name}: must be a mapping with the fields {fields}, not {entry!r} ({type(entry).__name__}).")
     try:
         return kind(**{str(field): value for field, value in entry.items()})
     except ValueError as error:

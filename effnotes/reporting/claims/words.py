@@ -11,7 +11,7 @@ from typing import Any
 from effnotes.reporting.claims.intervals import Verdict
 from effnotes.reporting.claims.register import Claim, Direction
 
-_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds"}
+_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds", "range": "bounds over the range of effects"}
 # Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
 _SIDES: dict[Direction, tuple[str, str]] = {
     "increase": ("above", "below"),
@@ -33,10 +33,9 @@ def card_html(payload: Mapping[str, Any]) -> str:
     """
     name, verdict, direction = html.escape(payload["id"]), payload["verdict"], payload["direction"]
     verdict_class = verdict.replace(" ", "-")
-    published = "no figure given" if payload["published"] is None else payload["published"]
     source = f"{_short_citation(payload['source']['key'])}, {payload['source']['where']}"
     rows = [
-        ("Published", f"{published} ({source})"),
+        ("Published", f"{payload['published'] or 'no figure given'} ({source})"),
         ("Measured", measured_text(payload)),
         ("Effect", payload["effect"]),
         ("Shown if", f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, payload['margin'])}"),
@@ -63,6 +62,16 @@ def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
     return f"The 95% interval {interval_text(bounds)} {where} the margin, {_bar(claim.direction, claim.margin)}."
 
 
+def few_values_text(n: int, what: str, limits: tuple[float, float] | None) -> str:
+    """Say in a sentence why the interval of n units, of which at least half gave the same effect, is not the register's."""
+    cause = (
+        f"At least half of the {n} units ({what}) gave the same effect, so their spread does not tell how far off others may lie"
+    )
+    if limits is None:
+        return f"{cause}; the register gives no range to bound those, so there is no interval."
+    return f"{cause}; the interval holds whatever they are, from {' to '.join(map(format_number, limits))}."
+
+
 def _bar(direction: Direction, margin: float) -> str:
     """Say what an interval is held against."""
     if direction == "equivalence":
@@ -84,7 +93,8 @@ def measured_text(payload: Mapping[str, Any]) -> str:
         return f"{format_number(payload['estimate'])} (no interval), {payload['unit']}"
     bounds = payload["interval"]
     estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0])
-    return f"{estimate}, 95% interval {interval_text(bounds)} ({_METHOD_NAMES[payload['method']]}), {payload['unit']}"
+    method = _METHOD_NAMES[payload.get("interval_method", payload["method"])]  # kept records of old have the register's alone
+    return f"{estimate}, 95% interval {interval_text(bounds)} ({method}), {payload['unit']}"
 
 
 def interval_text(bounds: Iterable[float]) -> str:

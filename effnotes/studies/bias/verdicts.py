@@ -1,7 +1,6 @@
 """The claims of the chapter on bias: which effects each is judged by."""
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 
@@ -33,7 +32,7 @@ def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measu
     found = {name: claims.measure(f"bias.{name}", values) for name, values in effects.items()}
     for name, each in found.items() if without else ():
         how = _OF_CLASSES.get(name)
-        found[name] = replace(each, reason=f"{each.reason} Here {how}." if how else f"Not measured with these data: {without}.")
+        found[name] = each._replace(reason=f"{each.reason} Here {how}." if how else f"Not measured with these data: {without}.")
     return list(found.values())
 
 

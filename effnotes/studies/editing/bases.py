@@ -95,7 +95,7 @@ def read_checkpoint(base: Base) -> PreTrainedModel:
     """Read the model of a base from its folder.
 
     Raises:
-        DataError: The folder holds no readable model, or one with another vocabulary than the world.
+        DataError: The folder holds no readable model, or one with another vocabulary than the world, or too short a context.
     """
     from torch import nn
 
@@ -106,6 +106,11 @@ def read_checkpoint(base: Base) -> PreTrainedModel:
     if size != base.world.vocab_size:
         known = f"its model has {size} tokens, but the world has {base.world.vocab_size}"
         raise DataError(f"{base.checkpoint}: {known}; name the world (or the facts) that it was trained on")
+    forms, facts = (form for form, share in base.world.templates.items() if share), base.world.facts()
+    longest = max(base.world.encode(facts, form).tokens.shape[1] for form in forms)
+    most = getattr(model.config, "max_position_embeddings", longest)
+    if longest > most:
+        raise DataError(f"{base.checkpoint}: its model reads {most} tokens at most, but the world has sentences of {longest}")
     nn.Module.to(model, base.device)
     return model
 

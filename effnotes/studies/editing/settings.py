@@ -157,7 +157,7 @@ class Base:
         if files and not files[0].is_file():
             raise DataError(f"{files[0]} cannot be found; give the path of a CSV file as facts")
         if self.checkpoint:
-            from effnotes.models.language import checkpoint_files
+            from effnotes.models.folders import checkpoint_files
 
             files += checkpoint_files(self.checkpoint)
         digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)

@@ -135,7 +135,7 @@ def compare(differences: pd.DataFrame) -> pd.DataFrame:
     """Compare methods with the reference, in each setting.
 
     Args:
-        differences: As `paired_differences` returns them.
+        differences: As `paired_differences` returns them, of scores from 0 to 1.
 
     Returns:
         A row for each setting and method: setting, method, worlds, edits, mean (over worlds, of their means), low and high (95%
@@ -147,7 +147,7 @@ def compare(differences: pd.DataFrame) -> pd.DataFrame:
     for (setting, method), group in differences.groupby(["setting", "method"], sort=False):
         worlds = by_world(group)
         means = [round(float(np.mean(world)), DECIMALS) for world in worlds]
-        interval = cluster_interval(worlds) if len(worlds) > 1 else (means[0], math.nan, math.nan)
+        interval = cluster_interval(worlds, limits=(-1.0, 1.0)) if len(worlds) > 1 else (means[0], math.nan, math.nan)
         mean, low, high = (round(bound, DECIMALS) for bound in interval)
         outcome = "win" if low > 0 else "loss" if high < 0 else "tie" if low > -TIE and high < TIE else "open"
         wins = float((group["difference"] > 0).mean())
