@@ -4,6 +4,7 @@ Commands that compute nothing answer without importing torch. Exit status: 0 don
 was refused and nothing was run, 130 interrupted.
 """
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -183,7 +184,8 @@ def _relative(path: Path) -> str:
 def main() -> None:
     """Run the command line and leave with its exit status."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a message
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a message
     app()
 
 

@@ -286,12 +286,12 @@ def _engine() -> type:
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
-    class ToldClient(PapermillNotebookClient):
+    class ToldClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
         def process_message(self, *arguments: Any, **named: Any) -> Any:
             self.stdout_file.write("")
             return super().process_message(*arguments, **named)
 
-    class ToldEngine(NBClientEngine):
+    class ToldEngine(NBClientEngine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
             del options["input_path"]

@@ -184,12 +184,10 @@ def test_no_folder_of_somebody_else_is_used(temporary, monkeypatch):
     (temporary / name).unlink()
     (temporary / name).mkdir()
     somebody = os.stat_result([0, 0, 0, 0, os.getuid() + 1, 0, 0, 0, 0, 0])
-    with (
-        monkeypatch.context() as patched,
-        pytest.raises(PermissionError, match=f"{name} belongs to another user; remove it, or set"),
-    ):
+    with monkeypatch.context() as patched:
         patched.setattr(os, "fstat", lambda descriptor: somebody)
-        sweep("checkout")
+        with pytest.raises(PermissionError, match=f"{name} belongs to another user; remove it, or set"):
+            sweep("checkout")
 
 
 def test_temporary_files_of_a_kernel_are_swept_with_the_rest(book, temporary):
