@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.files import errors_name
 from effnotes.core.processes import available_cores
 from effnotes.runner import keys
-from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.execute import RunRequest
 from effnotes.runner.kept import load_kept
 from effnotes.runner.plan import ChapterPlan
@@ -18,6 +19,7 @@ from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, StoredRun, exclusive
 from effnotes.runner.schedule import describe_failure, run_chapters
+from effnotes.runner.scratch import sweep
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site, check_pages
 from effnotes.runner.stage import stage_book
@@ -77,9 +79,10 @@ def run_plans(
         patience_min: for how many minutes nothing may happen in a cell.
 
     Raises:
-        UsageError: the scheduler cannot be used.
+        UsageError: the scheduler cannot be used, or a chapter has a cell that would never run.
     """
     store, results = RecordStore(project.build_dir / "runs"), Results()
+    sweep(str(project.root))
     with ExitStack() as locks:
         to_run: list[ChapterPlan] = []
         for plan in sorted(plans, key=lambda plan: plan.chapter.name):
@@ -160,9 +163,10 @@ def build_book(project: Project, plans: list[ChapterPlan], reporter: Reporter, p
         others = project.chapters.keys() - results.finished.keys() - results.failed.keys()
         runs = results.finished | {name: run for name in others if (run := store.latest(name)) is not None}
         try:
-            index = build_site(stage_book(project, runs, kept, profile, results.failed), project.build_dir, reporter.say)
+            with errors_name(project.build_dir):
+                index = build_site(stage_book(project, runs, kept, profile, results.failed), project.build_dir, reporter.say)
         except (BuildError, OSError) as error:  # such as a full disk; what failed before is told with it
-            results.failures.append(str(error))
+            results.failures.append(describe_os_error(error) if isinstance(error, OSError) else str(error))
         results.raise_problems()
         return index
 
@@ -179,7 +183,14 @@ def make_request(
         slots: how many chapters share this machine's cores.
         force: whether what the chapter has kept of earlier runs is removed first.
         patience_s: for how many seconds nothing may happen in a cell.
+
+    Raises:
+        UsageError: a cell would never run.
     """
+    for number, (_, tags) in enumerate(plan.chapter.code, start=1):
+        if "skip-execution" in tags:
+            why = "a run is finished when every code cell has run. Remove the tag, or make the cell Markdown."
+            raise UsageError(f"{plan.chapter.page}.py: cell {number} is tagged 'skip-execution' and would never run; {why}")
     closure = keys.chapter_closure(plan.chapter)
     cache = project.build_dir / "cache" / plan.chapter.name
     if force:

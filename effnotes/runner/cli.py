@@ -4,6 +4,7 @@ Commands that compute nothing answer without importing torch. Exit status: 0 don
 was refused and nothing was run, 130 interrupted.
 """
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from effnotes.core.files import user_path
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
-from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
@@ -36,7 +37,7 @@ class _Command(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UsageError, BuildError, DataError, OSError) as error:
-            typer.echo(f"effnotes: {error}", err=True)
+            typer.echo(f"effnotes: {describe_os_error(error) if isinstance(error, OSError) else error}", err=True)
             raise typer.Exit(2 if isinstance(error, UsageError | DataError) else 1) from None
 
 
@@ -189,6 +190,9 @@ def _relative(path: Path) -> str:
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a message
     app()
 
 

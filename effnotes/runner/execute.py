@@ -4,14 +4,13 @@
 this machine and on a worker of a cluster that shares no file system with it.
 """
 
-import itertools
 import json
 import logging
 import os
 import platform
 import re
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -21,18 +20,22 @@ from typing import Any, TypedDict
 
 import psutil
 
+from effnotes.core.files import errors_name
 from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, granted_cores
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import kernel, keys
+from effnotes.runner.errors import with_disk_remedy
+from effnotes.runner.outputs import STYLE, is_empty, limit_outputs, printable
 from effnotes.runner.parameters import check_reached
 from effnotes.runner.project import INJECTED, Chapter
+from effnotes.runner.scratch import scratch_folder
 from effnotes.runner.scrub import private_paths, scrub, scrub_output
 from effnotes.runner.watch import Report, Watch
 
 _KERNEL_SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_LONGEST_SOCKET_BASE = 60  # characters; a socket's whole address may have about a hundred
+_NO_LIMIT_S = 10**9
+_NOWHERE = {"cell": None, "line": None, "source": None}
 
 
 class RunRequest(TypedDict):
@@ -59,17 +62,14 @@ class LibraryMismatchError(RuntimeError):
     """The code that the chapter depends on is not what the build was planned with."""
 
 
-class IdleCellError(RuntimeError):
-    """Nothing has happened in a cell for longer than the patience of the run."""
-
-
 def execute_chapter(
     task: RunRequest, progress: Report | None = None, gpu: str | None = None, abandoned: Callable[[], bool] | None = None
 ) -> tuple[bytes, dict[str, Any]]:
     """Execute a chapter and return the notebook, as bytes of an ``.ipynb`` file, and its record.
 
-    An error in a cell is no exception here: the record then has the status ``failed`` and says which cell, line and error. Where a
-    cell tagged ``check`` raised a `ValueError`, the chapter has refused its parameters, and the status is ``refused``.
+    The status of a record is ``finished`` where every code cell was run, in order, and none raised, `SystemExit` included. An error
+    in a cell is no exception here: the record then has the status ``failed`` and says which cell, line and error. Where a cell
+    tagged ``check`` raised a `ValueError`, the chapter has refused its parameters, and the status is ``refused``.
 
     Args:
         task: the plan of the run.
@@ -92,10 +92,7 @@ def execute_chapter(
     notebook = chapter.notebook()
     notebook.metadata["kernelspec"] = dict(_KERNEL_SPEC)
     started, clock = datetime.now(UTC), time.monotonic()
-    # For sockets and scratch files, with a path short enough for a socket's address.
-    base = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_SOCKET_BASE else None
-    with tempfile.TemporaryDirectory(prefix="effnotes-", dir=base, ignore_cleanup_errors=True) as folder:
-        private = Path(folder)
+    with scratch_folder(task["directory"] or sys.prefix) as private:
         watch = Watch(private / "jobs.jsonl", task["patience_s"], progress, abandoned)
         executed, error = _run_notebook(notebook, task, private, watch, gpu)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
@@ -130,11 +127,13 @@ def execute_chapter(
         item.metadata.pop("execution", None)
     # A refusal is kept nowhere, and tells whoever gave a path that very path.
     replacements = [] if refused else private_paths(task["directory"], task["cache_dir"], task["parameters"])
+    replacements = replacements and [(str(private), "<temporary directory>"), *replacements]
     for cell in code:
-        cell.outputs = [scrub_output(output, replacements) for output in cell.outputs]
+        cell.outputs = [scrub_output(output, replacements) for output in cell.outputs if not is_empty(output)]
         if INJECTED in cell.metadata.get("tags", []):
             cell.source = scrub(cell.source, replacements)
-    return writes(executed).encode(), scrub(record, replacements)
+    # What UTF-8 cannot hold becomes an escape, which JSON reads as the same.
+    return writes(executed).encode(errors="backslashreplace"), scrub(record, replacements)
 
 
 def overridden(parameters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -148,10 +147,10 @@ def _run_notebook(
     """Execute `notebook` with papermill; return it with its outputs, and the error if there was one."""
     import nbformat
     import papermill
-    from nbclient.exceptions import CellTimeoutError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+    from papermill.engines import papermill_engines
     from traitlets.config import Config
 
-    total, done = sum(cell.cell_type == "code" for cell in notebook.cells), itertools.count(1)
     register = private / "claims.yaml"
     register.write_text(json.dumps(task["claims"]), encoding="utf-8")  # JSON is YAML
     kernel_environment = {
@@ -160,6 +159,8 @@ def _run_notebook(
         PROGRESS_VARIABLE: str(private / "jobs.jsonl"),
         # A reader's own start-up files must not change what a chapter shows.
         "IPYTHONDIR": str(private / "ipython"),
+        # What a killed kernel leaves is swept with the rest.
+        "TMPDIR": str(private),
         "PYTHONHASHSEED": "0",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # tqdm warns where a notebook has no widgets; pages have none.
@@ -170,27 +171,49 @@ def _run_notebook(
     output_path, kernel_log = private / "executed.ipynb", private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
+    papermill_engines.register("effnotes", _engine())
+    # Parallel kernels on the IPC transport need an address each, or they share a socket.
+    paths = {"transport": "ipc", "ip": str(private / "kernel"), "connection_file": str(private / "kernel.json")}
+    total, ran = sum(cell.cell_type == "code" for cell in notebook.cells), 0
+    raised, traceback = dict[str, Any](), list[str]()
+
+    def settle(cell: Any, execute_reply: dict[str, Any], **_: Any) -> None:
+        """Look at a cell that has run: neither nbclient nor papermill takes all of these for failures."""
+        nonlocal ran
+        ran += 1
+        watch.cell(min(ran, total), total)
+        reply = execute_reply["content"]
+        shown = [output for output in cell.outputs if output.output_type == "error"]
+        if shown or reply["status"] != "ok":
+            report = shown[-1] if shown else reply
+            raised["name"], raised["message"] = (printable(report.get(part, "")) for part in ("ename", "evalue"))
+            traceback.extend(report.get("traceback", ()))
+        limit_outputs(cell.outputs)
+        if raised:
+            raise CellExecutionError("", *raised.values())
+
     exception: Exception | None = None
     try:
-        papermill.execute_notebook(
-            notebook,
-            output_path,
-            parameters=overridden(task["parameters"]),
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            execution_timeout=task["cell_timeout_s"],
-            # On a busy machine a kernel may take long to start, and to hand over what it has shown.
-            start_timeout=max(60, int(task["patience_s"])),
-            iopub_timeout=max(60, int(task["patience_s"])),
-            stdout_file=watch,
-            stderr_file=watch,
-            resources={"metadata": {"path": task["directory"] or str(private)}},
-            kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, watch),
-            # Parallel kernels on the IPC transport need an address each, or they share a socket.
-            config=Config({"KernelManager": {"transport": "ipc", "ip": str(private / "kernel")}}),
-            on_cell_executed=lambda **_: watch.cell(min(next(done), total), total),
-        )
+        with errors_name(output_path):
+            papermill.execute_notebook(
+                notebook,
+                output_path,
+                engine_name="effnotes",
+                parameters=overridden(task["parameters"]),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                execution_timeout=task["cell_timeout_s"],
+                # On a busy machine a kernel may take long to start.
+                start_timeout=max(60, int(task["patience_s"])),
+                # To hand over what was shown may take longer than to compute it; the watch sees whether anything arrives.
+                iopub_timeout=_NO_LIMIT_S,
+                stdout_file=watch,
+                resources={"metadata": {"path": task["directory"] or str(private)}},
+                kernel_manager_class=_kernel_manager_class(kernel_environment, kernel_log, watch),
+                config=Config({"KernelManager": paths}),
+                on_cell_executed=settle,
+            )
     except Exception as error:  # of a cell, or a kernel that died or did not start
         if isinstance(error, OSError) and not isinstance(error, CellTimeoutError):
             raise  # a full disk is the build's to report, not a fault of the chapter
@@ -198,49 +221,63 @@ def _run_notebook(
     finally:
         watch.stop()
     executed = nbformat.read(output_path, as_version=4) if output_path.is_file() else notebook
-    if exception is None:
-        return executed, None
     # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
     executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    if watch.idle:
-        idle = "no job was finished, nothing was printed, and no processor time was used. To wait longer, give --patience MINUTES"
-        exception = IdleCellError(f"nothing has happened for {task['patience_s'] / 60:g} minutes: {idle}")
-    return executed, _describe_error(
-        executed, Chapter("", "", task["source"]), exception, "" if watch.idle else _last_line(kernel_log)
-    )
-
-
-def _describe_error(executed: Any, chapter: Chapter, exception: Exception, last_words: str) -> dict[str, Any]:
-    """Say in plain data which cell failed, on which line of the chapter's source, and why.
-
-    Args:
-        executed: the notebook with what papermill noted about each cell.
-        chapter: its source.
-        exception: what ended the execution.
-        last_words: the last line that the kernel's process wrote itself.
-    """
     own = _own(executed)
     begun = [number for number, cell in enumerate(own, start=1) if cell.metadata.get("papermill", {}).get("start_time")]
-    failed = own[begun[-1] - 1] if begun else None
-    output = next((item for item in (failed.outputs if failed else ()) if item.output_type == "error"), None)
-    if isinstance(exception, TimeoutError):  # the cell was interrupted, and says no more than that
-        name, message = type(exception).__name__, "the cell took longer than `cell_timeout_s` of its profile allows"
-    elif output is not None:
-        name, message = str(output.ename), str(output.evalue)
-    else:
-        name, message = type(exception).__name__, str(exception).strip() + (f" ({last_words})" if last_words else "")
-    said = {"name": name, "message": _ANSI.sub("", message)}
-    if failed is None:
-        return {**said, "cell": None, "line": None, "source": None}
-    traceback = _ANSI.sub("", "\n".join(output.traceback if output is not None else ()))
-    # A chained exception starts in another cell's function: only the frames of the failed cell count.
-    frames = rf"Cell In\[{failed.execution_count}\], line (\d+)", r"File <[^>]*>:(\d+)"
-    match = next(filter(None, (re.search(frame, traceback) for frame in frames)), None)
-    offset = int(match.group(1)) if match else 1
-    lines = failed.source.splitlines()
+    if watch.idle:
+        idle = "no job was finished, nothing was printed, and no processor time was used. To wait longer, give --patience MINUTES"
+        raised = {"name": "IdleCellError", "message": f"nothing has happened for {task['patience_s'] / 60:g} minutes: {idle}"}
+    elif exception is not None and not raised:
+        raised = {"name": type(exception).__name__, "message": _ended(exception, task, watch, kernel_log)}
+    elif not raised and (
+        left := [number for number, cell in enumerate(own, 1) if cell.source.strip() and not cell.execution_count]
+    ):
+        raised, begun = {"name": "CellNotRunError", "message": "the run ended without this cell"}, left[:1]
+    elif raised.get("name") == "SystemExit":
+        early = "a cell may not end the notebook: raise an error, or put what follows under an `if`"
+        raised["message"] = f"{raised['message']} ({early})".lstrip()
+    elif raised:
+        raised["message"] += printable("".join(f"; {inner}" for inner in watch.told.get("inner", ())))
+        raised["message"] = with_disk_remedy(raised["message"])
+    place = _place(own, begun[-1], Chapter("", "", task["source"]), watch.told, traceback) if begun else _NOWHERE
+    return executed, {**raised, **place} if raised else None
+
+
+def _ended(exception: Exception, task: RunRequest, watch: Watch, kernel_log: Path) -> str:
+    """Say why a run ended of which the kernel has not told any error."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    if isinstance(exception, CellTimeoutError):
+        return f"the cell took longer than {task['cell_timeout_s']} s, all that `cell_timeout_s` of its profile allows"
+    lines = kernel_log.read_text(encoding="utf-8", errors="replace").split("\n") if kernel_log.is_file() else []
+    last = printable(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+    said = printable(str(exception).strip())
+    if isinstance(exception, DeadKernelError) and watch.process is not None:
+        status = watch.process.poll()
+        how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"left with exit status {status}"
+        said = f"its kernel {how}, without an error of Python{', most often for want of memory' if status == -9 else ''}"
+    return said + (f" ({last})" if last else "")
+
+
+def _place(own: list[Any], number: int, chapter: Chapter, told: dict[str, Any], traceback: list[str]) -> dict[str, Any]:
+    """Say in plain data which cell failed, and on which line of the chapter's source.
+
+    Args:
+        own: the code cells of the chapter.
+        number: of the cell, from 1.
+        chapter: its source.
+        told: what the kernel told after the last cell.
+        traceback: of the error, as the notebook shows it; it names lines where the kernel told none.
+    """
+    cell = own[number - 1]
+    found = re.search(rf"Cell In\[{cell.execution_count}\], line (\d+)", STYLE.sub("", "\n".join(traceback)))
+    offset = told.get("line") if told.get("count") == cell.execution_count else None
+    offset = offset or (int(found[1]) if found else 1)
+    lines = cell.source.splitlines()
     shown = lines[offset - 1].strip() if 0 < offset <= len(lines) else None
-    start = chapter.first_line(begun[-1])
-    return {**said, "cell": begun[-1], "line": start and start + offset - 1, "source": shown, "cells": len(own)}
+    start = chapter.first_line(number)
+    return {"cell": number, "line": start and start + offset - 1, "source": shown, "cells": len(own)}
 
 
 def _own(notebook: Any) -> list[Any]:
@@ -248,9 +285,24 @@ def _own(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])]
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+def _engine() -> type:
+    """Return a papermill engine that tells its `stdout_file` of whatever a kernel shows, not of what it prints alone."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine
+
+    class ToldClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
+        def process_message(self, *arguments: Any, **named: Any) -> Any:
+            self.stdout_file.write("")
+            return super().process_message(*arguments, **named)
+
+    class ToldEngine(NBClientEngine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
+            del options["input_path"]
+            limits = {"startup_timeout": options.pop("start_timeout"), "timeout": options.pop("execution_timeout")}
+            ToldClient(nb_man, kernel_name=kernel_name, log=logging.getLogger("papermill"), **limits, **options).execute()
+
+    return ToldEngine
 
 
 def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> type:
@@ -272,6 +324,7 @@ def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> typ
                     kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": output, "stderr": output}
                 )
             started: Any = self.provisioner
+            watch.process = started.process
             watch.start(started.pid)
 
     return SlotKernelManager

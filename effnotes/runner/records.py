@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
 
-from effnotes.core.files import written_whole
+from effnotes.core.files import errors_name, written_whole
 from effnotes.runner.keys import RECORD_FORMAT
 
 
@@ -53,10 +54,13 @@ class RecordStore:
         return StoredRun(record, directory) if whole else None
 
     def latest(self, chapter: str) -> StoredRun | None:
-        """Return the finished run of `chapter` that was started last, whatever its parameters."""
-        runs = [self.load(chapter, path.name) for path in (self.root / chapter).glob("[0-9a-f]*")]
-        finished = [run for run in runs if run is not None and run.finished]
-        return max(finished, key=lambda run: str(run.record["started"]), default=None)
+        """Return the run of `chapter` that was finished last, whatever its parameters."""
+        finished = [run for run in self._runs(chapter) if run.finished]
+        return max(finished, key=_order, default=None)
+
+    def _runs(self, chapter: str) -> Iterator[StoredRun]:
+        runs = (self.load(chapter, path.name) for path in (self.root / chapter).glob("[0-9a-f]*"))
+        return (run for run in runs if run is not None)
 
     def save(self, notebook: bytes, record: dict[str, Any]) -> StoredRun:
         """Keep a run, in place of an earlier one under the same key; one process at a time may do so, see `exclusive`.
@@ -64,22 +68,32 @@ class RecordStore:
         Raises:
             OSError: it could not be written whole, for example because the disk is full; nothing of it is left then.
         """
-        record = {**record, "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
+        # Counted, because the clock may be set back.
+        number = 1 + max((_order(run)[0] for run in self._runs(record["chapter"])), default=0)
+        record = {**record, "number": number, "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
         target = self.root / record["chapter"] / record["key"]
         partial = target.with_name(f".partial-{target.name}")
         shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
         try:
             write_atomically(partial / "notebook.ipynb", notebook)
-            write_atomically(partial / "record.json", json.dumps(record, indent=1, ensure_ascii=False).encode())
+            # What UTF-8 cannot hold becomes an escape, which JSON reads as the same.
+            content = json.dumps(record, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+            write_atomically(partial / "record.json", content)
             # A directory cannot be renamed onto another; a kill between the two lines costs a re-run, no more.
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-            descriptor = os.open(target.parent, os.O_RDONLY)  # the renaming itself is to reach the disk
-            os.fsync(descriptor)
-            os.close(descriptor)
+            with errors_name(target):
+                descriptor = os.open(target.parent, os.O_RDONLY)  # the renaming itself is to reach the disk
+                os.fsync(descriptor)
+                os.close(descriptor)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return StoredRun(record, target)
+
+
+def _order(run: StoredRun) -> tuple[int, str]:
+    """Return what grows from one run of a chapter to the next."""
+    return run.record.get("number", 0), str(run.record["started"])
 
 
 def write_atomically(path: Path, content: bytes) -> None:

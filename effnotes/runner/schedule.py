@@ -5,7 +5,6 @@ killed costs no other chapter: on this machine the chapters that were under way 
 that takes its process down is told from those that only shared the pool; a cluster's scheduler gives a lost task to another worker.
 """
 
-import errno
 import functools
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
-from effnotes.runner.errors import UsageError
+from effnotes.runner.errors import UsageError, describe_os_error
 from effnotes.runner.execute import RunRequest, execute_chapter
 from effnotes.runner.watch import Progress
 
@@ -180,6 +179,4 @@ def describe_failure(error: Exception) -> str:
     """Say in a few words why a chapter gave no record at all."""
     if isinstance(error, BrokenProcessPool):
         return "the process that ran it was killed, most often for want of memory"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space and build again"
-    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Watch:
     """Samples the memory of a kernel and of the processes that it started, reads what it tells of its jobs, and stops it.
 
     It is stopped when nobody waits for it any more, and when nothing has happened for long: no cell or job was finished, nothing
-    was printed, and no processor time was used. What a kernel prints is to be written to the watch, as to a file.
+    was printed or displayed, and no processor time was used. What a kernel shows is to be written to the watch, as to a file.
 
     Args:
         jobs_file: where the kernel tells of its jobs, see `effnotes.core.processes.PROGRESS_VARIABLE`.
@@ -47,6 +48,7 @@ class Watch:
         peak_bytes: most resident memory at a time.
         idle: whether the kernel was stopped because nothing happened.
         told: what the kernel told after the last cell, see `effnotes.runner.kernel`.
+        process: the kernel's, where who starts it enters it here.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Watch:
     ) -> None:
         self.peak_bytes, self.idle = 0, False
         self.told: dict[str, Any] = {}
+        self.process: subprocess.Popen[bytes] | None = None
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []
@@ -82,7 +85,7 @@ class Watch:
         self._happened = time.monotonic()
 
     def write(self, _text: str) -> None:
-        """Note that something was printed."""
+        """Note that something was printed or displayed."""
         self._happened = time.monotonic()
 
     def flush(self) -> None:
@@ -147,7 +150,10 @@ class Watch:
         self._read_bytes += len(text)
         now = time.monotonic()
         for line in text.splitlines():
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # begun while the disk was full
             self._happened = now
             jobs, done, computed, began, _ = self._call
             if "jobs" in event:
