@@ -424,6 +424,5 @@ def test_a_record_says_what_was_computed_and_what_was_reused(book):
     assert (jobs["computed"], jobs["reused"], jobs["computed_s"]) == (0, 2, 0.0)
     assert record["started"] <= jobs["reused_from"] <= jobs["reused_to"] <= again["started"]
     assert jobs["reused_on"] == [record["environment"]["device"]]
-    assert "; 2 from the cache, made 20" in jobs_text(again)
-    assert "2 from the cache, made 20" in provenance(again)
+    assert "; 2 from the cache, made 20" in provenance(again).replace("\\", "")  # MyST has a backslash before each mark
     assert jobs_text({}) == "not known"
