@@ -51,6 +51,21 @@ class Table:
         return self.values
 
 
+class Bare(Table):
+    """A table of polars where pyarrow is not installed."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        if values.ndim == 2:
+            self.columns = list(values.columns)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values.to_numpy(dtype)
+
+    def to_pandas(self):
+        raise ModuleNotFoundError("No module named 'pyarrow'")
+
+
 def audited(**changes):
     given = {
         "dense_logits": DENSE,
@@ -87,6 +102,8 @@ IN_ANOTHER_ORDER = {
         {"labels": TRUE.set_axis(range(7, N + 7)), "thresholds": CUTS.set_axis([3, 9, 27])},
         {"thresholds": CUTS},
     ),
+    "a table without pyarrow": ({"labels": Bare(TRUE[OTHER])}, {}),
+    "groups without pyarrow": ({"protected": Bare(GROUPS), "train_groups": GROUPS}, {"protected": GROUP, "train_groups": GROUP}),
     "some without names": ({"dense_logits": SCORES, "labels": TRUE.reset_index(drop=True)}, {}),
 }
 
@@ -186,6 +203,25 @@ def test_growth_by_attribute_is_brought_to_its_criteria():
     pd.testing.assert_frame_equal(metrics.evaluate_criteria(columns, columns["growth"]), meant)
     with pytest.raises(ValueError, match="growth has its attributes in another order"):
         metrics.evaluate_criteria(columns, columns["growth"].sort_index())
+    # What has no names is in the order of the criteria, even if these are sorted and their attributes have numbers for names.
+    numbered = criteria.assign(attribute=[2, 0, 1, 4, 3])
+    for given in (growth.to_numpy(), growth.tolist()):
+        pd.testing.assert_frame_equal(metrics.evaluate_criteria(numbered, given), meant)
+
+
+def test_numbers_that_name_the_columns_of_arrays():
+    given = {"labels": LABELS, "train_labels": LABELS, "train_groups": GROUP, "names": [2, 0, 1]}
+    meant = metrics.audit_logits(SCORES, SCORES / 2, protected=GROUP, **given).table
+    found = metrics.audit_logits(SCORES, SCORES / 2, protected=pd.Series(GROUP), **given).table
+    pd.testing.assert_frame_equal(found, meant)
+    batches = [(torch.tensor(SCORES), torch.tensor(LABELS))]
+    assert audited_from(batches, names=[2, 0, 1])["attribute"].unique().tolist() == [2, 0, 1]
+
+
+def test_a_single_attribute_may_have_two_names():
+    one = pd.DataFrame({"smiles": LABELS[:, 0], "predicted": PREDICTED["Smiling"].to_numpy()}, index=TRUE.index)
+    found = metrics.accuracy(one[["predicted"]].iloc[PERMUTED], one[["smiles"]])
+    np.testing.assert_array_equal(found, by_hand(metrics.accuracy, one[["predicted"]], one[["smiles"]]))
 
 
 def test_f1_of_groups_of_classes_that_stand_in_another_order():

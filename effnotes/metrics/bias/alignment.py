@@ -2,8 +2,8 @@
 
 Frames and series say which sample and which attribute a number is of. Functions that are `by_name` look at that: what they are
 given is put in the order of the names, else of the labels, else of what is given first. Arrays without names are read by position,
-and so are rows or columns with numbers beside others with names; but 0, 1, 2, ... beside the same numbers in another order are
-refused: they may be names or places.
+and so are rows or columns with numbers beside others with names, and a single attribute, whatever it is called; but 0, 1, 2, ...
+beside the same numbers in another order are refused: they may be names or places, unless they are the `names` of an array.
 """
 
 import inspect
@@ -82,6 +82,16 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, pd.DataFrame | pd.Series) or (hasattr(value, "to_pandas") and getattr(value, "ndim", 2) in (1, 2))
 
 
+def _as_pandas(value: Any) -> Any:
+    if isinstance(value, pd.DataFrame | pd.Series):
+        return value
+    try:
+        return value.to_pandas()
+    except ImportError:  # polars wants pyarrow for this, which it does not install; its numbers need none
+        array = np.asarray(value)
+        return pd.Series(array) if array.ndim == 1 else pd.DataFrame(array, columns=value.columns)
+
+
 def _carries_more(value: Any) -> bool:
     """Tell whether there are names or a mask, or lists and mappings of what has them."""
     if isinstance(value, list | tuple | Mapping):
@@ -124,10 +134,12 @@ def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, 
             parts = {key: put(each, f"{name}[{key!r}]", dimensions) for key, each in _items(value).items()}
             return parts if isinstance(value, Mapping) else list(parts.values())
         if named := _is_named(value):
-            value = value if isinstance(value, pd.DataFrame | pd.Series) else value.to_pandas()
+            value = _as_pandas(value)
         shape = getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ())[-2:]
         for number, (axis, own) in enumerate(zip(dimensions, value.axes if named else map(pd.RangeIndex, shape), strict=False)):
             source, order = orders.setdefault(axis, (name, own))
+            if not named and source in _NAMES:
+                continue  # The names are given for what stands in the array, place by place, even if they are numbers.
             if _says(own) > _says(order) and set(own) != set(order):
                 orders[axis] = name, own
             counted = axis == "attributes" and (classes or (column and name == "labels"))
@@ -149,7 +161,7 @@ def _says(index: pd.Index) -> int:
 
 def _places(name: str, own: pd.Index, source: str, order: pd.Index, axis: str, counted: bool) -> list[int] | None:
     """Say where in `own` stands what `order` names; None where nothing is to be moved."""
-    if own.equals(order) or list(own) == list(order):
+    if own.equals(order) or list(own) == list(order) or (axis == "attributes" and len(own) == len(order) == 1):
         return None
     where: dict[Hashable, int] = {label: place for place, label in enumerate(own)}
     same, numbered = len(own) == len(order) and set(order) == set(where), not (_says(own) and _says(order))
