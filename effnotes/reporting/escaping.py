@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def myst_text(text: str) -> str:
     """Return Markdown that shows `text` as it is, on one line, also in the cell of a table."""
     # Quotes mean nothing within a line, and may become typographic ones.
-    return re.sub(r"""([!#-&(-/:-@\[-`{-~])""", r"\\\1", " ".join(re.split(r"[\r\n]", text)))
+    return re.sub(r"""([!#-&(-/:-@\[-`{-~])""", r"\\\1", re.sub(r"[\r\n]", " ", text))
 
 
 def myst_code(text: str) -> str:
-    """Return Markdown that shows `text` as code, on one line, also in the cell of a table."""
+    """Return Markdown that shows `text` as code in the cell of a table; elsewhere its bars would have backslashes."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""
-    plain = " ".join(re.split(r"[\r\n]", text)).replace("|", "\\|")
+    plain = re.sub(r"[\r\n]", " ", text).replace("|", "\\|")
     return f"{fence}{pad}{plain}{pad}{fence}"
 
 
@@ -33,7 +33,6 @@ def page_table(frame: pd.DataFrame) -> Styler:
 
     What pandas styles it does not escape, unlike what it shows plainly.
     """
-
     import pandas as pd
 
     def shown(value: Any) -> Any:

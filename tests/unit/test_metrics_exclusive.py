@@ -48,3 +48,9 @@ def test_a_class_without_test_images_has_no_f1():
     # The last class is named nowhere and missing: it is no 0 in the mean of its group, and a group of its own is left out.
     assert metrics.macro_f1(P, labels, [0, 0, 0])[0] == pytest.approx((4 / 6 + 2 / 4) / 2)
     assert metrics.macro_f1(P, labels, [0, 0, 1]).index.tolist() == [0]
+
+
+@pytest.mark.parametrize("groups", [[0, 1], [0, 1, 1, 2]])
+def test_each_class_has_a_group(groups):
+    with pytest.raises(ValueError, match=r"groups must have shape \(3,\), one entry per class"):
+        metrics.macro_f1(P, LABELS, groups)

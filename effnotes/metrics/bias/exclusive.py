@@ -78,6 +78,8 @@ def macro_f1(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> pd.Seri
     from sklearn.metrics import f1_score
 
     odds, true = arrays.as_scored(scores, labels)
+    if np.shape(groups) != true.shape[1:]:
+        raise ValueError(f"groups must have shape {true.shape[1:]}, one entry per class, not {np.shape(groups)}")
     present = np.flatnonzero(true.any(0))
     each = f1_score(true.argmax(1), odds.argmax(1), labels=present, average=None, zero_division=0)
     return pd.Series(each).groupby(np.asarray(groups)[present]).mean()

@@ -25,7 +25,7 @@ def check_order(loader: Iterable[Any], samples: int) -> None:
     if isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
         batches = loader.batch_sampler
         sampler = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
-        ordered = loader.num_workers == 0 or getattr(loader, "in_order", True)  # an argument since PyTorch 2.6
+        ordered = loader.num_workers == 0 or loader.in_order
         if type(sampler) is SequentialSampler and ordered:
             if type(batches) is BatchSampler and loader.collate_fn is default_collate:
                 known = len(sampler)
