@@ -80,9 +80,7 @@ class Experiment:
         ValueError: a field is out of range; the message says which and what is allowed.
     """
 
-    dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = (
-        "faces"  # as in effnotes.datasets.load.DATASETS
-    )
+    dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = "faces"  # as in `datasets.load.DATASETS`
     data_root: str = ""  # folder with the data; empty for faces, which are drawn
     # Training, validation and test images: so many faces, of real data at most so many. None: 6000, 3000 and 4000 faces, of real
     # data all (of cifar10s 5000 for validation). Test images of cifar10s come in colour and in grey, so their number must be even.
