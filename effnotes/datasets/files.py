@@ -341,6 +341,7 @@ def decode_image(path: Path) -> Image.Image:
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode not in _MODES:
         raise ValueError(f"its pixels are of the kind {image.mode!r}")
+    image.load()  # not within what is suppressed: asked again, Pillow gives what it had before it came upon the damage
     with contextlib.suppress(Exception):  # damaged EXIF says nothing
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # convert("RGB") would make white of all above 255
