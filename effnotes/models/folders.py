@@ -31,7 +31,7 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
             parts = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DataError(f"{folder / _INDEX}: this is no index of safetensors ({type(error).__name__}: {error})") from error
-        if strange := [part for part in parts if Path(part).name != part]:
+        if strange := [part for part in parts if not isinstance(part, str) or Path(part).name != part]:
             raise DataError(f"{folder / _INDEX}: {strange[0]!r} is not the name of a file beside it")
         files[1:] = [folder / name for name in (_INDEX, *parts)]
     lacking = [file.name for file in files if not file.is_file()]
