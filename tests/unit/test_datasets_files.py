@@ -64,6 +64,7 @@ def test_an_unclosed_quote_before_more_than_the_csv_module_takes_into_a_cell(tmp
     [
         ('"object","subject","relation"', '"O ""x"", y","P","likes"'),
         ("object, subject, relation", '"O ""x"", y", "P", "likes"'),
+        ('"object" ,subject\t, "relation" ', '"O ""x"", y"  , "P"\t,likes '),
         (',"relation","subject","object"', '"1","likes","P","O ""x"", y"'),
         ("Unnamed: 0,relation,subject,note,object", 'a,likes,P,"two\nlines, of prose","O ""x"", y"'),
         ("\ufeffsubject\u200b,relation,object", 'P,likes,"O ""x"", y"'),
