@@ -69,6 +69,13 @@ def test_shards_are_read_and_a_part_that_fails_is_named(shards: Path) -> None:
     with pytest.raises(DataError, match=r"00002-of-00008\.safetensors is missing, which .*index\.json lists"):
         load_language_model(shards)
     part.write_bytes(whole)
+    (shards / "config.json").rename(shards / "kept.json")
+    with pytest.raises(DataError, match=r"config\.json is missing, while the weights are there; copy it too"):
+        load_language_model(shards)
+    part.unlink()
+    with pytest.raises(DataError, match=r"00002-of-00008\.safetensors is missing, which .*index\.json lists"):
+        load_language_model(shards)
+    (shards / "kept.json").rename(shards / "config.json")
     (shards / "model.safetensors.index.json").unlink()
     with pytest.raises(DataError, match=r"not the list of its parts: copy model\.safetensors\.index\.json too"):
         load_language_model(shards)
@@ -112,6 +119,7 @@ def one_below(folder: Path) -> None:
     [
         (adapter_alone, "config.json is missing; there is adapter_config.json.*merge_and_unload"),
         (adapter_beside, "there is adapter_config.json.*move it away"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing, while the weights are there; copy it too"),
         (renamed("pytorch_model.bin"), "pytorch_model.bin, which is pickled and could run any code"),
         (renamed("model.pt"), "model.pt, which is pickled"),
         (renamed("model.fp16.safetensors"), "model.fp16.safetensors, which is not the name"),
