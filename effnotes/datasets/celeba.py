@@ -165,6 +165,8 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[st
         if wrong := set(row.values()) - {"1", "-1"}:
             raise DataError(f"{path}, line {number}: {min(wrong)!r} is no label; the values are -1 and 1")
         labels.append(bytes([value == "1" for value in row.values()]))
+    if not images:
+        raise DataError(f"{path}: there is no image in this table; the file is cut short")
     table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(images), len(names)).copy()
     return images, table, names
 

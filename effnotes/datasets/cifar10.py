@@ -217,7 +217,8 @@ class _BatchUnpickler(pickle._Unpickler):
     a tuple in a tuple, thousands deep, ends the process once it is the key of a dictionary.
     """
 
-    dispatch: ClassVar = pickle._Unpickler.dispatch | {
+    # Without what makes an array of zeros, as long as a pickle says, before it is filled.
+    dispatch: ClassVar = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]} | {
         pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
         **{code[0]: partial(_pack, n) for n, code in enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), start=1)},
     }

@@ -163,7 +163,9 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     One quotation mark too many makes one cell of all that follows, up to the next mark or the end.
     """
-    lines = io.StringIO(read_text(path)).readlines()
+    # Blanks behind a closing mark, which strict reading would refuse; behind one within a cell there is no end of the cell.
+    text = re.sub(r'(?<!")"[ \t]+(?=,|$)', '"', read_text(path), flags=re.MULTILINE)
+    lines = io.StringIO(text).readlines()
     reader = csv.reader(lines, skipinitialspace=True, strict=True)
     remedy = "close it or take it away, and write a mark within a quoted cell twice"
     while (start := reader.line_num) < len(lines):
@@ -341,6 +343,7 @@ def decode_image(path: Path) -> Image.Image:
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode not in _MODES:
         raise ValueError(f"its pixels are of the kind {image.mode!r}")
+    image.load()  # not within what is suppressed: asked again, Pillow gives what it had before it came upon the damage
     with contextlib.suppress(Exception):  # damaged EXIF says nothing
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # convert("RGB") would make white of all above 255

@@ -14,7 +14,17 @@ from torch import Tensor
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
 from effnotes.datasets.attributes import ClassData, ClassSplit
-from effnotes.datasets.files import Limit, check_request, clean_name, find_root, parse_choice, read_csv, read_splits, rows_of_splits
+from effnotes.datasets.files import (
+    Limit,
+    check_once,
+    check_request,
+    clean_name,
+    find_root,
+    parse_choice,
+    read_csv,
+    read_splits,
+    rows_of_splits,
+)
 
 _SPLITS = ("train", "val", "test", "id_val", "id_test")
 _LAYOUT = """\
@@ -98,9 +108,11 @@ def _class_index(text: str, table: Path, line: int) -> int:
 
 def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     names = [f"class {number}" for number in range(classes)]
+    lines: dict[str, int] = {}
     if path.is_file():
-        for line, row in read_csv(path, ["y", "name"], once="y"):
+        for line, row in read_csv(path, ["y", "name"]):
             index = _class_index(row["y"], path, line)
-            if index < classes:
+            if index < classes:  # all classes that no image has are numbered 99999 in the published file
+                check_once(lines, str(index), path, line)
                 names[index] = clean_name(row["name"])
     return tuple(names)

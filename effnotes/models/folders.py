@@ -31,12 +31,14 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
             parts = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DataError(f"{folder / _INDEX}: this is no index of safetensors ({type(error).__name__}: {error})") from error
-        if strange := [part for part in parts if Path(part).name != part]:
+        if strange := [part for part in parts if not isinstance(part, str) or Path(part).name != part]:
             raise DataError(f"{folder / _INDEX}: {strange[0]!r} is not the name of a file beside it")
         files[1:] = [folder / name for name in (_INDEX, *parts)]
     lacking = [file.name for file in files if not file.is_file()]
-    if lacking and len(files) > 2 and files[0].is_file():
-        raise DataError(f"{folder}: {lacking[0]} is missing, which {_INDEX} lists; copy all {len(files) - 2} parts")
+    if lacking == ["config.json"]:
+        raise DataError(f"{folder}: config.json is missing, while the weights are there; copy it too")
+    if lacking and len(files) > 2:
+        raise DataError(f"{folder}: {lacking[-1]} is missing, which {_INDEX} lists; copy all {len(files) - 2} parts")
     # transformers would load the adapter's base in place of a whole model beside it.
     if lacking or (folder / "adapter_config.json").exists():
         raise DataError(f"{folder}: {_what_is_there(folder, lacking)}")

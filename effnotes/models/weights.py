@@ -79,7 +79,7 @@ def check_own(model: nn.Module) -> None:
     for name, module in model.named_modules():
         for key in [*vars(module), *getattr(module, "parametrizations", ())]:
             if found := _recomputed(module, key):
-                _refuse(f"{name}.{key}", found[1])
+                _refuse(f"{name}.{key}".removeprefix("."), found[1])
 
 
 def check_finite(model: nn.Module) -> None:

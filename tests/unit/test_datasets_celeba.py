@@ -190,6 +190,7 @@ def test_malformed_repack_names_file_and_line(root: Path, truth: pd.DataFrame) -
         (ATTRIBUTES, lambda ls: ls.__setitem__(6, ls[6][:-1] + "0"), r"line 7: '-?0' is no label"),
         (ATTRIBUTES, lambda ls: ls.__setitem__(9, ls[8]), r"line 10: 000007\.jpg is listed a second time"),
         (ATTRIBUTES, lambda ls: ls.__setitem__(slice(None), ["0"]), "line of attribute names is missing"),
+        (ATTRIBUTES, lambda ls: ls.clear(), r"list_attr_celeba\.txt: there is no image in this table"),
         (PARTITION, lambda ls: ls.__setitem__(3, "000004.jpg 3"), r"partition\.txt, line 4: the partition of 000004\.jpg is '3'"),
         (
             PARTITION,

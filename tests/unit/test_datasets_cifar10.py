@@ -164,6 +164,7 @@ DEEP = b"\x80\x02})" + pickle.TUPLE1 * 200_000 + b"K\x01s."
         ({b"data": Forged((-2, -3072), "u1", bytes(6144)), b"labels": [0, 0]}, "'data' must be uint8"),
         (DEEP, "unhashable"),
         (b"\x80\x02Nr\xff\xff\xff\x7f.", "a dictionary with 'data'"),
+        (pickle.BYTEARRAY8 + (2**31).to_bytes(8, "little") + b".", "KeyError: 150"),
         (b"\x80\x02cnumpy\ndtype\n)R)R.", "calls what a call of dtype gives"),
         (b"\x80\x02c_codecs\nencode\nN}X\x01\x00\x00\x00xK\x01s\x86b.", "a dictionary with 'data'"),
     ],

@@ -64,6 +64,7 @@ def test_an_unclosed_quote_before_more_than_the_csv_module_takes_into_a_cell(tmp
     [
         ('"object","subject","relation"', '"O ""x"", y","P","likes"'),
         ("object, subject, relation", '"O ""x"", y", "P", "likes"'),
+        ('"object" ,subject\t, "relation" ', '"O ""x"", y"  , "P"\t,likes '),
         (',"relation","subject","object"', '"1","likes","P","O ""x"", y"'),
         ("Unnamed: 0,relation,subject,note,object", 'a,likes,P,"two\nlines, of prose","O ""x"", y"'),
         ("\ufeffsubject\u200b,relation,object", 'P,likes,"O ""x"", y"'),
@@ -228,6 +229,24 @@ def test_damaged_bytes_are_a_data_error_whatever_they_raise(tmp_path: Path) -> N
                 continue
             refused += 1
     assert refused > 100
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg")])
+def test_an_image_is_never_what_could_be_read_before_the_damage(tmp_path: Path, kind: str, ending: str) -> None:
+    path, file = tmp_path / f"a.{ending}", BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, kind, progressive=True)
+    refused = 0
+    for place in range(700, len(file.getvalue()) - 100, 97):
+        content = bytearray(file.getvalue())
+        content[place] ^= 0xFF
+        path.write_bytes(content)
+        with Image.open(path) as image, contextlib.suppress(Exception):
+            image.load()  # some damage to a JPEG can be made up for
+            continue
+        with pytest.raises(DataError, match="cannot be read"):
+            decode_image(path)
+        refused += 1
+    assert refused
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:

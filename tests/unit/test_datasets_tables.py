@@ -223,7 +223,7 @@ def iwildcam(tmp_path: Path) -> Path:
         lines.append(f"{number},{split},{number}.jpg,4,2013-01-17 13:21:00.000,{y}")
         draw(root / "train" / f"{number}.jpg", colour_of(number), size=(40, 20))
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")
-    (root / "categories.csv").write_text("y,category_id,name\n0,0,empty\n1,372,tayassu pecari\n99,1,other\n")
+    (root / "categories.csv").write_text("y,category_id,name\n0,0,empty\n1,372,tayassu pecari\n99999,1,other\n99999,8,another\n")
     return root
 
 
@@ -234,7 +234,7 @@ def test_iwildcam(iwildcam: Path) -> None:
     for name, split in data.splits.items():
         assert split.labels.tolist() == [y for of, y in WILD_ROWS if of == name]
         assert red_of(split.images) == [number for number, (of, _) in enumerate(WILD_ROWS) if of == name]
-    (iwildcam / "categories.csv").write_text("y,category_id,name\n0,0,empty\n1,372,tayassu pecari\n0,1,other\n")
+    (iwildcam / "categories.csv").write_text("y,category_id,name\n0,0,empty\n1,372,tayassu pecari\n00,1,other\n")
     with pytest.raises(DataError, match=r"categories\.csv, line 4: 0 is listed a second time, first in line 2"):
         load_iwildcam(iwildcam, image_size=8)
     (iwildcam / "categories.csv").unlink()

@@ -69,6 +69,13 @@ def test_shards_are_read_and_a_part_that_fails_is_named(shards: Path) -> None:
     with pytest.raises(DataError, match=r"00002-of-00008\.safetensors is missing, which .*index\.json lists"):
         load_language_model(shards)
     part.write_bytes(whole)
+    (shards / "config.json").rename(shards / "kept.json")
+    with pytest.raises(DataError, match=r"config\.json is missing, while the weights are there; copy it too"):
+        load_language_model(shards)
+    part.unlink()
+    with pytest.raises(DataError, match=r"00002-of-00008\.safetensors is missing, which .*index\.json lists"):
+        load_language_model(shards)
+    (shards / "kept.json").rename(shards / "config.json")
     (shards / "model.safetensors.index.json").unlink()
     with pytest.raises(DataError, match=r"not the list of its parts: copy model\.safetensors\.index\.json too"):
         load_language_model(shards)
@@ -96,6 +103,11 @@ def renamed(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / "model.safetensors").rename(folder / name)
 
 
+def index(folder: Path, weights: dict[str, object]) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+
+
 def one_below(folder: Path) -> None:
     shutil.copytree(folder, folder / "checkpoint-500")
     (folder / "config.json").unlink()
@@ -107,6 +119,7 @@ def one_below(folder: Path) -> None:
     [
         (adapter_alone, "config.json is missing; there is adapter_config.json.*merge_and_unload"),
         (adapter_beside, "there is adapter_config.json.*move it away"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing, while the weights are there; copy it too"),
         (renamed("pytorch_model.bin"), "pytorch_model.bin, which is pickled and could run any code"),
         (renamed("model.pt"), "model.pt, which is pickled"),
         (renamed("model.fp16.safetensors"), "model.fp16.safetensors, which is not the name"),
@@ -121,6 +134,9 @@ def one_below(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + bytes(99)), "no readable model"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no readable model"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), "no readable model"),
+        (lambda folder: index(folder, {"lm_head.weight": 1}), "1 is not the name of a file beside it"),
+        (lambda folder: index(folder, {"lm_head.weight": "../a.safetensors"}), "'../a.safetensors' is not the name of a file"),
+        (lambda folder: index(folder, {"lm_head.weight": None}), "None is not the name of a file beside it"),
     ],
 )
 def test_what_is_no_whole_model_is_told_from_one(folder: Path, change: Callable[[Path], object], message: str) -> None:

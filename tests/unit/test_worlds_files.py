@@ -362,6 +362,22 @@ def test_broken_rows_are_named(line: str, message: str, tmp_path: Path) -> None:
         read_litgpt_jsonl(path, WORLDS["iid"])
 
 
+def test_a_row_about_an_object_that_nobody_has_is_named(tmp_path: Path) -> None:
+    world, path = World(4, 2, 16, n_nested=4), tmp_path / "rows.jsonl"
+    for held, message in ((True, None), (False, "line 2: .* is about an object that nobody has")):
+        r, o = (int(axis[0]) for axis in np.nonzero(world.in_use == held))
+        words = (world.words.objects[r, o], world.words.object_nested_relations[r], world.words.nested[r, 0])
+        subject, relation, value = (" ".join(f"{token:04d}" for token in word if token >= 0) for word in words)
+        first, second, third = (f"{world.words.grammar[name]:04d}" for name in ("W0", "W1", "W2"))
+        row = {"instruction": f" SS {subject} {first} {second} RR {relation} {third} OO", "output": f" {value}"}
+        path.write_text("\n" + json.dumps(row) + "\n")
+        if message is None:
+            assert read_litgpt_jsonl(path, world).facts.rows() == [("ono", o, r, 0)]
+            continue
+        with pytest.raises(DataError, match=message):
+            read_litgpt_jsonl(path, world)
+
+
 # --- the command line -----------------------------------------------------------------------------------------------------
 
 

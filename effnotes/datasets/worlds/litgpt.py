@@ -15,7 +15,6 @@ from effnotes.datasets.worlds.graph import ONO, SNO, SO, Facts
 from effnotes.datasets.worlds.sentences import prompts_of
 from effnotes.datasets.worlds.storage import fresh_folder, write_lines
 from effnotes.datasets.worlds.tasks import EDITED, Group, Task
-from effnotes.datasets.worlds.words import Words
 from effnotes.datasets.worlds.world import World
 
 _KINDS = {("subject", "relation"): SO, ("subject", "sno relation"): SNO, ("object", "ono relation"): ONO}
@@ -93,14 +92,15 @@ def read_litgpt_jsonl(path: str | Path, world: World) -> Group:
             wanted = "no JSON object with the texts 'instruction' and 'output'"
             raise DataError(f"{path}, line {number}: {line[:60]!r} is {wanted}") from None
         with naming(f"{path}, line {number}"):
-            rows.append(_read_sentence(world.words, sentence))
+            rows.append(_read_sentence(world, sentence))
     kind, subject, relation, value, form = np.array(rows, dtype=np.int64).reshape(-1, 5).T
     facts = Facts(kind, subject, relation, value)
     return Group(facts.saying(np.where(value < 0, world.facts().object[world.fact_ids(facts)], value)), form)
 
 
-def _read_sentence(words: Words, text: str) -> tuple[int, int, int, int, int]:
+def _read_sentence(world: World, text: str) -> tuple[int, int, int, int, int]:
     """Return kind, subject, relation, object (-1 if it is not said) and form of a sentence without its full stop."""
+    words = world.words
     # Words of questions can share their numbers with others in worlds that Behemoth wrote.
     asks = text.split()[:1] == ["QQ"]
     names = {f"{number:04d}": name for name, number in words.grammar.items() if ("Q" in name) == asks}
@@ -115,6 +115,8 @@ def _read_sentence(words: Words, text: str) -> tuple[int, int, int, int, int]:
     if (about, link) not in _KINDS:
         raise ValueError(f"{text!r} puts together words of the kinds {about!r} and {link!r}, as no fact does")
     kind = _KINDS[about, link]
+    if kind == ONO and not world.in_use[relation, subject]:
+        raise ValueError(f"{text!r} is about an object that nobody has")
     what, value, of = said.get("O", ("withheld", -1, relation))
     if what not in ("withheld", "object" if kind == SO else "nested") or of != relation:
         raise ValueError(f"{text!r} states no object of its relation")

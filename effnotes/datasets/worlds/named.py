@@ -112,10 +112,10 @@ def _read_stated(path: Path) -> tuple[dict[_Pair, int], dict[_Pair, str]]:
     stated: dict[_Pair, str] = {}
     for line, row in read_csv(path, _COLUMNS):
         # Names that look the same are one name.
-        subject, relation, value = (clean_name(row[name]) for name in _COLUMNS)
-        empty = [name for name in _COLUMNS if not clean_name(row[name])]
-        if empty:
+        names = {name: clean_name(row[name]) for name in _COLUMNS}
+        if empty := [name for name, written in names.items() if not written]:
             raise DataError(f"{path}, line {line}: {' and '.join(empty)} is empty; a fact needs all of {', '.join(_COLUMNS)}")
+        subject, relation, value = names.values()
         pair = (subject, relation)
         if pair in stated:
             said = "given again, as it is" if stated[pair] == value else f"{value!r}, but {stated[pair]!r}"

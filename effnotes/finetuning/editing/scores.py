@@ -285,7 +285,7 @@ def evaluate_unlearning(unlearned: nn.Module, gold: nn.Module, task: Task, *, ba
         batch_size: Sentences at a time.
 
     Raises:
-        ValueError: The task forgets nothing.
+        ValueError: The task forgets nothing, or the gold model has weights that are NaN or infinite.
     """
     if "forget" not in task.test:
         raise ValueError(f"kind={task.kind!r}: only a task of the kind 'unlearn_subject' has facts to forget")
