@@ -189,10 +189,11 @@ def test_a_claim_that_few_values_leave_open_says_so(register):
 
 
 def test_a_record_made_before_names_the_registers_method(register):
-    register()
+    claim = register()
     payload = measure("few.values", [0.1, 0.2, 0.3]).to_json()
     del payload["interval_method"]
     assert "(Student t)" in card_html(payload)
+    assert join({claim.id: claim}, [payload])[0]["interval_method"] == "t"
 
 
 def test_effects_outside_the_range_leave_all_of_it(register):
