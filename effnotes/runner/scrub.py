@@ -38,7 +38,7 @@ def private_paths(directory: str | None, cache_dir: str | None, parameters: Iter
             continue  # "." or "/": no path of data
         links = [true for *_, found in folders_under(place) for _, true in found]
         private = [path for path in map(os.path.realpath, [place, *links]) if not Path(path).is_relative_to(base)]
-        given_as_path = [place] if Path(os.path.expanduser(given)).is_absolute() else []  # noqa: PTH111
+        given_as_path = [place, str(Path(place))] if Path(os.path.expanduser(given)).is_absolute() else []  # noqa: PTH111
         paths |= {path: f"…/{Path(path).name}" for path in [*private, *given_as_path]}
     pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
     return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
@@ -61,5 +61,5 @@ def scrub(value: Any, replacements: Replacements) -> Any:
         return [scrub(item, replacements) for item in value]
     if isinstance(value, str):
         for path, shown in replacements:
-            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", shown.replace("\\", r"\\"), value)
+            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-]|\.\w)", shown.replace("\\", r"\\"), value)
     return value

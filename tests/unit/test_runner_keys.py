@@ -150,6 +150,16 @@ def test_paths_are_scrubbed_however_they_were_given(tmp_path, monkeypatch, value
     assert scrub(f"{place}/a.txt, {base}/attention", paths) == "…/numbers/a.txt, ./attention"
 
 
+def test_a_path_is_scrubbed_that_ends_in_a_slash_or_a_sentence_and_that_of_a_link_too(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    paths = private_paths(str(tmp_path / "base"), None, [{"value": f"{tmp_path}/link/"}])
+    assert scrub(f"Nothing is in {tmp_path}/link. See {tmp_path}/photos/a.png, {tmp_path}/link/b.png...", paths) == (
+        "Nothing is in …/link. See …/photos/a.png, …/link/b.png..."
+    )
+    assert scrub("/a/b.png /a/b.", [("/a/b", "X")]) == "/a/b.png X."
+
+
 def test_editing_what_a_chapter_imports_runs_it_again_and_words_or_other_code_do_not(book, tmp_path):
     copy = tmp_path / "library" / "effnotes"
     shutil.copytree(CHECKOUT / "effnotes", copy, ignore=shutil.ignore_patterns("__pycache__"))
