@@ -262,12 +262,13 @@ class Project:
         """
         if name not in PROFILES:
             raise UsageError(f"there is no profile '{name}'.{nearest(name, PROFILES)} Profiles: {', '.join(PROFILES)}.")
-        declared = (self.read_yaml("book/profiles.yaml") or {}).get(name)
+        profiles = self.read_yaml("book/profiles.yaml")
+        declared = profiles.get(name) if isinstance(profiles, dict) else None
         where = f"book/profiles.yaml, '{name}'"
         if not isinstance(declared, dict):
             raise UsageError(f"book/profiles.yaml has no entry '{name}'; it needs one of each: {', '.join(PROFILES)}.")
         try:
-            profile = Profile(**{str(field): value for field, value in declared.items()})
+            profile = Profile(**{str(field): value for field, value in declared.items() if value is not None})
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from None
         for chapter, values in profile.chapters.items():

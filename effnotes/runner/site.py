@@ -43,8 +43,9 @@ def check_pages(project: Project) -> None:
         options = (config.get("sphinx") or {}).get("config") or {}
         named = [config.get("logo"), (config.get("html") or {}).get("favicon"), *(config.get("bibtex_bibfiles") or [])]
         extensions = set((config.get("parse") or {}).get("myst_enable_extensions") or ["colon_fence", "dollarmath"])
+        parser = create_md_parser(MdParserConfig(enable_extensions=extensions - {"linkify"}), RendererHTML)
         parse_toc_data(project.read_yaml("_toc.yml"))
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"_config.yml does not have the form of Jupyter Book's: {error}.") from None
     except MalformedError as error:
         raise UsageError(f"_toc.yml: {error}.") from None
@@ -52,7 +53,6 @@ def check_pages(project: Project) -> None:
         if not (project.root / name).is_file() or Path(name).parts[0] != "book":
             raise UsageError(f"_config.yml names {name}, which is not there, or not in book/, from where files are taken.")
     suppressed = {"myst", "myst.header"}.intersection(options.get("suppress_warnings") or [])
-    parser = create_md_parser(MdParserConfig(enable_extensions=extensions - {"linkify"}), RendererHTML)
     for number, (file, texts) in enumerate(project.markdown().items()):
         cells = [parser.parse(text) for text in texts]
         if file.endswith(".md") and any(token.info.startswith("{code-cell}") for cell in cells for token in cell):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from effnotes.runner.errors import UsageError
-from effnotes.runner.project import Chapter, Project
+from effnotes.runner.project import Chapter, Profile, Project
 from effnotes.runner.site import check_pages
 
 NUMBER = '# %% tags=["parameters"]\nn: int = 1  # a number\n'
@@ -132,6 +132,7 @@ def test_what_is_no_heading_of_the_page_does_not_count(book, text):
         ("title: [", "_config.yml is no valid YAML"),
         ("title: a\ntitle: b\n", "'title' is given twice"),
         ("[a]", "_config.yml does not have the form"),
+        ("parse:\n  myst_enable_extensions: [dolarmath]\n", "_config.yml does not have the form of Jupyter Book's: 'enable_ext"),
         ("logo: book/nothing.svg\n", "names book/nothing.svg, which is not there"),
         ("bibtex_bibfiles: [references.bib]\n", "names references.bib, which is not there, or not in book/"),
     ],
@@ -148,4 +149,12 @@ def test_a_configuration_that_cannot_be_used_is_refused_before_anything_runs(boo
 def test_a_profile_that_gives_a_value_twice_is_refused(book):
     book.write_profiles("{addition: {first: 1, first: 2}}")
     with pytest.raises(UsageError, match=r"book/profiles.yaml is no valid YAML: 'first' is given twice"):
+        Project.find(book.root).profile("quick")
+
+
+def test_a_profile_without_values_is_the_defaults_and_a_list_of_profiles_is_refused(book):
+    book.write_profiles("\n  cell_timeout_s: null")
+    assert Project.find(book.root).profile("quick") == Profile()
+    (book.root / "book" / "profiles.yaml").write_text("[quick]")
+    with pytest.raises(UsageError, match="has no entry 'quick'; it needs one of each"):
         Project.find(book.root).profile("quick")
