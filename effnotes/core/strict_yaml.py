@@ -11,7 +11,7 @@ _DEEPEST = 50
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The core schema: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text, and 010 is ten."""
+    """The core schema without 0x and 0o: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text, and 010 is ten."""
 
     _depth = 0
 
