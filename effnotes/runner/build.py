@@ -112,7 +112,7 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
     name = request["chapter"]
     paths = private_paths(request["directory"], request["cache_dir"], request["parameters"])
     try:
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, Exception):
             raise outcome
         notebook, record = outcome
         if record["status"] == "refused":

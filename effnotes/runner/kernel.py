@@ -18,8 +18,10 @@ def load_ipython_extension(shell: Any) -> None:
     shell.ask_exit = _leave
     codecs.register_error("effnotes.escape", _escape)
     shell.kernel.session.pack = _pack
-    # Whatever is shown waits for who reads it; by default the kernel drops what is more than a thousand messages ahead.
-    shell.kernel.iopub_thread.socket.set_hwm(0)
+    # Whatever is shown waits for who reads it; by default a kernel drops what is a thousand messages ahead. Longer queues
+    # are of no use: a socket that is bound already gives them to no new reader. Only its own thread may touch the socket.
+    thread = shell.kernel.iopub_thread
+    thread.schedule(lambda: setattr(thread.socket, "xpub_nodrop", True))
 
 
 def _tell_of_cell(result: Any) -> None:

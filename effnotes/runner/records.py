@@ -84,8 +84,10 @@ class RecordStore:
             partial.rename(target)
             with errors_name(target):
                 descriptor = os.open(target.parent, os.O_RDONLY)  # the renaming itself is to reach the disk
-                os.fsync(descriptor)
-                os.close(descriptor)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return StoredRun(record, target)

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -25,7 +25,7 @@ from effnotes.runner.execute import RunRequest, execute_chapter
 from effnotes.runner.watch import Progress
 
 ProgressCallback = Callable[[str, Progress], None]  # name of the chapter, and how far it is
-Outcome = tuple[bytes, dict[str, Any]] | BaseException
+Outcome = tuple[bytes, dict[str, Any]] | Exception
 
 # Set in each process of the pool by its initializer.
 _slot_progress: Any = None
@@ -105,8 +105,12 @@ def _outcomes(
 ) -> Iterator[tuple[RunRequest, Outcome]]:
     futures = {executor.submit(function, request): request for request in requests}
     for future in as_completed(futures):
-        error = future.exception()
-        yield futures[future], future.result() if error is None else error
+        outcome: Outcome
+        try:
+            outcome = future.result()
+        except Exception as error:  # also where a cluster has given the run up, which `exception` would raise
+            outcome = error
+        yield futures[future], outcome
 
 
 def _run_in_slot(task: RunRequest) -> tuple[bytes, dict[str, Any]]:
@@ -179,4 +183,6 @@ def describe_failure(error: Exception) -> str:
     """Say in a few words why a chapter gave no record at all."""
     if isinstance(error, BrokenProcessPool):
         return "the process that ran it was killed, most often for want of memory"
+    if isinstance(error, CancelledError):
+        return "the scheduler was lost, or has given the run up; give the command again when it runs"
     return describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

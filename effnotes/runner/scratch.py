@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-_LONGEST_BASE = 60  # characters; the whole address of a socket may have about a hundred
+_LONGEST_BASE = 50  # characters; the address of a socket may have 103 (macOS), of which all that follows takes up to 51
 
 
 def sweep(checkout: str) -> None:

@@ -10,22 +10,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+import zmq
 from nbformat.v4 import new_output
 from rich.console import Console
 
 from effnotes.core.files import errors_name, written_whole
 from effnotes.reporting.claims import CLAIM_MIME
-from effnotes.runner import outputs, scratch
+from effnotes.runner import kernel, outputs, scratch
 from effnotes.runner.build import run_plans
 from effnotes.runner.errors import UsageError, describe_os_error, with_disk_remedy
 from effnotes.runner.keys import RECORD_FORMAT
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore
+from effnotes.runner.schedule import _outcomes, describe_failure
 from effnotes.runner.scratch import scratch_folder, sweep
 from effnotes.runner.watch import Watch
 
@@ -77,6 +83,31 @@ def test_a_cell_that_would_be_skipped_is_refused_before_anything_runs(book):
         run_cell(book, "x = 1", 'tags=["skip-execution"]')
     result = book.in_process("run", "odd")
     assert (result.returncode, book.records("odd")) == (2, [])
+
+
+def test_a_kernel_drops_nothing_though_its_reader_comes_after_it_and_is_slow(tmp_path):
+    context, number = zmq.Context(), 5000
+    with context, context.socket(zmq.XPUB) as shown, context.socket(zmq.SUB) as reader:
+        shown.bind(f"ipc://{tmp_path}/iopub")
+        thread = SimpleNamespace(socket=shown, schedule=lambda function: function())
+        shell = SimpleNamespace(events=Mock(), kernel=SimpleNamespace(session=Mock(), iopub_thread=thread))
+        kernel.load_ipython_extension(shell)
+        reader.subscribe(b"")
+        reader.connect(f"ipc://{tmp_path}/iopub")
+        shown.recv()  # that somebody reads
+
+        def show() -> None:
+            for each in range(number):
+                shown.send(str(each).encode())
+
+        showing = threading.Thread(target=show)
+        showing.start()
+        showing.join(timeout=0.5)
+        read: list[int] = []
+        while len(read) < number and reader.poll(2000):
+            read.append(int(reader.recv()))
+        showing.join()
+    assert read == list(range(number))
 
 
 @pytest.mark.slow
@@ -156,6 +187,16 @@ def test_what_killed_runs_leave_is_swept_and_what_runs_use_is_not(temporary):
         with scratch_folder("checkout") as beside:
             assert beside.parent == used.parent
     assert list(temporary.iterdir()) == []
+
+
+def test_the_address_of_a_socket_fits_whatever_the_folder_for_temporary_files_and_the_user(temporary, monkeypatch):
+    for length in range(len(f"{temporary}/x"), 80):
+        folder = temporary / ("x" * (length - len(f"{temporary}/")))
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with scratch_folder("checkout") as private:
+            assert len(f"{private}/kernel-1") - len(str(os.getuid())) + len(str(2**32)) <= 103
+            assert (private.parents[1] == folder) == (length <= 50)
 
 
 def test_a_folder_that_another_run_removed_meanwhile_is_made_again(temporary, monkeypatch):
@@ -275,3 +316,15 @@ def test_a_line_that_a_full_disk_has_torn_stops_no_watch(tmp_path):
     (tmp_path / "jobs").write_text('{"jo{"jobs": 4}\n{"jobs": 6}\n')
     watch.stop()
     assert watch.progress().of_jobs == 6
+
+
+def test_a_run_that_a_cluster_has_given_up_is_a_failure_and_takes_no_other_along():
+    lost, done = Future(), Future()
+    lost.cancel()
+    lost.set_running_or_notify_cancel()
+    done.set_result((b"", {}))
+    futures = {"lost": lost, "done": done}
+    executor = SimpleNamespace(submit=lambda _function, request: futures[request])
+    outcomes = dict(_outcomes(executor, ["lost", "done"], print))
+    assert outcomes["done"] == (b"", {})
+    assert "the scheduler was lost" in describe_failure(outcomes["lost"])
