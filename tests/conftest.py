@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,9 @@ class Book:
         return [sys.executable, "-m", "effnotes.runner.cli", *arguments]
 
     def start(self, *arguments: str, **options) -> subprocess.Popen:
+        """Start the command as from a terminal: a shell has what runs in the background ignore Ctrl-C, and that is inherited."""
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": self.root}
+        settings["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(self.command(*arguments), **{**settings, "start_new_session": True, **options})
 
     def effnotes(self, *arguments: str, **options) -> subprocess.CompletedProcess:
