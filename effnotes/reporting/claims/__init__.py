@@ -170,7 +170,7 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
         if changes:
             rows[claim.id]["reason"] = f"Measured before the register changed ({'; '.join(changes)}); run its chapter again."
         else:
-            rows[claim.id] = {"interval_method": payload["method"]} | dict(payload) | now  # records of old lack it
+            rows[claim.id] |= {"interval_method": payload["method"]} | dict(payload) | now  # records of old lack it
     return list(rows.values())
 
 
