@@ -165,7 +165,7 @@ def test_narrow_screens_do_not_scroll_sideways(browser: Browser, address: str, p
     context.close()
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("mode", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_no_serious_violation(browser: Browser, address: str, pages: list[Path], mode: str) -> None:
     page = in_mode(browser, mode)
     axe = axe_api.Axe()
