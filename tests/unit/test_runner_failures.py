@@ -269,8 +269,8 @@ def test_an_error_of_a_disk_names_the_file_the_disk_and_what_to_do(tmp_path, mon
 
 def test_other_errors_of_the_system_name_their_file_and_no_disk(tmp_path):
     with pytest.raises(OSError, match="denied") as caught, errors_name(tmp_path / "x"):
-        raise PermissionError(errno.EACCES, "Permission denied", "/root/y")
-    assert describe_os_error(caught.value) == "Permission denied: '/root/y'"
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "y"))
+    assert describe_os_error(caught.value) == f"Permission denied: '{tmp_path / 'y'}'"
     assert describe_os_error(shutil.Error([("a", "/b", "[Errno 13] Permission denied: '/b'")])) == "Permission denied: '/b'"
     assert describe_os_error(OSError("belongs to another user")) == "belongs to another user"
     assert with_disk_remedy("KeyError: 28") == "KeyError: 28"
