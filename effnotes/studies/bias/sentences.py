@@ -94,7 +94,7 @@ def of_excess(result: Result) -> str:
     means = result.skewed_bias.groupby(["sparsity", "seed"])["value"].mean()
     above = {at: means[at] - ideal for at in (0.0, result.high)}
     said = [
-        f"{name} networks lie {format_number(each.mean())} above it (seeds: {format_number(each.min())} to {format_number(each.max())})"
+        f"{name} networks lie {format_number(each.mean())} above (seeds {format_number(each.min())} to {format_number(each.max())})"
         for name, each in zip(("dense", f"{100 * result.high:g}% sparse"), above.values(), strict=True)
     ]
     return f"The best possible classifier has {format_number(ideal.mean())} on average; {listed(said)}."
@@ -147,6 +147,14 @@ def of_criteria(quality: pd.DataFrame) -> str:
     )
 
 
+def of_f1(result: Result) -> str:
+    """Say how macro-F1 goes from dense to high sparsity for each range of training images of exclusive classes."""
+    means = result.f1.groupby(["images", "sparsity"], sort=False)["f1"].mean().unstack()
+    ends = zip(means.index, means[0.0], means[result.high], strict=True)
+    parts = (f"from {format_number(dense)} to {format_number(pruned)} for {images} images" for images, dense, pruned in ends)
+    return f"From dense to {level(result.high)} macro-F1 goes {listed(parts)}."
+
+
 def of_audit(audit: BiasAudit) -> str:
     """Name the attribute whose bias changed most, with its interval over images."""
     changes = audit.changes().dropna()
@@ -194,6 +202,24 @@ class Sentences:
         models = self.found.models
         return float(models.loc[models["sparsity"] == sparsity, metric].mean())
 
+    def costs(self) -> str:
+        """What the networks of the high sparsity cost beside the dense ones."""
+        medians = self.found.models.groupby("sparsity")[["remaining_weights", "sparse_kib", "latency_ms"]].median()
+        (dense, small), (of_dense, of_small), times = (
+            medians.loc[[0.0, self.found.high], name] if name != "latency_ms" else medians[name] for name in medians
+        )
+        return (
+            f"At {level(self.found.high)} {small:,.0f} of {dense:,.0f} prunable weights are left, and the file with marks shrinks from"
+            f" {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms over the levels, as"
+            " nothing skips the zeros."
+        )
+
+    def verdicts(self) -> str:
+        """How many claims came out how."""
+        counts = pd.Series([claim["verdict"] for claim in self.claims.values()]).value_counts()
+        parts = (f"{counts.get(verdict, 0)} {verdict}" for verdict in ("shown", "contradicted", "not settled"))
+        return f"Of {len(self.claims)} claims, this run has {listed(parts)}."
+
     def accuracy(self) -> str:
         """Accuracy at the moderate and the high sparsity."""
         found = self.found
@@ -240,8 +266,8 @@ class Sentences:
         by_name = self.found.by_attribute(_BIAS).T[high].dropna().sort_values()
         ends = [f"{format_number(by_name.iloc[end])} for {by_name.index[end]}" for end in (0, -1)]
         return (
-            f"Mean bias amplification goes from {format_number(dense)} dense to {format_number(pruned)} at {level(high)}, where it lies"
-            f" between {listed(ends)}."
+            f"Mean bias amplification goes from {format_number(dense)} dense to {format_number(pruned)} at {level(high)}, where it"
+            f" lies between {listed(ends)}."
         )
 
     def growth(self) -> str:
@@ -295,10 +321,10 @@ class Sentences:
         table = self.found.exemplars.set_index("sparsity").T
         row: Mapping[Any, float] = table[self.found.high].to_dict()
         return (
-            f"At {level(self.found.high)} {share(row['rate'])} of decisions differ from a dense model of another seed, where two dense"
-            f" models differ in {share(row['noise_floor'])}. The twin was unsure of {share(row['dense_uncertain'])} of the changed and of"
-            f" {share(row['base_dense_uncertain'])} of all decisions, and {share(row['positive_to_negative'])} of the changed ones went"
-            " from yes to no."
+            f"At {level(self.found.high)} {share(row['rate'])} of decisions differ from a dense model of another seed, where two"
+            f" dense models differ in {share(row['noise_floor'])}. The twin was unsure of {share(row['dense_uncertain'])} of the"
+            f" changed and of {share(row['base_dense_uncertain'])} of all decisions, and {share(row['positive_to_negative'])} of the"
+            " changed ones went from yes to no."
         )
 
     def criterion(self) -> str:
@@ -372,7 +398,7 @@ class Sentences:
             f" predictions go from {unsure}. Report both.",
             f"{self.bias()} Show it one by one: a mean hides whom it is about.",
             f"{self.errors()} Equal shares do not mean equal errors.",
-            f"{self.growth()} A level that is chosen by its bias would choose the verdict; fix it by a rule that does not look at bias.",
+            f"{self.growth()} A level chosen by its bias would choose the verdict; fix it by a rule that does not look at bias.",
             f"{self.criterion()} A criterion is worth what it adds to the simplest rival.",
             f"A repair is worth what it gains over its control: doubt against chance, {self.measured('override-beats-random')}.",
         ]
