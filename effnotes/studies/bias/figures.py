@@ -117,7 +117,7 @@ def interdependence(found: Findings) -> None:
 
 def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: str, ceiling: float | None = None) -> None:
     """Bias amplification against sparsity, of each skewed attribute and their mean; `ceiling` is its greatest possible value."""
-    _, ax = plt.subplots(figsize=(6.4, 4.2))
+    fig, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
     long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
     if len(long):
@@ -133,12 +133,12 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     crowded = len(ends) > 4 and ends.iloc[-1] - ends.iloc[0] < 0.03 * len(ends) * (high - low)
     figures.name_line_ends(ax, len(by_level) - 1, ends.iloc[[0, 1, -2, -1]] if crowded else ends.nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
-    ax.legend(loc="upper left" if ceiling is None else "best")
+    figures.legend_below(fig)
     explain(ax, by_level.empty)
 
 
 def excess(result: Result) -> None:
-    """Bias amplification of each skewed attribute: of the best possible classifier, dense networks, and those at the high sparsity."""
+    """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of highly sparse networks."""
     high = result.high
     ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T.sort_values(high)
     heights = np.arange(len(ends))
@@ -281,7 +281,7 @@ def _rows(further: Further) -> tuple[dict[str, list[float]], dict[str, list[floa
         defined = further.by_method[name].dropna()
         rows[f"{high}, {name}, {len(defined)} attributes"] = defined.mean().tolist()
     for name, values, level in (("first", further.joint, main.high), ("second", further.second, further.matched)):
-        for state, at in (("dense", 0.0), (f"{100 * level:.1f}% sparse", level)):
+        for state, at in (("dense", 0.0), (f"{100 * level:.3g}% sparse", level)):
             rows[f"{name} network, {state}"] = [values[seed, at][main.common].mean() for seed in seeds]
     planted = {
         f"square on {name}, {state}": [further.planted[name, at, seed] for seed in seeds]

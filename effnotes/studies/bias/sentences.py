@@ -26,11 +26,11 @@ if TYPE_CHECKING:  # a page that is drawn from a record trains nothing
 _BIAS = "bias_amplification"
 _CASES = {"dense uncertainty": "where the dense model was in doubt", "sparse uncertainty": "where the pruned model itself is"}
 _FURTHER = {
-    "single-label-more-biased": "of networks of one label less that of the joint ones",
-    "post-training-alike": "after pruning trained networks less that after pruning from random weights",
-    "planted-grows": "towards the square on the subtle attribute, pruned less dense",
-    "planted-subtle": "towards the square on the subtle attribute less that on the easy one, dense",
-    "second-network-grows": "of the second network, pruned less dense",
+    "single-label-more-biased": "one label alone less all together",
+    "post-training-alike": "pruned after training less pruned from random weights",
+    "planted-grows": "square on the subtle attribute, pruned less dense",
+    "planted-subtle": "dense, square on the subtle attribute less that on the easy one",
+    "second-network-grows": "second network, pruned less dense",
 }
 
 
@@ -123,7 +123,7 @@ def of_gallery(result: Result) -> str:
         np.stack([metrics.hard_predictions(run.shared_logits) for run in result.at(at).values()]) for at in (0.0, result.high)
     )
     modal = metrics.modal_exemplars(before, after)
-    said = f"Most networks of {len(before)} seeds change {int(modal.sum())} of {modal.size} decisions"
+    said = f"Over {len(before)} {'seeds' if len(before) > 1 else 'seed'}, most networks change {int(modal.sum())} of {modal.size} decisions"
     if not modal.any():
         return f"{said}, so the largest differences are shown."
     to_no = before.mean(0)[modal] > 0.5
@@ -175,7 +175,7 @@ def measured_text(payload: Mapping[str, Any] | None, scale: float = 1.0, unit: s
     if payload["interval"] is None:
         return f"{format_number(estimate)}{unit}, without an interval"
     low, high = (scale * bound for bound in payload["interval"])
-    why = f" ({payload['unsettled']})" if payload.get("unsettled") else ""
+    why = f": {payload['unsettled']}" if payload.get("unsettled") else ""
     return f"{format_number(estimate, spread=high - low)}{unit} {interval_text((low, high))}, {payload['verdict']}{why}"
 
 
@@ -209,9 +209,9 @@ class Sentences:
             medians.loc[[0.0, self.found.high], name] if name != "latency_ms" else medians[name] for name in medians
         )
         return (
-            f"At {level(self.found.high)} {small:,.0f} of {dense:,.0f} prunable weights are left, and the file with marks shrinks from"
-            f" {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms over the levels, as"
-            " nothing skips the zeros."
+            f"At {level(self.found.high)} {small:,.0f} of {dense:,.0f} prunable weights are left, and the file with marks shrinks"
+            f" from {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms over the"
+            " levels, with code that skips no zeros."
         )
 
     def verdicts(self) -> str:
@@ -299,9 +299,9 @@ class Sentences:
             if test["reason"]:
                 parts.append(f"for {metric} no rank correlation is defined")
                 continue
-            p = f"p = {test['p_value']:.3f} by permutation for a rise"
-            parts.append(f"growth of {metric} has a rank correlation of {self.measured(f'ba-follows-{metric}')} ({p})")
-        return f"With growth of bias, over {self.kinds}, {listed(parts)}."
+            said = f"growth of {metric} has a rank correlation of {self.measured(f'ba-follows-{metric}')}"
+            parts.append(f"{said} (permutation test for a rise: p = {test['p_value']:.3f})")
+        return f"With growth of bias, over {self.kinds}, {'; '.join(parts)}."
 
     def errors(self) -> str:
         """Gaps between the groups in both kinds of errors."""
@@ -365,7 +365,8 @@ class Sentences:
         """The effects of the further experiments."""
         if further is None:
             return "The further experiments are no part of this run."
-        return f"Bias amplification, {'; '.join(f'{what}: {self.measured(name)}' for name, what in _FURTHER.items())}."
+        parts = "; ".join(f"{what}, {self.measured(name)}" for name, what in _FURTHER.items())
+        return f"Differences in bias amplification: {parts}."
 
     def found_at_a_glance(self) -> list[tuple[str, str]]:
         """What the run found, for the top of a page: a sentence, and the id of the claim that it is about."""
@@ -382,7 +383,8 @@ class Sentences:
         }
         scales = {"accuracy-flat": (100.0, " points"), "uncertainty-grows": (100.0, " points")}
         said = {name: self.measured(name, *scales.get(name, (1.0, ""))) for name in facts}
-        known = [name for name in facts if said[name] != "not measured"]
+        same = {"ba-flat"} if found.moderate == found.high else set()
+        known = [name for name in facts if said[name] != "not measured" and name not in same]
         sentences = [(facts[name].format(said[name]), f"bias.{name}") for name in known]
         if len(known) < 3:  # nothing lies beyond the knee, or nothing is protected
             sentences += [(self.uncertainty(), ""), (self.accuracy(), "")]
