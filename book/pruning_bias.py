@@ -342,7 +342,7 @@ finding(say.costs())
 # %% mystnb={"figure": {"caption": "Accuracy on test images, mean over the attributes; dots are seeds. Left: dashed, of always giving the more frequent answer; dotted, of the best possible classifier. Right: each sparse model minus its dense twin; the band is the margin within which the claim calls them equal.", "name": "fig-accuracy"}, "image": {"alt": "Two panels against sparsity with one dot a seed. Left, a line of accuracy, a dotted line of the best possible accuracy and a dashed line of the majority answer. Right, the change from the dense twin in points, with a shaded band around zero."}} tags=["hide-input"]
 _, axes = plt.subplots(1, 2, figsize=(7.4, 3.3))
 figures.accuracy(result.findings, result.floors, ax=axes[0])
-figures.accuracy_change(result.findings, ax=axes[1]).set_ylabel("change (points)")
+figures.accuracy_change(result.findings, say.margin("accuracy-flat"), ax=axes[1]).set_ylabel("change (points)")
 for ax in axes:
     ax.tick_params(axis="x", labelsize=8.5)
 
@@ -454,7 +454,7 @@ finding(sentences.of_excess(result), figure="fig-excess")
 # {numref}`fig-growth` shows every level; the verdict on growth is the one at the high sparsity.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification over the dense twins, mean over the skewed attributes, with 95% intervals over seeds. The band is the margin of the claim to either side.", "name": "fig-growth"}, "image": {"alt": "One dot with a vertical interval for each sparsity, beside a shaded band around zero."}} tags=["hide-input"]
-figures.growth(result.findings)
+figures.growth(result.findings, say.margin("ba-grows"))
 
 # %% tags=["remove-input"]
 finding(say.growth(), figure="fig-growth")

@@ -14,7 +14,6 @@ from scipy.special import expit
 
 from effnotes.metrics import bias as metrics
 from effnotes.reporting import figures
-from effnotes.reporting.claims import load_register
 
 if TYPE_CHECKING:  # a page that is drawn from a record trains nothing
     from effnotes.studies.bias.findings import Findings
@@ -71,12 +70,11 @@ def accuracy(found: Findings, floors: Mapping[str, float], *, ax: Axes | None = 
     return ax
 
 
-def accuracy_change(found: Findings, *, ax: Axes | None = None) -> Axes:
-    """Accuracy of each network minus that of its dense twin, beside the margin of the claim."""
+def accuracy_change(found: Findings, margin: float, *, ax: Axes | None = None) -> Axes:
+    """Accuracy of each network minus that of its dense twin, beside the margin of the claim, a share."""
     ax = ax or plt.subplots(figsize=(6.4, 2.9))[1]
     dense = found.models.groupby("seed")["accuracy"].transform("first")
-    margin = 100 * load_register()["bias.accuracy-flat"].margin
-    ax.axhspan(-margin, margin, color=_BAND)
+    ax.axhspan(-100 * margin, 100 * margin, color=_BAND)
     changed = found.models.assign(change=100 * (found.models["accuracy"] - dense))
     figures.label_levels(figures.plot_by_level(changed, "sparsity", "change", ax=ax), found.sparsities, found.weights_left)
     ax.set_ylabel("change in accuracy (points)")
@@ -165,12 +163,11 @@ def errors(found: Findings) -> None:
     explain(ax, found.criteria.empty)
 
 
-def growth(found: Findings, *, mark: bool = False) -> None:
-    """Growth of bias amplification at each level with its interval; `mark` names the levels of the claims."""
+def growth(found: Findings, margin: float, *, mark: bool = False) -> None:
+    """Growth of bias amplification at each level with its interval and the margin; `mark` names the levels of the claims."""
     _, ax = plt.subplots(figsize=(6.4, 2.9))
     table = found.growth
     levels, positions = table["sparsity"].tolist(), np.arange(len(table))
-    margin = load_register()["bias.ba-grows"].margin
     ax.axhspan(-margin, margin, color=_BAND)
     reach = np.abs(table[["low", "high"]].sub(table["estimate"], axis=0)).T
     ax.errorbar(positions, table["estimate"], yerr=reach, fmt="o", capsize=4)

@@ -123,7 +123,8 @@ def of_gallery(result: Result) -> str:
         np.stack([metrics.hard_predictions(run.shared_logits) for run in result.at(at).values()]) for at in (0.0, result.high)
     )
     modal = metrics.modal_exemplars(before, after)
-    said = f"Over {len(before)} {'seeds' if len(before) > 1 else 'seed'}, most networks change {int(modal.sum())} of {modal.size} decisions"
+    seeds = f"{len(before)} seeds" if len(before) > 1 else "one seed"
+    said = f"Over {seeds}, most networks change {int(modal.sum())} of {modal.size} decisions"
     if not modal.any():
         return f"{said}, so the largest differences are shown."
     to_no = before.mean(0)[modal] > 0.5
@@ -197,6 +198,10 @@ class Sentences:
         """
         return measured_text(self.claims.get(f"bias.{name}"), scale, unit)
 
+    def margin(self, name: str) -> float:
+        """Margin of a claim; NaN where the run did not measure it."""
+        return float(self.claims.get(f"bias.{name}", {}).get("margin", np.nan))
+
     def mean(self, metric: str, sparsity: float) -> float:
         """Mean over seeds of a metric of the networks of a level."""
         models = self.found.models
@@ -210,8 +215,8 @@ class Sentences:
         )
         return (
             f"At {level(self.found.high)} {small:,.0f} of {dense:,.0f} prunable weights are left, and the file with marks shrinks"
-            f" from {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms over the"
-            " levels, with code that skips no zeros."
+            f" from {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms"
+            " over the levels, with code that skips no zeros."
         )
 
     def verdicts(self) -> str:
@@ -222,14 +227,14 @@ class Sentences:
 
     def accuracy(self) -> str:
         """Accuracy at the moderate and the high sparsity."""
-        found = self.found
-        said = (
-            f"At {level(found.moderate)} accuracy differs from the dense twins' by {self.measured('accuracy-flat', 100, ' points')}"
-        )
-        dense, high = (self.mean("accuracy", at) for at in (0.0, found.high))
-        majority = share(float(found.models["majority_accuracy"].mean()))
-        ends = f"from {share(dense)} dense to {share(high)} at {level(found.high)}; the majority answer scores {majority}"
-        return f"{said}. It goes {ends}."
+        said = f"At {level(self.found.moderate)} accuracy differs from the dense twins'"
+        return f"{said} by {self.measured('accuracy-flat', 100, ' points')}. {self.ends()}"
+
+    def ends(self) -> str:
+        """Accuracy of dense and of highly sparse networks."""
+        dense, high = (share(self.mean("accuracy", at)) for at in (0.0, self.found.high))
+        majority = share(float(self.found.models["majority_accuracy"].mean()))
+        return f"Accuracy goes from {dense} dense to {high} at {level(self.found.high)}; the majority answer scores {majority}."
 
     def uncertainty(self) -> str:
         """Doubt, calibration and rare values at the high sparsity."""
@@ -273,9 +278,9 @@ class Sentences:
     def growth(self) -> str:
         """At which levels bias has grown beyond the margin, at which it has not, and at which that is not settled."""
         table = self.found.growth.set_index("sparsity")
-        if table[["low", "high"]].isna().all(axis=None):
+        if table[["low", "high"]].isna().all(axis=None) or "bias.ba-grows" not in self.claims:
             return "Growth of bias has no interval in this run, so no level is told from another."
-        margin = self.claims["bias.ba-grows"]["margin"]
+        margin = self.margin("ba-grows")
         above, below = table["low"] > margin, table["high"] < margin
         kinds = {"beyond": above, "below": below, "neither wholly": ~above & ~below}
         parts = [
@@ -323,8 +328,8 @@ class Sentences:
         return (
             f"At {level(self.found.high)} {share(row['rate'])} of decisions differ from a dense model of another seed, where two"
             f" dense models differ in {share(row['noise_floor'])}. The twin was unsure of {share(row['dense_uncertain'])} of the"
-            f" changed and of {share(row['base_dense_uncertain'])} of all decisions, and {share(row['positive_to_negative'])} of the"
-            " changed ones went from yes to no."
+            f" changed and of {share(row['base_dense_uncertain'])} of all decisions; {share(row['positive_to_negative'])} of the"
+            " changed went from yes to no."
         )
 
     def criterion(self) -> str:
@@ -412,15 +417,25 @@ def verdicts_beside(
     """Put how claims came out in two runs side by side, those first that differ.
 
     Args:
-        ours: what the first run measured, by id; claims without an effect are left out.
+        ours: what the first run measured, by id; claims without an effect in it, and those that the other lacks, are left out.
         others: what the second run measured.
         names: of the two runs, for the columns.
+
+    Returns:
+        Columns `claim`, the two names, and `differ`, whether the verdicts do.
     """
-    rows = []
-    for name, claim in ours.items():
-        if claim["estimate"] is None or name not in others:
-            continue
-        both = [measured_text(payload) for payload in (claim, others[name])]
-        rows.append((claim["statement"], *both, claim["verdict"] != others[name]["verdict"]))
-    table = pd.DataFrame(rows, columns=["claim", *names, "verdicts differ"])
-    return table.sort_values("verdicts differ", ascending=False, kind="stable", ignore_index=True)
+    both = [(each, others[name]) for name, each in ours.items() if each["estimate"] is not None and name in others]
+    rows = [
+        (each["statement"], measured_text(each), measured_text(other), each["verdict"] != other["verdict"]) for each, other in both
+    ]
+    table = pd.DataFrame(rows, columns=["claim", *names, "differ"])
+    return table.sort_values("differ", ascending=False, kind="stable", ignore_index=True)
+
+
+def of_difference(table: pd.DataFrame) -> str:
+    """Say in how many claims two runs differ.
+
+    Args:
+        table: of `verdicts_beside`.
+    """
+    return f"Of {len(table)} claims that both runs measured, {int(table['differ'].sum())} have another verdict."
