@@ -240,12 +240,12 @@ pd.DataFrame(
 
 
 # %%
-def level_at(epoch, start, end, final, initial=0.05):
+def level_at(epoch: int, start: int, end: int, final: float, initial: float = 0.05) -> float:
     """Sparsity of the step before an epoch."""
     return final if epoch == end - 1 else final - (final - initial) * (1 - (epoch - start) / (end - start)) ** 3
 
 
-def prune(weights, masks, level):
+def prune(weights: dict[str, torch.Tensor], masks: dict[str, torch.Tensor], level: float) -> dict[str, torch.Tensor]:
     """Keep the largest of the weights that are left, over all layers together."""
     magnitudes = torch.cat([(weights[name].abs() * masks[name]).flatten() for name in weights])
     order = magnitudes.argsort(descending=True, stable=True)

@@ -171,7 +171,7 @@ answer("interdependence-grows")
 # Above the dashed line of {numref}`fig-cifar10s-ba`, a class is found too often in images of the kind that it mostly had in training.
 # At the dotted line, the ceiling, it is found in images of that kind only.
 
-# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed). At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Names stand at the right ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed); the outermost are named. At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Names stand at the right ends."}} tags=["hide-input"]
 figures.bias_amplification(found, {}, label="mean of the classes", ceiling=0.5)
 
 # %% tags=["remove-input"]

@@ -138,7 +138,8 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
 def excess(result: Result) -> None:
     """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of highly sparse networks."""
     high = result.high
-    ends = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T.sort_values(high)
+    of_levels = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T
+    ends = of_levels.loc[of_levels[high].sort_values().index]
     heights = np.arange(len(ends))
     _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * (len(ends) or 4)))
     ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
@@ -171,6 +172,7 @@ def growth(found: Findings, margin: float, *, mark: bool = False) -> None:
     ax.axhspan(-margin, margin, color=_BAND)
     reach = np.abs(table[["low", "high"]].sub(table["estimate"], axis=0)).T
     ax.errorbar(positions, table["estimate"], yerr=reach, fmt="o", capsize=4)
+    ax.margins(y=0.15 if mark else None)
     names = {found.moderate: "moderate"} | {found.high: "high" if found.high != found.moderate else "moderate and high"}
     for level, name in names.items() if mark else ():
         ax.axvline(levels.index(level), linestyle=":", **LINE)

@@ -209,10 +209,9 @@ class Sentences:
 
     def costs(self) -> str:
         """What the networks of the high sparsity cost beside the dense ones."""
-        medians = self.found.models.groupby("sparsity")[["remaining_weights", "sparse_kib", "latency_ms"]].median()
-        (dense, small), (of_dense, of_small), times = (
-            medians.loc[[0.0, self.found.high], name] if name != "latency_ms" else medians[name] for name in medians
-        )
+        by_level = self.found.models.groupby("sparsity")
+        left, size, times = (by_level[name].median() for name in ("remaining_weights", "sparse_kib", "latency_ms"))
+        (dense, small), (of_dense, of_small) = ([each[at] for at in (0.0, self.found.high)] for each in (left, size))
         return (
             f"At {level(self.found.high)} {small:,.0f} of {dense:,.0f} prunable weights are left, and the file with marks shrinks"
             f" from {of_dense:.0f} to {of_small:.0f} KiB; the fastest batch takes {times.min():.1f} to {times.max():.1f} ms"
@@ -282,7 +281,7 @@ class Sentences:
             return "Growth of bias has no interval in this run, so no level is told from another."
         margin = self.margin("ba-grows")
         above, below = table["low"] > margin, table["high"] < margin
-        kinds = {"beyond": above, "below": below, "neither wholly": ~above & ~below}
+        kinds = {"beyond": above, "below": below, "around": ~above & ~below}
         parts = [
             f"{kind} it at {listed(f'{100 * at:g}%' for at in which.index[which])}" for kind, which in kinds.items() if which.any()
         ]
