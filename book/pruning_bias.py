@@ -604,19 +604,19 @@ figures.follow_ups(further)
 
 
 # %%
-display(*bias.measure(bias.main_effects(result), plan.without))
+display(*bias.measure(bias.main_effects(result), plan.without, bias.main_cautions(result)))
 
 # %% [markdown]
 # Repairs, changed decisions and what the dense model knows:
 
 # %%
-display(*bias.measure(bias.repair_effects(result), plan.without))
+display(*bias.measure(bias.repair_effects(result), plan.without, bias.repair_cautions(result)))
 
 # %% [markdown]
 # And the further experiments:
 
 # %%
-display(*bias.measure(bias.further_effects(result, further), plan.without))
+display(*bias.measure(bias.further_effects(result, further), plan.without, bias.further_cautions(result, further)))
 
 # %% [markdown]
 # Which attributes entered the averages of bias amplification, for which models it was not defined, and what the average hides at the moderate sparsity:
