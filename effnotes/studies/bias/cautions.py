@@ -96,8 +96,13 @@ def override_effects(by_repair: pd.DataFrame) -> dict[str, pd.DataFrame]:
         For the selections "dense uncertainty" and "sparse uncertainty" the difference from random ones in bias amplification and
         accuracy, a row for each seed in which all are defined.
     """
-    found = {selection: by_repair.loc[False, "dense", selection][[_BIAS, "accuracy"]] for selection in (*_DOUBTS, "random")}
-    return {selection: (found[selection] - found["random"]).dropna() for selection in _DOUBTS}
+    rows = by_repair.reset_index()
+    wide = rows[~rows["calibrated"] & (rows["override"] == "dense")].pivot(index="seed", columns="selection")
+    found = {}
+    for selection in _DOUBTS:
+        more = {metric: wide[metric, selection] - wide[metric, "random"] for metric in (_BIAS, "accuracy")}
+        found[selection] = pd.DataFrame(more).dropna()
+    return found
 
 
 def override_sentence(by_repair: pd.DataFrame) -> str:
