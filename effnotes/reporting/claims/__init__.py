@@ -40,6 +40,7 @@ from effnotes.reporting.claims.words import (
     disagreement,
     few_values_text,
     format_number,
+    independent_text,
     interval_text,
     measured_text,
     reason,
@@ -52,7 +53,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
-__all__ += ["disagreement", "format_number", "interval_text", "join", "load_register", "measure", "settling_distance", "units_text"]
+__all__ += [
+    "disagreement",
+    "format_number",
+    "independent_text",
+    "interval_text",
+    "join",
+    "load_register",
+    "measure",
+    "settling_distance",
+    "units_text",
+]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
