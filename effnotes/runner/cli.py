@@ -152,20 +152,12 @@ def claims(
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = Table(
-        Column("claim", min_width=34), "published", "source", "estimate", "95% interval", "would settle", "unit", "verdict"
-    )
+    wide = (Column("claim", ratio=2), Column("published", ratio=1))
+    table = Table(*wide, "estimate", "95% interval", "would settle", "verdict", expand=True)
     for row in rows:
-        table.add_row(
-            f"{row['id']}\n{row['statement']}",
-            row["published"] or "–",
-            row["source"]["kind"],
-            _number(row["estimate"]),
-            "–" if row["interval"] is None else interval_text(row["interval"]),
-            _number(row["smallest_effect"]),
-            row["unit"],
-            _judged(row),
-        )
+        interval = "–" if row["interval"] is None else interval_text(row["interval"])
+        numbers = (_number(row["estimate"]), interval, _number(row["smallest_effect"]))
+        table.add_row(f"{row['id']}\n{row['statement']}\n{row['unit']}", row["published"] or "–", *numbers, _judged(row))
     _print(table)
 
 
@@ -195,18 +187,13 @@ def power(
         which = f" of the profile '{profile}'" if profile else ""
         remedy = f"Run it: effnotes run {name} --profile {profile or 'quick'}"
         raise UsageError(f"there is no run of '{name}'{which}, neither finished in {_relative(store.root)} nor kept. {remedy}")
-    columns = (
+    columns = ("run", "units", "spread", "smallest effect", "held against", "units needed", "verdict")
+    table = Table(
         Column("claim", no_wrap=True),
-        "run",
-        "units",
-        "spread",
-        "smallest effect",
-        "held against",
-        "units needed",
-        "unit",
-        "verdict",
+        *columns,
+        title=f"{name}: what runs could have settled, in four of five",
+        title_justify="left",
     )
-    table = Table(*columns, title=f"{name}: what runs could have settled, in four of five", title_justify="left")
     measured = {label: {row["id"]: row for row in project.measured([record])} for label, record in runs.items()}
     for claim in project.claims.values():
         if claim.chapter == name:
@@ -214,7 +201,7 @@ def power(
                 row = rows[claim.id]
                 against = format_number(beyond_bar(claim, settling_distance(claim)))
                 numbers = (_number(row["spread"]), _number(row["smallest_effect"]), against, str(row["units_needed"] or "–"))
-                table.add_row(claim.id, label, independent_text(row), *numbers, claim.unit, _judged(row))
+                table.add_row(f"{claim.id}\n{claim.unit}", label, independent_text(row), *numbers, _judged(row))
             table.add_section()
     _print(table)
 
@@ -224,7 +211,7 @@ def _number(value: float | None) -> str:
 
 
 def _judged(row: Mapping[str, Any]) -> str:
-    return f"{row['verdict']}: {row['unsettled']}" if row["unsettled"] else str(row["verdict"])
+    return f"{row['verdict']}:\n{row['unsettled']}" if row["unsettled"] else str(row["verdict"])
 
 
 def _print(table: Table) -> None:

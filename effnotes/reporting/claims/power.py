@@ -60,7 +60,7 @@ class Power(NamedTuple):
     unsettled: Unsettled | None = None
 
 
-def power(claim: Claim, units: npt.NDArray[np.float64], method: IntervalMethod | None, judged: Verdict) -> Power:
+def power_of(claim: Claim, units: npt.NDArray[np.float64], method: IntervalMethod | None, judged: Verdict) -> Power:
     """Say what a run could have settled.
 
     Args:
