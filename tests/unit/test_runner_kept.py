@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -230,7 +232,7 @@ def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile
     told = recorded.in_process("power", "measuring")
     assert told.returncode == 0, told.stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout.splitlines() if "sum.grows" in line]
-    numbers = ["3 seeds", "0.1", "0.326", "0.1", "11", "shown"]
+    numbers = ["3 seeds", "0.1", "0.326", "0.1", "10", "shown"]
     assert rows == [["sum.grows", "kept: mine", *numbers], ["sum.grows", "run: full", *numbers]]
     recorded.register(chapter="measuring", worth_seeing=0.5)
     assert "│ 0.5          │ 3 " in recorded.in_process("power", "measuring", "--profile", "full").stdout
@@ -240,6 +242,16 @@ def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile
     assert "Run it: effnotes run measuring --profile quick" in words(missing.stdout)
     (row,) = json.loads(recorded.in_process("claims", "--json").stdout)
     assert (round(row["smallest_effect"], 3), row["unsettled"], row["source"]["kind"]) == (0.326, None, "text")
+
+
+def test_power_does_not_import_torch(recorded):
+    script = (
+        "import sys\nfrom effnotes.runner.cli import main\nsys.argv = ['effnotes', 'power', 'measuring']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'pandas', 'papermill'} & set(sys.modules), 'heavy import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=recorded.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
