@@ -145,6 +145,7 @@ def test_the_top_of_a_page_tells_what_the_claims_are_about(say):
     assert [name.removeprefix("bias.") for _, name in say.found_at_a_glance()] == [
         *("accuracy-flat", "ba-flat", "uncertainty-grows", "ba-grows", "override-beats-random")
     ]
+    assert dict(map(reversed, say.found_at_a_glance()))["bias.ba-grows"].endswith("over attributes; Rosy has most, 0.04.")
     same = findings_of()
     same.levels["moderate"] = 0.985
     assert "bias.ba-flat" not in dict(map(reversed, Sentences(same, CLAIMS).found_at_a_glance()))

@@ -267,12 +267,16 @@ class Sentences:
         dense, pruned = (self.mean(_BIAS, at) for at in (0.0, high))
         if not np.isfinite([dense, pruned]).all():
             return "Bias amplification is not measured in this run."
-        by_name = self.found.by_attribute(_BIAS).T[high].dropna().sort_values()
+        by_name = self._at_high()
         ends = [f"{format_number(by_name.iloc[end])} for {by_name.index[end]}" for end in (0, -1)]
         return (
             f"Mean bias amplification goes from {format_number(dense)} dense to {format_number(pruned)} at {level(high)}, where it"
             f" lies between {listed(ends)}."
         )
+
+    def _at_high(self) -> pd.Series:
+        """Bias amplification at the high sparsity by attribute, rising; mean over seeds."""
+        return self.found.by_attribute(_BIAS).T[self.found.high].dropna().sort_values()
 
     def growth(self) -> str:
         """At which levels bias has grown beyond the margin, at which it has not, and at which that is not settled."""
@@ -377,11 +381,13 @@ class Sentences:
         found = self.found
         moderate, high = level(found.moderate), level(found.high)
         ends = " to ".join(share(self.mean("accuracy", at)) for at in (0.0, found.high))
+        by_name = self._at_high()
+        most = f"; {by_name.index[-1]} has most, {format_number(by_name.iloc[-1])}" if len(by_name) else ""
         facts = {
             "accuracy-flat": f"At {moderate} accuracy differs from the dense twins' by {{}}.",
             "ba-flat": f"Bias amplification changes at {moderate} by {{}}.",
             "uncertainty-grows": f"At {high} accuracy goes from {ends}, and the share of uncertain predictions changes by {{}}.",
-            "ba-grows": f"Bias amplification changes at {high} by {{}}, on average over {self.kinds}.",
+            "ba-grows": f"Bias amplification changes at {high} by {{}}, on average over {self.kinds}{most}.",
             "override-beats-random": "Overriding where the dense model was in doubt, not on random images, changes bias by {}.",
             "rare-value-underpredicted": f"At {high} the ratio of predicted to true rare values changes by {{}}.",
         }
