@@ -140,7 +140,7 @@ def of_criteria(quality: pd.DataFrame) -> str:
     found = quality.set_index("criterion")["spearman"]
     own, rival = found["uncertainty_times_phi"], found[_BIAS]
     if not np.isfinite([own, rival]).all():
-        return "How well the criterion ranks the attributes is not defined in this run."
+        return "How it compares with the bias that the dense model already has is not defined in this run."
     how = "better than" if own > rival else "worse than" if own < rival else "as well as"
     return (
         f"The product u |φ| ranks the attributes by growth of bias with a correlation of {format_number(own)}, {how} the bias that"
