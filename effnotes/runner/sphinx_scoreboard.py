@@ -55,9 +55,10 @@ class Scoreboard(BuildDirective):
         by_kind = {text: lambda row, kind=kind: row["source"]["kind"] == kind for kind, text in _KINDS.items()}
         picture = self.drawing("claims.svg", figure_bytes(draw_distances(runs, titles)), describe_distances(runs))
         caption = (
-            "How far each claim's 95% interval lies from the bar that it is held against, in units of its margin; where that is 0, of the"
-            " effect worth seeing. Whatever a claim says, it holds right of zero: an interval wholly to the right shows it, one wholly"
-            " to the left contradicts it, and one across zero settles nothing. The scale is even from −1 to 1 and logarithmic beyond."
+            "How far each claim's 95% interval lies from the bar that it is held against, in units of its margin; where that is 0,"
+            " of the effect worth seeing. Whatever a claim says, it holds right of zero: an interval wholly to the right shows it,"
+            " one wholly to the left contradicts it, and one across zero settles nothing. The scale is even from −1 to 1 and"
+            " logarithmic beyond."
         )
         return [
             *shown,

@@ -35,8 +35,7 @@ def results_block(root: Path) -> str:
         counts = Counter(claim["verdict"] for claim in records[name].claims.values())
         rows.append(f"| {title} | {_units(records[name])} | {' | '.join(str(counts[verdict]) for verdict in _VERDICTS)} |")
     lines = [
-        f"![Bias amplification against sparsity, a thin line for each of {what} and a thick one for their mean: {', '.join(levels)}.]"
-        f"({PICTURE})",
+        f"![Bias amplification against sparsity of {what} (thin lines) and their mean (thick): {', '.join(levels)}.]({PICTURE})",
         "",
         "*How much a classifier exaggerates the bias of its data as its weights are removed, in the larger run of chapter 1:",
         f"{what}, thin, and their mean, thick, {levels[0]} and {levels[-1]} sparsity; dots are seeds.*",

@@ -148,6 +148,19 @@ def test_a_claim_on_the_scoreboard_leads_to_its_card(page: Page, address: str) -
         assert "effnotes-claim" in card.get_attribute("class").split()
 
 
+def test_the_scoreboard_is_filtered_from_the_keyboard(page: Page, address: str) -> None:
+    page.goto(address + "book/scoreboard.html")
+    rows = page.locator("#scoreboard-table tbody tr")
+    everything = rows.count()
+    assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == everything
+    for group, chosen in (("is", "is-shown"), ("in", "in-1")):
+        page.locator(f"#board-{group}-all").focus()
+        page.keyboard.press("ArrowDown")
+        assert page.locator(f"#board-{chosen}").is_checked()
+    kept = page.locator("#scoreboard-table tbody tr.effnotes-is-shown.effnotes-in-1").count()
+    assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == kept < everything
+
+
 def test_every_picture_is_drawn(page: Page, address: str, pages: list[Path]) -> None:
     for path in pages:
         page.goto(address + path.as_posix())

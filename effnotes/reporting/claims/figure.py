@@ -48,7 +48,7 @@ def distance(claim: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """
     if claim["estimate"] is None:
         return None
-    margin, scale = claim["margin"], claim["margin"] or claim["worth_seeing"]
+    margin, scale = float(claim["margin"]), float(claim["margin"] or claim["worth_seeing"])
     low, high = claim["interval"] or (math.nan, math.nan)
 
     def of(effect: float) -> float:
@@ -104,13 +104,20 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
 
 
 def _panel(ax: Axes, drawn: pd.DataFrame, names: Sequence[str], runs: Sequence[str]) -> None:
-    heights = drawn["claim"].map({name: height for height, name in enumerate(names)}) + drawn["shift"]
-    ax.hlines(heights, drawn["low"], drawn["high"], colors=drawn["verdict"].map(VERDICT_COLOURS), linewidth=1.8)
-    marks = drawn.assign(height=heights)
-    style = {"hue_order": list(VERDICT_COLOURS), "palette": VERDICT_COLOURS, "style_order": runs, "markers": _MARKERS[: len(runs)]}
-    sns.scatterplot(marks, x="at", y="height", hue="verdict", style="run", s=34, ax=ax, zorder=3, **style)
-    if ax.get_legend():
-        ax.get_legend().set_visible(False)
+    if len(drawn):
+        heights = drawn["claim"].map({name: height for height, name in enumerate(names)}) + drawn["shift"]
+        ax.hlines(heights, drawn["low"], drawn["high"], colors=[VERDICT_COLOURS[word] for word in drawn["verdict"]], linewidth=1.8)
+        style = {
+            "hue_order": list(VERDICT_COLOURS),
+            "palette": VERDICT_COLOURS,
+            "style_order": runs,
+            "markers": _MARKERS[: len(runs)],
+        }
+        sns.scatterplot(
+            drawn.assign(height=heights), x="at", y="height", hue="verdict", style="run", s=34, ax=ax, zorder=3, **style
+        )
+        if legend := ax.get_legend():
+            legend.set_visible(False)  # there is one for all panels
     ax.axvline(0, color="#222222", linewidth=1.2)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
