@@ -33,13 +33,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnotes.reporting.claims.intervals import LEVEL, IntervalMethod, Verdict, as_arrays, cluster_interval, mean_interval, verdict
-from effnotes.reporting.claims.power import Unsettled, beyond_bar, power, settling_distance
+from effnotes.reporting.claims.power import Unsettled, beyond_bar, power_of, settling_distance
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
 from effnotes.reporting.claims.words import (
     card_html,
     disagreement,
     few_values_text,
     format_number,
+    independent_text,
     interval_text,
     measured_text,
     reason,
@@ -52,7 +53,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
-__all__ += ["disagreement", "format_number", "interval_text", "join", "load_register", "measure", "settling_distance", "units_text"]
+__all__ += [
+    "disagreement",
+    "format_number",
+    "independent_text",
+    "interval_text",
+    "join",
+    "load_register",
+    "measure",
+    "settling_distance",
+    "units_text",
+]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
@@ -145,7 +156,7 @@ def measure(
         parts = [reason(claim, judged, bounds)] if bounds else []
         why = " ".join([*parts, few_values_text(len(independent), what, claim.range)] if method == "range" else parts)
     n_seeds = len(kept) if claim.interval == "bootstrap" or what == "seed" else None
-    could = power(claim, independent, method, judged)
+    could = power_of(claim, independent, method, judged)
     return Measurement(claim, estimate, bounds, method, LEVEL, n_units, n_seeds, kept, judged, why, *could, caution)
 
 
@@ -188,7 +199,7 @@ def _completed(claim: Claim, payload: Mapping[str, Any]) -> dict[str, Any]:
     full = {"interval_method": payload["method"], "caution": "", **payload}
     if "smallest_effect" not in payload:
         method = full["interval_method"] if full["interval"] else None
-        full |= power(claim, _independent(claim, _as_groups(claim, payload["effects"])), method, payload["verdict"])._asdict()
+        full |= power_of(claim, _independent(claim, _as_groups(claim, payload["effects"])), method, payload["verdict"])._asdict()
     return full
 
 

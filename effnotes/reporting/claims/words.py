@@ -116,10 +116,14 @@ def units_text(payload: Mapping[str, Any]) -> str:
     """Say how many independent units a verdict rests on, and how many effects they hold where that differs."""
     if payload["n_units"] is None:
         return f"none yet ({payload['unit_of_analysis']})"
-    independent = _counted(_n_independent(payload), payload)
     if payload["method"] == "bootstrap":
-        return f"{independent}, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
-    return independent
+        return f"{independent_text(payload)}, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
+    return independent_text(payload)
+
+
+def independent_text(payload: Mapping[str, Any]) -> str:
+    """Say how many independent units there are of a measurement: "5 worlds"; a dash where nothing was measured."""
+    return "–" if payload["effects"] is None else _counted(len(payload["effects"]), payload)
 
 
 def unit_name(method: Method, unit_of_analysis: str) -> str:
@@ -136,7 +140,7 @@ def smallest_text(payload: Mapping[str, Any]) -> str:
     side = {"decrease": "or less", "equivalence": "in either direction"}.get(payload["direction"], "or more")
     beyond = limits is not None and not limits[0] <= least <= limits[1]
     impossible = ", which is beyond what is possible" if beyond else ""
-    spread = f"a spread of {format_number(payload['spread'])} between {_counted(_n_independent(payload), payload)}"
+    spread = f"a spread of {format_number(payload['spread'])} between {independent_text(payload)}"
     return f"{format_number(least)} {side}{impossible}, in four of five such runs ({spread})"
 
 
@@ -150,7 +154,7 @@ def unsettled_text(payload: Mapping[str, Any]) -> str:
     else:
         wanted = f"an effect one margin, {format_number(payload['margin'])}, beyond the bar"
     if cause == "too close to the margin":
-        enough = f"{_counted(_n_independent(payload), payload)} would have settled {wanted}, in four of five such runs"
+        enough = f"{independent_text(payload)} would have settled {wanted}, in four of five such runs"
         return f"{cause}: {enough}"
     if needed is None:
         return f"{cause}: how many are needed cannot be told from these"
@@ -167,7 +171,7 @@ def disagreement(payload: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     ours, theirs = payload["verdict"], other["verdict"]
     if ours == theirs or "not measured" in (ours, theirs):
         return ""
-    n, m = _n_independent(payload), _n_independent(other)
+    n, m = len(payload["effects"]), len(other["effects"])
     more = f"this one has as many units, {_counted(n, payload)}"
     if n != m:
         more = f"{'this one' if n > m else 'the other'} has more units, {max(n, m)} against {_counted(min(n, m), payload)}"
@@ -179,10 +183,6 @@ def disagreement(payload: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         if b < c or d < a:
             overlap = "the intervals do not overlap, so chance alone hardly parts them"
     return f"{ours.capitalize()} in this run and {theirs} in the other: {more}; {overlap}; profile or parameters differ, too."
-
-
-def _n_independent(payload: Mapping[str, Any]) -> int:
-    return len(payload["effects"])
 
 
 def _counted(n: int, payload: Mapping[str, Any]) -> str:
