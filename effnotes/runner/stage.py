@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.core.files import files_under
+from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.escaping import myst_code, myst_text
+from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import run_facts
 from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
@@ -83,6 +85,8 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         if "parameters" in cell.metadata.get("tags", []) and values:
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
             notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [INJECTED]}))
+    _say_results(notebook.cells)
+    _name_folds(notebook.cells)
     notebook.cells.append(new_markdown_cell(provenance(run.record)))
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
@@ -91,6 +95,28 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
             if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output["data"].pop("text/plain", None)
     return str(nbformat.writes(notebook)).encode()
+
+
+def _say_results(cells: Sequence[Any]) -> None:
+    """End the alternative text of each figure, which says how it is drawn, with the sentences on what this run drew."""
+    figures = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name"): cell for cell in cells}
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        finding = output.get("data", {}).get(FINDING_MIME)
+        if finding and finding["figure"] in figures:
+            image = figures[finding["figure"]].metadata["mystnb"].setdefault("image", {})
+            image["alt"] = " ".join([image.get("alt", ""), *finding["sentences"]]).strip()
+
+
+def _name_folds(cells: Sequence[Any]) -> None:
+    """Name what unfolds the code of a cell by what the cell shows, where the chapter gives no name."""
+    for cell in cells:
+        if "hide-input" in cell.metadata.get("tags", []):
+            shown = [output.get("data", {}) for output in cell.outputs]
+            name = "How the figure is drawn" if "figure" in cell.metadata.get("mystnb", {}) else None
+            name = name or ("How the claims are measured" if any(CLAIM_MIME in data for data in shown) else None)
+            name = name or ("How the table is made" if any("<table" in data.get("text/html", "") for data in shown) else None)
+            if name:
+                cell.metadata.setdefault("mystnb", {}).setdefault("code_prompt_show", name)
 
 
 def _without_tables(record: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
