@@ -197,7 +197,7 @@ class VerdictCount(BuildDirective):
     def run(self) -> list[nodes.Node]:
         """Return the sentences, or nothing where there is no build."""
         build = read_build(self.env)
-        return [] if build is None else [verdict_count(build)]
+        return [] if build is None else verdict_count(build)
 
 
 class RunTable(BuildDirective):
@@ -260,21 +260,22 @@ def verdict(word: str) -> nodes.inline:
     return nodes.inline("", word, classes=["effnotes-verdict", f"effnotes-verdict--{word.replace(' ', '-')}"])
 
 
-def verdict_count(build: dict[str, Any]) -> nodes.Node:
-    """Return a paragraph that counts verdicts, those of the larger runs first."""
+def verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
+    """Return a sentence and a list that count verdicts, those of the larger runs first."""
     total = len(build["claims"]["record"])
-    paragraph = nodes.paragraph("", f"{total} published {'claim is' if total == 1 else 'claims are'} registered.")
-    runs = {"kept": "the larger runs (profile full)", "record": f"this build (profile {build['profile']})"}
-    for which, name in runs.items():
+    items = nodes.bullet_list()
+    for which, name in {"kept": "larger runs (profile full)", "record": f"this build (profile {build['profile']})"}.items():
         counts = Counter(row["verdict"] for row in build["claims"][which])
-        if counts[NOT_MEASURED] == total:
-            continue
-        before = f" In {name}: "
+        paragraph = nodes.paragraph()
+        before = f"{name}: "
         for word in (*VERDICTS, NOT_MEASURED) if counts[NOT_MEASURED] else VERDICTS:
-            paragraph += [nodes.Text(f"{before}{counts[word]} "), verdict(word)]
+            paragraph += [nodes.Text(f"{before}{counts[word]}\u00a0"), verdict(word)]
             before = ", "
-        paragraph += nodes.Text(".")
-    return paragraph
+        if counts[NOT_MEASURED] < total:
+            items += nodes.list_item("", paragraph)
+    noun = "claim is" if total == 1 else "claims are"
+    said = nodes.paragraph("", f"{total} published {noun} registered{': of these, in' if len(items) else '.'}")
+    return [said, items] if len(items) else [said]
 
 
 def not_run_note(text: str) -> nodes.Admonition:

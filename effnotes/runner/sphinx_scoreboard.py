@@ -48,7 +48,7 @@ class Scoreboard(BuildDirective):
         titles = {name: chapter["title"] for name, chapter in chapters.items()}
         runs = {"larger run (full)": build["claims"]["kept"], f"this build ({build['profile']})": build["claims"]["record"]}
         runs = {name: rows for name, rows in runs.items() if any(row["verdict"] != NOT_MEASURED for row in rows)}
-        shown = [verdict_count(build), *(nodes.paragraph("", wrong_text(name, rows)) for name, rows in runs.items())]
+        shown = [*verdict_count(build), *(nodes.paragraph("", wrong_text(name, rows)) for name, rows in runs.items())]
         if not runs:
             return shown
         by_chapter = {title: lambda row, name=name: row["chapter"] == name for name, title in titles.items()}
@@ -72,13 +72,14 @@ class Scoreboard(BuildDirective):
         self, name: str, caption: str, head: str, groups: Mapping[str, Callable[[Any], bool]], runs: Mapping[str, _Rows]
     ) -> nodes.Node:
         """Return a table of verdicts, a row for each group of claims and run."""
+        measured = all(row["verdict"] != NOT_MEASURED for rows in runs.values() for row in rows)
+        words = VERDICTS if measured else (*VERDICTS, NOT_MEASURED)
         rows: list[list[Content]] = []
         for group, belongs in groups.items():
-            for number, (run, claims) in enumerate(runs.items()):
+            for run, claims in runs.items():
                 counted = Counter(row["verdict"] for row in claims if belongs(row))
-                label = nodes.paragraph("", group, classes=[] if number == 0 else ["effnotes-repeated"])
-                rows.append([[label, self.fine_print(run)], *(str(counted[word]) for word in (*VERDICTS, NOT_MEASURED))])
-        table = self.table(name, caption, (head, *VERDICTS, NOT_MEASURED), rows, (44, 14, 14, 14, 14))
+                rows.append([[nodes.paragraph("", f"{group}, {run}")], *(str(counted[word]) for word in words)])
+        table = self.table(name, caption, (head, *words), rows, (48, 14, 20, 18, 18)[: 1 + len(words)])
         table["classes"].append("effnotes-counts")
         return table
 

@@ -75,7 +75,7 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
         {"claim": claim["id"].partition(".")[2], "chapter": claim["chapter"], "run": run, "verdict": claim["verdict"], **place}
         for number, (run, claims) in enumerate(runs.items())
         for claim in claims
-        if (found := distance(claim))
+        if claim["verdict"] in VERDICT_COLOURS and (found := distance(claim))
         for place in [dict(zip(("at", "low", "high"), found, strict=True), shift=_SHIFT * (2 * number - len(runs) + 1))]
     ]
     drawn = pd.DataFrame(rows, columns=["claim", "chapter", "run", "verdict", "at", "low", "high", "shift"])
