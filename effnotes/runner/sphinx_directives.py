@@ -77,7 +77,7 @@ class BuildDirective(SphinxDirective):
 
     def figure(self, picture: nodes.image, caption: Sequence[nodes.Node], name: str) -> nodes.figure:
         """Return a picture with its caption, which other pages can refer to by a name."""
-        figure = nodes.figure("", picture, nodes.caption("", "", *caption), names=[name])
+        figure = nodes.figure("", picture, nodes.caption("", "", *caption), names=[name], classes=["effnotes-drawn"])
         self.set_source_info(figure)
         self.state.document.note_explicit_target(figure)
         return figure

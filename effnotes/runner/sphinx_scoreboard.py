@@ -62,7 +62,9 @@ class Scoreboard(BuildDirective):
         )
         return [
             *shown,
-            self.counts("verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter | {"all": lambda _: True}, runs),
+            self.counts(
+                "verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter | {"all chapters": lambda _: True}, runs
+            ),
             self.counts("verdicts-by-source", "Verdicts by what the claim rests on", "Published as", by_kind, runs),
             self.figure(picture, self.inline(caption), "fig-claims"),
             nodes.container("", _filter(titles), self.claims(build, chapters), classes=["effnotes-board"]),
@@ -148,7 +150,7 @@ def wrong_text(run: str, rows: _Rows) -> str:
     """Say how many claims of a run would be shown wrongly at most, on average, by a rule that is wrong in 2.5% of repetitions."""
     judged = sum(row["interval"] is not None for row in rows)
     return (
-        f"Wrong verdicts of “shown” to expect in the {run}: at most {format_number(0.025 * judged)} on average,"
+        f"Wrong verdicts of “shown” to expect, {run}: at most {format_number(0.025 * judged)} on average,"
         f" 2.5% of the {judged} claims with an interval; so many only if every truth lay just at its bar."
         " Nothing corrects for the number of claims."
     )

@@ -229,7 +229,7 @@ def test_the_landing_page_shows_the_figure_of_this_build(site: Path, soups: dict
     figures = [soups[Path(page)].find("figure", id=name) for page, name in LANDING_FIGURE.items()]
     drawn = [figure.find("img") for figure in figures]
     assert drawn[0]["alt"] == drawn[1]["alt"]
-    first, second = ((site / "book" / image["src"]).resolve().read_bytes() for image in drawn)
+    first, second = ((site / "book" / image["src"]).resolve().read_bytes().strip() for image in drawn)
     assert first == second
 
 
