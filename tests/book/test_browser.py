@@ -138,7 +138,7 @@ def test_solutions_unfold(page: Page, address: str, site: Path, pages: list[Path
 
 def test_a_claim_on_the_scoreboard_leads_to_its_card(page: Page, address: str) -> None:
     page.goto(address + "book/scoreboard.html")
-    links = page.locator(".effnotes-table tbody th a")
+    links = page.locator("#scoreboard-table tbody th a:has(code)")
     targets = links.evaluate_all("links => links.map(link => link.href)")
     assert targets
     for target in targets:
