@@ -258,7 +258,7 @@ CLAIM = Claim(
     id="editing.test",
     chapter="editing",
     statement="A claim.",
-    source=Source(key="nobody", where="nowhere"),
+    source=Source(key="nobody", where="nowhere", kind="text"),
     published=None,
     effect="difference of H",
     unit="1",
@@ -267,6 +267,7 @@ CLAIM = Claim(
     direction="increase",
     margin=0.0,
     interval="bootstrap",
+    worth_seeing=0.02,
 )
 
 
