@@ -77,7 +77,7 @@ class BuildDirective(SphinxDirective):
 
     def figure(self, picture: nodes.image, caption: Sequence[nodes.Node], name: str) -> nodes.figure:
         """Return a picture with its caption, which other pages can refer to by a name."""
-        figure = nodes.figure("", picture, nodes.caption("", "", *caption), names=[name], classes=["effnotes-drawn"])
+        figure = nodes.figure("", picture, nodes.caption("", "", *caption), names=[name])
         self.set_source_info(figure)
         self.state.document.note_explicit_target(figure)
         return figure
@@ -274,7 +274,7 @@ def verdict_count(build: dict[str, Any]) -> list[nodes.Node]:
         if counts[NOT_MEASURED] < total:
             items += nodes.list_item("", paragraph)
     noun = "claim is" if total == 1 else "claims are"
-    said = nodes.paragraph("", f"{total} published {noun} registered{': of these, in' if len(items) else '.'}")
+    said = nodes.paragraph("", f"{total} published {noun} registered{', and were judged in:' if len(items) else '.'}")
     return [said, items] if len(items) else [said]
 
 
