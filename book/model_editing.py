@@ -55,6 +55,7 @@ from effnotes.studies import editing
 worlds: list[int] = [1, 2, 3]  # seeds; each draws its own facts and edits, and a model is trained on each
 world: str = "data/worlds/small.yaml"  # what the facts are like; see data/worlds
 facts: str = ""  # CSV file of your own facts (subject, relation, object), in place of drawn ones
+edits: str = ""  # CSV file of those of your facts that are to change, with their new objects
 checkpoint: str = ""  # folder of a model that knows the world (config.json, model.safetensors), in place of training one
 structured_worlds: list[int] = [1, 2]  # seeds of the worlds whose facts hang together
 structured: str = "data/worlds/structured.yaml"  # what those are like; with correlated and nested facts
@@ -90,7 +91,7 @@ gold_models: Literal[1, 2] = 1  # models of each of them that never see what is 
 
 # %% tags=["check", "hide-input"]
 plan = editing.plan(
-    worlds=worlds, world=world, facts=facts, checkpoint=checkpoint, structured_worlds=structured_worlds, structured=structured,
+    worlds=worlds, world=world, facts=facts, edits=edits, checkpoint=checkpoint, structured_worlds=structured_worlds, structured=structured,
     model=model, pretraining=pretraining, device=device, ranks=ranks, blocks=blocks, full_rates=full_rates, lora_rates=lora_rates,
     extensions=extensions, steps=steps, tune_draws=tune_draws, test_draws=test_draws, draw_seed=draw_seed, coverage=coverage,
     side_worlds=side_worlds, side_ranks=side_ranks, counts=counts, coverages=coverages, suppressed=suppressed,
