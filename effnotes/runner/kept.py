@@ -26,7 +26,7 @@ from effnotes.runner.records import write_atomically
 KEPT_PROFILE = "full"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables"
+_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables found"
 
 
 def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
