@@ -29,7 +29,10 @@ def test_edits_are_the_named_facts_with_their_new_objects() -> None:
         ("Abrel Tuno,lives in,Vaarn", "line 2: no subject 'lives in' 'Vaarn'. Did you mean 'Varn'?"),
         ("Abrel Tuno,lives in,baker", "line 2: no subject 'lives in' 'baker'."),
         ("Abrel Tuno,lives in,Norrick", "line 2: 'Abrel Tuno | lives in' is 'Norrick' already; give the object"),
-        ("Abrel Tuno,lives in,Varn\nAbrel Tuno,lives in,Linthal", "line 3: 'Abrel Tuno | lives in' is 'Linthal', but 'Varn' in line 2"),
+        (
+            "Abrel Tuno,lives in,Varn\nAbrel Tuno,lives in,Linthal",
+            "line 3: 'Abrel Tuno | lives in' is 'Linthal', but 'Varn' in line 2",
+        ),
         ("", "there is no fact in this file, only a header"),
     ],
     ids=["subject", "relation", "object", "object of another relation", "no change", "twice", "empty"],

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from effnotes.datasets.worlds.world import World
 from effnotes.reporting.claims import cluster_interval, format_number, interval_text
 from effnotes.studies.editing.settings import REFERENCE
 from effnotes.studies.editing.statistics import compare, frontier, paired_differences
@@ -70,7 +71,9 @@ def judged(claim: Payload) -> str:
     n, bounds = len(claim["effects"]), claim["interval"]
     estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
     noun = claim["unit_of_analysis"].rpartition("within ")[2]
-    return f"{said} ({unit} {estimate}, {f'95% interval {interval_text(bounds)}' if bounds else 'no interval'}, {counted(n, noun)})."
+    return (
+        f"{said} ({unit} {estimate}, {f'95% interval {interval_text(bounds)}' if bounds else 'no interval'}, {counted(n, noun)})."
+    )
 
 
 def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
@@ -100,7 +103,9 @@ def mean_text(by_world: Iterable[float], limits: tuple[float, float] = (0.0, 1.0
 def _with_interval(mean: float, low: float, high: float) -> str:
     if np.isnan(low):
         return f"{format_number(round(mean, 3))} (one world gives no interval)"
-    return f"{format_number(mean, spread=max(high - low, 0.001))} {interval_text((low, high)) if high > low else '(in every world)'}"
+    return (
+        f"{format_number(mean, spread=max(high - low, 0.001))} {interval_text((low, high)) if high > low else '(in every world)'}"
+    )
 
 
 def _of(ends: pd.DataFrame, rule: str = "budget") -> pd.DataFrame:
@@ -114,6 +119,15 @@ def _full(table: pd.DataFrame) -> pd.DataFrame:
 def _low_rank(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of LoRA on all linear layers."""
     return table[(table["blocks"] == "linears") & table["rank"].notna()]
+
+
+def worlds(independent: World, structured: World) -> str:
+    """Say how large the two kinds of world are."""
+    said = [
+        f"{what} world: {world.n_subjects} subjects, {world.n_relations} relations of {world.n_objects} objects, {len(world.facts())} facts"
+        for what, world in (("An independent", independent), ("a structured", structured))
+    ]
+    return f"{'; '.join(said)}, nested ones included."
 
 
 def models(table: pd.DataFrame) -> str:
