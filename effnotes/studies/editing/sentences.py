@@ -135,8 +135,8 @@ def models(table: pd.DataFrame) -> str:
     whole = table[~table["kind"].str.contains("left out")]
     known, load = whole.filter(like="known, ").min(axis=None), whole.filter(regex="^(load|bits)").max(axis=None)
     return (
-        f"Of the {counted(len(whole), 'model')} that read all of their world, the least sure answers {known:.1%} of its facts in its worst"
-        f" form, and the fullest holds {format_number(load)} bits a parameter."
+        f"Of the {counted(len(whole), 'model')} that read all of their world, the least sure answers {known:.1%} of its facts in its"
+        f" worst form, and the fullest holds {format_number(load)} bits a parameter."
     )
 
 

@@ -30,6 +30,9 @@ GROUPS = {
     "kept_other": "all others",
 }
 
+# Scores that are followed from look to look.
+COURSE = ("edit_success", "retention", "retention_of_successes", "exact_H", "edit_probability", "kept_probability", "H")
+
 # Columns of `compare_unlearning` that are shown, and how they are called on a page.
 UNLEARNED = {
     "learning_rate": "rate",
@@ -66,10 +69,10 @@ def course_table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: As `run_edits` returns them.
 
     Returns:
-        Columns split, method, blocks, rank, learning_rate, step, edit_success, retention, H and those of `GROUPS`.
+        Columns split, method, blocks, rank, learning_rate, step, those of `COURSE` and of `GROUPS`.
     """
     keys = ["split", *METHOD_COLUMNS, "learning_rate", "step"]
-    return rows.groupby(keys, dropna=False, sort=False)[["edit_success", "retention", "H", *GROUPS]].mean().reset_index()
+    return rows.groupby(keys, dropna=False, sort=False)[[*COURSE, *GROUPS]].mean().reset_index()
 
 
 # What the facts of each group of a task are.
