@@ -290,7 +290,7 @@ pool.close()
 # %% tags=["hide-input"]
 order, course = [method.name for method in plan.main.grids], result.course
 chosen = tables.rates_table(result.rates[result.rates["setting"] == main.name], order)
-chosen.pipe(page_table).format("{:g}", subset=[name for name in chosen if name.startswith("rate,")]).format(
+chosen.pipe(page_table).format("{:g}", subset=[name for name in chosen.columns if str(name).startswith("rate,")]).format(
     precision=0, subset=["rates tried"]
 ).set_caption(
     f"Learning rates that were chosen for {main.name}, under each stop rule; which are still the lowest or highest tried."

@@ -70,7 +70,7 @@ def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
         found = compare(paired_differences(own, REFERENCE.name)).rename(columns={"method": "name"})
         frame = found.set_index("name", drop=False).reindex(names)
         plot_intervals(frame, ax=ax, offset=0.24 * (number - 0.5), label=label, colour=PALETTE[number], marker=marker)
-        reach = max(reach, frame[["mean", "low", "high"]].abs().max(axis=None))
+        reach = max(reach, float(np.nanmax(frame[["mean", "low", "high"]].abs())))
     ax.set(xlim=(-1.05 * reach, 1.05 * reach), xlabel="difference in H from full linears")
     ax.legend(ncols=2, **_ABOVE)
     return ax

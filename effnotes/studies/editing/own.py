@@ -51,7 +51,7 @@ def make_own_edit(run: OwnEdit) -> JobResult:
     known, form = np.flatnonzero(world.in_use[run.relation]), FORMS[task.test["edited"].form[0]]
     every = Facts.of(SO, np.full_like(known, run.subject), run.relation, known)
     probability = answer(made.model, world.encode(every, form)).probability
-    row = {"relation": run.relation, "old": old, "new": run.object, "answered": int(known[probability.argmax()])}
+    row: dict[str, float] = {"relation": run.relation, "old": old, "new": run.object, "answered": int(known[probability.argmax()])}
     row |= {"probability": float(probability[known == run.object][0]), **{name: scores.get(name, math.nan) for name in GROUPS}}
     return {"rows": [row]}
 
@@ -70,7 +70,8 @@ def own_edits(
 
     Returns:
         A row for each edit, method and model: subject, method, world (seed of the model), relation, old, new and answered
-        (numbers of objects; the most probable one after the edit), probability (of the new object), and the share kept in each of `GROUPS`.
+        (numbers of objects; the most probable one after the edit), probability (of the new object), and the share kept in each of
+        `GROUPS`.
     """
     triples = [(int(s), int(r), int(new)) for (_, s, r, _), new in zip(edits[0].rows(), edits[1], strict=True)]
     sealed = [base.sealed() for base in bases]

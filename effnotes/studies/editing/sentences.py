@@ -21,29 +21,37 @@ from effnotes.studies.editing.tables import GROUPS
 # What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
 Payload: TypeAlias = Mapping[str, Any]
 
-# Of each claim: what is said where it is shown, where it is contradicted, and, behind "whether", where it is not settled.
+_SAME = 1e-6  # width below which an interval is none
+
+# Of each claim: what its effect is, and what is said where it is shown, where it is contradicted, and where it is not settled, that
+# behind "whether".
 _FOUND = {
     "low-rank-as-good": (
+        "difference in H",
         "Low rank edits as well as full rank, given the same number of steps",
         "Low rank edits worse than full rank, given the same number of steps",
         "low rank edits as well as full rank, given the same number of steps,",
     ),
     "one-rate-misleads": (
-        "Read at full rank's best learning rate, low rank looks worse than it is",
-        "Read at full rank's best learning rate, low rank looks hardly worse than at its own",
+        "H at its own rate minus H at full rank's",
+        "At full rank's best learning rate, low rank looks worse than it is",
+        "At full rank's best learning rate, low rank looks hardly worse than at its own",
         "low rank looks worse at full rank's best learning rate than at its own",
     ),
     "low-rank-often": (
+        "won minus lost, per setting",
         "Over the settings, low rank is more often as good as full rank than worse",
         "Over the settings, low rank is more often worse than full rank than as good",
         "low rank is more often as good as full rank than worse, over the settings,",
     ),
     "neighbours-damaged": (
+        "difference in the share kept",
         "Facts that share the edited fact's old object are lost more often than unrelated ones",
         "Facts that share the edited fact's old object are lost hardly more often than unrelated ones",
         "facts that share the edited fact's old object are lost more often than unrelated ones",
     ),
     "entailed-facts-stay": (
+        "share that follows minus one half",
         "Most facts that follow from an edited one do not change with it",
         "Most facts that follow from an edited one change with it",
         "most facts that follow from an edited one stay as they were",
@@ -62,17 +70,15 @@ def judged(claim: Payload) -> str:
     Args:
         claim: Of one of the claims that the top of the page names.
     """
-    shown, contradicted, question = _FOUND[claim["id"].partition(".")[2]]
+    effect, shown, contradicted, question = _FOUND[claim["id"].partition(".")[2]]
     said = {"shown": shown, "contradicted": contradicted}.get(claim["verdict"], f"Whether {question} is not settled")
     if claim["estimate"] is None:
         return f"{said}: this run has nothing to measure it on."
-    # A setting won and lost is a count, and half is what the share of facts was measured from.
-    unit = {"setting won (1) or lost (-1)": "won minus lost, per setting"}.get(claim["unit"], f"difference in {claim['unit']}")
     n, bounds = len(claim["effects"]), claim["interval"]
     estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
     noun = claim["unit_of_analysis"].rpartition("within ")[2]
     return (
-        f"{said} ({unit} {estimate}, {f'95% interval {interval_text(bounds)}' if bounds else 'no interval'}, {counted(n, noun)})."
+        f"{said} ({effect} {estimate}, {f'95% interval {interval_text(bounds)}' if bounds else 'no interval'}, {counted(n, noun)})."
     )
 
 
@@ -85,27 +91,29 @@ def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
     return [(judged(claims[name]), name) for name in (f"editing.{short}" for short in _FOUND) if name in claims]
 
 
-def mean_text(by_world: Iterable[float], limits: tuple[float, float] = (0.0, 1.0)) -> str:
-    """Write the mean over worlds with its interval.
+def mean_text(by_world: Iterable[float], limits: tuple[float, float] | None = (0.0, 1.0)) -> str:
+    """Write the mean over worlds, with its interval where there are several.
 
     Args:
         by_world: A value a world; those that are NaN are left out.
-        limits: Least and greatest possible value.
+        limits: Least and greatest possible value; None where there are none.
     """
     values = [[float(value)] for value in by_world if not np.isnan(value)]
     if not values:
         return "nothing (no world has such facts)"
-    if len(values) == 1:
-        return f"{format_number(round(values[0][0], 3))} (one world gives no interval)"
-    return _with_interval(*cluster_interval(values, limits=limits))
+    return _with_interval(*(cluster_interval(values, limits=limits) if len(values) > 1 else (values[0][0], np.nan, np.nan)))
 
 
 def _with_interval(mean: float, low: float, high: float) -> str:
-    if np.isnan(low):
-        return f"{format_number(round(mean, 3))} (one world gives no interval)"
-    return (
-        f"{format_number(mean, spread=max(high - low, 0.001))} {interval_text((low, high)) if high > low else '(in every world)'}"
-    )
+    if not _SAME < high - low < np.inf:
+        return format_number(round(mean, 3))
+    return f"{format_number(mean, spread=high - low)} {interval_text((low, high))}"
+
+
+def _lone(table: pd.DataFrame) -> str:
+    """What follows a sentence whose numbers stand alone, of a table with a row for each world or the number of worlds."""
+    n = table["worlds"].max() if "worlds" in table else table["world"].nunique()
+    return " One world gives no interval." if n == 1 else ""
 
 
 def _of(ends: pd.DataFrame, rule: str = "budget") -> pd.DataFrame:
@@ -124,7 +132,8 @@ def _low_rank(table: pd.DataFrame) -> pd.DataFrame:
 def worlds(independent: World, structured: World) -> str:
     """Say how large the two kinds of world are."""
     said = [
-        f"{what} world: {world.n_subjects} subjects, {world.n_relations} relations of {world.n_objects} objects, {len(world.facts())} facts"
+        f"{what} world has {world.n_subjects} subjects, {world.n_relations} relations of {world.n_objects} objects and"
+        f" {len(world.facts())} facts"
         for what, world in (("An independent", independent), ("a structured", structured))
     ]
     return f"{'; '.join(said)}, nested ones included."
@@ -135,8 +144,8 @@ def models(table: pd.DataFrame) -> str:
     whole = table[~table["kind"].str.contains("left out")]
     known, load = whole.filter(like="known, ").min(axis=None), whole.filter(regex="^(load|bits)").max(axis=None)
     return (
-        f"Of the {counted(len(whole), 'model')} that read all of their world, the least sure answers {known:.1%} of its facts in its"
-        f" worst form, and the fullest holds {format_number(load)} bits a parameter."
+        f"Of the {counted(len(whole), 'model')} that read all of their world, the least sure answers {known:.1%} of its facts, in"
+        f" the form that it knows worst, and the fullest holds {format_number(load)} bits a parameter."
     )
 
 
@@ -189,10 +198,11 @@ def steps(course: pd.DataFrame, ends: pd.DataFrame) -> str:
     for name, rows in shown.groupby("method", sort=False):
         first, last = rows.iloc[0], rows.iloc[-1]
         said.append(
-            f"{name}: {first['edit_success']:.0%} edited and {first['kept_same_value']:.0%} of the facts with the same old object kept"
-            f" after {first['step']:.0f} steps, {last['edit_success']:.0%} and {last['kept_same_value']:.0%} after {last['step']:.0f}"
+            f"{name} has edited {first['edit_success']:.0%} of the facts after {first['step']:.0f} steps, and kept"
+            f" {first['kept_same_value']:.0%} of those with the same old object; after {last['step']:.0f} it is"
+            f" {last['edit_success']:.0%} and {last['kept_same_value']:.0%}"
         )
-    return f"{'; '.join(said)}."
+    return f"{'. '.join(said)}."
 
 
 def differences(ends: pd.DataFrame) -> str:
@@ -203,17 +213,17 @@ def differences(ends: pd.DataFrame) -> str:
         low = [
             f"{name} by {_with_interval(row['mean'], row['low'], row['high'])}"
             for name, row in found.iterrows()
-            if name.startswith("LoRA") and name.endswith("linears")
+            if str(name).startswith("LoRA") and str(name).endswith("linears")
         ]
-        said.append(f"{words}, {' and '.join(low)} ({outcomes(found)} of {counted(len(found), 'method')})")
-    return f"Difference in H from {REFERENCE.name}. {'. '.join(said)}."
+        said.append(f"{words}, {' and '.join(low)} (of {counted(len(found), 'method')}: {outcomes(found)})")
+    return f"Difference in H from {REFERENCE.name}. {'. '.join(said)}.{_lone(ends)}"
 
 
 def outcomes(compared: pd.DataFrame) -> str:
-    """Count outcomes, such as "2 better, 1 as good, 0 worse, 3 open"; a table as `compare` gives it."""
+    """Count outcomes, such as "2 better, 1 as good, 3 open"; a table as `compare` gives it."""
     counts = compared["outcome"].value_counts()
     words = {"win": "better", "tie": "as good", "loss": "worse", "open": "open"}
-    return ", ".join(f"{counts.get(outcome, 0)} {word}" for outcome, word in words.items())
+    return ", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items() if outcome in counts)
 
 
 def groups(ends: pd.DataFrame) -> str:
@@ -222,8 +232,8 @@ def groups(ends: pd.DataFrame) -> str:
     order = sorted((name for name in kept if kept[name].notna().any()), key=lambda name: kept[name].mean())
     least, most = order[0], order[-1]
     return (
-        f"Edits at full rank keep least of the facts with the relation to the edited one “{least}”, {mean_text(kept[least])},"
-        f" and most of “{most}”, {mean_text(kept[most])}."
+        f"Of what full-rank edits should leave alone, least is kept of the group “{least}”, {mean_text(kept[least])}, and most of"
+        f" “{most}”, {mean_text(kept[most])}.{_lone(ends)}"
     )
 
 
@@ -232,7 +242,7 @@ def one_rate(ends: pd.DataFrame) -> str:
     own, other = (_low_rank(_of(ends, rule)).groupby("world")["H"].mean() for rule in ("budget", "reference_rate"))
     return (
         f"LoRA on all linears has a mean H of {own.mean():.2f} at its own rates and of {other.mean():.2f} at full rank's:"
-        f" a difference of {mean_text(own - other, (-1.0, 1.0))}."
+        f" a difference of {mean_text(own - other, (-1.0, 1.0))}.{_lone(ends)}"
     )
 
 
@@ -243,7 +253,7 @@ def trade(course: pd.DataFrame) -> str:
     least = best.groupby("method")["edit_success"].max().min()
     kept = best[best["edit_success"] >= least].groupby("method", sort=False)["retention"].max()
     said = ", ".join(f"{share:.1%} for {name}" for name, share in kept.items())
-    return f"Where {least:.0%} or more of the tuning edits succeed, retention is at best {said}."
+    return f"Where at least {least:.0%} of the tuning edits succeed, retention is at best {said}."
 
 
 def settings(against_full: pd.DataFrame) -> str:
@@ -251,8 +261,9 @@ def settings(against_full: pd.DataFrame) -> str:
     worst = against_full.loc[against_full["mean"].idxmin()]
     behind = "falls furthest behind" if worst["mean"] < 0 else "has its smallest lead"
     return (
-        f"Of {counted(len(against_full), 'comparison')} with full rank, LoRA came out {outcomes(against_full)}; it {behind} in the setting"
-        f" “{worst['setting']}”, with {worst['method']}: {_with_interval(worst['mean'], worst['low'], worst['high'])} in H."
+        f"Of {counted(len(against_full), 'comparison')} with full rank, LoRA came out {outcomes(against_full)}. It {behind} in the"
+        f" setting “{worst['setting']}”, with {worst['method']}: {_with_interval(worst['mean'], worst['low'], worst['high'])} in"
+        f" H.{_lone(against_full)}"
     )
 
 
@@ -260,35 +271,36 @@ def truncation(ends: pd.DataFrame, ranks: Sequence[int]) -> str:
     """Say how many directions the change of full rank on all linears has, and what is left of H with the fewest."""
     own, rank = _full(_of(ends)), min(ranks)
     return (
-        f"The change that full rank makes has a stable rank of {mean_text(own['stable_rank'], (0.0, np.inf))}; cut down to rank {rank} it"
-        f" gives H {own[f'truncated_{rank}_H'].mean():.2f}, whole {own['H'].mean():.2f}."
+        f"The change that full rank makes has a stable rank of {mean_text(own['stable_rank'], None)}; cut down to rank"
+        f" {rank} it gives H {own[f'truncated_{rank}_H'].mean():.2f}, whole {own['H'].mean():.2f}.{_lone(ends)}"
     )
 
 
 def spread(table: pd.DataFrame) -> str:
     """Say what held-out subjects are answered with after a part of a relation was rewritten; the settings' table."""
-    own = table.dropna(subset="spread").groupby("world")[["spread", "unseen_kept"]].mean()
+    own = table.dropna(subset="spread").groupby("world")[["spread", "unseen_kept"]].mean().reset_index()
     return (
-        f"Of subjects that were never edited, {mean_text(own['spread'])} now get the one object and {mean_text(own['unseen_kept'])} keep"
-        " their old one."
+        f"Of subjects that were never edited, a share of {mean_text(own['spread'])} now gets the one object, and"
+        f" {mean_text(own['unseen_kept'])} keeps its old one.{_lone(own)}"
     )
 
 
 def ripple(table: pd.DataFrame) -> str:
     """Say what became of facts that follow from an edited one, and of facts linked to it; the settings' table."""
     columns = ["edit_success", "consequence_followed", "pair_kept", "kept_same_subject"]
-    own = table.dropna(subset="consequence_followed").groupby("world")[columns].mean()
+    own = table.dropna(subset="consequence_followed").groupby("world")[columns].mean().reset_index()
     success, followed, pair, other = (mean_text(own[name]) for name in columns)
     return (
-        f"Shares, means over methods: edits that succeed {success}, entailed facts that follow {followed}, correlated facts kept {pair},"
-        f" the subject's other facts kept {other}."
+        f"Mean shares over methods: {success} of the edits succeed, {followed} of the entailed facts follow, {pair} of the"
+        f" correlated facts and {other} of the subject's other facts are kept.{_lone(own)}"
     )
 
 
 def trace(table: pd.DataFrame) -> str:
     """Say where putting a hidden state back brings back most, of a table with columns place, layer and recovered."""
     best = table.loc[table["recovered"].idxmax()]
-    return f"Most comes back at the place “{best['place']}” behind block {best['layer']}: {best['recovered']:.0%} of what the noise took."
+    where = f"at the place “{best['place']}” behind block {best['layer']}"
+    return f"Most comes back {where}: {best['recovered']:.0%} of what the noise took."
 
 
 def closed_forms(table: pd.DataFrame) -> str:
@@ -307,10 +319,11 @@ def forgetting(unlearned: pd.DataFrame, guess: float) -> str:
     """
     tried = unlearned[~unlearned["objective"].isin(["nothing", "second gold"])]
     means = tried.groupby(["objective", "method"], sort=False)[["forget_accuracy", "kept_other", "ks_statistic"]].mean()
-    (loss, method), best = next(means.sort_values("ks_statistic").iterrows())  # type: ignore[misc]
+    best = means.reset_index().sort_values("ks_statistic").iloc[0]
     return (
-        f"Nearest to a model that never knew comes {loss} with {method}: D {best['ks_statistic']:.2f}, {best['forget_accuracy']:.1%} of the"
-        f" forgotten facts still right (a guess: {guess:.1%}), {best['kept_other']:.0%} of the others kept."
+        f"Nearest to a model that never knew comes {best['objective']} with {best['method']}: D {best['ks_statistic']:.2f},"
+        f" {best['forget_accuracy']:.1%} of the forgotten facts still right (a guess: {guess:.1%}), {best['kept_other']:.0%} of the"
+        " others kept."
     )
 
 
