@@ -365,7 +365,8 @@ def test_cutting_nothing_off_changes_nothing_and_cutting_all_leaves_the_base(pre
     for name in ("edit_success", "retention", "H"):
         assert row[f"truncated_32_{name}"] == pytest.approx(row[name], abs=1e-6)
     assert row["edit_success"] == 1
-    assert (row["truncated_0_edit_success"], row["truncated_0_retention"], row["truncated_0_H"]) == (0, 1, 0)
+    assert (row["truncated_0_edit_success"], row["truncated_0_retention"]) == (0, 1)
+    assert row["truncated_0_H"] < 0.01  # as probable as the new object was before
 
 
 @pytest.mark.filterwarnings("error")
