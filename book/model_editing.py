@@ -170,7 +170,7 @@ knowledge.pipe(page_table).format(precision=3, thousands="\u202f").format("{:.0f
 )
 
 # %% tags=["remove-input"]
-finding(said.models(models))
+finding(said.models(knowledge))
 
 # %% [markdown]
 # The {term}`load` is what there is to know, $S R \log_2 O$ bits for $S$ subjects, $R$ relations and $O$ objects, over the number of parameters.
@@ -550,7 +550,7 @@ if result.unlearned is not None:
     )
 
 # %% tags=["remove-input"]
-forgetting = None if result.unlearned is None else said.forgetting(result.unlearned, 1 / world_of_main.n_objects)
+forgetting = None if result.unlearned is None else said.forgetting(result.unlearned)
 finding(forgetting or "Nothing was unlearned in this run.")
 
 # %% [markdown]

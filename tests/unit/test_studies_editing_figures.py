@@ -35,7 +35,7 @@ def rows() -> pd.DataFrame:
         names = {"setting": "one", "split": split, "world": world, "draw": draw, "method": method.name, "blocks": method.blocks}
         rank = float("nan") if method.rank is None else float(method.rank)
         names |= {"rank": rank, "learning_rate": rate, "step": step, "loss": 1.0, "edited_exact": 1.0}
-        scores = {name: float(rng.random()) for name in ("edit_success", "retention", "H", "drift", *tables.GROUPS)}
+        scores = {name: float(rng.random()) for name in (*tables.COURSE, "drift", *tables.GROUPS)}
         cut = {"stable_rank": 2.0, "truncated_1_H": 0.25, "truncated_2_H": 0.75}
         made.append(names | scores | cut)
     return pd.DataFrame(made)
@@ -95,8 +95,10 @@ def test_ranks_stand_from_low_to_full_and_both_tables_have_their_means(ends):
 
 def test_every_figure_is_drawn_with_a_line_for_each_rank(rows, ends):
     course = tables.course_table(rows)
-    panels = report.plot_rates(course).axes
-    assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["full", "rank 4", "rank 1"]
+    fig = report.plot_rates(course)
+    panels = fig.axes
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["full", "rank 4", "rank 1"]
+    assert not any(ax.get_legend() for ax in panels), "a legend lies on the lines"
     tuned = course[(course["split"] == "tune") & (course["step"] == 20) & (course["blocks"] == "attention")]
     for line, rank in zip(panels[0].lines[:3], (np.nan, 4, 1), strict=True):
         own = tuned[tuned["rank"].isna() if np.isnan(rank) else tuned["rank"] == rank]

@@ -161,10 +161,17 @@ def test_demonstrations_are_told() -> None:
     trace = pd.DataFrame({"place": ["subject", "last"], "layer": [1, 2], "recovered": [0.25, 0.5]})
     assert said.trace(trace) == "Most comes back at the place “last” behind block 2: 50% of what the noise took."
     assert f"{LORA} succeeds in 75% and keeps 60%" in said.closed_forms(ends)
-    tried = {"objective": ["nothing", "npo", "rmu"], "method": "full linears", "forget_accuracy": 0.125, "kept_other": 0.5}
+    tried = {
+        "objective": ["nothing", "npo", "rmu"],
+        "method": "full linears",
+        "forget_accuracy": 0.125,
+        "gold_accuracy": 0.25,
+        "kept_other": 0.5,
+    }
     unlearned = pd.DataFrame(tried | {"ks_statistic": [0.0, 0.2, 0.3]})
-    assert said.forgetting(unlearned, 0.25).startswith(
-        "Nearest to a model that never knew comes npo with full linears: D 0.20, 12.5% of the"
+    assert (
+        "comes npo with full linears: D 0.20, 12.5% of the forgotten facts still right (the gold model: 25.0%)"
+        in said.forgetting(unlearned)
     )
     own = pd.DataFrame({"method": ["a", "a", "b"], "answered": [1, 2, 1], "new": [1, 1, 1]})
     assert said.own_edits(own) == "Your edits answered with their new object, over all models: a 1 of 2, b 1 of 1."
@@ -178,9 +185,9 @@ def test_worlds_and_models_are_told_by_their_sizes() -> None:
     )
     table = pd.DataFrame(
         {
-            "kind": ["independent", "structured", "independent, some left out"],
+            "world": ["independent", "structured", "independent, some left out"],
             "known, sro": [1.0, 0.975, 0.5],
-            "bits_per_parameter": [0.1, 0.2, 9],
+            "load (bits a parameter)": [0.1, 0.2, 9],
         }
     )
     assert "Of the 2 models that read all of their world, the least sure answers 97.5%" in said.models(table)

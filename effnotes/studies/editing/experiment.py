@@ -32,7 +32,6 @@ class Parameters:
     model: str
     ranks: tuple[int, ...]
     facts: str
-    edits: str
     checkpoint: str
     structured: str
     pretraining: dict[str, Any]
@@ -58,6 +57,7 @@ class Parameters:
     unlearn_steps: int
     demo_worlds: int
     gold_models: Literal[1, 2]
+    edits: str = ""
 
 
 class Plan(NamedTuple):
