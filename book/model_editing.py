@@ -50,7 +50,7 @@ from effnotes.studies.editing import sentences as said
 # {doc}`how_to_run` says how to set them from the command line.
 
 # %% tags=["parameters"]
-worlds: list[int] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]  # seeds; each has facts, edits and models of its own
+worlds: list[int] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]  # seeds; each has its own facts, edits and models
 world: str = "data/worlds/small.yaml"  # what the facts are like; see data/worlds
 model: Literal["neox-32x1", "neox-32x2", "neox-64x2", "neox-128x4", "pythia-31m", "llama-64x2"] = "neox-32x2"  # width x blocks
 ranks: list[int] = [4]  # of LoRA
@@ -60,7 +60,7 @@ edits: str = ""  # CSV file of those of your facts that are to change, with thei
 # Further settings, which the rest of the page seldom needs.
 checkpoint: str = ""  # folder of a model that knows the world (config.json, model.safetensors), in place of training one
 structured: str = "data/worlds/structured.yaml"  # what the worlds are like whose facts hang together, with the same seeds
-pretraining: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.01}  # fields of effnotes.training.PretrainingRecipe
+pretraining: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.01, "recall": 0.99, "probability": 0.95}  # of PretrainingRecipe
 device: Literal["cpu", "cuda"] = "cpu"  # where models are trained and edited
 blocks: list[Literal["all", "linears", "attention", "mlp"]] = ["linears", "attention", "mlp"]  # all: full rank only, every weight
 full_rates: list[float] = [1e-3, 3e-3, 1e-2]  # learning rates to choose from, at full rank
@@ -70,6 +70,7 @@ steps: list[int] = [10, 20, 40]  # steps after which an edit is looked at; the l
 tune_worlds: int = 2  # worlds, of the first, that learning rates are chosen in
 tune_draws: int = 1  # edits of each of them to choose learning rates on
 test_draws: int = 1  # edits of each world to report, in each setting
+structured_draws: int = 3  # the same, of the worlds whose facts hang together
 draw_seed: int = 11  # of the edits
 counts: list[int] = [4, 1]  # facts that are edited at once: first in the main setting, then in others
 coverages: list[float] = [0.25, 0.0]  # shares of the subjects whose facts are trained on to retain them, likewise
@@ -88,9 +89,9 @@ gold_models: Literal[1, 2] = 1  # models of each of them that never see what is 
 plan = editing.plan(
     worlds=worlds, world=world, model=model, ranks=ranks, facts=facts, edits=edits, checkpoint=checkpoint, structured=structured,
     pretraining=pretraining, device=device, blocks=blocks, full_rates=full_rates, lora_rates=lora_rates, extensions=extensions,
-    steps=steps, tune_worlds=tune_worlds, tune_draws=tune_draws, test_draws=test_draws, draw_seed=draw_seed, counts=counts,
-    coverages=coverages, suppressed=suppressed, closed_forms=closed_forms, truncations=truncations, unlearn=unlearn,
-    unlearn_full_rates=unlearn_full_rates, unlearn_lora_rates=unlearn_lora_rates, unlearn_share=unlearn_share,
+    steps=steps, tune_worlds=tune_worlds, tune_draws=tune_draws, test_draws=test_draws, structured_draws=structured_draws,
+    draw_seed=draw_seed, counts=counts, coverages=coverages, suppressed=suppressed, closed_forms=closed_forms,
+    truncations=truncations, unlearn=unlearn, unlearn_full_rates=unlearn_full_rates, unlearn_lora_rates=unlearn_lora_rates, unlearn_share=unlearn_share,
     unlearn_steps=unlearn_steps, demo_worlds=demo_worlds, gold_models=gold_models,
 )  # fmt: skip
 

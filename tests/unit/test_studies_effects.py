@@ -146,6 +146,12 @@ def test_the_effects_of_every_claim() -> None:
     assert len(found) == 10
 
 
+def test_without_suppressions_nothing_spreads() -> None:
+    run = invented(at_budget=invented().at_budget.drop(columns="spread"))
+    run.plan.suppressions = []
+    assert effects(run)["suppression-spreads"] == []
+
+
 def test_verdicts_of_the_invented_run() -> None:
     verdicts = {claim.claim.id.removeprefix("editing."): claim.verdict for claim in measure(invented())}
     assert list(verdicts) == list(effects(invented()))

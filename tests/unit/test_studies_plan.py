@@ -26,7 +26,7 @@ VALUES: dict[str, Any] = {
     "unlearn": ("npo",),
     **dict.fromkeys(("full_rates", "lora_rates", "unlearn_full_rates", "unlearn_lora_rates"), RATES),
     **{"facts": "", "checkpoint": "", "pretraining": {}, "device": "cpu", "closed_forms": (), "truncations": (1,)},
-    **{"extensions": 0, "tune_worlds": 2, "tune_draws": 1, "test_draws": 2, "draw_seed": 7},
+    **{"extensions": 0, "tune_worlds": 2, "tune_draws": 1, "test_draws": 2, "structured_draws": 3, "draw_seed": 7},
     **{"unlearn_share": 0.1, "unlearn_steps": 5, "demo_worlds": 1, "gold_models": 1},
 }
 
@@ -46,6 +46,7 @@ def test_every_setting_has_all_worlds_and_chooses_rates_in_the_first() -> None:
     for each in plan.comparisons:
         assert [base.world_seed for base in each.bases] == [3, 1, 2]
         assert each.tuned_on == 2
+    assert (plan.main.draws.test, plan.ripple.draws.test) == (2, 3)
     assert {base.world.graph.has_nested for base in plan.ripple.bases} == {True}
     assert plan.forgetful == plan.main.bases[:1]
 

@@ -88,7 +88,7 @@ def effects(result: Result) -> dict[str, ByWorld | list[float]]:
         "neighbours-damaged": per_edit(full, full["kept_same_value"] - full["kept_other"]),
         "linked-fact-suffers": per_edit(rippled, rippled["pair_kept"] - rippled["kept_same_subject"]),
         "entailed-facts-stay": per_edit(rippled, rippled["consequence_followed"] - 0.5),
-        "suppression-spreads": per_edit(spreads, spreads["spread"] - 0.5),
+        "suppression-spreads": per_edit(spreads, spreads["spread"] - 0.5) if len(spreads) else [],
     }
 
 

@@ -44,6 +44,7 @@ class Parameters:
     tune_worlds: int
     tune_draws: int
     test_draws: int
+    structured_draws: int
     draw_seed: int
     counts: Annotated[tuple[int, ...], Field(min_length=1)]
     coverages: Annotated[tuple[float, ...], Field(min_length=1)]
@@ -129,7 +130,7 @@ def plan(**parameters: Any) -> Plan:
         name = f"relation to one object by {n} facts"
         return Setting(name, "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
 
-    def beside(setting: Setting, models: tuple[Base, ...] = bases) -> Comparison:
+    def beside(setting: Setting, models: tuple[Base, ...] = bases, draws: DrawPlan = draws) -> Comparison:
         return Comparison(setting, models, draws, side_grids, tuned_on=p.tune_worlds)
 
     main, *further = dict.fromkeys(remap(n, share) for n in p.counts for share in p.coverages)
@@ -141,7 +142,7 @@ def plan(**parameters: Any) -> Plan:
         Comparison(main, bases, draws, grids, ("budget", "first_success"), True, p.truncations, p.tune_worlds),
         tuple(map(beside, further)),
         tuple(beside(suppress(n)) for n in p.suppressed),
-        beside(ripple, structured),
+        beside(ripple, structured, dataclasses.replace(draws, test=p.structured_draws)),
         Setting("forget subjects", "unlearn_subject", n_forgotten, retain_coverage=0.25, checkpoints=(p.unlearn_steps,)),
         # A checkpoint has no twin that never saw what is forgotten.
         () if p.checkpoint or not p.unlearn else bases[: p.demo_worlds],
