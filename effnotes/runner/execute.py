@@ -257,7 +257,10 @@ def _ended(exception: Exception, task: RunRequest, watch: Watch, kernel_log: Pat
     said = printable(str(exception).strip())
     if isinstance(exception, DeadKernelError) and watch.process is not None:
         status = watch.process.poll()
-        how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"left with exit status {status}"
+        names = {each.value: each.name for each in signal.Signals}  # real-time signals have none
+        how = f"left with exit status {status}"
+        if status and status < 0:
+            how = f"was killed by {names.get(-status, f'signal {-status}')}"
         said = f"its kernel {how}, without an error of Python{', most often for want of memory' if status == -9 else ''}"
     return said + (f" ({last})" if last else "")
 

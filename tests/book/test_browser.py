@@ -165,6 +165,55 @@ def test_narrow_screens_do_not_scroll_sideways(browser: Browser, address: str, p
     context.close()
 
 
+OUTSIDE = """(most) => [...document.querySelectorAll("article :is(pre, table, img)")]
+  .filter(each => each.getClientRects().length && each.getBoundingClientRect().right > most)
+  .map(each => `${each.tagName} ${each.textContent.trim().slice(0, 60)}`)"""
+
+
+def test_nothing_that_cells_show_is_cut_at_desktop_width(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    for path in pages:
+        page.goto(address + path.as_posix())
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll(".cell_output .output")]
+            .filter(box => [box, ...box.querySelectorAll("pre")].some(each => each.scrollWidth > each.clientWidth + 1))
+            .map(box => box.textContent.trim().slice(0, 60))"""
+        )
+        assert cut == [], path
+        padding = page.locator(".cell_output td").evaluate_all("cells => cells.map(cell => getComputedStyle(cell).paddingRight)")
+        assert not [wide for wide in padding if float(wide.removesuffix("px")) < 4], path
+    context.close()
+
+
+def test_labels_of_figures_can_be_read_on_a_phone(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    for path in pages:
+        page.goto(address + path.as_posix())
+        figures = page.locator(".cell_output figure img")
+        shrunk = figures.evaluate_all("images => images.map(image => image.width / Math.min(image.naturalWidth, 700))")
+        assert not [share for share in shrunk if share < 0.7], path
+        assert not [
+            box
+            for box in page.locator(".cell_output figure").evaluate_all("boxes => boxes.map(box => box.clientWidth)")
+            if box > 390
+        ]
+    context.close()
+
+
+def test_pages_print_whole_and_without_navigation(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 680, "height": 1000})  # an A4 page between its margins
+    page = context.new_page()
+    for path in (path for path in pages if path.parent.name == "book"):
+        page.goto(address + path.as_posix())
+        page.emulate_media(media="print")
+        assert page.evaluate(OUTSIDE, 681) == [], path
+        for hidden in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area", ".headerlink"):
+            assert not any(each.is_visible() for each in page.locator(hidden).all()), f"{path}: {hidden}"
+    context.close()
+
+
 @pytest.mark.parametrize("mode", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_no_serious_violation(browser: Browser, address: str, pages: list[Path], mode: str) -> None:
     page = in_mode(browser, mode)

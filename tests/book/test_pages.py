@@ -14,6 +14,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from effnotes.reporting.claims import load_register
+from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import format_duration, format_memory
 from effnotes.runner.project import Project
 
@@ -167,6 +168,27 @@ def test_figures_are_numbered_and_captioned(executed: list[str], soups: dict[Pat
             caption = figure.find(class_="caption-text")
             assert caption is not None
             assert len(caption.text.split()) >= 4, f"{name}: {figure.get('id')}"
+
+
+@pytest.mark.parametrize("name", list(PROJECT.chapters))
+def test_every_figure_says_what_it_shows(site: Path, soups: dict[Path, BeautifulSoup], name: str) -> None:
+    page = PROJECT.chapters[name].page
+    cells = json.loads((site.parent / "stage" / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [(cell, output.get("data", {})) for cell in cells for output in cell.get("outputs", [])]
+    # A figure that this run had nothing to draw in says nothing either.
+    drawn = {
+        cell["metadata"]["mystnb"]["figure"]["name"]
+        for cell, data in outputs
+        if "figure" in cell["metadata"].get("mystnb", {}) and any(kind.startswith("image/") for kind in data)
+    }
+    found = [data[FINDING_MIME] for _, data in outputs if data.get(FINDING_MIME, {}).get("place") == "figure"]
+    figures = {figure["figure"] for figure in found if figure["figure"]}
+    assert figures - drawn == set(), "sentences on figures that the page does not have: compare the names"
+    assert drawn - figures == set(), "figures without a sentence: show finding(sentence, figure=...) in the cell behind each"
+    texts = [image.get("alt") or "" for image in soups[Path(f"{page}.html")].find_all("img")]
+    plain = [" ".join(text.split()) for text in texts]
+    for figure in (figure for figure in found if figure["figure"]):
+        assert any(" ".join(figure["sentences"]) in text for text in plain), figure["figure"]
 
 
 def test_scoreboard_has_every_registered_claim(soups: dict[Path, BeautifulSoup]) -> None:

@@ -426,3 +426,55 @@ def test_a_record_says_what_was_computed_and_what_was_reused(book):
     assert jobs["reused_on"] == [record["environment"]["device"]]
     assert "; 2 from the cache, made 20" in provenance(again).replace("\\", "")  # MyST has a backslash before each mark
     assert jobs_text({}) == "not known"
+
+
+FINDING = """
+# %% mystnb={"figure": {"caption": "A line that rises.", "name": "fig-line"}, "image": {"alt": "A line."}} tags=["hide-input"]
+import matplotlib.pyplot as plt
+from IPython.display import HTML, display
+
+from effnotes.reporting.findings import finding, what_we_found
+
+_ = plt.plot([first, total])
+
+# %% tags=["remove-input"]
+finding(f"It rises to {total:g} & on.", figure="fig-line")
+
+# %% tags=["hide-input"]
+HTML("<table><tr><td>1</td></tr></table>")
+
+# %% tags=["hide-input"]
+first
+
+# %% tags=["remove-cell"]
+what_we_found((f"The sum is {total:g}.", "sum.grows"), ("It is no surprise.", ""))
+"""
+
+
+def test_what_was_found_is_kept_and_figures_say_it(book):
+    book.add("saying", book.chapters["addition"] + FINDING)
+    built = book.effnotes("build", "--only", "saying")
+    assert built.returncode == 0, built.stdout
+    found = [{"sentence": "The sum is 3.", "claim": "sum.grows"}, {"sentence": "It is no surprise.", "claim": ""}]
+    assert only_record(book, "saying")["found"] == found
+    stage = book.root / "_build" / "stage" / "book"
+    chapters = json.loads((stage / "_data" / "build.json").read_text())["chapters"]
+    assert next(chapter for chapter in chapters if chapter["name"] == "saying")["record"]["found"] == found
+    staged = nbformat.read(stage / "saying.ipynb", as_version=4)
+    shown = [cell.metadata.get("mystnb", {}) for cell in staged.cells if cell.cell_type == "code"][-5:]
+    assert shown[0]["image"]["alt"] == "A line. It rises to 3 & on."
+    names = [cell.get("code_prompt_show") for cell in shown]
+    assert names == ["How the figure is drawn", None, "How the table is made", None, None]
+    page = (book.root / "_build" / "html" / "book" / "saying.html").read_text()
+    assert 'alt="A line. It rises to 3 &amp; on."' in page
+    assert "<strong>It rises to 3 &amp; on.</strong>" in page
+    assert page.count("Show the code") == 1
+    assert "no surprise" not in page
+
+
+def test_what_was_found_is_said_once(book):
+    book.add("saying", book.chapters["addition"] + FINDING + FINDING)
+    _, record = book.execute("saying")
+    assert record["status"] == "failed"
+    assert record["error"]["message"].startswith("what was found is said a second time")
+    assert record["error"]["line"] is not None
