@@ -91,8 +91,8 @@ plan = editing.plan(
     pretraining=pretraining, device=device, blocks=blocks, full_rates=full_rates, lora_rates=lora_rates, extensions=extensions,
     steps=steps, tune_worlds=tune_worlds, tune_draws=tune_draws, test_draws=test_draws, structured_draws=structured_draws,
     draw_seed=draw_seed, counts=counts, coverages=coverages, suppressed=suppressed, closed_forms=closed_forms,
-    truncations=truncations, unlearn=unlearn, unlearn_full_rates=unlearn_full_rates, unlearn_lora_rates=unlearn_lora_rates, unlearn_share=unlearn_share,
-    unlearn_steps=unlearn_steps, demo_worlds=demo_worlds, gold_models=gold_models,
+    truncations=truncations, unlearn=unlearn, unlearn_full_rates=unlearn_full_rates, unlearn_lora_rates=unlearn_lora_rates,
+    unlearn_share=unlearn_share, unlearn_steps=unlearn_steps, demo_worlds=demo_worlds, gold_models=gold_models,
 )  # fmt: skip
 
 # %% [markdown]

@@ -193,7 +193,8 @@ def peaks(course: pd.DataFrame) -> str:
 def steps(course: pd.DataFrame, ends: pd.DataFrame) -> str:
     """Say how far full rank and the highest rank of LoRA are after the first look and after the last one."""
     own = course[course["split"] == "test"].merge(_of(ends)[["method", "learning_rate"]].drop_duplicates())
-    shown = pd.concat([_full(own), _low_rank(own)]).sort_values("step")
+    low_rank = _low_rank(own)
+    shown = pd.concat([_full(own), low_rank[low_rank["rank"] == low_rank["rank"].max()]]).sort_values("step", kind="stable")
     said = []
     for name, rows in shown.groupby("method", sort=False):
         first, last = rows.iloc[0], rows.iloc[-1]
@@ -215,7 +216,7 @@ def differences(ends: pd.DataFrame) -> str:
             for name, row in found.iterrows()
             if str(name).startswith("LoRA") and str(name).endswith("linears")
         ]
-        said.append(f"{words}, {' and '.join(low)} (of {counted(len(found), 'method')}: {outcomes(found)})")
+        said.append(f"{words}, {', '.join(low)} (of {counted(len(found), 'method')}: {outcomes(found)})")
     return f"Difference in H from {REFERENCE.name}. {'. '.join(said)}.{_lone(ends)}"
 
 
