@@ -119,7 +119,7 @@ def test_the_same_rate_costs_what_tables_say() -> None:
 def test_edges_of_lists_are_counted() -> None:
     rates = pd.DataFrame({"method": ["LoRA 4 mlp", "full mlp", "full linears"], "edge": ["high", "low", ""]})
     assert said.rates(rates).startswith("Of 3 chosen learning rates, 2 are still an end of their list (1 of them LoRA's)")
-    assert said.rates(rates[rates["edge"] == ""]) == "All 1 chosen learning rates lie inside the lists that were tried."
+    assert said.rates(rates[rates["edge"] == ""]) == "Of 1 chosen learning rates, none is still an end of a list of several."
 
 
 def test_an_edit_is_told_by_what_it_lost() -> None:

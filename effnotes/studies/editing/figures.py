@@ -35,10 +35,12 @@ def plot_rates(course: pd.DataFrame) -> Figure:
     """Draw H on the tuning edits after the last step against the learning rate: a panel for the blocks, a line for each rank."""
     tuned = course[(course["split"] == "tune") & (course["step"] == course["step"].max())]
     panels = _panels(tuned)
-    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.0), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.3), sharey=True, squeeze=False)
     for ax, blocks in zip(axes[0], panels, strict=True):
         _lines(tuned, blocks, "learning_rate", "H", ax)
         ax.set(xscale="log", title=blocks, xlabel="learning rate", ylabel="mean H on tuning edits")
+        ax.set_xticks(tried := sorted(tuned["learning_rate"].unique()), map("{:g}".format, tried), rotation=60, fontsize=8)
+        ax.minorticks_off()
     _one_legend(fig)
     return fig
 

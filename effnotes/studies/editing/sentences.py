@@ -142,7 +142,7 @@ def worlds(independent: World, structured: World) -> str:
 def models(table: pd.DataFrame) -> str:
     """Say how well the models know their worlds, and how full they are; the table of models that is kept."""
     whole = table[~table["world"].str.contains("left out")]
-    known, load = whole.filter(like="known, ").min(axis=None), whole["load (bits a parameter)"].max()
+    known, load = float(np.nanmin(whole.filter(like="known, "))), float(whole["load (bits a parameter)"].max())
     return (
         f"Of the {counted(len(whole), 'model')} that read all of their world, the least sure answers {known:.1%} of its facts, in"
         f" the form that it knows worst, and the fullest holds {format_number(load)} bits a parameter."
@@ -164,7 +164,7 @@ def rates(chosen: pd.DataFrame) -> str:
     """Say how many chosen learning rates are an end of their list, of a table as `choose_rates` gives it."""
     edges = chosen[chosen["edge"] != ""]
     if edges.empty:
-        return f"All {len(chosen)} chosen learning rates lie inside the lists that were tried."
+        return f"Of {len(chosen)} chosen learning rates, none is still an end of a list of several."
     low_rank = int(edges["method"].str.startswith("LoRA").sum())
     return (
         f"Of {len(chosen)} chosen learning rates, {len(edges)} are still an end of their list ({low_rank} of them LoRA's):"
@@ -259,7 +259,7 @@ def trade(course: pd.DataFrame) -> str:
 
 def settings(against_full: pd.DataFrame) -> str:
     """Say where LoRA is better, as good and worse than full rank, and where it falls behind most; a table as `compare` gives it."""
-    worst = against_full.loc[against_full["mean"].idxmin()]
+    worst = against_full.sort_values("mean", kind="stable").iloc[0]
     behind = "falls furthest behind" if worst["mean"] < 0 else "has its smallest lead"
     return (
         f"Of {counted(len(against_full), 'comparison')} with full rank, LoRA came out {outcomes(against_full)}. It {behind} in the"
@@ -299,7 +299,7 @@ def ripple(table: pd.DataFrame) -> str:
 
 def trace(table: pd.DataFrame) -> str:
     """Say where putting a hidden state back brings back most, of a table with columns place, layer and recovered."""
-    best = table.loc[table["recovered"].idxmax()]
+    best = table.sort_values("recovered", ascending=False, kind="stable").iloc[0]
     where = f"at the place “{best['place']}” behind block {best['layer']}"
     return f"Most comes back {where}: {best['recovered']:.0%} of what the noise took."
 

@@ -10,12 +10,13 @@ Three tables hold all that is drawn, each averaged over the edits of a world, so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from effnotes.datasets.worlds.graph import Facts
+from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.named import NamedWorld
 from effnotes.datasets.worlds.tasks import Task
 from effnotes.datasets.worlds.world import World
@@ -95,12 +96,16 @@ def written_table(world: World, facts: Facts, named: NamedWorld | None = None) -
         facts: Of the kind "so".
         named: Their names, where they have some.
     """
-    text, rows = world.hf_tokenizer().decode, []
+    tokenizer, rows = world.hf_tokenizer(), []
+
+    def text(tokens: Integers) -> str:
+        return str(tokenizer.decode(tokens))
+
     for _, subject, relation, value in facts.rows():
         parts = {"SS": f"subject {subject}", "RR": f"relation {relation}", "OO": f"object {value}"}
         fact = Facts.of(0, np.array([subject]), relation, value)
         if named is not None:
-            parts = dict(zip(parts, named.describe(fact)[0].split(" | "), strict=True))
+            parts = {"SS": named.subjects[subject], "RR": named.relations[relation], "OO": named.objects[relation][value]}
         words = [text(word[word >= 0]) for (word,) in world.words.of_facts(fact)]
         for form in world.templates:
             written = world.encode(fact, form)
@@ -122,12 +127,13 @@ def task_table(task: Task) -> pd.DataFrame:
 def own_table(own: pd.DataFrame, named: NamedWorld) -> pd.DataFrame:
     """Give a reader's edits by name, a row for each edit and method, averaged over models; see `own_edits`."""
     rows = []
-    for (subject, relation, method), group in own.groupby(["subject", "relation", "method"], sort=False):
-        objects, n = named.objects[relation], len(group)
-        counts = [(objects[number], times) for number, times in group["answered"].value_counts().items()]
+    for _, group in own.groupby(["subject", "relation", "method"], sort=False):
+        first, n = group.iloc[0], len(group)
+        objects = named.objects[first["relation"]]
+        counts = Counter(objects[number] for number in group["answered"]).most_common()
         answered = ", ".join(name if n == 1 else f"{name} in {times} of {n} models" for name, times in counts)
-        what = {"fact": f"{named.subjects[subject]} | {named.relations[relation]}", "was": objects[group["old"].iloc[0]]}
-        what |= {"to become": objects[group["new"].iloc[0]], "method": method, "answered": answered}
+        what = {"fact": f"{named.subjects[first['subject']]} | {named.relations[first['relation']]}", "was": objects[first["old"]]}
+        what |= {"to become": objects[first["new"]], "method": first["method"], "answered": answered}
         kept = {f"kept: {name}": group[column].mean() for column, name in GROUPS.items()}
         rows.append(what | {"probability of the new": group["probability"].mean()} | kept)
     return pd.DataFrame(rows)
@@ -138,7 +144,9 @@ def rates_table(rates: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     chosen = rates.pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(list(order))
     columns = {f"rate, {rule.replace('_', ' ')}": chosen["learning_rate", rule].astype(float) for rule in rates["rule"].unique()}
     edges = [" ".join(dict.fromkeys(filter(None, row))) for row in chosen["edge"].to_numpy()]
-    return pd.DataFrame({"method": list(order), **columns, "rates tried": chosen["tried"].max(axis=1), "still an end": edges})
+    return pd.DataFrame(
+        {"method": list(order), **columns, "rates tried": chosen["tried"].to_numpy().max(axis=1), "still an end": edges}
+    )
 
 
 def costs_table(costs: pd.DataFrame, parameters: int) -> pd.DataFrame:
