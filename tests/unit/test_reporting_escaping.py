@@ -169,7 +169,7 @@ def test_a_script_in_any_field_of_a_kept_record_stays_text_on_its_page():
 def test_a_script_in_parameters_claims_and_records_stays_text_in_a_built_book(book):
     text = "<script>alert(1)</script> `` ` | {math}`x`"
     words = dict.fromkeys(("statement", "published", "effect", "unit", "unit_of_analysis"), text)
-    book.register(**words, source={"key": "iofinova2026thesis", "where": text})
+    book.register(**words, source={"key": "iofinova2026thesis", "kind": "text", "where": text})
     book.edit("addition", "# a name for the sum", f"# {text}")
     book.edit(
         "addition",

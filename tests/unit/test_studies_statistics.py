@@ -257,7 +257,7 @@ CLAIM = Claim(
     id="editing.test",
     chapter="editing",
     statement="A claim.",
-    source=Source(key="nobody", where="nowhere"),
+    source=Source(key="nobody", where="nowhere", kind="text"),
     published=None,
     effect="difference of H",
     unit="1",
@@ -266,6 +266,7 @@ CLAIM = Claim(
     direction="increase",
     margin=0.0,
     interval="bootstrap",
+    worth_seeing=0.02,
 )
 
 
