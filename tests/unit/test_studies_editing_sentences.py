@@ -51,7 +51,7 @@ def payload(name: str, effects: Any) -> dict[str, Any]:
             [[0.5], [-0.6], [0.3], [-0.4]],
             "Whether low rank edits as well as full rank, given the same number of steps, is not settled",
         ),
-        ([[0.5]], "is not settled (difference in H 0.5, no interval, 1 world)."),
+        ([[0.5]], "is not settled (difference in H 0.5, no interval, 1 world"),
         ([], "is not settled: this run has nothing to measure it on."),
     ],
     ids=["shown", "contradicted", "open", "one world", "nothing"],
@@ -66,6 +66,13 @@ def test_intervals_and_units_stand_behind_each_verdict() -> None:
     often = payload("low-rank-often", [1.0, 1.0, 1.0, -1.0, 1.0])
     assert "won minus lost, per setting 0.6" in said.judged(often)
     assert said.judged(often).endswith("5 settings).")
+
+
+def test_what_is_open_says_why() -> None:
+    claim = payload("low-rank-as-good", [[0.5], [-0.6], [0.3], [-0.4]])
+    assert said.judged(claim).endswith("4 worlds: too few units).")
+    del claim["unsettled"]
+    assert said.judged(claim).endswith("4 worlds).")
 
 
 def test_the_top_of_the_page_has_a_sentence_for_each_of_its_claims() -> None:

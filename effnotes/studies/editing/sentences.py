@@ -76,10 +76,10 @@ def judged(claim: Payload) -> str:
         return f"{said}: this run has nothing to measure it on."
     n, bounds = len(claim["effects"]), claim["interval"]
     estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
-    noun = claim["unit_of_analysis"].rpartition("within ")[2]
-    return (
-        f"{said} ({effect} {estimate}, {f'95% interval {interval_text(bounds)}' if bounds else 'no interval'}, {counted(n, noun)})."
-    )
+    interval = f"95% interval {interval_text(bounds)}" if bounds else "no interval"
+    units = counted(n, claim["unit_of_analysis"].rpartition("within ")[2])
+    why = f": {claim['unsettled']}" if claim.get("unsettled") else ""  # kept records of old do not say
+    return f"{said} ({effect} {estimate}, {interval}, {units}{why})."
 
 
 def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
