@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,20 @@ def test_the_chapter_on_editing_runs_on_facts_and_edits_from_files(tmp_path):
     assert "Abrel Tuno | lives in | Norrick" in text, "facts are shown by their names"
     for edited in ("Abrel Tuno | lives in", "Bixa Morle | works as", "Cado Venn | speaks"):
         assert text.count(f">{edited}<") == 2, "each edit stands in the table, at full rank and by LoRA"
+
+
+@pytest.mark.slow
+def test_the_lines_that_edit_a_reader_s_facts_run_as_they_stand_on_the_page(tmp_path, monkeypatch, capsys):
+    page = PROJECT.chapters["model_editing"].source
+    lines = page.partition("**Your facts, from Python.**")[2].partition("```python\n")[2].partition("# ```")[0].splitlines()
+    for name in ("facts", "edits"):
+        shutil.copy(FIXTURES / f"{name}.csv", tmp_path / f"my_{name}.csv")
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(line.removeprefix("# ").removeprefix("#") for line in lines), {})
+    told = capsys.readouterr().out
+    assert "Abrel Tuno | lives in | Norrick → Varn" in told
+    assert "edit_success" in told
+    assert re.match(r"1 \d+\n", told), "how far the training is"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_intervals_and_units_stand_behind_each_verdict() -> None:
     assert f"95% interval [{claim['interval'][0]:.3f}, {claim['interval'][1]:.3f}], 4 worlds)." in said.judged(claim)
     often = payload("low-rank-often", [1.0, 1.0, 1.0, -1.0, 1.0])
     assert "won minus lost, per setting 0.6" in said.judged(often)
-    assert said.judged(often).endswith("5 settings).")
+    assert said.judged(often).endswith("5 settings: too few units).")
 
 
 def test_what_is_open_says_why() -> None:

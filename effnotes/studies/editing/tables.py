@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.graph import Facts
 from effnotes.datasets.worlds.named import NamedWorld
 from effnotes.datasets.worlds.tasks import Task
 from effnotes.datasets.worlds.world import World
@@ -98,7 +100,7 @@ def written_table(world: World, facts: Facts, named: NamedWorld | None = None) -
     """
     tokenizer, rows = world.hf_tokenizer(), []
 
-    def text(tokens: Integers) -> str:
+    def text(tokens: NDArray[np.integer[Any]]) -> str:
         return str(tokenizer.decode(tokens))
 
     for _, subject, relation, value in facts.rows():
