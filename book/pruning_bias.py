@@ -52,36 +52,36 @@ from effnotes.studies import bias
 # Everything that a reader may want to change is declared here; {doc}`how_to_run` says how to set it from the command line.
 
 # %% tags=["parameters"]
-seeds: list[int] = [1, 2, 3]  # each seed draws its own faces and initial weights; one model is trained per seed and sparsity
-sparsities: list[float] = [0.0, 0.9, 0.95, 0.985]  # shares of the prunable weights that are removed; 0 is the dense model
+seeds: list[int] = [1, 2, 3, 4, 5]  # each seed draws its own faces and initial weights; one model for each seed and sparsity
+sparsities: list[float] = [0.0, 0.9, 0.97]  # shares of the prunable weights that are removed; 0 is the dense model
 moderate_sparsity: float = 0.9  # where "no loss" is claimed; one of the sparsities
 knee_drop: float = 0.03  # fall of validation accuracy beyond which a sparsity counts as high; growth is claimed at the first such
 dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = "faces"  # drawn faces, or photographs
 data_root: str = ""  # folder with the photographs; empty for faces
 protected: str | None = None  # name of the protected attribute; null: Round, grey, Male, water or the place
-num_train: int | None = 4500  # training images, of photographs at most so many; null: 6000 faces, or all photographs
-num_val: int | None = None  # validation images; null: 3000 faces, or all photographs
-num_test: int | None = None  # test images; null: 4000 faces, or all photographs
-num_shared: int = 2000  # further test faces that are the same for all seeds, to compare decisions; unused for photographs
+num_train: int | None = 3000  # training images, of photographs at most so many; null: 6000 faces, or all photographs
+num_val: int | None = 1000  # validation images, of photographs at most so many; null: 3000 faces, or all photographs
+num_test: int | None = 3000  # test images, of photographs at most so many; null: 4000 faces, or all photographs
+num_shared: int = 400  # further test faces that are the same for all seeds, to compare decisions; unused for photographs
 label_noise: float = 0.0  # share of labels of faces that are flipped, in [0, 0.5)
 image_size: int = 32  # height and width in pixels; 32 to 64 for resnet8
 stream: bool = False  # celeba: decode photographs as they are needed, cropped and mirrored as published
 model: Literal["resnet8", "resnet18", "resnet50", "mobilenet_v2"] = "resnet8"  # the narrow ResNet, or one of torchvision
-epochs: int = 8  # passes over the training images, for dense and sparse models alike
+epochs: int = 7  # passes over the training images, for dense and sparse models alike
 batch_size: int = 64  # images a training step
 learning_rate: float = 0.2  # peak of the cosine schedule
 momentum: float = 0.9  # of stochastic gradient descent, in [0, 1)
 weight_decay: float = 1e-4  # L2 penalty on all parameters
 warmup_epochs: float = 1.0  # linear rise of the learning rate
 prune_start: int = 1  # epoch of the first pruning step
-prune_end: int = 5  # pruning steps come before this epoch; the rest is for recovery
+prune_end: int = 4  # pruning steps come before this epoch; the rest is for recovery
 precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of activations in training; auto: bfloat16 where the hardware has it
 follow_ups: bool | None = None  # train the models of "Does it hold elsewhere?"; null: for faces, not for photographs
 other_methods: list[str] = ["gmp_post"]  # pruning methods to compare with gmp; see effnotes.pruning.PRUNING_METHODS
 parent_epochs: int = 2  # dense epochs among all, for methods that prune a trained model
 tuning_rate: float = 0.003  # learning rate of Adam after them
 num_single: int = 1  # attributes that get models of their own: those most at risk by the dense model
-num_planted: int | None = 2000  # training images with a planted feature; null: as many as num_train
+num_planted: int | None = 800  # training images with a planted feature; null: as many as num_train
 second_model: Literal["resnet8", "resnet18", "resnet50", "mobilenet_v2"] = "resnet8"  # network of the second architecture
 second_width: int | None = 8  # its channels in the first block, for resnet8; null: 16
 
@@ -604,19 +604,19 @@ figures.follow_ups(further)
 
 
 # %%
-display(*bias.measure(bias.main_effects(result), plan.without))
+display(*bias.measure(bias.main_effects(result), plan.without, bias.main_cautions(result)))
 
 # %% [markdown]
 # Repairs, changed decisions and what the dense model knows:
 
 # %%
-display(*bias.measure(bias.repair_effects(result), plan.without))
+display(*bias.measure(bias.repair_effects(result), plan.without, bias.repair_cautions(result)))
 
 # %% [markdown]
 # And the further experiments:
 
 # %%
-display(*bias.measure(bias.further_effects(result, further), plan.without))
+display(*bias.measure(bias.further_effects(result, further), plan.without, bias.further_cautions(result, further)))
 
 # %% [markdown]
 # Which attributes entered the averages of bias amplification, for which models it was not defined, and what the average hides at the moderate sparsity:
