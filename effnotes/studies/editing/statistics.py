@@ -54,7 +54,8 @@ def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.
     Args:
         rows: As `run_edits` returns them; only the split "tune" is looked at.
         rule: When an edit ends.
-        score: Column to maximise; ties go to the lower rate. H is graded: a rate at which edits fail is not taken for what it keeps.
+        score: Column to maximise; ties go to the lower rate. H is graded, so that a rate at which edits fail is not taken for what
+            it keeps.
 
     Returns:
         A row for each setting and method: setting, method, rule, learning_rate, score (mean at that rate), tried (how many rates),
