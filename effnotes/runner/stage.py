@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.core.files import files_under
-from effnotes.reporting.claims import CLAIM_MIME
+from effnotes.reporting.claims import CLAIM_MIME, card_html
 from effnotes.reporting.escaping import myst_code, myst_text
 from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import run_facts
@@ -41,24 +41,31 @@ def stage_book(
     for shown, path in sorted(files_under(project.root / "book")):
         if path and not _NOT_STAGED.intersection(Path(shown).parts):
             files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()
+    claims = {"record": project.measured(run.record for run in runs.values()), "kept": project.measured(kept.values())}
+    others = {row["id"]: row for row in claims["kept"]}
     listed = []
     for name, chapter in project.chapters.items():
         record = runs[name].record if name in runs else None
         files.pop(f"{chapter.page}.ipynb", None)  # that jupytext keeps beside the source
         if record:
             del files[f"{chapter.page}.py"]
-            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])
+            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name], others)
         records = {"record": _without_tables(record), "kept": _without_tables(kept.get(name))}
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
-    claims = {"record": project.measured(run.record for run in runs.values()), "kept": project.measured(kept.values())}
     summary = {"profile": profile, "chapters": listed, "claims": claims}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
     _mirror(files, stage)
     return stage
 
 
-def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
-    """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
+def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them.
+
+    Args:
+        chapter: as its source is now.
+        run: of the chapter.
+        others: what the kept record of the full profile has for each claim, which the claim's card shows beside.
+    """
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -91,6 +98,8 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
         for output in cell.get("outputs", []):
+            if claim := output.get("data", {}).get(CLAIM_MIME):
+                output["data"]["text/html"] = card_html(claim, other=others.get(claim["id"]))
             # Leave out the text form of a figure, which holds the address of an object.
             if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output["data"].pop("text/plain", None)

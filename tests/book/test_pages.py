@@ -20,6 +20,7 @@ from effnotes.runner.project import Project
 
 ROOT = Path(__file__).parents[2]
 PROJECT = Project.find(ROOT)
+LANDING_FIGURE = {"book/index.html": "fig-answer", "book/pruning_bias.html": "fig-ba"}
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)
 
 
@@ -128,7 +129,7 @@ def test_every_picture_has_words(soups: dict[Path, BeautifulSoup]) -> None:
             assert not FILE_NAME.search(alt), f"{page}: {alt}"
 
 
-def test_every_page_has_language_title_and_preview(soups: dict[Path, BeautifulSoup]) -> None:
+def test_every_page_has_language_title_and_preview(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
     for page, soup in soups.items():
         assert soup.html is not None
         assert soup.html["lang"] == "en", page
@@ -138,6 +139,9 @@ def test_every_page_has_language_title_and_preview(soups: dict[Path, BeautifulSo
         if page.parts[0] == "book":
             assert soup.find("meta", property="og:title"), page
             assert soup.find("meta", property="og:description"), page
+            preview = soup.find("meta", property="og:image")
+            assert (site / page.parent / preview["content"]).resolve().read_bytes().startswith(b"\x89PNG"), page
+            assert soup.find("meta", property="og:image:alt"), page
         assert soup.find("meta", property="og:url") is None, page
 
 
@@ -193,7 +197,7 @@ def test_every_figure_says_what_it_shows(site: Path, soups: dict[Path, Beautiful
 
 def test_scoreboard_has_every_registered_claim(soups: dict[Path, BeautifulSoup]) -> None:
     register = load_register(ROOT / "book" / "claims.yaml")
-    table = soups[Path("book/scoreboard.html")].find("table", class_="effnotes-table")
+    table = soups[Path("book/scoreboard.html")].find("table", id="scoreboard-table")
     assert table is not None
     assert table.find("caption") is not None
     assert [cell["scope"] for cell in table.find("thead").find_all("th")] == ["col"] * 5
@@ -221,6 +225,23 @@ def test_landing_page_has_a_card_for_each_chapter(chapters: list[str], soups: di
     assert {f"{Path(name).name}.html" for name in chapters} <= links
 
 
+def test_the_landing_page_shows_the_figure_of_this_build(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
+    figures = [soups[Path(page)].find("figure", id=name) for page, name in LANDING_FIGURE.items()]
+    drawn = [figure.find("img") for figure in figures]
+    assert drawn[0]["alt"] == drawn[1]["alt"]
+    first, second = ((site / "book" / image["src"]).resolve().read_bytes().strip() for image in drawn)
+    assert first == second
+
+
+def test_the_scoreboard_draws_an_interval_before_it_lists_any(soups: dict[Path, BeautifulSoup]) -> None:
+    page = soups[Path("book/scoreboard.html")]
+    ids = [element.get("id") for element in page.find_all(["figure", "table"])]
+    assert (
+        ids.index("verdicts-by-chapter") < ids.index("verdicts-by-source") < ids.index("fig-claims") < ids.index("scoreboard-table")
+    )
+    assert "lie wholly right of zero" in page.find("figure", id="fig-claims").find("img")["alt"]
+
+
 @pytest.fixture(scope="module")
 def bare_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources on which Jupyter Book was run by hand."""
@@ -241,7 +262,7 @@ def run_jupyter_book(directory: Path) -> None:
 
 
 def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, executed: list[str]) -> None:
-    for name in (*executed, "book/scoreboard", "book/how_this_book_was_made"):
+    for name in (*executed, "book/index", "book/scoreboard", "book/how_this_book_was_made"):
         page = (bare_build / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
         note = BeautifulSoup(page, "html.parser").find(class_="effnotes-not-run")
         assert note is not None, name

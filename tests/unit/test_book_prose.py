@@ -75,7 +75,7 @@ def known_numbers(name: str) -> set[float]:
     # A page that is drawn from a kept record tells of that run; the profiles are those of its chapter.
     owner = next((chapter for chapter in PROJECT.chapters if name.startswith(f"{chapter}_")), name)
     values += [PROJECT.values(owner, profile, {}) for profile in PROFILES] if owner != name else []
-    values += [[claim.margin, claim.range] for claim in PROJECT.claims.values()] + [LEVEL]
+    values += [PROJECT.register(), LEVEL]
     return set(numbers_in(values))
 
 

@@ -29,7 +29,7 @@ from effnotes.finetuning import (
     truncate_difference,
 )
 from effnotes.finetuning.editing.edit import edit_pools
-from effnotes.finetuning.editing.scores import _drawn, control_facts
+from effnotes.finetuning.editing.scores import RETAINED, _drawn, control_facts
 from effnotes.finetuning.tune import Batches
 from effnotes.metrics.editing import stable_rank
 from effnotes.models.answers import answer
@@ -407,7 +407,21 @@ def test_a_fact_is_remapped_and_the_scores_say_so(knowing, recipe: EditRecipe) -
     assert scores["prefers_new"] == 1
     kept = [scores[name] for name in ("kept_same_value", "kept_same_relation", "kept_same_subject", "kept_other")]
     assert scores["retention"] == pytest.approx(np.mean(kept))
-    assert scores["H"] == pytest.approx(2 / (1 + 1 / scores["retention"]))
+    assert scores["exact_H"] == pytest.approx(2 / (1 + 1 / scores["retention"]))
+    assert scores["retention_of_successes"] == scores["retention"]
+    assert scores["edit_probability"] == groups.loc["edited", "probability"]
+    before = Evaluator(knowing, TASK)(knowing).groups.set_index("group")
+    retained = {}  # of each group, over the facts that the base knew
+    for name in RETAINED:
+        rows = TASK.encode("test", name)
+        known = answer(knowing, rows).exact
+        retained[name] = answer(found.model, rows).probability[known].mean()
+        assert groups.loc[name, "kept_probability"] == pytest.approx(retained[name])
+        assert before.loc[name, "kept_probability"] > 0.9
+    kept_probability = np.mean(list(retained.values()))
+    assert scores["kept_probability"] == pytest.approx(kept_probability)
+    assert scores["H"] == pytest.approx(2 / (1 / scores["edit_probability"] + 1 / kept_probability))
+    assert scores["H"] < scores["exact_H"]  # nothing is ever certain
     assert groups.loc["edited", "known"] == 0
     assert groups.loc["reg_data", "known"] == groups.loc["reg_data", "asked"]
     assert all(stable_rank(change.numpy()) >= 1 for change in found.difference.values())
@@ -415,7 +429,9 @@ def test_a_fact_is_remapped_and_the_scores_say_so(knowing, recipe: EditRecipe) -
 
 def test_doing_nothing_keeps_everything(knowing) -> None:
     scores = evaluate_edit(knowing, knowing, TASK).scores
-    assert (scores["edit_success"], scores["retention"], scores["H"]) == (0, 1, 0)
+    assert (scores["edit_success"], scores["retention"], scores["exact_H"]) == (0, 1, 0)
+    assert 0 < scores["H"] < 0.1  # as probable as the new object was
+    assert np.isnan(scores["retention_of_successes"])
     assert scores["drift"] == pytest.approx(0, abs=1e-9)
     assert scores["old_probability"] > 0.9
 

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
+from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.kept import RecordError, read_record
 from effnotes.runner.kept import keep
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.project import Project
+from effnotes.runner.records import StoredRun
+from effnotes.runner.stage import stage_book
 
 CHAPTER = """\
 # %% [markdown]
@@ -164,6 +167,19 @@ def test_a_named_record_holds_numbers_and_the_command_but_no_path(kept_once):
     assert kept["tables"]["halves"]["data"][:2] == [[1, 2, 3], [0.333333, 0.666667, 1.0]]
     assert "\n    [ 0.333333, 0.666667, 1.0 ],\n" in text
     assert read_record(measuring.root / "data" / "records" / "measuring" / "mine.json").table("names")["name"].isna().sum() == 1
+
+
+def test_the_card_of_a_claim_shows_the_kept_record_beside(recorded):
+    (path,) = recorded.records("measuring")
+    run = StoredRun(json.loads(path.read_text()), path.parent)
+    (claim,) = run.record["claims"]
+    kept = {"measuring": run.record | {"claims": [claim | {"estimate": 7.5, "verdict": "contradicted"}]}}
+    stage = stage_book(Project.find(recorded.root), {"measuring": run}, kept, "full", {})
+    cells = json.loads((stage / "book" / "measuring.ipynb").read_text())["cells"]
+    (card,) = (output["data"] for cell in cells for output in cell.get("outputs", []) if CLAIM_MIME in output.get("data", {}))
+    shown = "".join(card["text/html"])
+    assert "contradicted; 7.5" in shown
+    assert shown.startswith('<div class="effnotes-claim effnotes-claim--shown"')
 
 
 def test_the_digest_of_the_data_follows_their_content_and_not_their_time(recorded, tmp_path):

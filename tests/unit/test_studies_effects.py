@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from effnotes.studies.editing.effects import block_difference, effects, low_rank_difference, measure, per_edit, setting_score
-from effnotes.studies.editing.settings import Method
 from effnotes.studies.editing.statistics import by_world
 
 NAN = math.nan
@@ -98,7 +97,6 @@ def invented(**changes) -> SimpleNamespace:
     def around(value: float) -> list[float]:
         return [value, value + APART, value - APART]
 
-    low, high = Method("linears", 1), Method("linears", 4)
     main = {
         "full linears": 0.5,
         "LoRA 1 linears": around(0.6),
@@ -113,13 +111,12 @@ def invented(**changes) -> SimpleNamespace:
     spread = edits(side, setting="relation to one object by 8 facts", spread=around(0.9))
     at_budget = pd.concat([budget[budget["method"].isin(side)], edits(side, setting="1 fact, 0% retained"), spread, ripple])
     names = {"main": "main", "ripple": "structured"}
-    grids = {"main": {Method(): (), low: (), high: (), Method("mlp"): ()}, "ripple": {Method(): (), low: ()}}
-    comparisons = {key: SimpleNamespace(setting=SimpleNamespace(name=name), grids=grids[key]) for key, name in names.items()}
+    comparisons = {key: SimpleNamespace(setting=SimpleNamespace(name=name)) for key, name in names.items()}
     plan = SimpleNamespace(
         **comparisons,
         suppressions=[SimpleNamespace(setting=SimpleNamespace(name="relation to one object by 8 facts"))],
         parameters=SimpleNamespace(ranks=(1, 4)),
-        low_rank=lambda setting: ["LoRA 1 linears", "LoRA 4 linears"] if setting == "main" else ["LoRA 1 linears"],
+        low_rank=["LoRA 1 linears", "LoRA 4 linears"],
     )
     endings = {
         "budget": budget,
@@ -147,6 +144,12 @@ def test_the_effects_of_every_claim() -> None:
     assert found["low-rank-often"] == [1.0, -1.0, -1.0]
     assert found["attention-only-improves"] == []
     assert len(found) == 10
+
+
+def test_without_suppressions_nothing_spreads() -> None:
+    run = invented(at_budget=invented().at_budget.drop(columns="spread"))
+    run.plan.suppressions = []
+    assert effects(run)["suppression-spreads"] == []
 
 
 def test_verdicts_of_the_invented_run() -> None:

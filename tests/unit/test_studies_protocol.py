@@ -146,6 +146,12 @@ def test_nothing_is_chosen_on_the_draws_to_report(monkeypatch) -> None:
     assert {(row.world, row.draw) for row in tuned.itertuples()} == set(itertools.product((0, 1), range(DRAWS.tune)))
 
 
+def test_rates_are_chosen_in_the_first_worlds_and_reported_in_all(monkeypatch) -> None:
+    made, _ = run(monkeypatch, {REFERENCE: 1e-3, LORA: 3e-3}, comparison(tuned_on=1))
+    worlds = [{(each.split, each.base.settings["seed"]) for each in call} for call in made.calls]
+    assert worlds == [{("tune", 0)}, {("tune", 0)}, {("test", 0), ("test", 1)}]  # the second call extends a grid
+
+
 def test_all_methods_are_also_run_at_the_rate_of_the_reference(monkeypatch) -> None:
     best = {(REFERENCE, 10): 3e-4, (REFERENCE, 5): 1e-3, LORA: 3e-3}
     made, _ = run(monkeypatch, best, comparison(at_reference_rate=True))

@@ -47,15 +47,20 @@ class EditScores(NamedTuple):
     Attributes:
         groups: A row for each test group: group, expects ("new" or "old" answers), asked (facts; at most `most_asked`), accuracy
             (share answered exactly right), probability (mean, of the right answers), known (facts that the base answered right),
-            kept (accuracy among these; NaN where new answers are expected or none was known), drift (mean KL of the edited model
-            from the base over the places of the answer, nats).
+            kept (accuracy among these; NaN where new answers are expected or none was known), kept_probability (mean probability of
+            the right answers among these, likewise), drift (mean KL of the edited model from the base over the places of the
+            answer, nats).
         scores: By name, NaN or absent where a task has no such facts:
             edit_success, probability_gain (mean p(new) - p(old)), prefers_new (share with p(new) > p(old)), old_probability: on the
                 edited facts. `probability_gain` and what follows only where an object is replaced by another.
             paraphrase_success: on the edited facts in forms that were not trained.
             kept_same_value, kept_same_relation, kept_same_subject, kept_other: share kept of what the base knew.
             retention: their macro-average. drift: mean KL over their prompts, groups weighing as many as they have.
-            H, S: harmonic means of edit_success and retention, and of these with paraphrase_success.
+            retention_of_successes: the retention of an edit of which every fact is answered as trained; NaN of others.
+            edit_probability, kept_probability: e, mean p(new) on the edited facts, and k, the macro-average over the groups of
+                retention of the mean p(right) of what the base knew.
+            H: graded, 2 e k / (e + k), which tells edits of few facts apart that exact answers count alike.
+            exact_H, S: harmonic means of edit_success and retention, and of these with paraphrase_success.
             consequence_followed, consequence_kept, consequence_other: on facts about nested objects that the edit changes
                 by implication.
             nested_of_old_kept, nested_of_new_kept: nested objects of the old and the new object, which do not change.
@@ -141,10 +146,11 @@ class Evaluator:
         for name in self._task.test:
             here = self._rows[name]
             known, expects = self._old.exact[here], "new" if name in NEW_ANSWERS else "old"
-            kept = float(new.exact[here][known].mean()) if expects == "old" and known.any() else math.nan
             accuracy, probability = new.exact[here].mean(), new.probability[here].mean()
-            rows.append((name, expects, len(known), accuracy, probability, int(known.sum()), kept, float(drift[here].mean())))
-        columns = ["group", "expects", "asked", "accuracy", "probability", "known", "kept", "drift"]
+            counts = expects == "old" and known.any()
+            kept = [float(each[here][known].mean()) if counts else math.nan for each in (new.exact, new.probability)]
+            rows.append((name, expects, len(known), accuracy, probability, int(known.sum()), *kept, float(drift[here].mean())))
+        columns = ["group", "expects", "asked", "accuracy", "probability", "known", "kept", "kept_probability", "drift"]
         groups = pd.DataFrame(rows, columns=columns)
         by_part = {name: Answers(new.exact[here], new.probability[here]) for name, here in self._rows.items()}
         return EditScores(groups, _scores(groups.set_index("group"), by_part, self._facts, self._task))
@@ -207,10 +213,14 @@ def _scores(groups: pd.DataFrame, answers: Mapping[str, Answers], facts: Mapping
     present = [name for name in RETAINED if name in task.test]
     scores |= {RETAINED[name]: cells[name]["kept"] for name in present}
     scores["retention"] = metrics.macro_average(scores[RETAINED[name]] for name in present)
+    scores["kept_probability"] = metrics.macro_average(cells[name]["kept_probability"] for name in present)
     sizes = [len(task.test[name]) for name in present]  # of whole groups, so that a cap on what is asked shifts no weight
     scores["drift"] = float(np.average(groups.loc[present, "drift"], weights=sizes)) if present else math.nan
     if "edit_success" in scores:
-        scores["H"] = metrics.harmonic_mean(scores["edit_success"], scores["retention"])
+        scores["exact_H"] = metrics.harmonic_mean(scores["edit_success"], scores["retention"])
+        scores["edit_probability"] = cells["edited"]["probability"]
+        scores["H"] = metrics.harmonic_mean(scores["edit_probability"], scores["kept_probability"])
+        scores["retention_of_successes"] = scores["retention"] if scores["edit_success"] == 1 else math.nan
         if "paraphrase_success" in scores:
             scores["S"] = metrics.harmonic_mean(scores["edit_success"], scores["paraphrase_success"], scores["retention"])
 

@@ -164,7 +164,7 @@ def run_protocol(
         runs = [
             EditRun(base, each.setting, each.draws, split, method, grids[key], each.truncations if cut(method, split) else ())
             for each in comparisons
-            for base in each.bases
+            for base in each.bases[: each.tuned_on if split == "tune" else None]
             for key, method in each.keys.items()
             if key in grids
         ]

@@ -71,24 +71,24 @@ def per_edit(edits: pd.DataFrame, effect: pd.Series[float]) -> ByWorld:
 def effects(result: Result) -> dict[str, ByWorld | list[float]]:
     """Return what each claim is measured by, by the claim's name in the chapter, in the order of the page."""
     plan, best, edits = result.plan, result.endings["budget"], result.at_budget
-    main, own = plan.main.setting.name, plan.low_rank
+    main, low_rank = plan.main.setting.name, plan.low_rank
     ranks = [None, *plan.parameters.ranks]
     of_setting = dict(list(edits[edits["setting"] != plan.ripple.setting.name].groupby("setting", sort=False))) | {main: best}
     both = best.merge(result.endings["reference_rate"], on=["setting", "world", "draw", "method"], suffixes=("_own", "_reference"))
-    both = both[both["method"].isin(own(main))]
+    both = both[both["method"].isin(low_rank)]
     full, rippled = best[best["method"] == REFERENCE.name], edits[edits["setting"] == plan.ripple.setting.name]
     spreads = edits[edits["setting"].isin([each.setting.name for each in plan.suppressions])]
     return {
-        "low-rank-as-good": by_world(low_rank_difference(best, own(main))),
-        "low-rank-stopped-early": by_world(low_rank_difference(result.endings["first_success"], own(main))),
-        "low-rank-often": [setting_score(part, own(str(name))) for name, part in of_setting.items()],
+        "low-rank-as-good": by_world(low_rank_difference(best, low_rank)),
+        "low-rank-stopped-early": by_world(low_rank_difference(result.endings["first_success"], low_rank)),
+        "low-rank-often": [setting_score(part, low_rank) for part in of_setting.values()],
         "mlp-only-improves": block_difference(best, "mlp", ranks),
         "attention-only-improves": block_difference(best, "attention", ranks),
         "one-rate-misleads": per_edit(both, both["H_own"] - both["H_reference"]),
         "neighbours-damaged": per_edit(full, full["kept_same_value"] - full["kept_other"]),
         "linked-fact-suffers": per_edit(rippled, rippled["pair_kept"] - rippled["kept_same_subject"]),
         "entailed-facts-stay": per_edit(rippled, rippled["consequence_followed"] - 0.5),
-        "suppression-spreads": per_edit(spreads, spreads["spread"] - 0.5),
+        "suppression-spreads": per_edit(spreads, spreads["spread"] - 0.5) if len(spreads) else [],
     }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds.named import NamedWorld, read_facts
+from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.named import NamedWorld, read_edits, read_facts
 from effnotes.datasets.worlds.storage import load_world
 from effnotes.studies.editing.bases import pretrain_bases, read_checkpoint
 from effnotes.studies.editing.settings import REFERENCE, Base, Blocks, Comparison, DrawPlan, Method, Rates, Setting
@@ -26,30 +29,26 @@ class Parameters:
 
     worlds: tuple[int, ...]
     world: str
+    model: str
+    ranks: tuple[int, ...]
     facts: str
     checkpoint: str
-    structured_worlds: tuple[int, ...]
     structured: str
-    model: str
     pretraining: dict[str, Any]
     device: Literal["cpu", "cuda"]
-    ranks: tuple[int, ...]
     blocks: tuple[Blocks, ...]
     full_rates: Rates
     lora_rates: Rates
     extensions: int
     steps: tuple[int, ...]
+    tune_worlds: int
     tune_draws: int
     test_draws: int
-    draw_seed: int
-    coverage: float
-    side_worlds: int
-    side_ranks: tuple[int, ...]
-    counts: tuple[int, ...]
-    coverages: tuple[float, ...]
-    suppressed: tuple[int, ...]
-    suppress_steps: tuple[int, ...]
     structured_draws: int
+    draw_seed: int
+    counts: Annotated[tuple[int, ...], Field(min_length=1)]
+    coverages: Annotated[tuple[float, ...], Field(min_length=1)]
+    suppressed: tuple[int, ...]
     closed_forms: tuple[Literal["rome", "memit", "alphaedit"], ...]
     truncations: tuple[int, ...]
     unlearn: tuple[Loss, ...]
@@ -57,14 +56,16 @@ class Parameters:
     unlearn_lora_rates: Rates
     unlearn_share: float
     unlearn_steps: int
-    unlearn_worlds: int
+    demo_worlds: int
     gold_models: Literal[1, 2]
+    edits: str = ""
 
 
 class Plan(NamedTuple):
     """What the chapter does with some values of its parameters."""
 
     named: NamedWorld | None  # the facts of a reader
+    edits: tuple[Facts, Integers] | None  # those of them that are to change, and their new objects
     main: Comparison
     further: tuple[Comparison, ...]  # in other settings of the same kind
     suppressions: tuple[Comparison, ...]
@@ -78,10 +79,10 @@ class Plan(NamedTuple):
         """All that are compared, in the order of the page."""
         return (self.main, *self.further, *self.suppressions, self.ripple)
 
-    def low_rank(self, setting: str) -> list[str]:
-        """Names of LoRA on all linears that are run in a setting."""
-        grids = self.main.grids if setting == self.main.setting.name else self.ripple.grids
-        return [method.name for method in grids if method.blocks == "linears" and method.rank is not None]
+    @property
+    def low_rank(self) -> list[str]:
+        """Names of LoRA on all linears, which is run in every setting."""
+        return [method.name for method in self.ripple.grids if method.rank is not None]
 
 
 def plan(**parameters: Any) -> Plan:
@@ -99,25 +100,27 @@ def plan(**parameters: Any) -> Plan:
         raise ValueError(f"blocks={p.blocks}: 'linears' must be among them; methods are compared with full rank on all linears")
     if p.checkpoint and len(p.worlds) != 1:
         raise ValueError(f"worlds={p.worlds}: a checkpoint knows one world; give its seed alone, such as -p worlds='[1]'")
-    for name, values in (("worlds", p.worlds), ("structured_worlds", p.structured_worlds), ("ranks", p.ranks)):
+    for name, values in (("worlds", p.worlds), ("ranks", p.ranks)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}={values}: give at least one, and each once")
     described = load_world(p.world).settings()
     told = {key: described[key] for key in ("templates", "repeats")}
     named = read_facts(p.facts, **told) if p.facts else None
+    if p.edits and named is None:
+        raise ValueError(f"edits={p.edits!r} changes facts that you name; name the table of all facts as well, as facts")
+    edits = read_edits(p.edits, named) if p.edits and named else None
     same: dict[str, Any] = {"model": p.model, "recipe": PretrainingRecipe(**p.pretraining), "device": p.device}
     read = same | {"facts": p.facts, "checkpoint": p.checkpoint}
     bases = tuple(Base(dict(told if p.facts else described, seed=seed), seed=seed, **read) for seed in p.worlds)
     linked = load_world(p.structured).settings()
-    structured = tuple(Base(dict(linked, seed=seed), seed=seed, **same) for seed in p.structured_worlds)
+    structured = tuple(Base(dict(linked, seed=seed), seed=seed, **same) for seed in p.worlds)
     if p.checkpoint:
         read_checkpoint(bases[0])
 
     methods = [Method(each) for each in p.blocks] + [Method(each, rank) for rank in p.ranks for each in p.blocks if each != "all"]
     grids = {method: p.full_rates if method.rank is None else p.lora_rates for method in methods}
-    side_grids = {REFERENCE: p.full_rates} | {Method("linears", rank): p.lora_rates for rank in p.side_ranks}
+    side_grids = {method: rates for method, rates in grids.items() if method.blocks == "linears"}
     draws = DrawPlan(p.tune_draws, p.test_draws, p.draw_seed)
-    structured_draws = DrawPlan(p.tune_draws, p.structured_draws, p.draw_seed)
 
     def remap(n: int, share: float) -> Setting:
         name = f"{n} fact{'s' if n > 1 else ''}, {share:.1%} retained".replace(".0%", "%")
@@ -125,24 +128,24 @@ def plan(**parameters: Any) -> Plan:
 
     def suppress(n: int) -> Setting:
         name = f"relation to one object by {n} facts"
-        return Setting(name, "suppress", n, retain_coverage=p.coverage, checkpoints=p.suppress_steps)
+        return Setting(name, "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
 
-    def beside(setting: Setting) -> Comparison:
-        return Comparison(setting, bases[: p.side_worlds], draws, side_grids)
+    def beside(setting: Setting, models: tuple[Base, ...] = bases, draws: DrawPlan = draws) -> Comparison:
+        return Comparison(setting, models, draws, side_grids, tuned_on=p.tune_worlds)
 
-    main = remap(1, p.coverage)
-    further = dict.fromkeys(remap(n, share) for n in [1, *p.counts] for share in [p.coverage, *p.coverages])
-    ripple = Setting("structured", nested_class="changed", retain_coverage=p.coverage, checkpoints=p.steps)
+    main, *further = dict.fromkeys(remap(n, share) for n in p.counts for share in p.coverages)
+    ripple = dataclasses.replace(main, name="structured", nested_class="changed")
     n_forgotten = max(2, round(p.unlearn_share * bases[0].world.n_subjects))
     made = Plan(
         named,
-        Comparison(main, bases, draws, grids, ("budget", "first_success"), True, p.truncations),
-        tuple(beside(setting) for setting in further if setting != main),
+        edits,
+        Comparison(main, bases, draws, grids, ("budget", "first_success"), True, p.truncations, p.tune_worlds),
+        tuple(map(beside, further)),
         tuple(beside(suppress(n)) for n in p.suppressed),
-        Comparison(ripple, structured, structured_draws, side_grids),
+        beside(ripple, structured, dataclasses.replace(draws, test=p.structured_draws)),
         Setting("forget subjects", "unlearn_subject", n_forgotten, retain_coverage=0.25, checkpoints=(p.unlearn_steps,)),
         # A checkpoint has no twin that never saw what is forgotten.
-        () if p.checkpoint or not p.unlearn else bases[: p.unlearn_worlds],
+        () if p.checkpoint or not p.unlearn else bases[: p.demo_worlds],
         p,
     )
     drawn = [(base, each.setting, each.draws) for each in made.comparisons for base in each.bases]
@@ -180,6 +183,7 @@ class Result(NamedTuple):
     course: pd.DataFrame  # of the main setting, a row for each split, method, learning rate and step
     settings: pd.DataFrame  # of `at_budget`, a row for each setting, method and world
     against_full: pd.DataFrame  # as `compare` gives it, in the settings whose facts are independent
+    own: pd.DataFrame | None  # as `own_edits` returns it: the edits of a reader, by full rank and LoRA on all linears
 
 
 def run(plan: Plan, *, workers: Workers = None) -> Result:
@@ -190,11 +194,13 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     """
     from effnotes.finetuning import ClosedFormRecipe
     from effnotes.studies.editing.edits import EditRun, run_edits, run_protocol
+    from effnotes.studies.editing.own import own_edits
 
     p = plan.parameters
     rows, rates = run_protocol(plan.comparisons, extensions=p.extensions, workers=workers)
     recipes = [ClosedFormRecipe(method=name, site=site) for name in p.closed_forms for site in ("subject", "last")]
-    runs = [EditRun(base, plan.main.setting, plan.main.draws, "test", recipe) for recipe in recipes for base in plan.main.bases]
+    shown = plan.main.bases[: p.demo_worlds]
+    runs = [EditRun(base, plan.main.setting, plan.main.draws, "test", recipe) for recipe in recipes for base in shown]
     closed = run_edits(runs, workers=workers)
     grids = {method: p.unlearn_full_rates if method.rank is None else p.unlearn_lora_rates for method in plan.ripple.grids}
     what, n_gold = (plan.forgetful, plan.forgetting, plan.main.draws), p.gold_models
@@ -207,10 +213,16 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     rate = float(best.loc[best["method"] == REFERENCE.name, "learning_rate"].iloc[0])
     at_one_rate = (of_main["split"] == "test") & np.isclose(of_main["learning_rate"], rate)
     endings["reference_rate"] = stopped(of_main[at_one_rate], "budget")
+    own = None
+    if plan.edits is not None:
+        chosen = best.groupby("method")["learning_rate"].first()
+        each = {method: float(chosen[method.name]) for method in plan.main.grids if method.blocks == "linears"}
+        how = {"steps": p.steps[-1], "retain_coverage": plan.main.setting.retain_coverage, "seed": p.draw_seed}
+        own = own_edits(plan.edits, plan.main.bases, each, **how, workers=workers)
     at_budget = at_rates(rows, rates[rates["rule"] == "budget"])
     at_budget = at_budget[at_budget["method"].isin([method.name for method in plan.ripple.grids])]
     in_one_kind = at_budget[at_budget["setting"] != plan.ripple.setting.name]
     ended = pd.concat([edits.assign(rule=rule) for rule, edits in endings.items()])
     ends, course = average_by_world(ended, ["rule", "learning_rate"]), course_table(of_main)
     by_setting, against_full = average_by_world(at_budget, ["setting"]), compare(paired_differences(in_one_kind, REFERENCE.name))
-    return Result(plan, rows, rates, closed, unlearned, endings, at_budget, ends, course, by_setting, against_full)
+    return Result(plan, rows, rates, closed, unlearned, endings, at_budget, ends, course, by_setting, against_full, own)

@@ -191,6 +191,7 @@ class Comparison:
     rules: tuple[StopRule, ...] = Field(default=("budget",), min_length=1)
     at_reference_rate: bool = False  # report all methods also at the rate that was chosen for the reference, by the first rule
     truncations: tuple[int, ...] = ()  # of the changes of full rank, of all methods but "full all", on the draws to report
+    tuned_on: int | None = Field(default=None, ge=1)  # bases, of the first, that rates are chosen on; None for all
 
     def __post_init__(self) -> None:
         if REFERENCE not in self.grids:
