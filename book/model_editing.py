@@ -46,7 +46,7 @@ from effnotes.studies.editing import sentences as said
 # %% [markdown]
 # ## Parameters
 #
-# These come first: which worlds, what they are like, which model, which ranks, and facts of your own with the edits that you want.
+# These come first: which worlds, what they are like, which model, which ranks, and facts of your own with the edits that you want; the others lie in the fold below them.
 # {doc}`how_to_run` says how to set them from the command line.
 
 # %% tags=["parameters"]
@@ -57,7 +57,7 @@ ranks: list[int] = [4]  # of LoRA
 facts: str = ""  # CSV file of your own facts (subject, relation, object), in place of drawn ones
 edits: str = ""  # CSV file of those of your facts that are to change, with their new objects
 
-# Further settings, which the rest of the page seldom needs.
+# Further settings
 checkpoint: str = ""  # folder of a model that knows the world (config.json, model.safetensors), in place of training one
 structured: str = "data/worlds/structured.yaml"  # what the worlds are like whose facts hang together, with the same seeds
 pretraining: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.01, "recall": 0.99, "probability": 0.95}  # of PretrainingRecipe

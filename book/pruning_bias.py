@@ -59,20 +59,16 @@ use_style()
 # %% [markdown]
 # ## Parameters
 #
-# Five settings matter first; the fold has them and all others, with their values and what they mean, and {doc}`how_to_run` says how to set them from the command line.
-#
-# - `seeds`: how many replicates there are; each draws its own faces and initial weights.
-# - `sparsities`: which shares of the weights are removed.
-# - `dataset` and `data_root`: drawn faces, or photographs in a folder of yours.
-# - `num_train`: how many training images there are.
+# Five settings come first, the others lie in the fold below them; {doc}`how_to_run` says how to set them from the command line.
 
-# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "All parameters and their values"}
+# %% tags=["parameters"]
 seeds: list[int] = [1, 2, 3, 4, 5]  # each seed draws its own faces and initial weights; one model for each seed and sparsity
 sparsities: list[float] = [0.0, 0.9, 0.97]  # shares of the prunable weights that are removed; 0 is the dense model
 dataset: Literal["faces", "cifar10s", "celeba", "awa2", "waterbirds", "iwildcam"] = "faces"  # drawn faces, or photographs
 data_root: str = ""  # folder with the photographs; empty for faces
 num_train: int | None = 3000  # training images, of photographs at most so many; null: 6000 faces, or all photographs
-# Further settings.
+
+# Further settings
 moderate_sparsity: float = 0.9  # where "no loss" is claimed; one of the sparsities
 knee_drop: float = 0.03  # fall of validation accuracy beyond which a sparsity counts as high; growth is claimed at the first such
 protected: str | None = None  # name of the protected attribute; null: Round, grey, Male, water or the place

@@ -16,6 +16,7 @@ from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
+_FURTHER = "# Further settings"  # comment in a chapter's parameters, behind those that matter first
 
 
 def stage_book(
@@ -88,9 +89,15 @@ def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapp
         cells = own
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata)
     for cell in cells:
-        notebook.cells.append(cell)
-        if "parameters" in cell.metadata.get("tags", []) and values:
-            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+        if "parameters" not in cell.metadata.get("tags", []):
+            notebook.cells.append(cell)
+            continue
+        first, further = _settings(cell)
+        for each in (first, further) if further else (first,):
+            if values:
+                each.metadata["tags"] = [*each.metadata.get("tags", []), "remove-cell"]
+            notebook.cells.append(each)
+        if values:
             notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [INJECTED]}))
     _say_results(notebook.cells)
     _name_folds(notebook.cells)
@@ -104,6 +111,21 @@ def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapp
             if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output["data"].pop("text/plain", None)
     return str(nbformat.writes(notebook)).encode()
+
+
+def _settings(cell: Any) -> tuple[Any, Any]:
+    """Cut the parameters of a chapter where it says that further settings follow: those are shown behind a fold."""
+    from nbformat.v4 import new_code_cell
+
+    first, comment, further = cell.source.partition(_FURTHER)
+    if not comment:
+        return cell, None
+    # The tag stays with the last of them: values that papermill puts behind it, where somebody runs the page's notebook, must win.
+    tags = cell.metadata.get("tags", [])
+    fold = {"tags": [*tags, "hide-input"], "mystnb": {"code_prompt_show": "Further settings"}}
+    return new_code_cell(first.rstrip(), metadata={"tags": [tag for tag in tags if tag != "parameters"]}), new_code_cell(
+        f"{comment}{further}", metadata=fold
+    )
 
 
 def _say_results(cells: Sequence[Any]) -> None:

@@ -33,7 +33,9 @@ what_we_found((f"The sum is {total:g}.", "sum.grows"), ("It is no surprise.", ""
 
 
 def test_what_was_found_is_kept_and_figures_say_it(book):
-    book.add("saying", book.chapters["addition"] + FINDING)
+    first, parameter, rest = (book.chapters["addition"] + FINDING).partition("second: float")
+    assert parameter
+    book.add("saying", f"{first}\n# Further settings\n{parameter}{rest}")
     built = book.effnotes("build", "--only", "saying")
     assert built.returncode == 0, built.stdout
     found = [{"sentence": "The sum is 3.", "claim": "sum.grows"}, {"sentence": "It is no surprise.", "claim": ""}]
@@ -50,6 +52,11 @@ def test_what_was_found_is_kept_and_figures_say_it(book):
     assert 'alt="A line. It rises to 3 &amp; on."' in page
     assert "<strong>It rises to 3 &amp; on.</strong>" in page
     assert page.count("Show the code") == 1
+    own, folded = (next(cell for cell in staged.cells if name in cell.source) for name in ("first: int", "second: float"))
+    assert "hide-input" not in own.metadata["tags"]
+    assert "second: float" not in own.source
+    assert folded.metadata["tags"] == ["parameters", "hide-input"]
+    assert page.count("Further settings") == 2  # the fold, and the comment in it
     assert "no surprise" not in page
 
 
