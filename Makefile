@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 # Two processes, and each file in one of them, which makes its fixtures once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: book test test-all test-avx2 lint types tests benchmark lock clean
+.PHONY: book test test-all test-avx2 lint types tests benchmark readme lock clean
 
 book: $(INSTALLED)
 	$(BIN)/effnotes build
@@ -37,6 +37,10 @@ types: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(BIN)/pytest -o addopts= --import-mode=importlib tests/benchmarks
+
+# What README.md says of the kept records, and its picture; to be made again when a record is.
+readme: $(INSTALLED)
+	$(BIN)/python -m effnotes.studies.readme
 
 # The lock is one for all supported versions of Python and names no index.
 lock: $(INSTALLED)

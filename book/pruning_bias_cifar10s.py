@@ -33,18 +33,21 @@ from IPython.display import HTML, Markdown
 from effnotes.reporting.claims import card_html
 from effnotes.reporting.escaping import myst_text, page_table
 from effnotes.reporting.figures import PALETTE, label_levels, use_style
+from effnotes.reporting.findings import finding, takeaways
 from effnotes.reporting.kept import read_record
 from effnotes.studies import bias
-from effnotes.studies.bias import figures
+from effnotes.studies.bias import figures, sentences
 
 # %% tags=["parameters"]
 record: str = "data/records/pruning_bias/cifar10s.json"  # the kept record that the page is drawn from
+drawn: str = "data/records/pruning_bias/full.json"  # the kept record of the drawn faces, to compare with
 
 # %% tags=["hide-input"]
 use_style()
 kept = read_record(record)
 found = bias.Findings.of_record(kept)
 models, levels, weights_left = found.models, found.sparsities, found.weights_left
+say = sentences.Sentences(found, kept.claims, "classes")
 
 
 def spaced(count: int) -> str:
@@ -55,6 +58,12 @@ def answer(*names: str) -> HTML:
     """How claims came out, in one line."""
     return HTML(kept.verdicts_html(*(f"bias.{name}" for name in names)))
 
+
+# %% [markdown]
+# ## What was found
+
+# %% tags=["remove-input"]
+takeaways(*(sentence for sentence, _ in say.found_at_a_glance()))
 
 # %% [markdown]
 # ## The data: objects in colour and in grey
@@ -111,11 +120,17 @@ Markdown(f"Training all networks of the record took {models['training_s'].sum() 
 # %% mystnb={"figure": {"caption": "Accuracy on test photographs, mean over the ten classes. The line is the mean over seeds, dots are seeds; dashed, the accuracy of always giving the more frequent answer.", "name": "fig-cifar10s-accuracy"}, "image": {"alt": "A line of accuracy against sparsity with one dot a seed, and a dashed line for the majority answer."}} tags=["hide-input"]
 _ = figures.accuracy(found, {}).set_ylabel("accuracy, mean over classes")
 
+# %% tags=["remove-input"]
+finding(say.ends(), figure="fig-cifar10s-accuracy")
+
 # %% [markdown]
 # By how much does a {term}`sparse model` differ from the {term}`dense model` of the same seed?
 
 # %% mystnb={"figure": {"caption": "Accuracy of each sparse model minus that of its dense twin. The band is the margin within which the claim calls them equal.", "name": "fig-cifar10s-accuracy-change"}, "image": {"alt": "A line of the change in accuracy against sparsity with one dot a seed, and a shaded band around zero."}} tags=["hide-input"]
-_ = figures.accuracy_change(found)
+_ = figures.accuracy_change(found, say.margin("accuracy-flat"))
+
+# %% tags=["remove-input"]
+finding(say.accuracy(), figure="fig-cifar10s-accuracy-change")
 
 # %% tags=["remove-input"]
 answer("accuracy-flat")
@@ -127,6 +142,9 @@ answer("accuracy-flat")
 
 # %% mystnb={"figure": {"caption": "Uncertain predictions, calibration error and rare-value ratio against sparsity; means over classes. Dots are seeds; dashed, the right amount.", "name": "fig-cifar10s-uncertainty"}, "image": {"alt": "Three panels against sparsity, each a line with one dot a seed: the share of uncertain predictions, the calibration error, and the rare-value ratio with a dashed line at one."}} tags=["hide-input"]
 figures.uncertainty(found, {})
+
+# %% tags=["remove-input"]
+finding(say.uncertainty(), figure="fig-cifar10s-uncertainty")
 
 # %% tags=["remove-input"]
 answer("uncertainty-grows", "rare-value-underpredicted")
@@ -142,6 +160,9 @@ answer("uncertainty-grows", "rare-value-underpredicted")
 figures.interdependence(found)
 
 # %% tags=["remove-input"]
+finding(say.interdependence(), figure="fig-cifar10s-interdependence")
+
+# %% tags=["remove-input"]
 answer("interdependence-grows")
 
 # %% [markdown]
@@ -150,8 +171,11 @@ answer("interdependence-grows")
 # Above the dashed line of {numref}`fig-cifar10s-ba`, a class is found too often in images of the kind that it mostly had in training.
 # At the dotted line, the ceiling, it is found in images of that kind only.
 
-# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed). At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Every class is named at the right end."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bias amplification against sparsity: each class (thin, mean over seeds) and their mean (thick, one dot a seed); the outermost are named. At the dashed line, colour does not decide; dotted, the ceiling of one half.", "name": "fig-cifar10s-ba"}, "image": {"alt": "Thin lines, one for each of the ten classes, and a thick mean line with one dot a seed, of bias amplification against sparsity, with a dashed line at zero and a dotted one at one half. Names stand at the right ends."}} tags=["hide-input"]
 figures.bias_amplification(found, {}, label="mean of the classes", ceiling=0.5)
+
+# %% tags=["remove-input"]
+finding(say.bias(), figure="fig-cifar10s-ba")
 
 # %% [markdown]
 # How much of that is pruning's doing?
@@ -159,7 +183,10 @@ figures.bias_amplification(found, {}, label="mean of the classes", ceiling=0.5)
 # Within the band a sparse model is about as biased as a dense one; above it, the growth is substantial.
 
 # %% mystnb={"figure": {"caption": "Growth of bias amplification over the dense twins, mean over seeds and classes with its 95% interval. The band is the margin of the claims; the marked levels are those at which they are judged.", "name": "fig-cifar10s-growth"}, "image": {"alt": "Points with error bars of the growth of bias amplification at each sparsity, a shaded band around zero, and two vertical lines at the moderate and the high sparsity."}} tags=["hide-input"]
-figures.growth(found, mark=True)
+figures.growth(found, say.margin("ba-grows"), mark=True)
+
+# %% tags=["remove-input"]
+finding(say.growth(), figure="fig-cifar10s-growth")
 
 # %% tags=["remove-input"]
 answer("ba-flat", "ba-grows")
@@ -177,6 +204,9 @@ for metric in ("uncertainty", "interdependence"):
     grown = found.by_attribute(metric).loc[[0.0, found.high]].diff().iloc[-1]
     panels[f"growth of {metric}"] = pd.DataFrame({metric: grown, "bias_amplification": bias_growth})
 figures.named_points(panels)
+
+# %% tags=["remove-input"]
+finding(say.link({name.removeprefix("growth of "): points for name, points in panels.items()}), figure="fig-cifar10s-link")
 
 # %% tags=["remove-input"]
 answer("ba-follows-uncertainty", "ba-follows-interdependence")
@@ -205,6 +235,9 @@ for ax in axes:
 _ = fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
 
 # %% tags=["remove-input"]
+finding(say.exemplars(), figure="fig-cifar10s-exemplars")
+
+# %% tags=["remove-input"]
 answer("changes-were-uncertain", "changes-turn-negative")
 
 # %% [markdown]
@@ -221,6 +254,9 @@ criteria = found.criteria.set_index("attribute")
 names = {"uncertainty": "uncertainty of the dense model", "uncertainty_times_phi": "uncertainty of the dense model × |φ|"}
 figures.named_points({title: criteria[[criterion, "growth"]] for criterion, title in names.items()})
 
+# %% tags=["remove-input"]
+finding(say.criterion(), figure="fig-cifar10s-criteria")
+
 # %% [markdown]
 # To *calibrate* is to move the threshold of each output until, on validation images, the model says yes as often as yes is true.
 
@@ -234,6 +270,9 @@ ax.axhline(0, linestyle="--", **figures.LINE)
 ax.set_xticks(np.arange(len(levels)))
 label_levels(ax, levels, weights_left).set_ylabel("bias amplification")
 _ = ax.legend()
+
+# %% tags=["remove-input"]
+finding(say.calibration(), figure="fig-cifar10s-calibration")
 
 # %% [markdown]
 # To *override* is to replace a pruned model's decisions where the dense model was unsure: by the dense model's own, or by the true label, which stands for a person who looks.
@@ -256,6 +295,9 @@ for ax, (metric, title) in zip(axes, {"bias_amplification": "bias amplification"
 axes[0].axvline(0, linestyle="--", **figures.LINE)
 axes[0].set_yticks(np.arange(len(rows)), rows, fontsize=8.5)
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
+
+# %% tags=["remove-input"]
+finding(say.overrides(), figure="fig-cifar10s-overrides")
 
 # %% tags=["remove-input"]
 answer("dense-criteria-predict", "calibration-lowers-ba", "override-beats-random")
@@ -284,6 +326,18 @@ HTML("".join(card_html(claim) for claim in judged))
 
 # %% [markdown]
 # ## What differs from the drawn faces
+
+# %% tags=["remove-input"]
+beside = sentences.verdicts_beside(kept.claims, read_record(drawn).claims, ("these photographs", "drawn faces, kept record"))
+finding(sentences.of_difference(beside))
+
+# %% tags=["hide-input"]
+beside.assign(differ=beside["differ"].map({True: "yes", False: "no"})).pipe(page_table).set_caption(
+    "How the claims came out in both kept records: effect, 95% interval and verdict; those first whose verdicts differ."
+)
+
+# %% [markdown]
+# Why they may differ:
 #
 # - **The truth is known in another way.**
 #   How likely an attribute of a drawn face is can be computed, so the chapter can show the best possible classifier; of a photograph nobody knows it, and no figure here has that line.
@@ -295,7 +349,7 @@ HTML("".join(card_html(claim) for claim in judged))
 #   Bias amplification cannot exceed one half here, and dense networks may have much of that already, because a class is learned from few images of the other kind.
 #   Growth then says as much about the room that was left as about pruning.
 # - **Mean accuracy is a blunt measure.**
-#   With nine answers in ten being no, a model that hardly finds its class any more is still right nearly as often as the majority answer; compare the two lines of {numref}`fig-cifar10s-accuracy` before reading "a few points" as little.
+#   With nine answers in ten being no, a model that hardly finds its class any more is still right nearly as often as the majority answer; compare the two lines of {numref}`fig-cifar10s-accuracy` before reading a small fall as little.
 #   The rule that finds the high sparsity looks at this accuracy, too.
 # - **The attributes exclude one another.**
 #   The ten classes are ten answers to one question, so their interdependence is there by construction, and the verdicts that rest on it say less.

@@ -124,7 +124,7 @@ class Book:
             "id": "sum.grows",
             "chapter": "addition",
             "statement": "The sum grows.",
-            "source": {"key": "nobody2020sum", "where": "abstract"},
+            "source": {"key": "nobody2020sum", "kind": "text", "where": "abstract"},
             "published": "2",
             "effect": "a difference",
             "unit": "one",
@@ -134,6 +134,8 @@ class Book:
             "margin": 0.0,
             "interval": "t",
         }
+        if not (entry | changes)["margin"]:
+            entry["worth_seeing"] = 0.1
         (self.root / "book" / "claims.yaml").write_text(json.dumps([entry | changes]))
 
     def command(self, *arguments: str) -> list[str]:

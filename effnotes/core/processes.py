@@ -22,6 +22,10 @@ PROGRESS_VARIABLE = "EFFNOTES_PROGRESS"
 ``{"computed": made}``, where ``made`` says when, in how many seconds and on what machine the result was computed."""
 
 
+PARTS_VARIABLE = "EFFNOTES_PROGRESS_OF_PARTS"
+"""Environment variable that names the same file to a process that runs jobs, which tells only how far its present one is."""
+
+
 def available_cores() -> int:
     """Return the number of cores that this process may use: `OMP_NUM_THREADS` where it is set, else what the system grants."""
     configured = os.environ.get("OMP_NUM_THREADS", "")
@@ -33,11 +37,16 @@ def granted_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def tell(event: Mapping[str, Any]) -> None:
-    """Tell who watches this process, if anybody does, what happened."""
-    if path := os.environ.get(PROGRESS_VARIABLE):
+def tell(event: Mapping[str, Any], variable: str = PROGRESS_VARIABLE) -> None:
+    """Tell who watches this process, if anybody does, what happened; the environment variable names the file."""
+    if path := os.environ.get(variable):
         with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
+
+
+def tell_part(done: int, planned: int) -> None:
+    """Tell who watches the jobs, if anybody does, how many parts of this process's job are done, of so many planned."""
+    tell({"part": {"by": os.getpid(), "share": min(1.0, done / planned)}}, PARTS_VARIABLE)
 
 
 def device() -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pandas.io.formats.style import Styler
 
+_NUMBER = re.compile(r"[-+−±]?\d[\d.,\u202f]*( ?%)?|[–—-]?")
+
 
 def myst_text(text: str) -> str:
     """Return Markdown that shows `text` as it is, on one line, also in the cell of a table."""
@@ -31,7 +33,8 @@ def myst_code(text: str) -> str:
 def page_table(frame: pd.DataFrame) -> Styler:
     """Return a table for a page, without row numbers, in which texts, headings too, are shown as they are.
 
-    What pandas styles it does not escape, unlike what it shows plainly.
+    Columns of numbers, also of numbers that were written as texts, stand flush right under their headings. What pandas styles it
+    does not escape, unlike what it shows plainly.
     """
     import pandas as pd
 
@@ -43,4 +46,15 @@ def page_table(frame: pd.DataFrame) -> Styler:
         values = list(frame.iloc[:, number])
         if any(shown(value) != value for value in values if isinstance(value, str)):
             cells.isetitem(number, pd.Series(map(shown, values), dtype=object).array)
-    return cells.rename(columns=shown, index=shown).rename_axis(index=shown, columns=shown).style.hide()
+    style = cells.rename(columns=shown, index=shown).rename_axis(index=shown, columns=shown).style.hide()
+    numbers = [number for number in range(frame.shape[1]) if _holds_numbers(frame.iloc[:, number])]
+    return style.set_table_styles([{"selector": f".col{number}", "props": "text-align: right"} for number in numbers])
+
+
+def _holds_numbers(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers, or texts each of which writes one or stands for one that is missing."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        return not pd.api.types.is_bool_dtype(column)
+    return all(isinstance(value, str) and _NUMBER.fullmatch(value) for value in column.dropna())

@@ -12,8 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
+from scipy import optimize
 
 # Okabe & Ito's palette without its yellow, which is too light for a line on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -102,11 +107,7 @@ def name_line_ends(ax: Axes, position: float, heights: pd.Series) -> Axes:
     if ends.empty:
         return ax
     low, high = ax.get_ylim()
-    steps = 0.038 * (high - low) * np.arange(len(ends))
-    placed = np.maximum.accumulate(ends.to_numpy() - steps) + steps
-    # Where lines crowd at the top, the names go down again rather than out of the axis.
-    placed[-1] = min(placed[-1], high)
-    placed = np.minimum.accumulate((placed - steps)[::-1])[::-1] + steps
+    placed = spread(ends, 0.038 * (high - low), low, high)
     arrow = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6}
     for (name, end), height in zip(ends.items(), placed, strict=True):
         ax.annotate(str(name), (position, end), (position + 0.15, height), va="center", fontsize=8, arrowprops=arrow)
@@ -114,23 +115,78 @@ def name_line_ends(ax: Axes, position: float, heights: pd.Series) -> Axes:
 
 
 def name_points(ax: Axes, points: pd.DataFrame) -> Axes:
-    """Draw points and write each one's name beside it, below it where a higher point's name is in the way.
+    """Draw points and write each one's name beside it, on the side where it lies on the least of other names and points.
 
     Args:
-        ax: axis to draw on.
+        ax: axis to draw on; what is drawn before is not looked at.
         points: two columns, along and up, indexed by name; points that are not defined are left out.
     """
     drawn = points.dropna().sort_values(points.columns[1], ascending=False)
     ax.plot(drawn.iloc[:, 0], drawn.iloc[:, 1], "o")
     ax.margins(x=0.22, y=0.12)
-    span = (drawn.max() - drawn.min()).to_numpy()
-    above: list[np.ndarray] = []
-    for name, point in drawn.iterrows():
-        crowded = any((abs(point.to_numpy() - other) < [0.35, 0.07] * span).all() for other in above)
-        offset = (5, -11) if crowded else (5, 4)
-        ax.annotate(str(name), tuple(point), xytext=offset, textcoords="offset points", fontsize=8)
-        above.append(point.to_numpy())
+    figure: Any = ax.get_figure(root=True)
+    figure.draw_without_rendering()  # places on the page are known only after the layout
+    places = ax.transData.transform(drawn.to_numpy(float))
+    taken = [Bbox.from_extents(*(place - 4), *(place + 4)) for place in places]
+    for name, place, point in zip(drawn.index, places, drawn.to_numpy(float), strict=True):
+        text = ax.annotate(str(name), tuple(point), (0, 0), textcoords="offset points", fontsize=8)
+        size = np.array(text.get_window_extent().size)
+        dots = figure.dpi / 72
+        sides = [(along, up) for along in (0, -1, -0.5) for up in (0, -1)]
+        corners = [np.array([5 if along == 0 else -5 if along == -1 else 0, 4 if up == 0 else -4]) for along, up in sides]
+        starts = [dots * corner + size * side for corner, side in zip(corners, sides, strict=True)]
+        boxes = [Bbox.from_extents(*(place + start), *(place + start + size)) for start in starts]
+        best = min(range(len(boxes)), key=lambda number: sum(_overlap(boxes[number], other) for other in taken))
+        text.set_position(tuple(starts[best] / dots))
+        taken.append(boxes[best])
     return ax
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    """Area that two boxes have in common."""
+    shared = Bbox.intersection(one, other)
+    return 0.0 if shared is None else float(shared.width * shared.height)
+
+
+def spread(heights: ArrayLike, gap: float, low: float, high: float) -> np.ndarray:
+    """Move heights apart until neighbours have a gap, by as little as possible in squares; their order stays.
+
+    It is isotonic regression of the heights less the gaps below them, cut off where all would leave the axis.
+
+    Args:
+        heights: shape (n,), in any order.
+        gap: the least distance between two of them.
+        low: the lowest height that is allowed.
+        high: the highest; where there is no room for all gaps, the lowest heights leave the axis.
+    """
+    given = np.asarray(heights, dtype=float)
+    order = np.argsort(given, kind="stable")
+    steps = gap * np.arange(len(given))
+    placed = np.empty_like(given)
+    moved = optimize.isotonic_regression(given[order] - steps).x
+    placed[order] = np.minimum(np.maximum(moved, low), high - gap * (len(given) - 1)) + steps
+    return placed
+
+
+def legend_below(figure: Figure, *, columns: int = 4, **style: Any) -> Legend | None:
+    """Give a figure one legend below all of its panels, outside of lines, in place of those of the panels.
+
+    Args:
+        figure: with constrained layout, as `use_style` sets it.
+        columns: names a row, at most.
+        style: of the legend, such as `title` or `fontsize`.
+
+    Returns:
+        The legend, each name once; None where nothing has a name.
+    """
+    named: dict[str, Artist] = {}
+    for ax in figure.axes:
+        named |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True) if label not in named}
+        if legend := ax.get_legend():
+            legend.remove()
+    if not named:
+        return None
+    return figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(columns, len(named)), **style)
 
 
 def plot_intervals(

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,10 @@ def run_plans(
         requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
-        for request, outcome in run_chapters(requests, slots=slots, scheduler=scheduler, on_progress=reporter.advance):
-            reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))
+        finished = run_chapters(requests, slots=slots, scheduler=scheduler, on_progress=reporter.advance)
+        with closing(finished):  # an interrupt between two results ends those that run at once, not when memory is collected
+            for request, outcome in finished:
+                reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))
     return results
 
 

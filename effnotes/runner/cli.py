@@ -13,19 +13,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from effnotes.core.errors import DataError, nearest
 from effnotes.core.files import user_path
-from effnotes.reporting.claims import format_number, interval_text
+from effnotes.reporting.claims import beyond_bar, format_number, independent_text, interval_text, settling_distance
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
-from effnotes.runner.project import Project
+from effnotes.runner.project import PROFILES, Project
 from effnotes.runner.records import RecordStore, write_atomically
 from effnotes.runner.watch import PATIENCE_MIN
 
@@ -152,17 +152,66 @@ def claims(
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = Table("claim", "published", "estimate", "95% interval", "unit", "verdict")
+    wide = (Column("claim", ratio=2), Column("published", ratio=1))
+    table = Table(*wide, "estimate", "95% interval", "would settle", "verdict", expand=True)
     for row in rows:
-        table.add_row(
-            f"{row['id']}\n{row['statement']}",
-            row["published"] or "–",
-            "–" if row["estimate"] is None else format_number(row["estimate"]),
-            "–" if row["interval"] is None else interval_text(row["interval"]),
-            row["unit"],
-            row["verdict"],
-        )
+        interval = "–" if row["interval"] is None else interval_text(row["interval"])
+        numbers = (_number(row["estimate"]), interval, _number(row["smallest_effect"]))
+        table.add_row(f"{row['id']}\n{row['statement']}\n{row['unit']}", row["published"] or "–", *numbers, _judged(row))
     _print(table)
+
+
+@app.command()
+def power(
+    chapter: Annotated[str, typer.Argument(help="Name of a chapter that measures claims.")],
+    profile: Annotated[str | None, typer.Option(help="Only runs of this profile.", show_default="all")] = None,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Say of each claim what runs could have settled: units, their spread, the smallest effect, and units needed.
+
+    A run is a kept record of the chapter, by its name, or the latest finished one of a profile. The smallest effect is settled in
+    four of five such runs. The units needed are those with which the effect that it is held against would be: one margin beyond the
+    bar of the verdict or, where the margin is 0, the effect that the register names as worth seeing.
+    """
+    project = Project.find(build_dir=build_dir)
+    name = project.chapter(chapter).name
+    if not project.register(name):
+        raise UsageError(f"'{name}' registers no claims in book/claims.yaml: there is nothing that it could settle.")
+    if profile is not None:
+        project.profile(profile)
+    store = RecordStore(project.build_dir / "runs")
+    runs = {f"kept: {record_name}": record for record_name, record in kept.load_all_kept(project, name).items()}
+    runs |= {f"run: {each}": run.record for each in PROFILES if (run := store.latest(name, each)) is not None}
+    runs = {label: record for label, record in runs.items() if profile in (None, record.get("profile", kept.KEPT_PROFILE))}
+    if not runs:
+        which = f" of the profile '{profile}'" if profile else ""
+        remedy = f"Run it: effnotes run {name} --profile {profile or 'quick'}"
+        raise UsageError(f"there is no run of '{name}'{which}, neither finished in {_relative(store.root)} nor kept. {remedy}")
+    columns = ("run", "units", "spread", "smallest effect", "held against", "units needed", "verdict")
+    table = Table(
+        Column("claim", no_wrap=True),
+        *columns,
+        title=f"{name}: what runs could have settled, in four of five",
+        title_justify="left",
+    )
+    measured = {label: {row["id"]: row for row in project.measured([record])} for label, record in runs.items()}
+    for claim in project.claims.values():
+        if claim.chapter == name:
+            for label, rows in measured.items():
+                row = rows[claim.id]
+                against = format_number(beyond_bar(claim, settling_distance(claim)))
+                numbers = (_number(row["spread"]), _number(row["smallest_effect"]), against, str(row["units_needed"] or "–"))
+                table.add_row(f"{claim.id}\n{claim.unit}", label, independent_text(row), *numbers, _judged(row))
+            table.add_section()
+    _print(table)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else format_number(value)
+
+
+def _judged(row: Mapping[str, Any]) -> str:
+    return f"{row['verdict']}:\n{row['unsettled']}" if row["unsettled"] else str(row["verdict"])
 
 
 def _print(table: Table) -> None:

@@ -23,6 +23,7 @@ import psutil
 from effnotes.core.files import errors_name
 from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, granted_cores
 from effnotes.reporting.claims import CLAIM_MIME
+from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import kernel, keys
 from effnotes.runner.errors import with_disk_remedy
@@ -104,7 +105,7 @@ def execute_chapter(
     refused = error is not None and "check" in failed and error["name"] == watch.told.get("refusal")
     if not refused and keys.chapter_closure(chapter).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
-    tables, repeated = _tables(own, chapter)
+    tables, found, repeated = _tables_and_findings(own, chapter)
     error = error or repeated
     timed = [(index, cell.metadata.get("papermill", {})) for index, cell in enumerate(executed.cells) if cell.cell_type == "code"]
     record: dict[str, Any] = {
@@ -120,6 +121,7 @@ def execute_chapter(
         "cells": [{"index": index, "duration_s": noted.get("duration")} for index, noted in timed],
         "claims": _shown(own, CLAIM_MIME),
         "tables": tables,
+        "found": found,
         "error": error,
     }
     for item in (executed, *executed.cells):
@@ -255,7 +257,10 @@ def _ended(exception: Exception, task: RunRequest, watch: Watch, kernel_log: Pat
     said = printable(str(exception).strip())
     if isinstance(exception, DeadKernelError) and watch.process is not None:
         status = watch.process.poll()
-        how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"left with exit status {status}"
+        names = {each.value: each.name for each in signal.Signals}  # real-time signals have none
+        how = f"left with exit status {status}"
+        if status and status < 0:
+            how = f"was killed by {names.get(-status, f'signal {-status}')}"
         said = f"its kernel {how}, without an error of Python{', most often for want of memory' if status == -9 else ''}"
     return said + (f" ({last})" if last else "")
 
@@ -348,18 +353,30 @@ def _environment(task: RunRequest, device: str | None) -> dict[str, Any]:
     }
 
 
-def _tables(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the tables that the chapter's `own` code cells keep, by name, and the error where a name is used a second time."""
+def _tables_and_findings(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, Any] | None]:
+    """Return what the chapter's `own` code cells keep beside claims, and the error where something is kept a second time.
+
+    Returns:
+        The tables by name; what was found, for the top of the page: sentences with the claim of each; the error or None.
+    """
     tables: dict[str, Any] = {}
+    found: list[dict[str, str]] = []
     for number, cell in enumerate(own, start=1):
+        place = {"cell": number, "cells": len(own), "line": chapter.first_line(number), "source": None}
         for payload in _shown([cell], TABLE_MIME):
             name = payload["name"]
             if name in tables:
                 message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
-                place = {"cell": number, "cells": len(own), "line": chapter.first_line(number), "source": None}
-                return tables, {"name": "TableError", "message": message, **place}
+                return tables, found, {"name": "TableError", "message": message, **place}
             tables[name] = {"columns": payload["columns"], "data": payload["data"]}
-    return tables, None
+        for payload in _shown([cell], FINDING_MIME):
+            if payload["place"] == "page":
+                if found:
+                    message = "what was found is said a second time; call what_we_found once, with all its sentences"
+                    return tables, found, {"name": "FindingError", "message": message, **place}
+                pairs = zip(payload["sentences"], payload["claims"], strict=True)
+                found = [{"sentence": sentence, "claim": claim} for sentence, claim in pairs]
+    return tables, found, None
 
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.core.digests import json_digest
+from effnotes.reporting.claims import DECIDING
 from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import parse_value
@@ -26,7 +27,7 @@ from effnotes.runner.records import write_atomically
 KEPT_PROFILE = "full"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables"
+_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables found"
 
 
 def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
@@ -101,11 +102,20 @@ def load_kept(project: Project) -> dict[str, dict[str, Any]]:
     """Check all kept records; return that of the full profile of each chapter that has one.
 
     Raises:
-        UsageError: a kept record cannot be read, or the chapter's claims or parameters have changed since it was made.
+        UsageError: a kept record cannot be read, or what decides the chapter's claims, or its parameters, has changed since it was
+            made.
     """
-    folders = {name: kept_path(project, name).parent for name in project.chapters}
-    records = {path: _load(project, name, path) for name, folder in folders.items() for path in sorted(folder.glob("*.json"))}
-    return {path.parent.name: record for path, record in records.items() if path.stem == KEPT_PROFILE}
+    records = {name: load_all_kept(project, name) for name in project.chapters}
+    return {name: kept[KEPT_PROFILE] for name, kept in records.items() if KEPT_PROFILE in kept}
+
+
+def load_all_kept(project: Project, chapter: str) -> dict[str, dict[str, Any]]:
+    """Check the kept records of a chapter and return them by name; that of the full profile is called so.
+
+    Raises:
+        UsageError: as for `load_kept`.
+    """
+    return {path.stem: _load(project, chapter, path) for path in sorted(kept_path(project, chapter).parent.glob("*.json"))}
 
 
 def _load(project: Project, chapter: str, path: Path) -> dict[str, Any]:
@@ -153,9 +163,11 @@ def _without_path(value: Any, name: str, is_path: bool) -> Any:
 
 
 def _made_for(project: Project, chapter: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Digest the chapter's claims and its parameters in such a run, each by itself, so that a message can name it."""
+    """Digest what decides the chapter's claims and its parameters in such a run, each by itself, so that a message can name it."""
     values = project.values(chapter, profile, overrides)
-    return {"claims": json_digest(project.register(chapter)), "parameters": json_digest(values)}
+    claims = [claim.to_json() for claim in project.claims.values() if claim.chapter == chapter]
+    deciding = [{field: claim[field] for field in ("id", *DECIDING)} for claim in claims]
+    return {"claims": json_digest(deciding), "parameters": json_digest(values)}
 
 
 def _as_yaml(value: Any) -> str:

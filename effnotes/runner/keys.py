@@ -18,7 +18,7 @@ from effnotes.core.files import files_under, user_path
 from effnotes.runner.parameters import texts
 from effnotes.runner.project import Chapter
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 
 # Of a cell's tags only these change what is executed; the others say how it is displayed.
 _EXECUTION_TAGS = {"raises-exception", "skip-execution"}

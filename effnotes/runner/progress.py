@@ -67,6 +67,8 @@ def _described(state: Progress) -> str:
     parts = [f"{state.cells} of {state.of_cells} cells"]
     if state.of_jobs:
         parts.append(f"{state.jobs} of {state.of_jobs} jobs done, {state.of_jobs - state.jobs} left")
+        if state.share is not None:
+            parts[-1] += f" (those under way {state.share:.0%} done)"
     if state.left_s is not None:
         parts.append(f"about {format_duration(max(1, round(state.left_s)))} for them")
     return ", ".join(parts)

@@ -53,9 +53,9 @@ class RecordStore:
             return None
         return StoredRun(record, directory) if whole else None
 
-    def latest(self, chapter: str) -> StoredRun | None:
-        """Return the run of `chapter` that was finished last, whatever its parameters."""
-        finished = [run for run in self._runs(chapter) if run.finished]
+    def latest(self, chapter: str, profile: str | None = None) -> StoredRun | None:
+        """Return the run of `chapter`, of one profile or of any, that was finished last, whatever its parameters."""
+        finished = [run for run in self._runs(chapter) if run.finished and profile in (None, run.record["profile"])]
         return max(finished, key=_order, default=None)
 
     def _runs(self, chapter: str) -> Iterator[StoredRun]:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -34,7 +34,7 @@ _slot_gpu: str | None = None
 
 def run_chapters(
     requests: list[RunRequest], *, slots: int, scheduler: str | None, on_progress: ProgressCallback
-) -> Iterator[tuple[RunRequest, Outcome]]:
+) -> Generator[tuple[RunRequest, Outcome], None, None]:
     """Run chapters and yield each with what it returned, or with the exception that kept it from returning, as they end.
 
     Args:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from effnotes.core.files import errors_name
+
 _LONGEST_BASE = 50  # characters; the address of a socket may have 103 (macOS), of which all that follows takes up to 51
 
 
@@ -75,7 +77,8 @@ def _checkout_folder(checkout: str) -> Iterator[Path]:
 def _held(folder: Path, how: int = 0) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+        with errors_name(folder):  # some network disks have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | how)
         yield descriptor
     finally:
         os.close(descriptor)

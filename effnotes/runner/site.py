@@ -123,7 +123,8 @@ def _swap_in(rendered: Path, target: Path) -> None:
 
 def _tree_digest(stage: Path) -> str:
     """Digest what a rendering depends on: the staged files and the extension that renders them."""
-    digest = hashlib.sha256(Path(__file__).with_name("sphinx_extension.py").read_bytes())
+    extension = sorted(Path(__file__).parent.glob("sphinx_*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in extension))
     for path in sorted(item for item in stage.rglob("*") if item.is_file()):
         digest.update(f"{path.relative_to(stage).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

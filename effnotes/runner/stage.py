@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from effnotes.core.files import files_under
+from effnotes.reporting.claims import CLAIM_MIME, card_html
 from effnotes.reporting.escaping import myst_code, myst_text
+from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import run_facts
 from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
@@ -14,6 +16,7 @@ from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
 
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
+_FURTHER = "# Further settings"  # comment in a chapter's parameters, behind those that matter first
 
 
 def stage_book(
@@ -39,24 +42,31 @@ def stage_book(
     for shown, path in sorted(files_under(project.root / "book")):
         if path and not _NOT_STAGED.intersection(Path(shown).parts):
             files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()
+    claims = {"record": project.measured(run.record for run in runs.values()), "kept": project.measured(kept.values())}
+    others = {row["id"]: row for row in claims["kept"]}
     listed = []
     for name, chapter in project.chapters.items():
         record = runs[name].record if name in runs else None
         files.pop(f"{chapter.page}.ipynb", None)  # that jupytext keeps beside the source
         if record:
             del files[f"{chapter.page}.py"]
-            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name])
+            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name], others)
         records = {"record": _without_tables(record), "kept": _without_tables(kept.get(name))}
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
-    claims = {"record": project.measured(run.record for run in runs.values()), "kept": project.measured(kept.values())}
     summary = {"profile": profile, "chapters": listed, "claims": claims}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
     _mirror(files, stage)
     return stage
 
 
-def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
-    """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them."""
+def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them.
+
+    Args:
+        chapter: as its source is now.
+        run: of the chapter.
+        others: what the kept record of the full profile has for each claim, which the claim's card shows beside.
+    """
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -79,18 +89,65 @@ def _staged_notebook(chapter: Chapter, run: StoredRun) -> bytes:
         cells = own
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata)
     for cell in cells:
-        notebook.cells.append(cell)
-        if "parameters" in cell.metadata.get("tags", []) and values:
-            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+        if "parameters" not in cell.metadata.get("tags", []):
+            notebook.cells.append(cell)
+            continue
+        first, further = _settings(cell)
+        for each in (first, further) if further else (first,):
+            if values:
+                each.metadata["tags"] = [*each.metadata.get("tags", []), "remove-cell"]
+            notebook.cells.append(each)
+        if values:
             notebook.cells.append(new_code_cell(f"# Parameters of this run\n{values}", metadata={"tags": [INJECTED]}))
+    _say_results(notebook.cells)
+    _name_folds(notebook.cells)
     notebook.cells.append(new_markdown_cell(provenance(run.record)))
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # random ones would make every staged page a new one
         for output in cell.get("outputs", []):
+            if claim := output.get("data", {}).get(CLAIM_MIME):
+                output["data"]["text/html"] = card_html(claim, other=others.get(claim["id"]))
             # Leave out the text form of a figure, which holds the address of an object.
             if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output["data"].pop("text/plain", None)
     return str(nbformat.writes(notebook)).encode()
+
+
+def _settings(cell: Any) -> tuple[Any, Any]:
+    """Cut the parameters of a chapter where it says that further settings follow: those are shown behind a fold."""
+    from nbformat.v4 import new_code_cell
+
+    first, comment, further = cell.source.partition(_FURTHER)
+    if not comment:
+        return cell, None
+    # The tag stays with the last of them: values that papermill puts behind it, where somebody runs the page's notebook, must win.
+    tags = cell.metadata.get("tags", [])
+    fold = {"tags": [*tags, "hide-input"], "mystnb": {"code_prompt_show": "Further settings"}}
+    return new_code_cell(first.rstrip(), metadata={"tags": [tag for tag in tags if tag != "parameters"]}), new_code_cell(
+        f"{comment}{further}", metadata=fold
+    )
+
+
+def _say_results(cells: Sequence[Any]) -> None:
+    """End the alternative text of each figure, which says how it is drawn, with the sentences on what this run drew."""
+    figures = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name"): cell for cell in cells}
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        finding = output.get("data", {}).get(FINDING_MIME)
+        if finding and finding["figure"] in figures:
+            image = figures[finding["figure"]].metadata["mystnb"].setdefault("image", {})
+            image["alt"] = " ".join([image.get("alt", ""), *finding["sentences"]]).strip()
+
+
+def _name_folds(cells: Sequence[Any]) -> None:
+    """Name what unfolds the code of a cell by what the cell shows, where the chapter gives no name."""
+    for cell in cells:
+        if "hide-input" in cell.metadata.get("tags", []):
+            shown = [output.get("data", {}) for output in cell.outputs]
+            name = "How the figure is drawn" if "figure" in cell.metadata.get("mystnb", {}) else None
+            name = name or ("How the claims are measured" if any(CLAIM_MIME in data for data in shown) else None)
+            name = name or ("How the table is made" if any("<table" in data.get("text/html", "") for data in shown) else None)
+            if name:
+                cell.metadata.setdefault("mystnb", {}).setdefault("code_prompt_show", name)
 
 
 def _without_tables(record: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -27,6 +27,7 @@ class Progress(NamedTuple):
     jobs: int  # jobs of the present cell that are done
     of_jobs: int  # 0: none are under way
     left_s: float | None  # estimate of the time that the other jobs take; None where there is none yet
+    share: float | None = None  # of those under way that is done, on average; None where they do not tell
 
 
 Report = Callable[[Progress], None]
@@ -60,6 +61,7 @@ class Watch:
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []
+        self._parts: dict[int, float] = {}  # share that is done of what each process trains
         self._call = (0, 0, 0, 0.0, 0.0)  # jobs, done, computed among these, when it began, when the last was computed
         self._read_bytes = 0
         self._jobs_file, self._patience_s, self._report, self._abandoned = jobs_file, patience_s, report, abandoned
@@ -109,7 +111,9 @@ class Watch:
         if done == jobs:
             return Progress(*self._cells, 0, 0, None)
         left = (last - began) / computed * (jobs - done) - (time.monotonic() - last) if computed else None
-        return Progress(*self._cells, done, jobs, None if left is None else max(left, 0.0))
+        under_way = [share for share in self._parts.values() if share < 1]
+        share = round(sum(under_way) / len(under_way), 2) if under_way else None
+        return Progress(*self._cells, done, jobs, None if left is None else max(left, 0.0), share)
 
     def _watch(self, pid: int) -> None:
         period_s = min(self._patience_s / 10, 30.0)
@@ -157,7 +161,9 @@ class Watch:
             self._happened = now
             jobs, done, computed, began, _ = self._call
             if "jobs" in event:
-                self._call = (event["jobs"], 0, 0, now, now)
+                self._call, self._parts = (event["jobs"], 0, 0, now, now), {}
+            elif "part" in event:
+                self._parts[event["part"]["by"]] = event["part"]["share"]
             elif "cell" in event:
                 self.told = event["cell"]
             elif "reused" in event:

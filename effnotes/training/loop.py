@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from effnotes.core.processes import tell_part
 from effnotes.training.checkpoints import read_checkpoint, restore_training_, training_state, write_checkpoint
 
 Batch = TypeVar("Batch")
@@ -74,6 +75,7 @@ class Loop(Generic[Batch]):
     train_mode: bool = True  # False keeps the model in evaluation mode: without dropout
     may_diverge: bool = False  # whether a loss that is not finite is no error
     hooks: Sequence[Hook] = ()
+    progress: Callable[[int, int], None] = tell_part  # called after each part with the numbers of parts done and planned
     checkpoint: Path | None = None
     run: Mapping[str, Any] = field(default_factory=dict)  # all that decides the outcome, by parts, as JSON can hold it
     history: list[dict[str, float]] = field(default_factory=list)  # of each part: part, learning_rate, loss, hooks' columns, times
@@ -101,6 +103,7 @@ class Loop(Generic[Batch]):
         """
         for part in range(len(self.history), self.parts if parts is None else parts):
             self._train_part(part)
+            self.progress(part + 1, self.parts)
             if self.checkpoint is not None:
                 tensors = training_state(self.model, self.optimizer)
                 for hook in self.hooks:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from effnotes.core.digests import json_digest, tensors_digest
 from effnotes.core.errors import DataError
 from effnotes.core.files import user_path
+from effnotes.core.processes import tell_part
 from effnotes.datasets.worlds.device import DeviceCorpus, DeviceSentences, can_be_written
 from effnotes.datasets.worlds.forms import PROMPTABLE
 from effnotes.datasets.worlds.graph import Facts
@@ -91,6 +92,7 @@ def pretrain(
     left_out: Facts | None = None,
     device: str | torch.device = "cpu",
     cache: str | Path | None = None,
+    progress: Callable[[int, int], None] = tell_part,
 ) -> Pretrained:
     """Train a model on a world until it knows its facts, or read it from the cache.
 
@@ -105,6 +107,8 @@ def pretrain(
         device: Where it is trained; the result is on the same.
         cache: Folder for models by key. A finished model is read, and asked again for what it knows; an interrupted run goes on
             from its last checkpoint, with the same result as if it had not been (to the bit on a CPU). None keeps nothing.
+        progress: Called now and then with how many parts of the training are done, and planned, such as `print`; tells the
+            runner if not given.
 
     Returns:
         The model and how well it knows the world. One that knows too little after the last extension is returned as well, with a
@@ -114,7 +118,7 @@ def pretrain(
         ValueError: A name is unknown, or a sentence is longer than the model's context.
         DivergedError: The loss became infinite or NaN.
     """
-    run = _Run(world, language.language_model_shape(shape), recipe, seed, left_out, torch.device(device))
+    run = _Run(world, language.language_model_shape(shape), recipe, seed, left_out, torch.device(device), progress)
     folder = None if cache is None else user_path(cache) / run.key
     if folder is not None and (folder / "model" / _REPORT).is_file():
         found = _read(run, folder)
@@ -174,6 +178,7 @@ class _Run:
     seed: int
     left_out: Facts | None
     device: torch.device
+    progress: Callable[[int, int], None] = tell_part
 
     @cached_property
     def n_sentences(self) -> int:
@@ -226,6 +231,7 @@ class _Run:
             rate=self._rate,
             precision=resolve_precision(recipe.precision, self.device),
             clip=recipe.clip,
+            progress=self.progress,
             checkpoint=None if folder is None else folder / _STATE,
             run=self.described,
         )

@@ -13,7 +13,7 @@ def test_measure(benchmark, tmp_path, monkeypatch, interval, shape):
         "id": "bench.mark",
         "chapter": "bench",
         "statement": "An effect grows.",
-        "source": {"key": "nobody", "where": "nowhere"},
+        "source": {"key": "nobody", "kind": "text", "where": "nowhere"},
         "published": None,
         "effect": "a draw",
         "unit": "1",
@@ -22,6 +22,7 @@ def test_measure(benchmark, tmp_path, monkeypatch, interval, shape):
         "direction": "increase",
         "margin": 0.0,
         "interval": interval,
+        "worth_seeing": 0.5,
     }
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([entry]))
     monkeypatch.setenv("EFFNOTES_CLAIMS", str(tmp_path / "claims.yaml"))

@@ -138,7 +138,7 @@ def test_solutions_unfold(page: Page, address: str, site: Path, pages: list[Path
 
 def test_a_claim_on_the_scoreboard_leads_to_its_card(page: Page, address: str) -> None:
     page.goto(address + "book/scoreboard.html")
-    links = page.locator(".effnotes-table tbody th a")
+    links = page.locator("#scoreboard-table tbody th a:has(code)")
     targets = links.evaluate_all("links => links.map(link => link.href)")
     assert targets
     for target in targets:
@@ -146,6 +146,19 @@ def test_a_claim_on_the_scoreboard_leads_to_its_card(page: Page, address: str) -
         card = page.locator(f"[id='{target.split('#')[1]}']")
         assert card.is_visible(), target
         assert "effnotes-claim" in card.get_attribute("class").split()
+
+
+def test_the_scoreboard_is_filtered_from_the_keyboard(page: Page, address: str) -> None:
+    page.goto(address + "book/scoreboard.html")
+    rows = page.locator("#scoreboard-table tbody tr")
+    everything = rows.count()
+    assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == everything
+    for group, chosen in (("is", "is-shown"), ("in", "in-1")):
+        page.locator(f"#board-{group}-all").focus()
+        page.keyboard.press("ArrowDown")
+        assert page.locator(f"#board-{chosen}").is_checked()
+    kept = page.locator("#scoreboard-table tbody tr.effnotes-is-shown.effnotes-in-1").count()
+    assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == kept < everything
 
 
 def test_every_picture_is_drawn(page: Page, address: str, pages: list[Path]) -> None:
@@ -162,6 +175,55 @@ def test_narrow_screens_do_not_scroll_sideways(browser: Browser, address: str, p
     for path in pages:
         page.goto(address + path.as_posix())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    context.close()
+
+
+OUTSIDE = """(most) => [...document.querySelectorAll("article :is(pre, table, img)")]
+  .filter(each => each.getClientRects().length && each.getBoundingClientRect().right > most)
+  .map(each => `${each.tagName} ${each.textContent.trim().slice(0, 60)}`)"""
+
+
+def test_nothing_that_cells_show_is_cut_at_desktop_width(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    for path in pages:
+        page.goto(address + path.as_posix())
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll(".cell_output .output")]
+            .filter(box => [box, ...box.querySelectorAll("pre")].some(each => each.scrollWidth > each.clientWidth + 1))
+            .map(box => box.textContent.trim().slice(0, 60))"""
+        )
+        assert cut == [], path
+        padding = page.locator(".cell_output td").evaluate_all("cells => cells.map(cell => getComputedStyle(cell).paddingRight)")
+        assert not [wide for wide in padding if float(wide.removesuffix("px")) < 4], path
+    context.close()
+
+
+def test_labels_of_figures_can_be_read_on_a_phone(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    for path in pages:
+        page.goto(address + path.as_posix())
+        figures = page.locator(".cell_output figure img")
+        shrunk = figures.evaluate_all("images => images.map(image => image.width / Math.min(image.naturalWidth, 700))")
+        assert not [share for share in shrunk if share < 0.7], path
+        assert not [
+            box
+            for box in page.locator(".cell_output figure").evaluate_all("boxes => boxes.map(box => box.clientWidth)")
+            if box > 390
+        ]
+    context.close()
+
+
+def test_pages_print_whole_and_without_navigation(browser: Browser, address: str, pages: list[Path]) -> None:
+    context = browser.new_context(viewport={"width": 680, "height": 1000})  # an A4 page between its margins
+    page = context.new_page()
+    for path in (path for path in pages if path.parent.name == "book"):
+        page.goto(address + path.as_posix())
+        page.emulate_media(media="print")
+        assert page.evaluate(OUTSIDE, 681) == [], path
+        for hidden in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area", ".headerlink"):
+            assert not any(each.is_visible() for each in page.locator(hidden).all()), f"{path}: {hidden}"
     context.close()
 
 

@@ -14,11 +14,13 @@ import yaml
 from bs4 import BeautifulSoup
 
 from effnotes.reporting.claims import load_register
+from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import format_duration, format_memory
 from effnotes.runner.project import Project
 
 ROOT = Path(__file__).parents[2]
 PROJECT = Project.find(ROOT)
+LANDING_FIGURE = {"book/index.html": "fig-answer", "book/pruning_bias.html": "fig-ba"}
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^[0-9a-f]{16,}$|[/\\]", re.IGNORECASE)
 
 
@@ -127,7 +129,7 @@ def test_every_picture_has_words(soups: dict[Path, BeautifulSoup]) -> None:
             assert not FILE_NAME.search(alt), f"{page}: {alt}"
 
 
-def test_every_page_has_language_title_and_preview(soups: dict[Path, BeautifulSoup]) -> None:
+def test_every_page_has_language_title_and_preview(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
     for page, soup in soups.items():
         assert soup.html is not None
         assert soup.html["lang"] == "en", page
@@ -137,6 +139,9 @@ def test_every_page_has_language_title_and_preview(soups: dict[Path, BeautifulSo
         if page.parts[0] == "book":
             assert soup.find("meta", property="og:title"), page
             assert soup.find("meta", property="og:description"), page
+            preview = soup.find("meta", property="og:image")
+            assert (site / page.parent / preview["content"]).resolve().read_bytes().startswith(b"\x89PNG"), page
+            assert soup.find("meta", property="og:image:alt"), page
         assert soup.find("meta", property="og:url") is None, page
 
 
@@ -169,9 +174,30 @@ def test_figures_are_numbered_and_captioned(executed: list[str], soups: dict[Pat
             assert len(caption.text.split()) >= 4, f"{name}: {figure.get('id')}"
 
 
+@pytest.mark.parametrize("name", list(PROJECT.chapters))
+def test_every_figure_says_what_it_shows(site: Path, soups: dict[Path, BeautifulSoup], name: str) -> None:
+    page = PROJECT.chapters[name].page
+    cells = json.loads((site.parent / "stage" / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [(cell, output.get("data", {})) for cell in cells for output in cell.get("outputs", [])]
+    # A figure that this run had nothing to draw in says nothing either.
+    drawn = {
+        cell["metadata"]["mystnb"]["figure"]["name"]
+        for cell, data in outputs
+        if "figure" in cell["metadata"].get("mystnb", {}) and any(kind.startswith("image/") for kind in data)
+    }
+    found = [data[FINDING_MIME] for _, data in outputs if data.get(FINDING_MIME, {}).get("place") == "figure"]
+    figures = {figure["figure"] for figure in found if figure["figure"]}
+    assert figures - drawn == set(), "sentences on figures that the page does not have: compare the names"
+    assert drawn - figures == set(), "figures without a sentence: show finding(sentence, figure=...) in the cell behind each"
+    texts = [image.get("alt") or "" for image in soups[Path(f"{page}.html")].find_all("img")]
+    plain = [" ".join(text.split()) for text in texts]
+    for figure in (figure for figure in found if figure["figure"]):
+        assert any(" ".join(figure["sentences"]) in text for text in plain), figure["figure"]
+
+
 def test_scoreboard_has_every_registered_claim(soups: dict[Path, BeautifulSoup]) -> None:
     register = load_register(ROOT / "book" / "claims.yaml")
-    table = soups[Path("book/scoreboard.html")].find("table", class_="effnotes-table")
+    table = soups[Path("book/scoreboard.html")].find("table", id="scoreboard-table")
     assert table is not None
     assert table.find("caption") is not None
     assert [cell["scope"] for cell in table.find("thead").find_all("th")] == ["col"] * 5
@@ -199,6 +225,23 @@ def test_landing_page_has_a_card_for_each_chapter(chapters: list[str], soups: di
     assert {f"{Path(name).name}.html" for name in chapters} <= links
 
 
+def test_the_landing_page_shows_the_figure_of_this_build(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
+    figures = [soups[Path(page)].find("figure", id=name) for page, name in LANDING_FIGURE.items()]
+    drawn = [figure.find("img") for figure in figures]
+    assert drawn[0]["alt"] == drawn[1]["alt"]
+    first, second = ((site / "book" / image["src"]).resolve().read_bytes().strip() for image in drawn)
+    assert first == second
+
+
+def test_the_scoreboard_draws_an_interval_before_it_lists_any(soups: dict[Path, BeautifulSoup]) -> None:
+    page = soups[Path("book/scoreboard.html")]
+    ids = [element.get("id") for element in page.find_all(["figure", "table"])]
+    assert (
+        ids.index("verdicts-by-chapter") < ids.index("verdicts-by-source") < ids.index("fig-claims") < ids.index("scoreboard-table")
+    )
+    assert "lie wholly right of zero" in page.find("figure", id="fig-claims").find("img")["alt"]
+
+
 @pytest.fixture(scope="module")
 def bare_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources on which Jupyter Book was run by hand."""
@@ -219,7 +262,7 @@ def run_jupyter_book(directory: Path) -> None:
 
 
 def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, executed: list[str]) -> None:
-    for name in (*executed, "book/scoreboard", "book/how_this_book_was_made"):
+    for name in (*executed, "book/index", "book/scoreboard", "book/how_this_book_was_made"):
         page = (bare_build / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
         note = BeautifulSoup(page, "html.parser").find(class_="effnotes-not-run")
         assert note is not None, name

@@ -113,7 +113,7 @@ def _payload(name: str, verdict: Any) -> dict[str, Any]:
         id=f"bias.{name}",
         chapter="pruning_bias",
         statement=f"An invented measurement of {name}.",
-        source=Source("iofinova2023bias", "abstract"),
+        source=Source("iofinova2023bias", "abstract", "text"),
         published=None,
         effect="an effect",
         unit="share",

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -236,12 +237,29 @@ def test_the_chapter_on_editing_compares_the_ranks_and_blocks_that_it_is_given(t
 
 
 @pytest.mark.slow
-def test_the_chapter_on_editing_runs_on_facts_from_a_file(tmp_path):
-    done = run_chapter("model_editing", tmp_path, "smoke", facts=FIXTURES / "facts.csv")
+def test_the_chapter_on_editing_runs_on_facts_and_edits_from_files(tmp_path):
+    done = run_chapter("model_editing", tmp_path, "smoke", facts=FIXTURES / "facts.csv", edits=FIXTURES / "edits.csv")
     assert done.returncode == 0, done.stdout + done.stderr
     assert measured_in(tmp_path, "model_editing")["editing.low-rank-as-good"]["estimate"] is not None
     (path,) = tmp_path.glob("runs/model_editing/*/notebook.ipynb")
-    assert "Abrel Tuno | lives in | Norrick" in path.read_text(encoding="utf-8"), "facts are shown by their names"
+    text = path.read_text(encoding="utf-8")
+    assert "Abrel Tuno | lives in | Norrick" in text, "facts are shown by their names"
+    for edited in ("Abrel Tuno | lives in", "Bixa Morle | works as", "Cado Venn | speaks"):
+        assert text.count(f">{edited}<") == 2, "each edit stands in the table, at full rank and by LoRA"
+
+
+@pytest.mark.slow
+def test_the_lines_that_edit_a_reader_s_facts_run_as_they_stand_on_the_page(tmp_path, monkeypatch, capsys):
+    page = PROJECT.chapters["model_editing"].source
+    lines = page.partition("**Your facts, from Python.**")[2].partition("```python\n")[2].partition("# ```")[0].splitlines()
+    for name in ("facts", "edits"):
+        shutil.copy(FIXTURES / f"{name}.csv", tmp_path / f"my_{name}.csv")
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(line.removeprefix("# ").removeprefix("#") for line in lines), {})
+    told = capsys.readouterr().out
+    assert "Abrel Tuno | lives in | Norrick → Varn" in told
+    assert "edit_success" in told
+    assert re.match(r"1 \d+\n", told), "how far the training is"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +268,8 @@ def test_the_chapter_on_editing_runs_on_facts_from_a_file(tmp_path):
         ({"world": FIXTURES / "worlds" / "unknown_key.yaml"}, "unknown_key.yaml, line 2: there is no setting 'n_relation'"),
         ({"world": FIXTURES / "worlds" / "out_of_range.yaml"}, "out_of_range.yaml, line "),
         ({"facts": FIXTURES / "facts" / "contradiction.csv"}, "contradiction.csv"),
+        ({"edits": FIXTURES / "edits.csv"}, "name the table of all facts as well, as facts"),
+        ({"facts": FIXTURES / "facts.csv", "edits": FIXTURES / "facts.csv"}, "is 'Norrick' already"),
         ({"blocks": "[attention]"}, "'linears' must be among them"),
         ({"checkpoint": "nowhere", "worlds": "[1, 2]"}, "a checkpoint knows one world"),
         ({"checkpoint": "nowhere"}, "nowhere"),
@@ -257,7 +277,16 @@ def test_the_chapter_on_editing_runs_on_facts_from_a_file(tmp_path):
         ({"suppressed": "[400]"}, "n=400"),
     ],
     ids=[
-        *("unknown key", "out of range", "contradicting facts", "no reference", "two worlds of a checkpoint", "no checkpoint"),
+        *(
+            "unknown key",
+            "out of range",
+            "contradicting facts",
+            "edits without facts",
+            "edits without change",
+            "no reference",
+            "two worlds of a checkpoint",
+            "no checkpoint",
+        ),
         *("no such loss", "too many facts"),
     ],
 )

@@ -89,4 +89,4 @@ def test_the_page_measures_nothing_and_leaves_the_runner_alone():
     assert "effnotes.runner" not in code
     assert "measure(" not in code
     assert not re.search(r":label: exercise-", page.prose)
-    assert list(page.parameters) == ["record"]
+    assert list(page.parameters) == ["record", "drawn"]

@@ -27,6 +27,7 @@ JOBS = textwrap.dedent(
 
     import numpy as np
 
+    from effnotes.core.processes import tell_part
     from effnotes.core.settings import settings
 
     @settings
@@ -37,6 +38,10 @@ JOBS = textwrap.dedent(
 
     def square(job):
         return {"square": job.x * job.x, "pid": os.getpid()}
+
+    def tells(job):
+        tell_part(1, 4)
+        return {"told": 1}
 
     def rich(job):
         generator = np.random.default_rng(job.x)
@@ -324,6 +329,16 @@ def test_who_watches_is_told_what_is_computed_and_what_is_reused(jobs, pool, tmp
     assert events[3]["reused"] == events[1]["computed"]
     assert {"at", "seconds", "machine"} == set(events[1]["computed"])
     assert events[1]["computed"]["machine"].startswith(("CPU: ", "GPU: "))
+
+
+def test_who_watches_is_told_how_far_a_job_is_before_it_is_done(jobs, tmp_path, monkeypatch):
+    told = tmp_path / "told.jsonl"
+    monkeypatch.setenv(PROGRESS_VARIABLE, str(told))
+    run_jobs(jobs.tells, [jobs.Job(1)], workers=1)  # in a process of its own, which finds the variable at its start
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [next(iter(event)) for event in events] == ["jobs", "part", "computed"]
+    assert events[1]["part"]["share"] == 0.25
+    assert events[1]["part"]["by"] != os.getpid()
 
 
 def test_a_kept_result_needs_no_process(jobs, pool, cache, monkeypatch):

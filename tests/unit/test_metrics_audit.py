@@ -253,12 +253,50 @@ def test_figure_and_page(case, tmp_path):
     order = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     wide = audit.by_attribute("bias_amplification").loc[order]
     np.testing.assert_array_equal(drawn["pruned"], wide["pruned"])
-    assert wide["difference"].iloc[1:].is_monotonic_increasing
+    assert wide["difference"].abs().iloc[1:].is_monotonic_increasing, "the largest change is on top, up or down"
     figure.savefig(tmp_path / "audit.png")
     page = audit._repr_html_()
     assert "bias_amplification" in page
-    assert ">undefined<" not in page
+    assert page.count(">undefined<") == 5, "of the protected attribute alone, in the table of changes"
     assert "<b>hard</b>" not in page
+
+
+def test_changes_come_largest_first_with_intervals_over_images(case):
+    evidence, labels, train = case
+    # "rare" gains false alarms in the group where it is less frequent: its bias falls, by more than that of "hard" grows.
+    pruned = evidence + np.float32([0, 0, -0.4, 0])
+    pruned[(labels[:, 0] == 0), 3] += 3
+    audit = metrics.audit_logits(evidence, pruned, labels, protected="group", train_labels=train, names=NAMES)
+    changes = audit.changes()
+    assert changes.index.tolist() == ["rare", "hard", "easy", "group"]
+    assert changes.loc["rare", "high"] < changes.loc["rare", "difference"] + 0.2
+    assert changes.loc["rare", "high"] < 0
+    assert changes.loc["easy", ["low", "high"]].tolist() == [0, 0]
+    assert changes.loc["group"].isna().all()
+    # The change of accuracy is the mean of one number an image: its interval is that of a mean.
+    accuracy = audit.changes("accuracy").loc["rare"]
+    each = ((pruned[:, 3] > 0) == labels[:, 3]).astype(float) - ((evidence[:, 3] > 0) == labels[:, 3])
+    reach = 1.96 * each.std() / np.sqrt(len(each))
+    assert accuracy["difference"] == pytest.approx(each.mean())
+    assert [accuracy["low"], accuracy["high"]] == pytest.approx([each.mean() - reach, each.mean() + reach], abs=0.1 * reach)
+    for metric in ("uncertainty", "false_negative_rate_gap"):
+        table = audit.changes(metric).dropna()
+        assert ((table["low"] <= table["difference"] + 1e-9) & (table["difference"] <= table["high"] + 1e-9)).all(), metric
+    with pytest.raises(ValueError, match="metric='roc_auc' has no intervals; choose one of"):
+        audit.changes("roc_auc")
+
+
+def test_an_audit_prints_a_summary_that_can_be_read(case):
+    evidence, labels, train = case
+    audit = metrics.audit_logits(evidence, evidence - 1, labels, protected="group", train_labels=train, names=NAMES)
+    text = str(audit)
+    assert text.startswith("Bias audit\nsamples: 500\nattributes: 4\n")
+    assert "DataFrame" not in text
+    row = next(line for line in text.splitlines() if line.startswith("hard "))
+    assert row.split()[3] == f"{audit.changes().loc['hard', 'difference']:+.3f}"
+    assert repr(audit) == text
+    lost = metrics.audit_logits(evidence, np.full_like(evidence, -9), labels, protected="group", train_labels=train, names=NAMES)
+    assert "undefined" in str(lost), "a model that never says yes has no bias amplification"
 
 
 REFUSED = [

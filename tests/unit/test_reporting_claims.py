@@ -23,7 +23,7 @@ ENTRY = {
     "id": "bias.ba-grows",
     "chapter": "pruning_bias",
     "statement": "Bias grows at high sparsity.",
-    "source": {"key": "iofinova2023bias", "where": "abstract"},
+    "source": {"key": "iofinova2023bias", "kind": "text", "where": "abstract"},
     "published": None,
     "effect": "bias amplification of the pruned minus the dense network of one seed",
     "unit": "BA difference",
@@ -118,9 +118,15 @@ def test_empty_register(tmp_path):
         ({"id": "BA grows"}, ["id='BA grows'", "topic.kebab-name"]),
         ({"chapter": "pruning-bias"}, ["chapter='pruning-bias'", "file stem"]),
         ({"source": "iofinova2023bias"}, ["source", "key, where", "'iofinova2023bias' (str)"]),
-        ({"source": {"key": "a"}}, ["source: where is missing"]),
-        ({"source": {"key": "a", "where": "b", "page": 3}}, ["source: there is no field 'page'"]),
-        ({"source": {"key": "a", "where": 3}}, ["source: where=3: must be text; put it in quotes"]),
+        ({"source": {"key": "a", "kind": "text"}}, ["source: where is missing"]),
+        ({"source": {"key": "a", "where": "b"}}, ["source: kind is missing"]),
+        ({"source": {"key": "a", "where": "b", "kind": "text", "page": 3}}, ["source: there is no field 'page'"]),
+        ({"source": {"key": "a", "where": 3, "kind": "text"}}, ["source: where=3: must be text; put it in quotes"]),
+        ({"source": {"key": "a", "where": "b", "kind": "tabel"}}, ["source: kind='tabel'", "Did you mean 'table'", "'addition'"]),
+        ({"margin": 0}, ["worth_seeing=None: must be a number above 0 where the margin is 0"]),
+        ({"worth_seeing": 0.1}, ["worth_seeing=0.1: must be null, as the margin says what is worth seeing"]),
+        ({"margin": 0, "worth_seeing": 0}, ["worth_seeing=0: must be above 0"]),
+        ({"margin": 0, "worth_seeing": "0.1"}, ["worth_seeing='0.1': must be a number"]),
         ({3: 4}, ["no field '3'"]),
     ],
 )
@@ -469,7 +475,7 @@ def test_measure_uses_the_simulated_intervals(register):
         ({}, EFFECTS, "shown", "lies wholly above the margin, 0.02."),
         ({"direction": "decrease"}, EFFECTS, "contradicted", "lies wholly above the margin, −0.02."),
         ({"margin": 0.05}, EFFECTS, "not settled", "includes the margin, 0.05."),
-        ({"direction": "decrease", "margin": 0}, [0.1, -0.1], "not settled", "includes the margin, 0."),
+        ({"direction": "decrease", "margin": 0, "worth_seeing": 1}, [0.1, -0.1], "not settled", "includes the margin, 0."),
         ({"direction": "equivalence", "margin": 1}, EFFECTS, "shown", "lies wholly within the margin, −1 to 1."),
         ({"direction": "equivalence"}, EFFECTS, "contradicted", "lies wholly outside the margin, −0.02 to 0.02."),
         ({"direction": "equivalence", "margin": 0.05}, EFFECTS, "not settled", "neither wholly within nor wholly outside"),
@@ -495,13 +501,25 @@ def test_mime_bundle_survives_json(register):
     assert json.loads(json.dumps(payload, allow_nan=False)) == payload
     assert list(payload) == [
         *("id", "chapter", "statement", "published", "source", "effect", "unit", "range", "unit_of_analysis"),
-        *("direction", "margin", "method", "estimate", "interval", "interval_method", "level", "n_units", "n_seeds", "effects"),
-        *("verdict", "reason"),
+        *(
+            "direction",
+            "margin",
+            "worth_seeing",
+            "method",
+            "estimate",
+            "interval",
+            "interval_method",
+            "level",
+            "n_units",
+            "n_seeds",
+            "effects",
+        ),
+        *("verdict", "reason", "smallest_effect", "spread", "units_needed", "unsettled", "caution"),
     ]
     assert payload["effects"] == [[0.1, 0.2], [0.2, 0.4]]
     assert payload["method"] == "bootstrap"
     assert payload["interval"] == list(result.interval)
-    assert payload["source"] == {"key": "iofinova2023bias", "where": "abstract"}
+    assert payload["source"] == {"key": "iofinova2023bias", "where": "abstract", "kind": "text"}
     assert bundle["text/plain"].startswith("bias.ba-grows: not settled. 0.2")
     assert measure("bias.ba-grows", [[0.1]]).to_json()["interval"] is None
 
@@ -546,13 +564,14 @@ def test_card_says_everything(register):
     assert (root.id, root.role) == ("claim-bias-ba-grows", "group")
     assert vars(root)["aria-label"] == "Claim bias.ba-grows: shown"
     assert text["strong"] == "shown\n"
-    assert text["dt"].split("\n")[:-1] == ["Published", "Measured", "Effect", "Shown if", "Units"]
-    published, measured, effect, criterion, units = text["dd"].split("\n")[:-1]
+    assert text["dt"].split("\n")[:-1] == ["Published", "Measured", "Effect", "Shown if", "Units", "Would have settled"]
+    published, measured, effect, criterion, units, least = text["dd"].split("\n")[:-1]
     assert published == "0.170 at 99.5% (Iofinova 2023, abstract)"
     assert measured == "0.046, 95% interval [0.031, 0.060] (Student t), BA difference"
     assert effect == ENTRY["effect"]
     assert criterion == "increase: 95% interval above 0.02"
-    assert units == "5 (seed)"
+    assert units == "5 seeds"
+    assert least == "0.0397 or more, in four of five such runs (a spread of 0.0117 between 5 seeds)"
     assert ENTRY["statement"] in text["p"]
     assert result.reason in text["p"]
     assert "style" not in card_html(result.to_json())
@@ -578,13 +597,13 @@ def test_card_escapes_text(register):
     card = card_html(measure("bias.ba-grows", EFFECTS).to_json())
     elements, text = parse(card)
     assert {e.tag for e in elements} == {"div", "p", "code", "strong", "dl", "dt", "dd"}
-    assert (text["p"] + text["dd"]).count(evil) == 5
+    assert (text["p"] + text["dd"]).count(evil) == 6
 
 
 @pytest.mark.parametrize(
     ("interval", "effects", "shown"),
     [
-        ("t", [-0.25], ["−0.25 (no interval), BA difference", "1 (seed)", "effnotes-claim--not-settled", "no figure given"]),
+        ("t", [-0.25], ["−0.25 (no interval), BA difference", "1 seed", "effnotes-claim--not-settled", "no figure given"]),
         (
             "bootstrap",
             [[1.0, 2.0]] * 3,

@@ -116,8 +116,16 @@ def test_a_script_in_any_place_of_a_table_stays_text(place):
 
 def test_a_harmless_table_is_what_pandas_styles(tmp_path):
     frame = pd.DataFrame({"a b": ["x", None, "it's"], "n": [1, 2, 3], "o": [None, True, 2.5]})
-    ours, theirs = (table.format(precision=1).to_html(table_uuid="t") for table in (page_table(frame), frame.style.hide()))
+    plain = frame.style.hide().set_table_styles([{"selector": ".col1", "props": "text-align: right"}])
+    ours, theirs = (table.format(precision=1).to_html(table_uuid="t") for table in (page_table(frame), plain))
     assert ours == theirs
+
+
+def test_numbers_stand_flush_right_also_where_they_are_written_as_texts():
+    written = {"weights": ["8\u202f000", "12"], "share": ["90%", "–"], "change": ["+1.5", "−0.25"], "name": ["gmp", "3x"]}
+    frame = pd.DataFrame({"yes": [True, False], **written, "number": [1.5, None]})
+    text = page_table(frame).to_html(table_uuid="t")
+    assert re.findall(r"#T_t \.col(\d) \{\s*text-align: right;", text) == ["1", "2", "3", "5"]
 
 
 def test_pages_style_their_tables_with_what_escapes():
@@ -161,7 +169,7 @@ def test_a_script_in_any_field_of_a_kept_record_stays_text_on_its_page():
 def test_a_script_in_parameters_claims_and_records_stays_text_in_a_built_book(book):
     text = "<script>alert(1)</script> `` ` | {math}`x`"
     words = dict.fromkeys(("statement", "published", "effect", "unit", "unit_of_analysis"), text)
-    book.register(**words, source={"key": "iofinova2026thesis", "where": text})
+    book.register(**words, source={"key": "iofinova2026thesis", "kind": "text", "where": text})
     book.edit("addition", "# a name for the sum", f"# {text}")
     book.edit(
         "addition",

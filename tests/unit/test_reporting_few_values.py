@@ -19,8 +19,16 @@ def register(monkeypatch):
 
     def write(**fields):
         given = {"direction": "increase", "margin": 0.0, "interval": "t", "range": (-1.0, 1.0), "unit_of_analysis": "seed"} | fields
+        given["worth_seeing"] = None if given["margin"] else 0.1
         text = dict.fromkeys(("statement", "effect", "unit"), "few")
-        claim = Claim(id="few.values", chapter="few", source=Source(key="nobody", where="nowhere"), published=None, **text, **given)
+        claim = Claim(
+            id="few.values",
+            chapter="few",
+            source=Source(key="nobody", where="nowhere", kind="text"),
+            published=None,
+            **text,
+            **given,
+        )
         monkeypatch.setattr(claims, "load_register", lambda: {claim.id: claim})
         return claim
 

@@ -1,5 +1,7 @@
 """Figures hold what was measured, and say so on their axes."""
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -78,13 +80,43 @@ def test_names_of_lines_that_crowd_at_the_top_stay_inside_the_axis():
     assert heights["low"] == 0.1
 
 
-def test_names_of_close_points_go_to_different_sides():
-    _, ax = plt.subplots()
-    points = pd.DataFrame({"x": [0.0, 0.01, 1.0], "y": [0.0, 0.001, 1.0]}, index=["low", "close", "far"])
+@pytest.mark.parametrize("seed", range(5))
+def test_names_of_points_do_not_lie_on_one_another_or_on_points(seed):
+    rng = np.random.default_rng(seed)
+    figures.use_style()
+    figure, ax = plt.subplots()
+    close = pd.DataFrame({"x": [0.0, 0.01, 1.0], "y": [0.0, 0.001, 1.0]}, index=["low", "close", "far"])
+    more = pd.DataFrame(rng.uniform(0, 1, (6, 2)), columns=["x", "y"], index=[f"attribute {k}" for k in range(6)])
+    points = pd.concat([close, more, pd.DataFrame({"x": [np.nan], "y": [0.5]}, index=["gone"])])
     figures.name_points(ax, points)
-    sides = {text.get_text(): text.xyann[1] for text in ax.texts}
-    assert sides["close"] > 0 > sides["low"]
-    assert sides["far"] > 0
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert sorted(text.get_text() for text in ax.texts) == sorted(points.index.drop("gone"))
+    assert sum(one.overlaps(other) for one, other in itertools.combinations(boxes, 2)) == 0
+    places = ax.transData.transform(points.dropna())
+    assert not [box for box in boxes for place in places if box.contains(*place)]
+
+
+def test_heights_are_spread_by_as_little_as_possible():
+    assert figures.spread([3.0, 1.0, 1.0], 1.0, 0, 5).tolist() == [3.0, 0.5, 1.5]
+    assert figures.spread([5.0, 5.0, 2.0], 1.0, 0, 5).tolist() == [4.0, 5.0, 2.0]
+    assert figures.spread([0.0, 0.0], 1.0, 0, 5).tolist() == [0.0, 1.0]
+    assert figures.spread([], 1.0, 0, 5).tolist() == []
+
+
+def test_a_legend_below_has_each_name_once_and_lies_outside_of_the_panels():
+    figures.use_style()
+    figure, axes = plt.subplots(1, 2)
+    for ax, names in zip(axes, (["full rank", "rank 1"], ["rank 1", "rank 16"]), strict=True):
+        for name in names:
+            ax.plot([0, 1], [0, 1], label=name)
+        ax.legend()
+    legend = figures.legend_below(figure, title="method")
+    assert [text.get_text() for text in legend.get_texts()] == ["full rank", "rank 1", "rank 16"]
+    assert [ax.get_legend() for ax in axes] == [None, None]
+    figure.draw_without_rendering()
+    assert all(legend.get_window_extent().y1 <= ax.get_window_extent().y0 for ax in axes)
+    assert figures.legend_below(plt.figure()) is None
 
 
 def test_the_caller_chooses_the_axis():

@@ -3,13 +3,18 @@
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.kept import RecordError, read_record
 from effnotes.runner.kept import keep
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.project import Project
+from effnotes.runner.records import StoredRun
+from effnotes.runner.stage import stage_book
 
 CHAPTER = """\
 # %% [markdown]
@@ -164,6 +169,19 @@ def test_a_named_record_holds_numbers_and_the_command_but_no_path(kept_once):
     assert read_record(measuring.root / "data" / "records" / "measuring" / "mine.json").table("names")["name"].isna().sum() == 1
 
 
+def test_the_card_of_a_claim_shows_the_kept_record_beside(recorded):
+    (path,) = recorded.records("measuring")
+    run = StoredRun(json.loads(path.read_text()), path.parent)
+    (claim,) = run.record["claims"]
+    kept = {"measuring": run.record | {"claims": [claim | {"estimate": 7.5, "verdict": "contradicted"}]}}
+    stage = stage_book(Project.find(recorded.root), {"measuring": run}, kept, "full", {})
+    cells = json.loads((stage / "book" / "measuring.ipynb").read_text())["cells"]
+    (card,) = (output["data"] for cell in cells for output in cell.get("outputs", []) if CLAIM_MIME in output.get("data", {}))
+    shown = "".join(card["text/html"])
+    assert "contradicted; 7.5" in shown
+    assert shown.startswith('<div class="effnotes-claim effnotes-claim--shown"')
+
+
 def test_the_digest_of_the_data_follows_their_content_and_not_their_time(recorded, tmp_path):
     def digest(name: str, content: str) -> str:
         folder = tmp_path / name
@@ -210,6 +228,64 @@ def test_a_named_record_is_refused_once_claims_or_parameters_have_changed(record
     assert "mine.json was made with other parameters of 'measuring': chapter 'measuring': parameter 'seeds'" in words(
         refused.stdout
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"statement": "The sum of two grows."},
+        {"published": None},
+        {"source": {"key": "nobody2020sum", "kind": "table", "where": "table 1"}},
+        {"worth_seeing": 0.5},
+    ],
+)
+def test_a_record_stands_while_only_words_of_its_claims_change(recorded, words):
+    recorded.register(chapter="measuring", **words)
+    assert recorded.in_process("claims").returncode == 0
+
+
+def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile(recorded):
+    told = recorded.in_process("power", "measuring")
+    assert told.returncode == 0, told.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout.splitlines() if "sum.grows" in line]
+    numbers = ["3 seeds", "0.1", "0.326", "0.1", "10", "shown"]
+    assert rows == [["sum.grows", "kept: mine", *numbers], ["sum.grows", "run: full", *numbers]]
+    recorded.register(chapter="measuring", worth_seeing=0.5)
+    assert "│ 0.5          │ 3 " in recorded.in_process("power", "measuring", "--profile", "full").stdout
+    missing = recorded.in_process("power", "measuring", "--profile", "quick")
+    assert missing.returncode == 2
+    assert "there is no run of 'measuring' of the profile 'quick'" in words(missing.stdout)
+    assert "Run it: effnotes run measuring --profile quick" in words(missing.stdout)
+    (row,) = json.loads(recorded.in_process("claims", "--json").stdout)
+    assert (round(row["smallest_effect"], 3), row["unsettled"], row["source"]["kind"]) == (0.326, None, "text")
+
+
+def test_power_does_not_import_torch(recorded):
+    script = (
+        "import sys\nfrom effnotes.runner.cli import main\nsys.argv = ['effnotes', 'power', 'measuring']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'pandas', 'papermill'} & set(sys.modules), 'heavy import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=recorded.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("measuring",),
+            "there is no run of 'measuring', neither finished in _build/runs nor kept. Run it: effnotes run measuring",
+        ),
+        (("addition",), "'addition' registers no claims in book/claims.yaml"),
+        (("measurin",), "there is no chapter 'measurin'. Did you mean 'measuring'?"),
+        (("measuring", "--profile", "fulll"), "there is no profile 'fulll'. Did you mean 'full'?"),
+    ],
+)
+def test_power_is_refused_where_there_is_nothing_to_tell(measuring, arguments, said):
+    refused = measuring.in_process("power", *arguments)
+    assert refused.returncode == 2
+    assert said in words(refused.stdout)
 
 
 def test_a_value_that_a_named_record_overrides_may_change_in_the_profile(recorded):

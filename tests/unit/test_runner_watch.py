@@ -116,11 +116,25 @@ def test_a_plain_terminal_gets_a_line_a_minute(monkeypatch):
     assert lines[-1] == "chapter: run in 180 s"
 
 
+def test_how_far_the_jobs_under_way_are_is_told_while_no_job_is_done(tmp_path):
+    watching = Watch(tmp_path / "jobs", 60.0)
+    tell(tmp_path / "jobs", {"jobs": 3}, {"part": {"by": 1, "share": 0.25}}, {"part": {"by": 2, "share": 0.5}})
+    watching._read_jobs()
+    assert watching.progress() == Progress(0, 0, 0, 3, None, 0.38)
+    tell(tmp_path / "jobs", {"part": {"by": 2, "share": 1.0}}, {"part": {"by": 1, "share": 0.3}})
+    watching._read_jobs()
+    assert watching.progress() == Progress(0, 0, 0, 3, None, 0.3)
+    tell(tmp_path / "jobs", {"jobs": 3})
+    watching._read_jobs()
+    assert watching.progress() == Progress(0, 0, 0, 3, None)
+
+
 @pytest.mark.parametrize(
     ("state", "shown"),
     [
         (Progress(6, 45, 12, 96, 200.0), "6 of 45 cells, 12 of 96 jobs done, 84 left, about 3 min 20 s for them"),
         (Progress(6, 45, 12, 96, None), "6 of 45 cells, 12 of 96 jobs done, 84 left"),
+        (Progress(6, 45, 0, 3, None, 0.4), "6 of 45 cells, 0 of 3 jobs done, 3 left (those under way 40% done)"),
         (Progress(6, 45, 0, 0, None), "6 of 45 cells"),
     ],
 )

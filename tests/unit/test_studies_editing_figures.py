@@ -1,6 +1,7 @@
 """Tables and figures of a study of edits, on rows that are known by heart."""
 
 import itertools
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -8,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from effnotes.datasets.worlds import read_facts
 from effnotes.studies.editing import figures as report
 from effnotes.studies.editing import tables
 from effnotes.studies.editing.settings import REFERENCE, Method
-from effnotes.studies.editing.statistics import at_edges, by_world, compare, paired_differences
+from effnotes.studies.editing.statistics import by_world, compare, paired_differences
 
+NAMED = read_facts(Path(__file__).parents[1] / "fixtures" / "facts.csv")
 METHODS = [Method(blocks, rank) for rank in (None, 1, 4) for blocks in ("linears", "attention", "mlp")]
 ORDER = [method.name for method in METHODS]
 
@@ -35,7 +38,7 @@ def rows() -> pd.DataFrame:
         names = {"setting": "one", "split": split, "world": world, "draw": draw, "method": method.name, "blocks": method.blocks}
         rank = float("nan") if method.rank is None else float(method.rank)
         names |= {"rank": rank, "learning_rate": rate, "step": step, "loss": 1.0, "edited_exact": 1.0}
-        scores = {name: float(rng.random()) for name in ("edit_success", "retention", "H", "drift", *tables.GROUPS)}
+        scores = {name: float(rng.random()) for name in (*tables.COURSE, "drift", *tables.GROUPS)}
         cut = {"stable_rank": 2.0, "truncated_1_H": 0.25, "truncated_2_H": 0.75}
         made.append(names | scores | cut)
     return pd.DataFrame(made)
@@ -95,8 +98,10 @@ def test_ranks_stand_from_low_to_full_and_both_tables_have_their_means(ends):
 
 def test_every_figure_is_drawn_with_a_line_for_each_rank(rows, ends):
     course = tables.course_table(rows)
-    panels = report.plot_rates(course).axes
-    assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["full", "rank 4", "rank 1"]
+    fig = report.plot_rates(course)
+    panels = fig.axes
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["full", "rank 4", "rank 1"]
+    assert not any(ax.get_legend() for ax in panels), "a legend lies on the lines"
     tuned = course[(course["split"] == "tune") & (course["step"] == 20) & (course["blocks"] == "attention")]
     for line, rank in zip(panels[0].lines[:3], (np.nan, 4, 1), strict=True):
         own = tuned[tuned["rank"].isna() if np.isnan(rank) else tuned["rank"] == rank]
@@ -137,12 +142,72 @@ def test_shares_of_spread_and_ripple_fill_their_bars(ends):
     assert sum(bar.get_height() > 0 for bar in right.patches) == 4 * 3
 
 
-def test_edges_are_named_and_by_world_keeps_worlds_apart():
-    rates = pd.DataFrame({"setting": ["a", "a"], "method": ["m", "n"], "rule": ["budget"] * 2, "edge": ["", "high"]})
-    assert at_edges(rates) == "Of 2 chosen learning rates, 1 are still an end of the list that was tried: n in a (budget, high)."
-    assert at_edges(rates[rates["edge"] == ""]) == "All chosen learning rates lie inside the lists that were tried."
+def test_by_world_keeps_worlds_apart():
     frame = pd.DataFrame({"world": [1, 2, 1], "difference": [0.1, 0.2, 0.3]})
     assert by_world(frame) == [[0.1, 0.3], [0.2]]
+
+
+def test_facts_are_written_with_what_their_words_stand_for():
+    facts = NAMED.world.facts().take(slice(0, 1))
+    for named, parts in ((None, ["subject 0", "relation 0", "object 0"]), (NAMED, ["Abrel Tuno", "lives in", "Norrick"])):
+        table = tables.written_table(NAMED.world, facts, named)
+        assert list(table["form"]) == list(NAMED.world.templates)
+        assert set(table["fact"]) == {" | ".join(parts)}
+        for _, row in table.iterrows():
+            written = NAMED.world.encode(facts, row["form"])
+            text = NAMED.world.hf_tokenizer().decode(written.tokens[0, 1 : written.answer[0]])
+            assert row["prompt"].replace(f" ({parts[0]})", "").replace(f" ({parts[1]})", "") == text
+            assert f"({parts[0]})" in row["prompt"]
+            assert f"({parts[1]})" in row["prompt"]
+            assert row["answer"].endswith(f" ({parts[2]})")
+
+
+def test_own_edits_are_given_by_name_and_averaged_over_models():
+    row = {
+        "subject": 0,
+        "relation": 0,
+        "method": "full linears",
+        "old": 0,
+        "new": 2,
+        "probability": 0.5,
+        **dict.fromkeys(tables.GROUPS, 0.5),
+    }
+    own = pd.DataFrame(
+        [row | {"answered": 2}, row | {"answered": 1, "probability": 1.0}, row | {"answered": 2, "method": "LoRA 4 linears"}]
+    )
+    first, second = tables.own_table(own, NAMED).to_dict("records")
+    assert (first["fact"], first["was"], first["to become"]) == ("Abrel Tuno | lives in", "Norrick", "Varn")
+    assert set(first["answered"].split(", ")) == {"Varn in 1 of 2 models", "Sable Bay in 1 of 2 models"}
+    assert first["probability of the new"] == pytest.approx(0.75)
+    assert (second["method"], second["answered"]) == ("LoRA 4 linears", "Varn")
+
+
+def test_rates_stand_by_rule_with_what_is_still_an_end():
+    row = {"setting": "one", "tried": 3}
+    rates = pd.DataFrame(
+        [
+            row | {"method": method, "rule": rule, "learning_rate": rate, "edge": edge}
+            for method, rule, rate, edge in (
+                ("m", "budget", 0.1, "high"),
+                ("m", "first_success", 0.2, "high"),
+                ("n", "budget", 0.3, ""),
+                ("n", "first_success", 0.4, "low"),
+            )
+        ]
+    )
+    table = tables.rates_table(rates, ["n", "m"]).set_index("method")
+    assert list(table.index) == ["n", "m"]
+    assert table.loc["n"].to_list() == [0.3, 0.4, 3, "low"]
+    assert table.loc["m", "still an end"] == "high"
+
+
+def test_costs_and_scores_are_named_for_a_page(ends):
+    costs = pd.DataFrame({"method": ["m"], "n_trainable": [250], "optimizer_bytes": [2048], "cpu_s": [0.5]})
+    assert tables.costs_table(costs, 1000).iloc[0].to_list() == ["m", 250, 25.0, 2.0, 500.0]
+    scores = tables.scores_table(ends, ORDER[::-1])
+    assert list(scores["method"]) == ORDER[::-1]
+    own = ends[(ends["rule"] == "budget") & (ends["method"] == ORDER[0])]
+    assert scores["H"].iloc[-1] == pytest.approx(own["H"].mean())
 
 
 def test_unlearning_is_averaged_over_worlds_and_named_for_a_page():

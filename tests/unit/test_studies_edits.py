@@ -17,7 +17,7 @@ from effnotes.core import jobs as parallel
 from effnotes.core.errors import DataError
 from effnotes.core.jobs import JobError, WorkerPool
 from effnotes.core.settings import from_json, to_json
-from effnotes.datasets.worlds import World, read_facts
+from effnotes.datasets.worlds import World, edit_task, read_facts
 from effnotes.finetuning import ClosedFormRecipe, EditRecipe, Evaluator, edit
 from effnotes.models.answers import answer
 from effnotes.models.language import LANGUAGE_MODELS, build_language_model, save_language_model, weights_digest
@@ -26,6 +26,7 @@ from effnotes.studies.editing import bases as base_module
 from effnotes.studies.editing import edits as module
 from effnotes.studies.editing.bases import load_base, loaded, prepare_base, pretrain_bases, read_checkpoint
 from effnotes.studies.editing.edits import EditRun, change_of, make_edits, run_edits
+from effnotes.studies.editing.own import own_edits
 from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting
 from effnotes.training.recipes import PretrainingRecipe
 
@@ -345,6 +346,22 @@ def test_an_edit_gives_the_rows_that_it_gives_by_hand(prepared) -> None:
     assert last["change_norm"] == pytest.approx(change_of(made.difference)["change_norm"], rel=1e-6)
     assert "change_norm" not in found[-2]
     assert not set(last) & {"world", "setting", "split", "draw"}  # names that `run_edits` puts beside it
+
+
+def test_a_named_edit_is_made_and_asked_as_by_hand(prepared) -> None:
+    world, model = loaded(BASE.sealed())
+    fact = world.facts("so").take(slice(3, 4))
+    new = (fact.object + 1) % 8
+    found = own_edits((fact, new), [BASE], {REFERENCE: 1e-2}, steps=6, retain_coverage=0.2, seed=3, workers=1)
+    assert list(found["method"]) == [REFERENCE.name]
+    row = found.iloc[0]
+    task = edit_task(world, fact, new, retain_coverage=0.2, seed=3)
+    made = edit(model, task, REFERENCE.recipe(1e-2, (6,)), seed=3)
+    probable = [answer(made.model, world.encode(fact.saying(other), "sro")).probability[0] for other in range(8)]
+    assert (row["old"], row["new"], row["answered"]) == (fact.object[0], new[0], int(np.argmax(probable)))
+    assert row["probability"] == pytest.approx(probable[int(new[0])])
+    scores = Evaluator(model, task)(made.model).scores
+    assert row["kept_other"] == scores["kept_other"]
 
 
 def test_scores_are_not_among_the_costs(monkeypatch, prepared) -> None:

@@ -17,7 +17,6 @@ from effnotes.studies.editing.statistics import (
     by_world,
     choose_rates,
     compare,
-    count_outcomes,
     frontier,
     holm,
     paired_differences,
@@ -258,7 +257,7 @@ CLAIM = Claim(
     id="editing.test",
     chapter="editing",
     statement="A claim.",
-    source=Source(key="nobody", where="nowhere"),
+    source=Source(key="nobody", where="nowhere", kind="text"),
     published=None,
     effect="difference of H",
     unit="1",
@@ -267,6 +266,7 @@ CLAIM = Claim(
     direction="increase",
     margin=0.0,
     interval="bootstrap",
+    worth_seeing=0.02,
 )
 
 
@@ -442,11 +442,3 @@ def test_the_frontier_is_what_nothing_else_equals_or_beats(seed: int) -> None:
     swapped = frontier(rows, along="retention", up="edit_success")
     as_pairs = [set(zip(each["method"], each["edit_success"], each["retention"], strict=True)) for each in (found, swapped)]
     assert as_pairs[0] == as_pairs[1]
-
-
-def test_outcomes_are_counted_by_method() -> None:
-    given = pd.DataFrame({"method": ["b", "a", "b", "b"], "outcome": ["win", "open", "win", "loss"]})
-    assert records(count_outcomes(given)) == [
-        {"method": "a", "win": 0, "tie": 0, "loss": 0, "open": 1},
-        {"method": "b", "win": 2, "tie": 0, "loss": 1, "open": 0},
-    ]

@@ -54,6 +54,15 @@ def test_hooks_are_called_in_order_and_add_their_columns():
     assert [row["part"] for row in loop.history] == [0, 1, 2]
 
 
+def test_who_waits_is_told_after_each_part_how_many_are_done():
+    told = []
+    loop = line(progress=lambda done, planned: told.append((done, planned)))
+    loop.fit()
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    loop.fit(4)
+    assert told[3:] == [(4, 3)]
+
+
 def test_a_hook_that_overrides_nothing_changes_nothing():
     bare, hooked = line(), line(hooks=[type("Nothing", (Hook,), {})()])
     for loop in (bare, hooked):

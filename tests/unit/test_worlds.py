@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from effnotes.datasets.worlds.draws import subset_size
 from effnotes.datasets.worlds.forms import STATEMENTS
 from effnotes.datasets.worlds.sentences import prompts_of, text_of
 from effnotes.datasets.worlds.words import EOS, OO, PAD
+from effnotes.reporting.figures import PALETTE
 
 ROOT = Path(__file__).parents[2]
 BROKEN = ROOT / "tests" / "fixtures" / "worlds"
@@ -594,14 +596,17 @@ def lines_of(ax: plt.Axes, style: str) -> list:
 def test_the_picture_shows_facts_and_what_they_entail() -> None:
     ax = plot_world(NESTED, n_subjects=3, n_relations=2)
     texts = {text.get_text() for text in ax.texts}
+    boxes = sorted((text.get_text(), text.get_bbox_patch().get_edgecolor()) for text in ax.texts if text.get_bbox_patch())
+    colours = [mpl.colors.to_rgba(colour) for colour in PALETTE]
     objects = {(r, int(NESTED.graph.objects[s, r])) for s in range(3) for r in range(2)}
     assert {"s0", "s1", "s2", "subjects", "objects", "nested objects"} <= texts
-    assert {f"o{o} of r{r}" for r, o in objects} <= texts
-    assert {f"n{NESTED.graph.nested[r, o]} of r{r}" for r, o in objects} <= texts
+    assert [box for box in boxes if box[0].startswith("o")] == sorted((f"o{o}", colours[r]) for r, o in objects)
+    nested = {(r, int(NESTED.graph.nested[r, o])) for r, o in objects}
+    assert [box for box in boxes if box[0].startswith("n")] == sorted((f"n{m}", colours[r]) for r, m in nested)
     assert "s3" not in texts
     assert len(lines_of(ax, "-")) == 6 + len(objects)
-    assert len(lines_of(ax, ":")) == 6
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["relation 0", "relation 1"]
+    assert len(lines_of(ax, ":")) == 6 + 1  # that of the legend
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["relation 0", "relation 1", "entailed fact"]
     plt.close("all")
 
 
@@ -613,6 +618,7 @@ def test_the_picture_shows_dissent_and_correlation() -> None:
     assert len(lines_of(ax, "-")) == len(lines_of(ax, "--")) == 10
     world = World(5, 2, 8, correlation=0.8, binarize=True)
     ax = plot_world(world, n_subjects=5)
+    assert ax.get_legend().get_texts()[-1].get_text() == "objects that agree"
     assert len(ax.patches) == len({a for a, b in world.graph.objects.tolist() if a == b}) > 0
     for numbers in ({"n_subjects": 13}, {"n_relations": 0}):
         with pytest.raises(ValueError, match=next(iter(numbers))):

@@ -3,11 +3,11 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "effnotes.datasets.worlds.draws": "make_draws make_task",
+    "effnotes.datasets.worlds.draws": "edit_task make_draws make_task",
     "effnotes.datasets.worlds.forms": "FORMS",
     "effnotes.datasets.worlds.graph": "Facts",
     "effnotes.datasets.worlds.litgpt": "read_litgpt_jsonl to_litgpt_jsonl",
-    "effnotes.datasets.worlds.named": "NamedWorld read_facts",
+    "effnotes.datasets.worlds.named": "NamedWorld read_edits read_facts",
     "effnotes.datasets.worlds.plot": "plot_world",
     "effnotes.datasets.worlds.sentences": "Sentences",
     "effnotes.datasets.worlds.storage": "export_world import_world load_world",

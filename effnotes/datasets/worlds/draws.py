@@ -56,7 +56,8 @@ def make_draws(
     for number in range(n_tune + n_test):
         taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
         rng = stream(world.seed, TASKS, seed, number)
-        tasks.append(_Maker(world, rng, taken, kind, n, **drawing).task())
+        maker = _Maker(world, rng, taken, kind, n, **drawing)
+        tasks.append(maker.task(*maker.chosen()))
     return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
 
 
@@ -96,7 +97,47 @@ def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **draw
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
     """
-    return _Maker(world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), kind, n, **drawing).task()
+    maker = _Maker(world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), kind, n, **drawing)
+    return maker.task(*maker.chosen())
+
+
+def edit_task(world: World, facts: Facts, new: Integers, *, retain_coverage: float = 0.1, seed: int = 0) -> Task:
+    """Make the edit that gives named facts named new objects, where `make_task` would draw both.
+
+    Args:
+        world: The world that is edited.
+        facts: n facts of the kind "so", of one relation and n subjects, as they are in the world.
+        new: (n,) numbers of their new objects, which sentences of the world state (`World.in_use`).
+        retain_coverage: As for `make_task`.
+        seed: Of which subjects are retained, and which held out.
+
+    Returns:
+        A task of the kind "remap".
+
+    Raises:
+        ValueError: There are no facts, they are not such facts, or a new object is the old one or none that sentences state.
+    """
+    world.check_facts(facts)
+    new = np.asarray(new, dtype=np.int64)
+    if not len(facts) or new.shape != facts.subject.shape:
+        raise ValueError(f"{len(facts)} facts and new objects of shape {new.shape}: give at least one fact, and each a new object")
+    for name, column, most in (("relation", facts.relation, 1), ("subject", facts.subject, len(facts))):
+        if len(np.unique(column)) != most:
+            raise ValueError(
+                f"{name}s {column.tolist()}: an edit takes one relation and each subject once; make a task of each part"
+            )
+    relation = int(facts.relation[0])
+    maker = _Maker(
+        world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), "remap", len(facts), relation, retain_coverage
+    )
+    for (_, subject, _, old), value in zip(facts.rows(), new.tolist(), strict=True):
+        what = f"subject {subject}, relation {relation}"
+        if facts.kind.any() or old != (stated := world.graph.objects[subject, relation]):
+            raise ValueError(f"{what}: object {old} is not what the world states of a subject, which is {stated}")
+        if value == old or value not in maker.values(relation):
+            known = ", ".join(str(each) for each in maker.values(relation) if each != old)
+            raise ValueError(f"{what}: new object {value} must differ from the old one and be stated of some subject: {known}")
+    return maker.task(facts, new)
 
 
 @settings
@@ -242,8 +283,7 @@ class _Maker:
 
     # --- what is trained on and asked -----------------------------------------------------------------------------------------
 
-    def task(self) -> Task:
-        old, new = self.chosen()
+    def task(self, old: Facts, new: Integers) -> Task:
         edit = FactChange(self.kind, self.edge, None if self.whole_subjects else self.relation, old, new, self.world)
         others = self.rng.permutation(np.setdiff1d(np.arange(self.n_entities), edit.touched()))
         if len(others) < 2:

@@ -10,7 +10,7 @@ import numpy as np
 from effnotes.core.errors import DataError, nearest
 from effnotes.core.files import user_path
 from effnotes.datasets.files import clean_name, naming, read_csv
-from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.graph import SO, Facts, Integers
 from effnotes.datasets.worlds.settings import SETTINGS
 from effnotes.datasets.worlds.world import World
 
@@ -20,6 +20,7 @@ _Pair: TypeAlias = tuple[str, str]  # subject and relation
 _COLUMNS = ("subject", "relation", "object")
 _FEWEST_SUBJECTS = 4  # one to edit, one to retain, and two to hold out
 _SHOWN = 3  # missing facts that a message names
+_KNOWN = 8  # names that a message offers
 
 _FREE = ("templates", "qa_frac", "qa_subject_frac", "zipf", "withheld_frac", "repeats", "shuffle", "tokens_per_subject", "seed")
 """Settings that say how given facts are written; all others say how facts are drawn."""
@@ -104,6 +105,39 @@ def read_facts(path: str | Path, **settings: Any) -> NamedWorld:
         drawn = World(len(subjects), len(relations), max(map(len, objects)), **settings)
         world = replace(drawn, given_graph=replace(drawn.graph, objects=graph))
     return NamedWorld(world, subjects, relations, objects)
+
+
+def read_edits(path: str | Path, named: NamedWorld) -> tuple[Facts, Integers]:
+    """Read which facts of a named world are to change, from a CSV file as for `read_facts` whose objects are the new ones.
+
+    Returns:
+        The n facts as they are in the world, and (n,) their new objects, in the order of the file; see `edit_task`.
+
+    Raises:
+        DataError: The file is missing or no such table, names nobody and nothing that the facts name, names a fact twice, or gives
+            one the object that it has. The message names the file, the line, and the nearest name that is known.
+    """
+    path = user_path(path)
+    lines, stated = _read_stated(path)
+    rows = []
+    for (subject, relation), value in stated.items():
+        where = f"{path}, line {lines[subject, relation]}"
+        s = _number(subject, named.subjects, f"{where}: no fact is about the subject")
+        r = _number(relation, named.relations, f"{where}: no fact has the relation")
+        new = _number(value, named.objects[r], f"{where}: no subject '{relation}'")
+        rows.append((s, r, old := int(named.world.graph.objects[s, r]), new))
+        if new == old:
+            raise DataError(f"{where}: '{subject} | {relation}' is {value!r} already; give the object that it is to change to")
+    subjects, relations, old_objects, new_objects = np.array(rows).T
+    return Facts.of(SO, subjects, relations, old_objects), new_objects
+
+
+def _number(name: str, names: _Names, what: str) -> int:
+    if name not in names:
+        raise DataError(
+            f"{what} {name!r}.{nearest(name, names)} Known are: {', '.join(names[:_KNOWN])}{', …' * (len(names) > _KNOWN)}"
+        )
+    return names.index(name)
 
 
 def _read_stated(path: Path) -> tuple[dict[_Pair, int], dict[_Pair, str]]:

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_GREY = "#777777"
+
+
 def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: Axes | None = None) -> Axes:
     """Draw the facts of the first subjects: subjects on the left, their objects, and the nested objects of these on the right.
 
     A solid line is a fact, in its relation's colour; a dashed one a second object that some sentences state instead; a dotted
-    one is the fact on the nested object that two others entail. An arc joins the objects of a correlated pair that agree.
+    one is the fact on the nested object that two others entail. A grey arc joins the objects of a correlated pair that agree. The
+    legend names what is drawn.
 
     Args:
         world: The world.
@@ -61,28 +65,32 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
                 ax.plot([0, 1], [subject_y[s], object_y[r, other]], color=colour, linewidth=1, linestyle="--")
             if nested:
                 end = nested_y[r, int(graph.nested[r, o])]
-                ax.plot([0, 2], [subject_y[s], end], color=colour, linewidth=0.8, linestyle=":", alpha=0.6)
+                ax.plot([0, 2], [subject_y[s], end], color=colour, linewidth=1.4, linestyle=":")
         for o in (o for of, o in objects if of == r and nested):
             ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
 
     if world.correlation is not None and relations > 1:
         for o in sorted({int(first) for first, copy in shown[:, :2] if first == copy}):
             ends = ((1.0, object_y[0, o]), (1.0, object_y[1, o]))
-            arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color="#888888")
+            arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color=_GREY)
             ax.add_patch(arc)
+        ax.plot([], [], color=_GREY, label="objects that agree")
+    if nested:
+        ax.plot([], [], color=_GREY, linestyle=":", label="entailed fact")
 
-    columns = {"subjects": {f"s{s}": y for s, y in subject_y.items()}}
-    columns["objects"] = {f"o{o} of r{r}": y for (r, o), y in object_y.items()}
-    columns["nested objects"] = {f"n{m} of r{r}": y for (r, m), y in nested_y.items()}
-    for x, (name, places) in enumerate(columns.items()):
-        for text, y in places.items():
-            ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "white", "ec": "#888888"})
-        if places:
+    colours = [PALETTE[r % len(PALETTE)] for r in range(relations)]
+    columns = {"subjects": [(f"s{s}", _GREY, y) for s, y in subject_y.items()]}
+    columns["objects"] = [(f"o{o}", colours[r], y) for (r, o), y in object_y.items()]
+    columns["nested objects"] = [(f"n{m}", colours[r], y) for (r, m), y in nested_y.items()]
+    for x, (name, boxes) in enumerate(columns.items()):
+        for text, colour, y in boxes:
+            ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox={"boxstyle": "round", "fc": "white", "ec": colour})
+        if boxes:
             ax.text(x, 1.12, name, ha="center", va="bottom", fontweight="bold")
     ax.set_xlim(-0.3, (2 if nested else 1) + 0.3)
     ax.set_ylim(-0.1, 1.2)
     ax.set_axis_off()
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(relations, 4), fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, fontsize=8)
     return ax
 
 

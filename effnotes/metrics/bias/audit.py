@@ -3,19 +3,21 @@
 # Keeps the signatures that help() prints readable.
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
 from effnotes.metrics.bias.attribute_table import decision_metrics, score_metrics, summarise, tidy
-from effnotes.metrics.bias.calibration import calibrated_thresholds
+from effnotes.metrics.bias.calibration import calibrated_thresholds, uncertain
 from effnotes.metrics.bias.criteria import criteria_of
 from effnotes.metrics.bias.exclusive import log_odds
 from effnotes.metrics.bias.exemplars import exemplar_table
@@ -33,11 +35,13 @@ _PANELS = (
     ("uncertainty", "uncertain predictions\n(share of samples)"),
     ("false_negative_rate_gap", "gap between groups in\nfalse negative rate"),
 )
+_WITH_INTERVALS = ("accuracy", *(metric for metric, _ in _PANELS))
+_RESAMPLES = 999
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BiasAudit:
-    """What `bias_audit` and `audit_logits` found; it shows itself as a page in a notebook.
+    """What `bias_audit` and `audit_logits` found; it prints itself as a summary and shows itself as a page in a notebook.
 
     Attributes:
         table: tidy, one row per model, decision, attribute and metric. Columns: `model` ("dense", "pruned" or
@@ -48,12 +52,16 @@ class BiasAudit:
         exemplars: of `exemplar_table`: the decisions that pruning changed, per attribute.
         criteria: of `attribute_criteria`: what the dense model alone says on each attribute.
         samples: how many were audited.
+        task: their labels and groups, and what is known of training.
+        raw: raw decisions of the dense and of the pruned model, and of which each was uncertain, bool, shape (n, K).
     """
 
     table: pd.DataFrame
     exemplars: pd.DataFrame
     criteria: pd.DataFrame
     samples: int
+    task: AttributeTask
+    raw: tuple[tuple[BoolArray, BoolArray], ...]
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -94,17 +102,75 @@ class BiasAudit:
         wide = chosen.pivot(index="attribute", columns="model", values="value").rename_axis(columns=None)
         return wide.loc[chosen["attribute"].unique(), [*MODELS, "difference"]]
 
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """95% intervals of the raw changes, by metric and attribute, in columns `low` and `high`; NaN where undefined.
+
+        Of accuracy, bias_amplification, uncertainty and false_negative_rate_gap. Images are drawn again with replacement, each with
+        what both models said of it (`scipy.stats.bootstrap`, percentiles of 999 resamples). So they tell what other images would
+        have given of these two models, not what training again would.
+        """
+        from scipy.stats import DegenerateDataWarning, bootstrap
+
+        n, true, member = self.samples, self.task.labels, self.task.groups[:, None]
+        sign = np.where(self.task.rates[1] > self.task.rates[0], 1, -1)
+        parts = [true & member, true & ~member]
+        for predicted, unsure in self.raw:
+            parts += [
+                predicted == true,
+                predicted & member,
+                predicted,
+                unsure,
+                predicted & true & member,
+                predicted & true & ~member,
+            ]
+        columns = np.hstack(parts).astype(np.float32)
+
+        def changes(drawn: NDArray[np.int64], axis: int) -> FloatArray:  # noqa: ARG001 - SciPy names the axis, always the last
+            counts = np.stack([np.bincount(row, minlength=n) for row in np.atleast_2d(drawn)]).astype(np.float32)
+            (of_group, of_other), *models = np.split((counts @ columns).reshape(len(counts), len(parts), -1).swapaxes(0, 1), [2, 8])
+            measured = []
+            for right, in_group, positive, unsure, hits, other_hits in models:
+                # The true share of the group is the same for both models and leaves their difference.
+                share, gap = sign * ratio(in_group, positive), np.abs(ratio(hits, of_group) - ratio(other_hits, of_other))
+                measured.append([right / n, share, unsure / n, gap])
+            found: FloatArray = np.moveaxis(np.diff(measured, axis=0)[0], 1, -1)
+            return found if drawn.ndim > 1 else found[..., 0]
+
+        settings: dict[str, Any] = {"n_resamples": _RESAMPLES, "batch": max(1, 10_000_000 // n), "method": "percentile"}
+        with warnings.catch_warnings():  # where a resample has no positives, the interval is NaN, and that is said
+            warnings.simplefilter("ignore", DegenerateDataWarning)
+            bounds = bootstrap((np.arange(n),), changes, vectorized=True, random_state=0, **settings).confidence_interval
+        index = pd.MultiIndex.from_product([_WITH_INTERVALS, self.task.names], names=["metric", "attribute"])
+        table = pd.DataFrame({"low": bounds.low.ravel(), "high": bounds.high.ravel()}, index=index)
+        known = {metric: self.by_attribute(metric)["difference"].notna() for metric in _WITH_INTERVALS}
+        return table.where(pd.concat(known).reindex(index), np.nan)
+
+    def changes(self, metric: str = "bias_amplification") -> pd.DataFrame:
+        """One metric's raw changes, the largest first, up or down: as `by_attribute`, and the bounds `low` and `high`.
+
+        Args:
+            metric: one of those of `intervals`.
+
+        Raises:
+            ValueError: it has no intervals.
+        """
+        if metric not in _WITH_INTERVALS:
+            raise ValueError(f"metric={metric!r} has no intervals; choose one of {list(_WITH_INTERVALS)}")
+        wide = self.by_attribute(metric).join(self.intervals.loc[metric])
+        return wide.sort_values("difference", key=np.abs, ascending=False, na_position="last")
+
     def figure(self) -> Figure:
         """Draw dense against pruned per attribute: bias amplification, uncertainty, gap in false negative rates.
 
-        Attributes stand in the order of the growth of their bias, the largest on top, those without a defined
+        Attributes stand in the order of the change of their bias, up or down, the largest on top, those without a defined
         bias at the bottom; a missing dot is undefined, and `table` says why.
         """
         from matplotlib.figure import Figure
 
         from effnotes.reporting.figures import PALETTE
 
-        order = self.by_attribute("bias_amplification")["difference"].sort_values(na_position="first").index
+        order = self.by_attribute("bias_amplification")["difference"].abs().sort_values(na_position="first").index
         heights = np.arange(len(order))
         figure = Figure(figsize=(9.0, 1.4 + 0.24 * len(order)), layout="constrained")
         axes = figure.subplots(1, len(_PANELS), sharey=True)
@@ -120,19 +186,39 @@ class BiasAudit:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
         return figure
 
-    def _repr_html_(self) -> str:
+    @property
+    def _facts(self) -> dict[str, str]:
         flagged = [str(name) for name in self.criteria.loc[self.criteria["flagged"], "attribute"]]
         changed = int(self.exemplars["exemplars"].sum())
-        facts = {
+        return {
             "samples": f"{self.samples:,}",
             "attributes": f"{len(self.exemplars):,}",
             "decisions that pruning changed": f"{changed:,} ({changed / (self.samples * len(self.exemplars)):.1%})",
             "attributes to watch, by the dense model alone": ", ".join(flagged) or "none",
         }
-        table = pd.DataFrame(facts.items()).to_html(index=False, header=False)
-        averages = self.summary.to_html(index=False, float_format="{:.4f}".format, na_rep="undefined")
+
+    def __str__(self) -> str:
+        means = self.summary[self.summary["decision"] == "raw"].set_index("metric").loc[[*_WITH_INTERVALS]]
+        formats = dict.fromkeys(MODELS, "{:.3f}".format) | dict.fromkeys(("difference", "low", "high"), "{:+.3f}".format)
+        shown: dict[str, Any] = {"formatters": formats, "na_rep": "undefined"}
+        lines = [f"{name}: {text}" for name, text in self._facts.items()]
+        lines += [
+            "",
+            "means over the attributes that both models define",
+            means[[*MODELS, "difference", "attributes"]].to_string(**shown),
+        ]
+        note = "change of bias amplification, the largest first, with 95% intervals over images"
+        return "\n".join(["Bias audit", *lines, "", note, self.changes().to_string(**shown)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        table = pd.DataFrame(self._facts.items()).to_html(index=False, header=False)
+        numbers: dict[str, Any] = {"float_format": "{:.4f}".format, "na_rep": "undefined"}
+        averages, changes = self.summary.to_html(index=False, **numbers), self.changes().to_html(**numbers)
         note = "<p>Averages over the attributes that are defined in both models:</p>"
-        return f"<div><p><strong>Bias audit</strong></p>{table}{note}{averages}</div>"
+        worst = "<p>Change of bias amplification, the largest first, with 95% intervals over images:</p>"
+        return f"<div><p><strong>Bias audit</strong></p>{table}{worst}{changes}{note}{averages}</div>"
 
 
 @by_name(dense=(), validation=())
@@ -189,7 +275,8 @@ def bias_audit(
         names: of the K attributes or C classes; None takes those of a frame's columns, or numbers them from 0.
 
     Returns:
-        A `BiasAudit` with `table`, `summary`, `exemplars`, `criteria`, `by_attribute(metric)` and `figure()`.
+        A `BiasAudit`: `print` it for a summary; it has `table`, `summary`, `changes(metric)`, `intervals`, `exemplars`,
+        `criteria`, `by_attribute(metric)` and `figure()`.
         Metrics per attribute, all shares in [0, 1] unless said: roc_auc, average_precision, uncertainty (0.1
         < p < 0.9), expected_calibration_error, positive_rate, label_interdependence; and for the decisions
         accuracy, majority_accuracy, balanced_accuracy, predicted_positive_rate, rare_value_ratio (1 is
@@ -298,10 +385,11 @@ def audit_logits(
         dense, pruned = (measured[decision, model] for model in MODELS)
         measured[decision, "difference"] = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
     tables = [tidy(found, task.names, model=model, decision=decision) for (decision, model), found in measured.items()]
-    raw, p = decisions["raw"], arrays.probabilities(scores["dense"])
-    exemplars = exemplar_table(raw["dense"], raw["pruned"], p, names=task.names)
+    p = {model: arrays.probabilities(scores[model]) for model in MODELS}
+    raw = tuple((decisions["raw"][model], uncertain(p[model])) for model in MODELS)
+    exemplars = exemplar_table(raw[0][0], raw[1][0], p["dense"], names=task.names)
     criteria = criteria_of(measured["raw", "dense"], task)
-    return BiasAudit(pd.concat(tables, ignore_index=True), exemplars, criteria, samples=len(true))
+    return BiasAudit(pd.concat(tables, ignore_index=True), exemplars, criteria, len(true), task, raw)
 
 
 def _cuts(thresholds: ArrayLike | Mapping[str, ArrayLike] | None, attributes: int) -> dict[str, FloatArray | None]:

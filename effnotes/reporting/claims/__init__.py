@@ -21,7 +21,8 @@ the claim (Wellek 2010, "Testing Statistical Hypotheses of Equivalence and Nonin
 equivalence problem); it is one one-sided test at 2.5%. Both need a positive margin. No verdict corrects for the number of claims:
 each one is wrongly shown in at most 2.5% of repetitions when the truth lies at the margin.
 
-The intervals, their sources and limits: `effnotes.reporting.claims.intervals`.
+The intervals, their sources and limits: `effnotes.reporting.claims.intervals`. What a run could have settled, and why a claim is
+not settled: `effnotes.reporting.claims.power`.
 """
 
 from __future__ import annotations
@@ -32,14 +33,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnotes.reporting.claims.intervals import LEVEL, IntervalMethod, Verdict, as_arrays, cluster_interval, mean_interval, verdict
+from effnotes.reporting.claims.power import Unsettled, beyond_bar, power_of, settling_distance
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
 from effnotes.reporting.claims.words import (
     card_html,
+    disagreement,
     few_values_text,
     format_number,
+    independent_text,
     interval_text,
     measured_text,
     reason,
+    unit_name,
     units_text,
 )
 
@@ -47,14 +52,24 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CLAIM_MIME", "Claim", "ClaimError", "Measurement", "Source", "card_html", "cluster_interval", "format_number"]
-__all__ += ["interval_text", "join", "load_register", "measure", "units_text"]
+__all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
+__all__ += [
+    "disagreement",
+    "format_number",
+    "independent_text",
+    "interval_text",
+    "join",
+    "load_register",
+    "measure",
+    "settling_distance",
+    "units_text",
+]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
 
-# The fields of `Measurement.to_json` that a verdict rests on.
-_DECIDING = ("chapter", "effect", "unit", "range", "unit_of_analysis", "direction", "margin", "method")
+DECIDING = ("chapter", "effect", "unit", "range", "unit_of_analysis", "direction", "margin", "method")
+"""The fields of `Claim.to_json`, and of `Measurement.to_json`, that a verdict rests on."""
 
 
 class Measurement(NamedTuple):
@@ -66,10 +81,17 @@ class Measurement(NamedTuple):
     interval_method: IntervalMethod | None  # claim.interval, or "range" where at least half of the units gave the same effect
     level: float  # confidence level of the interval
     n_units: int  # effects in all
-    n_seeds: int | None  # None where the units are not seeds and not nested in them
-    effects: tuple[float, ...] | tuple[tuple[float, ...], ...]  # one per unit; for `bootstrap`, one tuple per seed
+    n_seeds: int | None  # for `bootstrap`, seeds or worlds that hold the units; None for `t` where the units are not seeds
+    effects: tuple[float, ...] | tuple[tuple[float, ...], ...]  # one per unit; for `bootstrap`, one tuple per seed or world
     verdict: Verdict
     reason: str  # one sentence
+    smallest_effect: float | None = None  # settled in four of five such runs (see `power`); None without an interval
+    spread: float | None = None  # standard deviation of the effects over independent units
+    units_needed: int | None = (
+        None  # independent units with which an effect twice the margin, or worth seeing, would be settled so often
+    )
+    unsettled: Unsettled | None = None  # why; None where it is settled
+    caution: str = ""  # what another test or a control says against the verdict; empty where nothing does
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values: text, floats, lists, None. `method` is the register's `interval`."""
@@ -85,16 +107,18 @@ class Measurement(NamedTuple):
 
 
 def measure(
-    claim_id: str, effects: npt.ArrayLike | Iterable[npt.ArrayLike], *, unit: str | None = None, seed: int = 0
+    claim_id: str, effects: npt.ArrayLike | Iterable[npt.ArrayLike], *, caution: str = "", unit: str | None = None, seed: int = 0
 ) -> Measurement:
     """Estimate a registered claim's effect, with a 95% interval and a verdict.
 
-    The verdict rule is in this module's docstring; the intervals, their sources and limits in that of `intervals`.
+    The verdict rule is in this module's docstring; the intervals, their sources and limits in that of `intervals`, what the run
+    could have settled in that of `power`.
 
     Args:
         claim_id: Id in the register.
         effects: Finite numbers in the claim's unit. For `interval: t`, shape (units,), one per independent unit. For
             `interval: bootstrap`, one 1-D sequence per seed, shape (seeds, units) or ragged, with at least one unit each.
+        caution: A computed sentence where another test or a control disagrees with the verdict; shown with it.
         unit: The unit that the effects are in, checked against the register's when given.
         seed: Of the bootstrap's resampling; `t` draws nothing.
 
@@ -113,15 +137,10 @@ def measure(
     if unit is not None and unit != claim.unit:
         raise ValueError(f"{claim.id}: effects in {unit!r}, but the register has unit {claim.unit!r}; convert them or mend one.")
     groups = _as_groups(claim, effects)
-    import numpy as np
-
     n_units = sum(len(group) for group in groups)
-    if claim.interval == "t":
-        independent, what = groups[0], claim.unit_of_analysis
-        kept: tuple[Any, ...] = tuple(independent.tolist())
-    else:
-        independent, what = np.array([group.mean() for group in groups]), "seed"
-        kept = tuple(tuple(group.tolist()) for group in groups)
+    independent, what = _independent(claim, groups), unit_name(claim.interval, claim.unit_of_analysis)
+    kept: tuple[Any, ...] = tuple(tuple(group.tolist()) for group in groups)
+    kept = kept if claim.interval == "bootstrap" else kept[0]
     estimate = float(independent.mean()) if n_units else None
     bounds: tuple[float, float] | None = None
     method: IntervalMethod | None = None
@@ -136,8 +155,9 @@ def measure(
         judged = verdict(claim.direction, claim.margin, lo, hi)
         parts = [reason(claim, judged, bounds)] if bounds else []
         why = " ".join([*parts, few_values_text(len(independent), what, claim.range)] if method == "range" else parts)
-    n_seeds = len(kept) if what == "seed" else None
-    return Measurement(claim, estimate, bounds, method, LEVEL, n_units, n_seeds, kept, judged, why)
+    n_seeds = len(kept) if claim.interval == "bootstrap" or what == "seed" else None
+    could = power_of(claim, independent, method, judged)
+    return Measurement(claim, estimate, bounds, method, LEVEL, n_units, n_seeds, kept, judged, why, *could, caution)
 
 
 def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -156,8 +176,8 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
     Raises:
         ClaimError: A payload that is not registered, or a claim measured twice.
     """
-    blank = dict.fromkeys(("estimate", "interval", "interval_method", "level", "n_units", "n_seeds", "effects"))
-    blank |= {"level": LEVEL, "verdict": "not measured", "reason": "No run has measured this claim."}
+    blank: dict[str, Any] = dict.fromkeys(field for field in Measurement._fields if field != "claim")
+    blank |= {"level": LEVEL, "verdict": "not measured", "reason": "No run has measured this claim.", "caution": ""}
     rows = {claim.id: claim.to_json() | blank for claim in register.values()}
     measured: set[str] = set()
     for payload in payloads:
@@ -166,12 +186,28 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
             raise ClaimError(f"Claim {claim.id!r} was measured twice; measure a claim once, with all its effects.")
         measured.add(claim.id)
         now = claim.to_json()
-        changes = [f"{f} was {payload[f]!r} and is {now[f]!r}" for f in _DECIDING if payload[f] != now[f]]
+        changes = [f"{f} was {payload[f]!r} and is {now[f]!r}" for f in DECIDING if payload[f] != now[f]]
         if changes:
             rows[claim.id]["reason"] = f"Measured before the register changed ({'; '.join(changes)}); run its chapter again."
         else:
-            rows[claim.id] |= {"interval_method": payload["method"]} | dict(payload) | now  # records of old lack it
+            rows[claim.id] |= _completed(claim, payload) | now
     return list(rows.values())
+
+
+def _completed(claim: Claim, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a payload what records of old lack, and what follows from the effect that is worth seeing today."""
+    full = {"interval_method": payload["method"], "caution": "", **payload}
+    if "smallest_effect" not in payload or payload["worth_seeing"] != claim.worth_seeing:
+        method = full["interval_method"] if full["interval"] else None
+        full |= power_of(claim, _independent(claim, _as_groups(claim, payload["effects"])), method, payload["verdict"])._asdict()
+    return full
+
+
+def _independent(claim: Claim, groups: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Effects of the independent units (n,): means of seeds for `bootstrap`."""
+    import numpy as np
+
+    return np.array([group.mean() for group in groups]) if claim.interval == "bootstrap" else groups[0]
 
 
 def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -> list[npt.NDArray[np.float64]]:

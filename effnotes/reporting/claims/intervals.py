@@ -46,6 +46,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from effnotes.reporting.claims.register import Direction, Method
@@ -154,7 +155,8 @@ def as_arrays(
     return arrays
 
 
-def _t_quantile(df: int) -> float:
+def t_quantile(df: int) -> float:
+    """How many standard errors wide half an interval is."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, (1 + LEVEL) / 2))
@@ -165,7 +167,7 @@ def t_interval(effects: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64
     n = effects.shape[-1]
     centre = effects.mean(axis=-1)
     # Centred first, so that identical effects have no spread from the rounding of their mean; likewise below.
-    half = _t_quantile(n - 1) * (effects - centre[..., None]).std(axis=-1, ddof=1) / math.sqrt(n)
+    half = t_quantile(n - 1) * (effects - centre[..., None]).std(axis=-1, ddof=1) / math.sqrt(n)
     return centre - half, centre + half
 
 
@@ -180,10 +182,20 @@ def bootstrap_interval(
 
     n_seeds = seed_means.shape[-1]
     centre = seed_means.mean(axis=-1)
-    counts = np.random.default_rng(seed).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=_RESAMPLES)
-    resampled = (seed_means - centre[..., None]) @ (counts.T / n_seeds)
-    half = _t_quantile(n_seeds - 1) * math.sqrt(n_seeds / (n_seeds - 1)) * resampled.std(axis=-1)
+    away = seed_means - centre[..., None]
+    # The variance of the resampled means, without listing them: they are sums over the seeds, weighted by how often each is drawn.
+    variance = ((away @ _drawn_covariance(n_seeds, seed)) * away).sum(axis=-1) / n_seeds**2
+    half = t_quantile(n_seeds - 1) * math.sqrt(n_seeds / (n_seeds - 1)) * np.sqrt(variance.clip(0))
     return centre - half, centre + half
+
+
+@lru_cache(maxsize=64)
+def _drawn_covariance(n_seeds: int, seed: int) -> npt.NDArray[np.float64]:
+    """Covariance (S, S), over the resamples, of how often each seed is drawn."""
+    import numpy as np
+
+    counts = np.random.default_rng(seed).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=_RESAMPLES)
+    return np.cov(counts, rowvar=False, bias=True)
 
 
 def range_interval(effects: npt.NDArray[np.float64], least: float, greatest: float) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from effnotes.core.strict_yaml import load_yaml
 
 Direction = Literal["increase", "decrease", "equivalence", "noninferiority"]
 Method = Literal["t", "bootstrap"]
+SourceKind = Literal["table", "text", "code", "addition"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class Source:
 
     key: str  # of the bibliography, for instance "iofinova2023bias"
     where: str  # abstract, section, table or figure
+    kind: SourceKind  # what stands there: a number in a table or figure, a sentence, code or a notebook, or this book's addition
 
 
 @settings
@@ -54,6 +56,8 @@ class Claim:
     direction: Direction
     margin: Annotated[float, Field(ge=0)]  # in the effect's unit; the direction carries the sign
     interval: Method
+    # In the effect's unit, where the margin is 0 and gives no size; chosen before any run, and no part of the verdict.
+    worth_seeing: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         for field, value in (vars(self) | vars(self.source)).items():
@@ -68,6 +72,9 @@ class Claim:
         # With a margin of zero no interval could show an equivalence, and a noninferiority would be an increase.
         if self.direction in ("equivalence", "noninferiority") and not self.margin:
             raise ValueError(f"margin={self.margin:g}: must be above 0 for the direction {self.direction!r}")
+        if (self.worth_seeing is None) == (self.margin == 0):
+            wanted = "null, as the margin says what is worth seeing" if self.margin else "a number above 0 where the margin is 0"
+            raise ValueError(f"worth_seeing={self.worth_seeing}: must be {wanted}")
 
     def to_json(self) -> dict[str, Any]:
         """The register's part of `Measurement.to_json`: `interval` is called `method` there."""
@@ -83,8 +90,8 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
     package; the copy inside the installed package.
 
     Args:
-        path: A YAML file holding a list of entries with the fields of `Claim`, all of them required; `published` and `range`
-            may be null.
+        path: A YAML file holding a list of entries with the fields of `Claim`, all of them required but `worth_seeing`, which an
+            entry has if its margin is 0; `published` and `range` may be null.
 
     Returns:
         Claims by id, in the file's order; empty for an empty file.

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from effnotes.reporting.claims.intervals import Verdict
-from effnotes.reporting.claims.register import Claim, Direction
+from effnotes.reporting.claims.register import Claim, Direction, Method
 
-_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole seeds", "range": "bounds over the range of effects"}
+_METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole {}s", "range": "bounds over the range of effects"}
 # Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
 _SIDES: dict[Direction, tuple[str, str]] = {
     "increase": ("above", "below"),
@@ -21,11 +21,12 @@ _SIDES: dict[Direction, tuple[str, str]] = {
 }
 
 
-def card_html(payload: Mapping[str, Any]) -> str:
+def card_html(payload: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
     """Draw a measurement as an HTML card.
 
     Args:
         payload: `Measurement.to_json()`, or a row of `join`.
+        other: The same claim's of another run, such as the kept record's beside this build's.
 
     Returns:
         One `<div>` with the classes `effnotes-claim` and `effnotes-claim--<verdict>`, without colours of its own, and the anchor
@@ -40,8 +41,15 @@ def card_html(payload: Mapping[str, Any]) -> str:
         ("Effect", payload["effect"]),
         ("Shown if", f"{direction}: 95% interval {_SIDES[direction][0]} {_bar(direction, payload['margin'])}"),
         ("Units", units_text(payload)),
+        # A kept record of old lacks the rest; `join` adds it.
+        ("Would have settled", smallest_text(payload)),
+        ("Not settled because", unsettled_text(payload)),
+        ("But", payload.get("caution", "")),
     ]
-    figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows)
+    if other is not None and other["verdict"] != "not measured":
+        said = f"{other['verdict']}; {measured_text(other)}; {units_text(other)}"
+        rows += [("In another run", said), ("The runs disagree", disagreement(payload, other))]
+    figures = "".join(f"<div><dt>{term}</dt><dd>{html.escape(text)}</dd></div>" for term, text in rows if text)
     return (
         f'<div class="effnotes-claim effnotes-claim--{verdict_class}" role="group"'
         f' id="claim-{name.replace(".", "-")}" aria-label="Claim {name}: {verdict}">'
@@ -94,6 +102,7 @@ def measured_text(payload: Mapping[str, Any]) -> str:
     bounds = payload["interval"]
     estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0])
     method = _METHOD_NAMES[payload.get("interval_method", payload["method"])]  # kept records of old have the register's alone
+    method = method.format(unit_name(payload["method"], payload["unit_of_analysis"]))
     return f"{estimate}, 95% interval {interval_text(bounds)} ({method}), {payload['unit']}"
 
 
@@ -108,8 +117,76 @@ def units_text(payload: Mapping[str, Any]) -> str:
     if payload["n_units"] is None:
         return f"none yet ({payload['unit_of_analysis']})"
     if payload["method"] == "bootstrap":
-        return f"{payload['n_seeds']} seeds, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
-    return f"{payload['n_units']} ({payload['unit_of_analysis']})"
+        return f"{independent_text(payload)}, with {payload['n_units']} effects in all ({payload['unit_of_analysis']})"
+    return independent_text(payload)
+
+
+def independent_text(payload: Mapping[str, Any]) -> str:
+    """Say how many independent units there are of a measurement: "5 worlds"; a dash where nothing was measured."""
+    return "–" if payload["effects"] is None else _counted(len(payload["effects"]), payload)
+
+
+def unit_name(method: Method, unit_of_analysis: str) -> str:
+    """Name an independent unit: for `bootstrap` what the units lie within."""
+    return unit_of_analysis.rpartition(" within ")[2] if method == "bootstrap" else unit_of_analysis
+
+
+def smallest_text(payload: Mapping[str, Any]) -> str:
+    """Say the smallest effect that such a run settles in four of five repetitions; empty where that is not known."""
+    least, limits = payload.get("smallest_effect"), payload["range"]
+    if least is None:
+        return ""
+    # To contradict an equivalence there are two sides, to settle another claim at least so often only the one of its direction.
+    side = {"decrease": "or less", "equivalence": "in either direction"}.get(payload["direction"], "or more")
+    beyond = limits is not None and not limits[0] <= least <= limits[1]
+    impossible = ", which is beyond what is possible" if beyond else ""
+    spread = f"a spread of {format_number(payload['spread'])} between {independent_text(payload)}"
+    return f"{format_number(least)} {side}{impossible}, in four of five such runs ({spread})"
+
+
+def unsettled_text(payload: Mapping[str, Any]) -> str:
+    """Say why a claim is not settled and how many units would do; empty where it is settled or nothing was measured."""
+    cause, needed = payload.get("unsettled"), payload.get("units_needed")
+    if not cause:
+        return ""
+    if payload.get("worth_seeing"):
+        wanted = f"the effect worth seeing, {format_number(payload['worth_seeing'])}"
+    else:
+        wanted = f"an effect one margin, {format_number(payload['margin'])}, beyond the bar"
+    if cause == "too close to the margin":
+        enough = f"{independent_text(payload)} would have settled {wanted}, in four of five such runs"
+        return f"{cause}: {enough}"
+    if needed is None:
+        return f"{cause}: how many are needed cannot be told from these"
+    return f"{cause}: to settle {wanted}, in four of five runs takes {_counted(needed, payload)}"
+
+
+def disagreement(payload: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say in a sentence how and why two runs' verdicts on a claim differ; empty where they agree or one run has none.
+
+    Args:
+        payload: `Measurement.to_json()`, or a row of `join`, of the run that a page is about.
+        other: The same claim's of another run.
+    """
+    ours, theirs = payload["verdict"], other["verdict"]
+    if ours == theirs or "not measured" in (ours, theirs):
+        return ""
+    n, m = len(payload["effects"]), len(other["effects"])
+    more = f"this one has as many units, {_counted(n, payload)}"
+    if n != m:
+        more = f"{'this one' if n > m else 'the other'} has more units, {max(n, m)} against {_counted(min(n, m), payload)}"
+    if payload["interval"] is None or other["interval"] is None:
+        overlap = "one of them has no interval"
+    else:
+        (a, b), (c, d) = payload["interval"], other["interval"]
+        overlap = "the intervals overlap, so chance may part them"
+        if b < c or d < a:
+            overlap = "the intervals do not overlap, so chance alone hardly parts them"
+    return f"{ours.capitalize()} in this run and {theirs} in the other: {more}; {overlap}; profile or parameters differ, too."
+
+
+def _counted(n: int, payload: Mapping[str, Any]) -> str:
+    return f"{n} {unit_name(payload['method'], payload['unit_of_analysis'])}{'' if n == 1 else 's'}"
 
 
 def format_number(value: float, spread: float = 0.0) -> str:

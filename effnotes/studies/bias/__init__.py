@@ -7,6 +7,7 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
+    "effnotes.studies.bias.cautions": "further_cautions main_cautions override_sentence repair_cautions",
     "effnotes.studies.bias.findings": "Findings",
     "effnotes.studies.bias.further": "follow_up",
     "effnotes.studies.bias.planning": "generator_rates plan",

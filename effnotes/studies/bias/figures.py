@@ -70,11 +70,11 @@ def accuracy(found: Findings, floors: Mapping[str, float], *, ax: Axes | None = 
     return ax
 
 
-def accuracy_change(found: Findings, *, ax: Axes | None = None) -> Axes:
-    """Accuracy of each network minus that of its dense twin, beside the margin of one point."""
+def accuracy_change(found: Findings, margin: float, *, ax: Axes | None = None) -> Axes:
+    """Accuracy of each network minus that of its dense twin, beside the margin of the claim, a share."""
     ax = ax or plt.subplots(figsize=(6.4, 2.9))[1]
     dense = found.models.groupby("seed")["accuracy"].transform("first")
-    ax.axhspan(-1, 1, color=_BAND)
+    ax.axhspan(-100 * margin, 100 * margin, color=_BAND)
     changed = found.models.assign(change=100 * (found.models["accuracy"] - dense))
     figures.label_levels(figures.plot_by_level(changed, "sparsity", "change", ax=ax), found.sparsities, found.weights_left)
     ax.set_ylabel("change in accuracy (points)")
@@ -115,7 +115,7 @@ def interdependence(found: Findings) -> None:
 
 def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: str, ceiling: float | None = None) -> None:
     """Bias amplification against sparsity, of each skewed attribute and their mean; `ceiling` is its greatest possible value."""
-    _, ax = plt.subplots(figsize=(6.4, 4.2))
+    fig, ax = plt.subplots(figsize=(6.4, 4.2))
     by_level = found.by_attribute(_BIAS)
     long = by_level.reset_index(drop=True).melt(ignore_index=False).reset_index(names="position")
     if len(long):
@@ -125,20 +125,54 @@ def bias_amplification(found: Findings, floors: Mapping[str, float], *, label: s
     _floor(ax, floors, _BIAS)
     if ceiling is not None:
         ax.axhline(ceiling, linestyle=":", **LINE)
-    figures.name_line_ends(ax, len(by_level) - 1, by_level.iloc[-1].nlargest(12))
+    ends = by_level.iloc[-1].dropna().sort_values()
+    low, high = ax.get_ylim()
+    # Where the lines end too close for a name each, only the outermost are named.
+    crowded = len(ends) > 4 and ends.iloc[-1] - ends.iloc[0] < 0.03 * len(ends) * (high - low)
+    figures.name_line_ends(ax, len(by_level) - 1, ends.iloc[[0, 1, -2, -1]] if crowded else ends.nlargest(12))
     ax.set_ylabel("bias amplification (difference of shares)")
-    ax.legend(loc="upper left" if ceiling is None else "best")
+    figures.legend_below(fig)
     explain(ax, by_level.empty)
 
 
-def growth(found: Findings, *, mark: bool = False) -> None:
-    """Growth of bias amplification at each level with its interval; `mark` names the levels of the claims."""
+def excess(result: Result) -> None:
+    """Bias amplification of each skewed attribute: of the best possible classifier, of dense and of highly sparse networks."""
+    high = result.high
+    of_levels = result.findings.by_attribute(_BIAS).reindex([0.0, high]).T
+    ends = of_levels.loc[of_levels[high].sort_values().index]
+    heights = np.arange(len(ends))
+    _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * (len(ends) or 4)))
+    ax.hlines(heights, ends[0.0], ends[high], color="#999999", linewidth=1)
+    ax.plot(ends[0.0], heights, "o", color=figures.PALETTE[4], label="dense")
+    ax.plot(ends[high], heights, "o", color=figures.PALETTE[0], label=f"{100 * high:g}% sparse")
+    ideal = result.ideal_bias.groupby("attribute")["value"].mean().reindex(ends.index)
+    ax.plot(ideal, heights, "|", color="#000000", markersize=13, markeredgewidth=2, label="best possible")
+    ax.axvline(0, linestyle="--", **LINE)
+    ax.set_yticks(heights, ends.index)
+    ax.set_xlabel("bias amplification (difference of shares)")
+    ax.legend(loc="lower right")
+    explain(ax, ends.empty)
+
+
+def errors(found: Findings) -> None:
+    """Gap between the groups in miss rate and in false-alarm rate against sparsity."""
+    _, ax = plt.subplots()
+    trend(found, "false_negative_rate_gap", ax=ax, label="miss rate (FNR)")
+    trend(found, "false_positive_rate_gap", ax=ax, label="false-alarm rate (FPR)", colour=figures.PALETTE[1])
+    ax.set_ylabel("absolute gap between groups")
+    ax.legend()
+    explain(ax, found.criteria.empty)
+
+
+def growth(found: Findings, margin: float, *, mark: bool = False) -> None:
+    """Growth of bias amplification at each level with its interval and the margin; `mark` names the levels of the claims."""
     _, ax = plt.subplots(figsize=(6.4, 2.9))
     table = found.growth
     levels, positions = table["sparsity"].tolist(), np.arange(len(table))
-    ax.axhspan(-0.02, 0.02, color=_BAND)
+    ax.axhspan(-margin, margin, color=_BAND)
     reach = np.abs(table[["low", "high"]].sub(table["estimate"], axis=0)).T
     ax.errorbar(positions, table["estimate"], yerr=reach, fmt="o", capsize=4)
+    ax.margins(y=0.15 if mark else None)
     names = {found.moderate: "moderate"} | {found.high: "high" if found.high != found.moderate else "moderate and high"}
     for level, name in names.items() if mark else ():
         ax.axvline(levels.index(level), linestyle=":", **LINE)
@@ -217,47 +251,43 @@ def repairs(result: Result) -> None:
 
 
 def follow_ups(further: Further | None) -> None:
-    """Bias amplification in the further experiments, a panel each; nothing where they were no part of the run."""
-    panels = {} if further is None else _panels(further)
+    """Bias amplification in the further experiments, a row each, the planted square on a scale of its own.
+
+    Nothing is drawn where they were no part of the run.
+    """
+    panels = [] if further is None else [rows for rows in _rows(further) if rows]
     if not panels:
         return
-    widths = [len(bars) for bars in panels.values()]
-    _, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.4), width_ratios=widths)
-    for ax, (title, bars) in zip(axes, panels.items(), strict=True):
-        _bars(pd.DataFrame(bars).melt(), x="variable", y="value", ax=ax, color=figures.PALETTE[0])
-        ax.tick_params(axis="x", labelsize=8, rotation=90)
-        ax.axhline(0, **LINE)
+    heights = [len(rows) for rows in panels]
+    _, axes = plt.subplots(len(panels), 1, figsize=(6.4, 1.2 + 0.3 * sum(heights)), height_ratios=heights, squeeze=False)
+    for ax, rows in zip(axes[:, 0], panels, strict=True):
+        _bars(pd.DataFrame(rows).melt(), x="value", y="variable", ax=ax, color=figures.PALETTE[0])
+        ax.axvline(0, **LINE)
         ax.set(xlabel="", ylabel="")
-        ax.set_title(title, fontsize=9.5)
-    axes[0].set_ylabel("bias amplification")
+    axes[-1, 0].set_xlabel("bias amplification")
 
 
-def _panels(further: Further) -> dict[str, dict[str, list[float]]]:
+def _rows(further: Further) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Give the values of the seeds by what they are of: all but the planted square, and the planted square."""
     main, seeds = further.main, further.main.plan.seeds
-    networks = (("first", further.joint, main.high), ("second", further.second, further.matched))
-    panels = {
-        "one label\nor all": {
-            "all": [further.joint[seed, 0.0][further.alone].mean() for seed in seeds],
-            "one": [float(np.mean([further.single[seed, name] for name in further.alone])) for seed in seeds],
-        },
-        # Of how many attributes bias amplification is defined differs between methods, so the number stands beside the name.
-        "way to prune": {
-            f"{name} ({len(further.by_method[name].dropna())})": further.by_method[name].dropna().mean().tolist()
-            for name in ("gmp", *main.plan.by_method)
-        },
-        "network": {
-            f"{name}\n{state}": [values[seed, level][main.common].mean() for seed in seeds]
-            for name, values, high in networks
-            for state, level in (("dense", 0.0), ("sparse", high))
-        },
+    high = f"{100 * main.high:g}% sparse"
+    rows = {
+        "dense, all labels together": [further.joint[seed, 0.0][further.alone].mean() for seed in seeds],
+        "dense, one label alone": [float(np.mean([further.single[seed, name] for name in further.alone])) for seed in seeds],
     }
-    if further.planted:
-        panels["planted square"] = {
-            f"{name}\n{state}": [further.planted[name, level, seed] for seed in seeds]
-            for name in (further.subtle, further.easy)
-            for state, level in (("dense", 0.0), ("sparse", main.high))
-        }
-    return panels
+    for name in ("gmp", *main.plan.by_method):
+        # Of how many attributes bias amplification is defined differs between methods, so the number stands beside the name.
+        defined = further.by_method[name].dropna()
+        rows[f"{high}, {name}, {len(defined)} attributes"] = defined.mean().tolist()
+    for name, values, level in (("first", further.joint, main.high), ("second", further.second, further.matched)):
+        for state, at in (("dense", 0.0), (f"{100 * level:.3g}% sparse", level)):
+            rows[f"{name} network, {state}"] = [values[seed, at][main.common].mean() for seed in seeds]
+    planted = {
+        f"square on {name}, {state}": [further.planted[name, at, seed] for seed in seeds]
+        for name in (further.subtle, further.easy) * bool(further.planted)
+        for state, at in (("dense", 0.0), (high, main.high))
+    }
+    return rows, planted
 
 
 def _floor(ax: Axes, floors: Mapping[str, float], metric: str) -> None:

@@ -28,12 +28,16 @@ class Further:
     runs: dict[str, list[SparseRun]]  # "single", "planted", "second", and by name of another pruning method
 
     def __str__(self) -> str:
-        fall = 100 * (self._accuracy(0.0) - self._accuracy(self.matched))
         return (
             f"most at risk: {', '.join(self.alone)}; planted on {self.subtle} (subtle) and {self.easy} (easy)\n"
             f"second network: {self.weights:,} prunable weights, {100 * self.matched:.1f}% removed, fall of validation accuracy"
-            f" {fall:.1f} points"
+            f" {100 * self.fall:.1f} points"
         )
+
+    @cached_property
+    def fall(self) -> float:
+        """Fall of the second network's validation accuracy from dense to `matched`, as a share."""
+        return self._accuracy(0.0) - self._accuracy(self.matched)
 
     @cached_property
     def joint(self) -> dict[tuple[int, float], pd.Series]:

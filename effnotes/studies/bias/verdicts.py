@@ -1,6 +1,7 @@
 """The claims of the chapter on bias: which effects each is judged by."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -11,7 +12,6 @@ from effnotes.studies.bias.results import Result
 
 Effects = list[float] | list[list[float]]
 
-
 # What classes that exclude one another can tell something of, and how; nothing is protected there, and they hang together anyway.
 _OF_CLASSES = {
     **dict.fromkeys(("accuracy-flat", "uncertainty-grows"), "of the most probable class of each image"),
@@ -21,15 +21,19 @@ _OF_CLASSES = {
 }
 
 
-def measure(effects: dict[str, Effects], without: str = "") -> list[claims.Measurement]:
+def measure(
+    effects: Mapping[str, Effects], without: str = "", cautions: Mapping[str, str] | None = None
+) -> list[claims.Measurement]:
     """Judge claims by their effects.
 
     Args:
         effects: by the claim's name in the register without `bias.`.
         without: why the data have no bias to measure, as in `Plan.without`; the claims that need one have this for their reason,
             the others say what they are about.
+        cautions: of `main_cautions`, `repair_cautions` or `further_cautions`, by the same names; empty where there is none.
     """
-    found = {name: claims.measure(f"bias.{name}", values) for name, values in effects.items()}
+    said = cautions or {}
+    found = {name: claims.measure(f"bias.{name}", values, caution=said.get(name, "")) for name, values in effects.items()}
     for name, each in found.items() if without else ():
         how = _OF_CLASSES.get(name)
         found[name] = each._replace(reason=f"{each.reason} Here {how}." if how else f"Not measured with these data: {without}.")

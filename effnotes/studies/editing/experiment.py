@@ -11,7 +11,8 @@ import pandas as pd
 from pydantic import Field
 
 from effnotes.core.settings import settings
-from effnotes.datasets.worlds.named import NamedWorld, read_facts
+from effnotes.datasets.worlds.graph import Facts, Integers
+from effnotes.datasets.worlds.named import NamedWorld, read_edits, read_facts
 from effnotes.datasets.worlds.storage import load_world
 from effnotes.studies.editing.bases import pretrain_bases, read_checkpoint
 from effnotes.studies.editing.settings import REFERENCE, Base, Blocks, Comparison, DrawPlan, Method, Rates, Setting
@@ -57,12 +58,14 @@ class Parameters:
     unlearn_steps: int
     demo_worlds: int
     gold_models: Literal[1, 2]
+    edits: str = ""
 
 
 class Plan(NamedTuple):
     """What the chapter does with some values of its parameters."""
 
     named: NamedWorld | None  # the facts of a reader
+    edits: tuple[Facts, Integers] | None  # those of them that are to change, and their new objects
     main: Comparison
     further: tuple[Comparison, ...]  # in other settings of the same kind
     suppressions: tuple[Comparison, ...]
@@ -103,6 +106,9 @@ def plan(**parameters: Any) -> Plan:
     described = load_world(p.world).settings()
     told = {key: described[key] for key in ("templates", "repeats")}
     named = read_facts(p.facts, **told) if p.facts else None
+    if p.edits and named is None:
+        raise ValueError(f"edits={p.edits!r} changes facts that you name; name the table of all facts as well, as facts")
+    edits = read_edits(p.edits, named) if p.edits and named else None
     same: dict[str, Any] = {"model": p.model, "recipe": PretrainingRecipe(**p.pretraining), "device": p.device}
     read = same | {"facts": p.facts, "checkpoint": p.checkpoint}
     bases = tuple(Base(dict(told if p.facts else described, seed=seed), seed=seed, **read) for seed in p.worlds)
@@ -132,6 +138,7 @@ def plan(**parameters: Any) -> Plan:
     n_forgotten = max(2, round(p.unlearn_share * bases[0].world.n_subjects))
     made = Plan(
         named,
+        edits,
         Comparison(main, bases, draws, grids, ("budget", "first_success"), True, p.truncations, p.tune_worlds),
         tuple(map(beside, further)),
         tuple(beside(suppress(n)) for n in p.suppressed),
@@ -176,6 +183,7 @@ class Result(NamedTuple):
     course: pd.DataFrame  # of the main setting, a row for each split, method, learning rate and step
     settings: pd.DataFrame  # of `at_budget`, a row for each setting, method and world
     against_full: pd.DataFrame  # as `compare` gives it, in the settings whose facts are independent
+    own: pd.DataFrame | None  # as `own_edits` returns it: the edits of a reader, by full rank and LoRA on all linears
 
 
 def run(plan: Plan, *, workers: Workers = None) -> Result:
@@ -186,6 +194,7 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     """
     from effnotes.finetuning import ClosedFormRecipe
     from effnotes.studies.editing.edits import EditRun, run_edits, run_protocol
+    from effnotes.studies.editing.own import own_edits
 
     p = plan.parameters
     rows, rates = run_protocol(plan.comparisons, extensions=p.extensions, workers=workers)
@@ -204,10 +213,16 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     rate = float(best.loc[best["method"] == REFERENCE.name, "learning_rate"].iloc[0])
     at_one_rate = (of_main["split"] == "test") & np.isclose(of_main["learning_rate"], rate)
     endings["reference_rate"] = stopped(of_main[at_one_rate], "budget")
+    own = None
+    if plan.edits is not None:
+        chosen = best.groupby("method")["learning_rate"].first()
+        each = {method: float(chosen[method.name]) for method in plan.main.grids if method.blocks == "linears"}
+        how = {"steps": p.steps[-1], "retain_coverage": plan.main.setting.retain_coverage, "seed": p.draw_seed}
+        own = own_edits(plan.edits, plan.main.bases, each, **how, workers=workers)
     at_budget = at_rates(rows, rates[rates["rule"] == "budget"])
     at_budget = at_budget[at_budget["method"].isin([method.name for method in plan.ripple.grids])]
     in_one_kind = at_budget[at_budget["setting"] != plan.ripple.setting.name]
     ended = pd.concat([edits.assign(rule=rule) for rule, edits in endings.items()])
     ends, course = average_by_world(ended, ["rule", "learning_rate"]), course_table(of_main)
     by_setting, against_full = average_by_world(at_budget, ["setting"]), compare(paired_differences(in_one_kind, REFERENCE.name))
-    return Result(plan, rows, rates, closed, unlearned, endings, at_budget, ends, course, by_setting, against_full)
+    return Result(plan, rows, rates, closed, unlearned, endings, at_budget, ends, course, by_setting, against_full, own)

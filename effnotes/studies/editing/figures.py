@@ -35,11 +35,13 @@ def plot_rates(course: pd.DataFrame) -> Figure:
     """Draw H on the tuning edits after the last step against the learning rate: a panel for the blocks, a line for each rank."""
     tuned = course[(course["split"] == "tune") & (course["step"] == course["step"].max())]
     panels = _panels(tuned)
-    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.0), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.3), sharey=True, squeeze=False)
     for ax, blocks in zip(axes[0], panels, strict=True):
         _lines(tuned, blocks, "learning_rate", "H", ax)
         ax.set(xscale="log", title=blocks, xlabel="learning rate", ylabel="mean H on tuning edits")
-    _one_legend(axes[0], -1)
+        ax.set_xticks(tried := sorted(tuned["learning_rate"].unique()), map("{:g}".format, tried), rotation=60, fontsize=8)
+        ax.minorticks_off()
+    _one_legend(fig)
     return fig
 
 
@@ -55,7 +57,7 @@ def plot_course(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
         ax.set(xscale="log", title=title, xlabel="steps", ylim=(-0.03, 1.03), ylabel="share of facts")
         ax.set_xticks(steps, map(str, steps))
         ax.minorticks_off()
-    _one_legend(axes, 0, loc="lower right")
+    _one_legend(fig)
     return fig
 
 
@@ -64,15 +66,14 @@ def plot_differences(ends: pd.DataFrame, order: list[str]) -> Axes:
     names = [name for name in order if name != REFERENCE.name]
     _, ax = plt.subplots(figsize=(7.4, 0.9 + 0.36 * len(names)))
     ax.axvspan(-TIE, TIE, color="#e3eef7")
-    reach = 0.05
+    reach = TIE
     for number, (rule, label, marker) in enumerate(zip(get_args(StopRule), ("fixed budget", "first success"), "os", strict=True)):
         own = ends[ends["rule"] == rule].assign(draw=0, setting="")
         found = compare(paired_differences(own, REFERENCE.name)).rename(columns={"method": "name"})
         frame = found.set_index("name", drop=False).reindex(names)
         plot_intervals(frame, ax=ax, offset=0.24 * (number - 0.5), label=label, colour=PALETTE[number], marker=marker)
-        # Half of the widest intervals may run out of the picture, or few worlds would squeeze all marks together.
-        reach = max(reach, 1.2 * frame["mean"].abs().max(), frame[["low", "high"]].abs().max(axis=1).median())
-    ax.set(xlim=(-reach, reach), xlabel="difference in H from full linears")
+        reach = max(reach, float(np.nanmax(frame[["mean", "low", "high"]].abs())))
+    ax.set(xlim=(-1.05 * reach, 1.05 * reach), xlabel="difference in H from full linears")
     ax.legend(ncols=2, **_ABOVE)
     return ax
 
@@ -106,7 +107,7 @@ def plot_frontier(course: pd.DataFrame) -> Axes:
     sns.scatterplot(**_by_rank(tuned), x="edit_success", y="retention", alpha=0.25, s=22, legend=False, ax=ax)
     _lines(best, "linears", "edit_success", "retention", ax)
     ax.set(xlabel="edit success (share of edited facts)", ylabel="retention (mean of four groups)")
-    ax.legend(title=None)
+    ax.legend(ncols=4, **_ABOVE)
     return ax
 
 
@@ -124,7 +125,7 @@ def plot_settings(settings: pd.DataFrame, names: Sequence[str]) -> Axes:
     bars: dict[str, Any] = {"marker": "_", "markersize": 330 * width / len(order), "markeredgewidth": 3, "linestyle": "none"}
     sns.pointplot(**same, dodge=0.8 - width if len(ranks) > 1 else False, errorbar=None, **bars)
     ax.set_xticks(range(len(order)), [name.replace(", ", "\n").replace(" retained", "") for name in order], fontsize=8.5)
-    ax.set(ylabel="H", xlabel="facts edited at once, share of subjects retained")
+    ax.set(ylabel="H", xlabel="facts edited at once; share of the subjects whose facts stand among the training rows")
     for handle in ax.legend(ncols=len(ranks), fontsize=8.5, **_ABOVE).legend_handles:
         handle.set_markersize(14)  # type: ignore[union-attr]  # as wide as the bars it would lie on the names
     return ax
@@ -185,6 +186,15 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
     return fig
 
 
+def plot_trace(trace: pd.DataFrame) -> Axes:
+    """Draw how much of the answer's probability returns, by place of the prompt and block; columns place, layer, recovered."""
+    by_place = trace.pivot(index="place", columns="layer", values="recovered").reindex(trace["place"].unique())
+    _, ax = plt.subplots(figsize=(1.8 + 1.1 * by_place.shape[1], 1.9))
+    plot_table(by_place.rename(columns="block {}".format), ax=ax, low=0.0, high=1.0)
+    ax.set_title("probability that returns", fontsize=10.5)
+    return ax
+
+
 _MARKS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 0}
 
 
@@ -193,12 +203,13 @@ def _lines(frame: pd.DataFrame, blocks: str, x: str, y: str, ax: Axes) -> None:
     sns.lineplot(**_by_rank(frame[frame["blocks"] == blocks]), x=x, y=y, estimator=None, ax=ax, **_MARKS)
 
 
-def _one_legend(axes: Sequence[Axes], place: int, **where: Any) -> None:
-    """Keep the legend of one panel, and the label of the first one's upward axis."""
-    for ax in axes:
+def _one_legend(fig: Figure) -> None:
+    """Put one legend above all panels, off their lines, and keep the label of the first one's upward axis."""
+    handles, names = fig.axes[0].get_legend_handles_labels()
+    for ax in fig.axes:
         ax.legend().remove()
         ax.label_outer()
-    axes[place].legend(fontsize=8.5, **where)
+    fig.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=9)
 
 
 def _by_rank(frame: pd.DataFrame) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.
     Args:
         rows: As `run_edits` returns them; only the split "tune" is looked at.
         rule: When an edit ends.
-        score: Column to maximise; ties go to the lower rate. H is graded: a rate at which edits fail is not taken for what it keeps.
+        score: Column to maximise; ties go to the lower rate. H is graded, so that a rate at which edits fail is not taken for what
+            it keeps.
 
     Returns:
         A row for each setting and method: setting, method, rule, learning_rate, score (mean at that rate), tried (how many rates),
@@ -69,19 +70,6 @@ def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.
     chosen = choose(stopped(tuning, rule), by=METHOD, value="learning_rate", score=score)
     chosen.insert(2, "rule", rule)
     return chosen
-
-
-def at_edges(rates: pd.DataFrame) -> str:
-    """Say in a sentence which chosen rates are still the lowest or highest of those tried.
-
-    Args:
-        rates: As `choose_rates` returns them.
-    """
-    edges = rates[rates["edge"] != ""]
-    if edges.empty:
-        return "All chosen learning rates lie inside the lists that were tried."
-    named = "; ".join(f"{row.method} in {row.setting} ({row.rule}, {row.edge})" for row in edges.itertuples())
-    return f"Of {len(rates)} chosen learning rates, {len(edges)} are still an end of the list that was tried: {named}."
 
 
 def at_rates(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
@@ -204,9 +192,3 @@ def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "rete
     points = points.sort_values(["method", along, up], ascending=[True, False, False])
     best_before = points.groupby("method")[up].transform(lambda scores: scores.cummax().shift(fill_value=-math.inf))
     return points[points[up] > best_before].sort_values(["method", along]).reset_index(drop=True)
-
-
-def count_outcomes(table: pd.DataFrame) -> pd.DataFrame:
-    """Count what `compare` found over the settings: columns method, win, tie, loss, open."""
-    counts = pd.crosstab(table["method"], table["outcome"])
-    return counts.reindex(columns=["win", "tie", "loss", "open"], fill_value=0).reset_index().rename_axis(columns=None)

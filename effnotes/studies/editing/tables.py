@@ -10,9 +10,18 @@ Three tables hold all that is drawn, each averaged over the edits of a world, so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from effnotes.datasets.worlds.graph import Facts
+from effnotes.datasets.worlds.named import NamedWorld
+from effnotes.datasets.worlds.tasks import Task
+from effnotes.datasets.worlds.world import World
 
 METHOD_COLUMNS = ["method", "blocks", "rank"]
 
@@ -67,6 +76,106 @@ def course_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["split", *METHOD_COLUMNS, "learning_rate", "step"]
     return rows.groupby(keys, dropna=False, sort=False)[[*COURSE, *GROUPS]].mean().reset_index()
+
+
+# What the facts of each group of a task are.
+MEANINGS = {
+    "edited": "the edited facts, with their new objects",
+    "paraphrase": "the same in a form that is not trained",
+    "with_same_value": "other subjects, same relation, same old object",
+    "with_same_rel": "other subjects, same relation, another object",
+    "same_edges_diff_rel": "the edited subjects' other facts",
+    "reg_data": "other subjects, other relations",
+    "withheld": "in a form that the world never wrote for them",
+}
+
+
+def written_table(world: World, facts: Facts, named: NamedWorld | None = None) -> pd.DataFrame:
+    """Write facts as a model reads them, with what the words stand for: columns fact, form, prompt, answer, one row for each form.
+
+    Args:
+        world: The world.
+        facts: Of the kind "so".
+        named: Their names, where they have some.
+    """
+    tokenizer, rows = world.hf_tokenizer(), []
+
+    def text(tokens: NDArray[np.integer[Any]]) -> str:
+        return str(tokenizer.decode(tokens))
+
+    for _, subject, relation, value in facts.rows():
+        parts = {"SS": f"subject {subject}", "RR": f"relation {relation}", "OO": f"object {value}"}
+        fact = Facts.of(0, np.array([subject]), relation, value)
+        if named is not None:
+            parts = {"SS": named.subjects[subject], "RR": named.relations[relation], "OO": named.objects[relation][value]}
+        words = [text(word[word >= 0]) for (word,) in world.words.of_facts(fact)]
+        for form in world.templates:
+            written = world.encode(fact, form)
+            start, end = int(written.answer[0]), int(written.answer[0] + written.answer_length[0])
+            prompt = text(written.tokens[0, 1:start])
+            for (marker, name), word in zip(parts.items(), words, strict=True):
+                prompt = prompt.replace(f"{marker} {word}", f"{marker} {word} ({name})")
+            rows.append((" | ".join(parts.values()), form, prompt, f"{text(written.tokens[0, start:end])} ({parts['OO']})"))
+    return pd.DataFrame(rows, columns=["fact", "form", "prompt", "answer"])
+
+
+def task_table(task: Task) -> pd.DataFrame:
+    """Say of each group of a task how many rows are trained on and asked, and what they are."""
+    sizes = task.sizes().pivot(index="group", columns="split", values="rows").reindex(columns=["train", "test"])
+    shown = pd.DataFrame({"group": sizes.index, "rows to train on": sizes["train"], "rows to ask": sizes["test"]})
+    return shown.assign(meaning=sizes.index.map(MEANINGS))
+
+
+def own_table(own: pd.DataFrame, named: NamedWorld) -> pd.DataFrame:
+    """Give a reader's edits by name, a row for each edit and method, averaged over models; see `own_edits`."""
+    rows = []
+    for _, group in own.groupby(["subject", "relation", "method"], sort=False):
+        first, n = group.iloc[0], len(group)
+        objects = named.objects[first["relation"]]
+        counts = Counter(objects[number] for number in group["answered"]).most_common()
+        answered = ", ".join(name if n == 1 else f"{name} in {times} of {n} models" for name, times in counts)
+        what = {"fact": f"{named.subjects[first['subject']]} | {named.relations[first['relation']]}", "was": objects[first["old"]]}
+        what |= {"to become": objects[first["new"]], "method": first["method"], "answered": answered}
+        kept = {f"kept: {name}": group[column].mean() for column, name in GROUPS.items()}
+        rows.append(what | {"probability of the new": group["probability"].mean()} | kept)
+    return pd.DataFrame(rows)
+
+
+def rates_table(rates: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """Give the rates that were chosen in one setting, a row for each method; a table as `choose_rates` gives it."""
+    chosen = rates.pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(list(order))
+    columns = {f"rate, {rule.replace('_', ' ')}": chosen["learning_rate", rule].astype(float) for rule in rates["rule"].unique()}
+    edges = [" ".join(dict.fromkeys(filter(None, row))) for row in chosen["edge"].to_numpy()]
+    return pd.DataFrame(
+        {"method": list(order), **columns, "rates tried": chosen["tried"].to_numpy().max(axis=1), "still an end": edges}
+    )
+
+
+def costs_table(costs: pd.DataFrame, parameters: int) -> pd.DataFrame:
+    """Give the costs of an edit the names that a page shows; columns method, n_trainable, optimizer_bytes and cpu_s."""
+    return pd.DataFrame(
+        {
+            "method": costs["method"],
+            "numbers trained": costs["n_trainable"],
+            "share of all (%)": 100 * costs["n_trainable"] / parameters,
+            "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
+            "processor time (ms)": 1000 * costs["cpu_s"],
+        }
+    )
+
+
+def scores_table(ends: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """Average the scores of the methods over worlds, after the last step, under the names that a page shows."""
+    shown = {"H": "H", "edit_success": "edit success", "retention": "retention", "paraphrase_success": "in another form"}
+    shown |= {"drift": "drift (nats)"}
+    own = ends[ends["rule"] == "budget"]
+    return (
+        own.groupby("method")[[name for name in shown if name in own]]
+        .mean()
+        .reindex(list(order))
+        .rename(columns=shown)
+        .reset_index()
+    )
 
 
 def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
