@@ -162,7 +162,9 @@ def unsettled_text(payload: Mapping[str, Any]) -> str:
 
 
 def disagreement(payload: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Say in a sentence how and why two runs' verdicts on a claim differ; empty where they agree or one run has none.
+    """Say in a sentence how and why two runs disagree on a claim; empty where they do not, or one has not measured it.
+
+    They disagree where one shows what the other contradicts, and where one has not settled it but the intervals lie apart.
 
     Args:
         payload: `Measurement.to_json()`, or a row of `join`, of the run that a page is about.
@@ -171,17 +173,19 @@ def disagreement(payload: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     ours, theirs = payload["verdict"], other["verdict"]
     if ours == theirs or "not measured" in (ours, theirs):
         return ""
+    apart = None not in (payload["interval"], other["interval"])
+    if apart:
+        (a, b), (c, d) = payload["interval"], other["interval"]
+        apart = b < c or d < a
+    if "not settled" in (ours, theirs) and not apart:
+        return ""  # a run that settles nothing speaks against no other
     n, m = len(payload["effects"]), len(other["effects"])
     more = f"this one has as many units, {_counted(n, payload)}"
     if n != m:
         more = f"{'this one' if n > m else 'the other'} has more units, {max(n, m)} against {_counted(min(n, m), payload)}"
-    if payload["interval"] is None or other["interval"] is None:
-        overlap = "one of them has no interval"
-    else:
-        (a, b), (c, d) = payload["interval"], other["interval"]
-        overlap = "the intervals overlap, so chance may part them"
-        if b < c or d < a:
-            overlap = "the intervals do not overlap, so chance alone hardly parts them"
+    overlap = "the intervals overlap, so chance may part them"
+    if apart:
+        overlap = "the intervals do not overlap, so chance alone hardly parts them"
     return f"{ours.capitalize()} in this run and {theirs} in the other: {more}; {overlap}; profile or parameters differ, too."
 
 
