@@ -62,11 +62,11 @@ class Scoreboard(BuildDirective):
         )
         return [
             *shown,
+            self.figure(picture, self.inline(caption), "fig-claims"),
             self.counts(
                 "verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter | {"all chapters": lambda _: True}, runs
             ),
             self.counts("verdicts-by-source", "Verdicts by what the claim rests on", "Published as", by_kind, runs),
-            self.figure(picture, self.inline(caption), "fig-claims"),
             nodes.container("", _filter(titles), self.claims(build, chapters), classes=["effnotes-board"]),
         ]
 
