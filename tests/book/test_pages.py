@@ -237,7 +237,7 @@ def test_the_scoreboard_draws_an_interval_before_it_lists_any(soups: dict[Path, 
     page = soups[Path("book/scoreboard.html")]
     ids = [element.get("id") for element in page.find_all(["figure", "table"])]
     assert (
-        ids.index("verdicts-by-chapter") < ids.index("verdicts-by-source") < ids.index("fig-claims") < ids.index("scoreboard-table")
+        ids.index("fig-claims") < ids.index("verdicts-by-chapter") < ids.index("verdicts-by-source") < ids.index("scoreboard-table")
     )
     assert "lie wholly right of zero" in page.find("figure", id="fig-claims").find("img")["alt"]
 
