@@ -11,8 +11,9 @@ import torch
 from effnotes.studies import protocol
 from effnotes.studies.editing import edits as module
 from effnotes.studies.editing.edits import EditRun, run_protocol
+from effnotes.studies.editing.rates import at_rates, choose_rates
 from effnotes.studies.editing.settings import REFERENCE, Base, Comparison, DrawPlan, Method, Setting
-from effnotes.studies.editing.statistics import at_rates, choose_rates, compare, paired_differences
+from effnotes.studies.editing.statistics import compare, paired_differences
 from effnotes.training.recipes import PretrainingRecipe
 
 LORA, ATTENTION, ALL = Method("mlp", 4), Method("attention"), Method("all")

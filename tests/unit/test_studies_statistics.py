@@ -10,19 +10,8 @@ import pytest
 
 from effnotes.reporting import claims
 from effnotes.reporting.claims import Claim, Source, measure
-from effnotes.studies.editing.statistics import (
-    RUN,
-    TIE,
-    at_rates,
-    by_world,
-    choose_rates,
-    compare,
-    frontier,
-    holm,
-    paired_differences,
-    sign_test,
-    stopped,
-)
+from effnotes.studies.editing.rates import RUN, at_rates, choose_rates, stopped
+from effnotes.studies.editing.statistics import TIE, by_world, compare, frontier, holm, paired_differences, sign_test
 from effnotes.studies.protocol import next_value
 
 NAN = math.nan

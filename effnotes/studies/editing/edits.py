@@ -24,8 +24,8 @@ from effnotes.finetuning.editing.scores import Evaluator
 from effnotes.finetuning.tune import apply_difference, truncate_difference
 from effnotes.metrics.editing import stable_rank
 from effnotes.studies.editing.bases import loaded, pretrain_missing
+from effnotes.studies.editing.rates import METHOD, choose_rates
 from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, Comparison, DrawPlan, Method, Rate, Setting, check_apart
-from effnotes.studies.editing.statistics import METHOD, choose_rates
 from effnotes.studies.protocol import Grids, Split, Workers, extend, report, run_table
 
 

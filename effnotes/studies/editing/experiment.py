@@ -15,8 +15,9 @@ from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.named import NamedWorld, read_edits, read_facts
 from effnotes.datasets.worlds.storage import load_world
 from effnotes.studies.editing.bases import pretrain_bases, read_checkpoint
+from effnotes.studies.editing.rates import at_rates, stopped
 from effnotes.studies.editing.settings import REFERENCE, Base, Blocks, Comparison, DrawPlan, Method, Rates, Setting
-from effnotes.studies.editing.statistics import at_rates, compare, paired_differences, stopped
+from effnotes.studies.editing.statistics import compare, paired_differences
 from effnotes.studies.editing.tables import average_by_world, course_table
 from effnotes.studies.editing.unlearning import Loss, compare_unlearning, golds_of
 from effnotes.studies.protocol import Workers
@@ -151,7 +152,13 @@ def plan(**parameters: Any) -> Plan:
     drawn = [(base, each.setting, each.draws) for each in made.comparisons for base in each.bases]
     # All are drawn once, so that a world which cannot have such edits is refused before anything is trained.
     for base, setting, from_plan in [*drawn, *((base, made.forgetting, draws) for base in made.forgetful)]:
-        from_plan.tasks(base.world, setting, "test")
+        try:
+            from_plan.tasks(base.world, setting, "test")
+        except ValueError as error:
+            of_kind = {"suppress": "suppressed", "unlearn_subject": "unlearn_share"}
+            names = of_kind.get(setting.kind, "counts, coverages or the numbers of draws")
+            small = "; of a small table of facts edit one at a time: -p counts='[1]' -p suppressed='[]'" if p.facts else ""
+            raise ValueError(f"{setting.name}, world {base.world_seed}: {error}. Take less in {names}{small}") from None
     return made
 
 
