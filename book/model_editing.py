@@ -103,8 +103,10 @@ plan = editing.plan(
 # A misspelt name is refused before anything is trained.
 #
 # ```console
-# $ effnotes run model_editing -p facts=my_facts.csv -p edits=my_edits.csv
+# $ effnotes run model_editing -p facts=my_facts.csv -p edits=my_edits.csv -p worlds='[1, 2]' -p counts='[1]' -p suppressed='[]'
 # ```
+#
+# Here two models are trained, and the drawn edits that learning rates are chosen on change one fact at a time, as a small table has too few for more.
 #
 # How to do this from Python, and with a model or a world of your own, stands {ref}`at the end <more-of-your-own>`.
 #
