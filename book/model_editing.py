@@ -855,7 +855,7 @@ what_we_found(*said.what_was_found({card.claim.id: card.to_json() for card in ca
 from effnotes.reporting.tables import keep_table
 
 closed = tables.average_by_world(result.closed, [])
-to_keep = {"models": knowledge, "ends": result.ends, "course": course, "settings": result.settings}
+to_keep = {"models": knowledge, "course": course} | tables.tables_to_keep(result.ends, result.settings)
 to_keep |= {"against_full": result.against_full, "rates": result.rates, "costs": costs, "trace": trace, "closed": closed}
 if result.unlearned is not None:
     to_keep["unlearned"] = result.unlearned[["objective", "method", "world", *tables.UNLEARNED, "gold_accuracy"]]

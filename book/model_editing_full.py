@@ -38,7 +38,9 @@ record: str = "data/records/model_editing/full.json"  # the kept record that the
 # %% tags=["hide-input"]
 use_style()
 kept = read_record(record)
-ends, settings = (kept.table(name).astype({"rank": float}) for name in ("ends", "settings"))
+ends, changes, settings, side_effects = (
+    kept.table(name).astype({"rank": float}) for name in ("ends", "changes", "settings", "side_effects")
+)
 course, rates = kept.table("course").astype({"rank": float}), kept.table("rates")
 order = list(dict.fromkeys(ends["method"]))
 
@@ -164,10 +166,10 @@ answer("low-rank-often")
 # In {numref}`fig-full-truncation`, the rank from which a line is as high as its last point says how many directions of the change are enough.
 
 # %% mystnb={"figure": {"caption": "Changes that full-rank edits make. Left, their mean stable rank by the blocks that were trained; dots are worlds. Right, H after each changed matrix was cut down to the given rank.", "name": "fig-full-truncation"}, "image": {"alt": "Left, columns of dots of the stable rank for each choice of blocks. Right, lines of H against the rank that is kept, one for each choice of blocks; the last point of each is the whole change."}} tags=["hide-input"]
-_ = figures.plot_truncation(ends, kept.parameters["truncations"])
+_ = figures.plot_truncation(changes, kept.parameters["truncations"])
 
 # %% tags=["remove-input"]
-finding(said.truncation(ends, kept.parameters["truncations"]), figure="fig-full-truncation")
+finding(said.truncation(changes, kept.parameters["truncations"]), figure="fig-full-truncation")
 
 # %% [markdown]
 # ## Rewriting a whole relation, and ripples
@@ -176,16 +178,16 @@ finding(said.truncation(ends, kept.parameters["truncations"]), figure="fig-full-
 # An edit that failed counts among those that were not followed.
 
 # %% mystnb={"figure": {"caption": "After some facts of a relation were rewritten to one object: how held-out subjects answer on that relation.", "name": "fig-full-spread"}, "image": {"alt": "Horizontal stacked bars, one for each method and number of rewritten facts, with the shares of held-out subjects answered with the one object, with their old object, and in another way."}} tags=["hide-input"]
-_ = figures.plot_spread(settings)
+_ = figures.plot_spread(side_effects)
 
 # %% tags=["remove-input"]
-finding(said.spread(settings), figure="fig-full-spread")
+finding(said.spread(side_effects), figure="fig-full-spread")
 
 # %% mystnb={"figure": {"caption": "After an edit in the structured worlds: how the entailed fact is answered, and what is kept of other facts.", "name": "fig-full-ripple"}, "image": {"alt": "Left, stacked bars for each method with the shares of entailed facts that follow the edit, stay as before, or are answered otherwise. Right, groups of bars for each method with the shares kept of other facts."}} tags=["hide-input"]
-_ = figures.plot_ripple(settings)
+_ = figures.plot_ripple(side_effects)
 
 # %% tags=["remove-input"]
-finding(said.ripple(settings), figure="fig-full-ripple")
+finding(said.ripple(side_effects), figure="fig-full-ripple")
 
 # %% tags=["remove-input"]
 answer("suppression-spreads", "entailed-facts-stay", "linked-fact-suffers", "neighbours-damaged")

@@ -36,6 +36,12 @@ GROUPS = {
 # Scores that are followed from look to look.
 COURSE = ("edit_success", "retention", "retention_of_successes", "exact_H", "edit_probability", "kept_probability", "H")
 
+# What a record keeps of `ends` and of `settings`, a few numbers for each of thousands of rows, beside what tells the rows apart.
+_ENDED = ["learning_rate", "edit_success", "paraphrase_success", "retention", "retention_of_successes", "H", "exact_H", *GROUPS]
+_IN_SETTINGS = ["edit_success", "H"]
+_SIDE_EFFECTS = ["edit_success", "kept_same_subject", "spread", "unseen_kept", "pair_kept", "nested_of_old_kept"]
+_SIDE_EFFECTS += ["nested_of_new_kept", "consequence_followed", "consequence_kept", "consequence_other"]
+
 # Columns of `compare_unlearning` that are shown, and how they are called on a page.
 UNLEARNED = {
     "learning_rate": "rate",
@@ -63,6 +69,25 @@ def average_by_world(edits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     keys = [*by, *METHOD_COLUMNS, "world"]
     scores = [name for name in edits.select_dtypes("number") if name not in {*keys, "draw", "step", "loss", "edited_exact"}]
     return edits.groupby(keys, dropna=False, sort=False)[scores].mean().reset_index()
+
+
+def tables_to_keep(ends: pd.DataFrame, settings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Cut the large tables down to what a page of the kept record draws.
+
+    Returns:
+        `ends` and `settings` with few scores; `changes`, what is known of the changes of full rank, at the budget; and
+        `side_effects`, what rewriting a relation spreads to, and an edit where facts hang together.
+    """
+    at_full_rank = ends[(ends["rule"] == "budget") & ends["rank"].isna()]
+    cut = [name for name in ends if name == "stable_rank" or (name.startswith("truncated_") and name.endswith("_H"))]
+    known = [name for name in _SIDE_EFFECTS if name in settings]
+    beside = settings[settings[[name for name in ("spread", "consequence_followed") if name in settings]].notna().any(axis=1)]
+    return {
+        "ends": ends[["rule", *METHOD_COLUMNS, "world", *_ENDED]],
+        "changes": at_full_rank[["rule", *METHOD_COLUMNS, "world", "H", *cut]].reset_index(drop=True),
+        "settings": settings[["setting", *METHOD_COLUMNS, "world", *_IN_SETTINGS]],
+        "side_effects": beside[["setting", *METHOD_COLUMNS, "world", *known]].reset_index(drop=True),
+    }
 
 
 def course_table(rows: pd.DataFrame) -> pd.DataFrame:
