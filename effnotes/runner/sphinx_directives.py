@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from effnotes.reporting.claims import disagreement
 from effnotes.reporting.escaping import myst_text
-from effnotes.reporting.kept import format_duration, format_memory
+from effnotes.reporting.kept import format_duration, format_memory, run_text
 
 VERDICTS = ("shown", "contradicted", "not settled")
 NOT_MEASURED = "not measured"
@@ -245,14 +245,6 @@ def disagree(kept: dict[str, Any] | None, record: dict[str, Any] | None) -> str:
 def flag() -> nodes.inline:
     """Return a mark for claims on which the kept run and this build have different verdicts."""
     return nodes.inline("", "the two runs disagree", classes=["effnotes-flag"])
-
-
-def run_text(record: dict[str, Any]) -> str:
-    """Say which profile a run had, how many seeds or worlds, and how long it took."""
-    values = {item["name"]: item["value"] for item in record["parameters"]}
-    lists = {name: len(values[f"{name}s"]) for name in ("seed", "world") if isinstance(values.get(f"{name}s"), list)}
-    units = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in lists.items()]
-    return ", ".join([f"profile {record['profile']}", *units, format_duration(record["duration_s"])])
 
 
 def verdict(word: str) -> nodes.inline:

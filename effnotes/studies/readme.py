@@ -12,7 +12,7 @@ from effnotes.core.digests import json_digest
 from effnotes.reporting.claims import format_number
 from effnotes.reporting.claims.figure import figure_bytes
 from effnotes.reporting.figures import use_style
-from effnotes.reporting.kept import KeptRecord, format_duration, read_record
+from effnotes.reporting.kept import KeptRecord, read_record, run_text
 from effnotes.studies.bias import Findings
 
 PICTURE = "data/records/pruning_bias/full.svg"
@@ -33,7 +33,8 @@ def results_block(root: Path) -> str:
     rows = ["| Chapter | Larger run | Shown | Contradicted | Not settled |", "|---|---|---|---|---|"]
     for name, title in _CHAPTERS.items():
         counts = Counter(claim["verdict"] for claim in records[name].claims.values())
-        rows.append(f"| {title} | {_units(records[name])} | {' | '.join(str(counts[verdict]) for verdict in _VERDICTS)} |")
+        cells = [title, run_text(records[name].content), *(str(counts[verdict]) for verdict in _VERDICTS)]
+        rows.append(f"| {' | '.join(cells)} |")
     lines = [
         f"![Bias amplification against sparsity of {what} (thin lines) and their mean (thick): {', '.join(levels)}.]({PICTURE})",
         "",
@@ -67,12 +68,6 @@ def picture_digest(record: KeptRecord) -> str:
 def with_results(text: str, root: Path) -> str:
     """Return the README's text with the block of results as the kept records have it now."""
     return _BLOCK.sub(lambda block: f"{block[1]}{results_block(root)}{block[2]}", text, count=1)
-
-
-def _units(record: KeptRecord) -> str:
-    lists = {name: record.parameters.get(f"{name}s") for name in ("seed", "world")}
-    units = [f"{len(values)} {name}s" for name, values in lists.items() if isinstance(values, list)]
-    return ", ".join([f"profile `{record.content.get('profile', 'full')}`", *units, format_duration(record.content["duration_s"])])
 
 
 if __name__ == "__main__":
