@@ -79,7 +79,7 @@ def tables_to_keep(ends: pd.DataFrame, settings: pd.DataFrame) -> dict[str, pd.D
         `side_effects`, what rewriting a relation spreads to, and an edit where facts hang together.
     """
     at_full_rank = ends[(ends["rule"] == "budget") & ends["rank"].isna()]
-    cut = [name for name in ends if name == "stable_rank" or (name.startswith("truncated_") and name.endswith("_H"))]
+    cut = [name for name in map(str, ends) if name == "stable_rank" or (name.startswith("truncated_") and name.endswith("_H"))]
     known = [name for name in _SIDE_EFFECTS if name in settings]
     beside = settings[settings[[name for name in ("spread", "consequence_followed") if name in settings]].notna().any(axis=1)]
     return {
