@@ -55,7 +55,7 @@ class RecordStore:
 
     def latest(self, chapter: str, profile: str | None = None) -> StoredRun | None:
         """Return the run of `chapter`, of one profile or of any, that was finished last, whatever its parameters."""
-        finished = [run for run in self._runs(chapter) if run.finished and profile in (None, run.record["profile"])]
+        finished = [run for run in self._runs(chapter) if run.finished and (profile is None or run.record["profile"] == profile)]
         return max(finished, key=_order, default=None)
 
     def _runs(self, chapter: str) -> Iterator[StoredRun]:
