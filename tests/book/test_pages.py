@@ -270,6 +270,7 @@ def test_a_bare_jupyter_book_build_gives_pages_with_a_note(bare_build: Path, exe
         assert "effnotes build" in note.text
 
 
+@pytest.mark.slow
 def test_a_changed_style_sheet_reaches_the_pages(bare_build: Path) -> None:
     source = bare_build / "book" / "_static" / "effnotes.css"
     source.write_text(source.read_text(encoding="utf-8") + "/* changed */", encoding="utf-8")

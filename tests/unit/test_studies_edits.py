@@ -444,6 +444,7 @@ def test_the_size_and_shape_of_a_change_against_singular_values(family: str) -> 
 # --- side by side -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_results_depend_on_neither_workers_nor_order_and_are_kept(prepared, cache, monkeypatch, tmp_path) -> None:
     base_module._pretrained.add(to_json(BASE.sealed()))
     both = (REFERENCE, (1e-3, 1e-2)), (LORA, (1e-2,))
