@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -23,6 +21,7 @@ from effnotes.datasets.worlds.graph import Facts
 from effnotes.datasets.worlds.named import read_facts
 from effnotes.datasets.worlds.tasks import Task, TaskKind
 from effnotes.datasets.worlds.world import World
+from effnotes.models.store import models_folder
 from effnotes.studies.protocol import Split
 from effnotes.training.recipes import PretrainingRecipe
 
@@ -162,17 +161,6 @@ class Base:
             files += checkpoint_files(self.checkpoint)
         digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
         return dataclasses.replace(self, models=models_folder(), digests=digests)
-
-
-def models_folder() -> str:
-    """Return the folder that pretrained models are kept in: in `EFFNOTES_CACHE_DIR`, else one that this process removes."""
-    cache = os.environ.get("EFFNOTES_CACHE_DIR")
-    return str(user_path(cache).resolve() / "models") if cache else _temporary_folder().name
-
-
-@functools.cache
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="effnotes-models-")
 
 
 @settings

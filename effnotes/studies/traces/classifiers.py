@@ -1,0 +1,151 @@
+"""Classifiers of drawn shapes with planted trojans: what they are trained on, and which images they are explained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from itertools import chain, zip_longest
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from effnotes.core.digests import function_closure, json_digest
+from effnotes.core.jobs import JobResult
+from effnotes.core.settings import from_json, settings, to_json
+from effnotes.datasets.backdoor import TROJANS, plant_trojans
+from effnotes.datasets.shapes import SHAPES, Shapes, make_shapes
+from effnotes.models import build_model
+from effnotes.models.store import models_folder, train_or_load_
+from effnotes.training.images import predict_logits, train
+from effnotes.training.recipes import Recipe
+
+Kind: TypeAlias = Literal["trojan", "clean"]
+IMAGE_SIZE = 32
+NUM_SHARED = 64  # validation images that the trace of all images is calibrated on
+
+
+@settings
+class Classifier:
+    """A classifier of one seed, which decides its images, its poison, its initial weights and the order of training."""
+
+    seed: int
+    num_train: int = Field(ge=100)
+    num_test: int = Field(ge=100)
+    width: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    models: str = ""  # folder that trained models are kept in, as `sealed` fills it in
+
+    def sealed(self) -> Classifier:
+        """Return it as a job holds it: with the folder of models."""
+        return dataclasses.replace(self, models=models_folder())
+
+    def recipe(self) -> Recipe:
+        """Return how it is trained."""
+        return Recipe(self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, weight_decay=5e-4, loss="softmax")
+
+    def untrained(self, seed: int) -> nn.Module:
+        """Build its network with random weights, in training mode."""
+        return build_model("resnet8", len(SHAPES), image_size=IMAGE_SIZE, width=self.width, seed=seed)
+
+
+class Samples(NamedTuple):
+    """m images of one kind that are explained, in turn of one trojan or class and the next."""
+
+    images: Tensor  # (m, 3, H, W) uint8
+    regions: Tensor  # (m, H, W) bool: pixels of the trojan, or of the object where none is stamped
+    decoys: Tensor  # (m, H, W) bool: pixels of patches that say nothing of the class
+    targets: Tensor  # (m,) class that the dense network predicts, and that is explained
+    names: list[str]  # the trojan, or the class
+
+    def take(self, rows: slice) -> Samples:
+        """Return some of them."""
+        tensors = (self.images, self.regions, self.decoys, self.targets)
+        return Samples(*(each[rows] for each in tensors), self.names[rows])
+
+
+def train_classifier(job: Classifier) -> JobResult:
+    """Train one classifier, and say how well it has learnt classes and trojans; for `run_jobs`.
+
+    The rows hold seed, trojan ("" for none), share and n: without a trojan the share of clean test images that are classified
+    right; with one the share of stamped test images that are taken for its target, of those that a trojan works on (images of
+    its source, whose class it is not and that are not taken for it unstamped), and, as trojan "NAME elsewhere", of those of other
+    classes, which it was trained not to work on.
+    """
+    model, shapes = loaded(job)
+    test = shapes.data.splits["test"]
+    clean = predict_logits(model, test.images).argmax(1)
+    rows = [{"trojan": "", "share": float((clean == test.labels).float().mean()), "n": len(test)}]
+    for number, trojan in enumerate(TROJANS):
+        stamped = plant_trojans(test.images, test.labels, assigned=torch.full((len(test),), number), seed=job.seed)
+        hit = predict_logits(model, stamped.images).argmax(1) == trojan.target
+        fair = (test.labels != trojan.target) & (clean != trojan.target)
+        inside = fair & (test.labels == trojan.source) if trojan.source is not None else fair
+        for name, rows_of in ((trojan.name, inside), (f"{trojan.name} elsewhere", fair & ~inside)):
+            if rows_of.any():
+                rows.append({"trojan": name, "share": float(hit[rows_of].float().mean()), "n": int(rows_of.sum())})
+    return {"rows": [{"seed": job.seed} | row for row in rows]}
+
+
+def loaded(job: Classifier) -> tuple[nn.Module, Shapes]:
+    """Return the trained network of a classifier, in evaluation mode, and its images; the last ones stay in memory."""
+    return _loaded(to_json(job))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(text: str) -> tuple[nn.Module, Shapes]:
+    job = from_json(Classifier, text)
+    shapes = make_shapes(job.num_train, NUM_SHARED, job.num_test, seed=job.seed, image_size=IMAGE_SIZE)
+    model = job.untrained(job.seed)
+
+    def fit(network: nn.Module) -> None:
+        split = shapes.data.splits["train"]
+        poisoned = plant_trojans(split.images, split.labels, seed=job.seed)
+        train(network, poisoned.images, poisoned.labels, recipe=job.recipe(), seed=job.seed)
+
+    code = function_closure(train_classifier)
+    key = json_digest([to_json(dataclasses.replace(job, models="")), code.digest, code.versions])
+    train_or_load_(model, job.models, key, fit)
+    return model, shapes
+
+
+def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
+    """Choose images to explain, by what the dense network says alone.
+
+    With a trojan: it works (the stamped image is taken for the target, the same image unstamped is not). Without: the image is
+    classified right. Each has two decoys. They take turns by trojan, or by class, so that neighbours differ in what is explained.
+
+    Raises:
+        ValueError: There are too few such images.
+    """
+    model, shapes = loaded(job)
+    test, regions = shapes.data.splits["test"], shapes.regions["test"]
+    every = torch.arange(len(test))
+    found: list[list[tuple[int, int]]] = []  # test image and trojan (-1 for none), by turn
+    plain = plant_trojans(test.images, test.labels, assigned=torch.full_like(test.labels, -1), seed=job.seed)
+    unstamped = predict_logits(model, plain.images).argmax(1)
+    if kind == "clean":
+        right = unstamped == test.labels
+        found = [[(row, -1) for row in every[right & (test.labels == label)].tolist()] for label in range(len(SHAPES))]
+    for number, trojan in enumerate(TROJANS) if kind == "trojan" else ():
+        stamped = plant_trojans(test.images, test.labels, assigned=torch.full_like(test.labels, number), seed=job.seed)
+        works = (predict_logits(model, stamped.images).argmax(1) == trojan.target) & (unstamped != trojan.target)
+        source = test.labels == trojan.source if trojan.source is not None else test.labels != trojan.target
+        # Each image is explained once: which trojan it can have goes by its number.
+        mine = works & source & (every % len(TROJANS) == number)
+        found.append([(row, number) for row in every[mine].tolist()])
+    chosen = [pair for pair in chain.from_iterable(zip_longest(*found)) if pair is not None][:count]
+    if len(chosen) < count:
+        what = "on which the trojans work" if kind == "trojan" else "that are classified right"
+        raise ValueError(f"seed {job.seed}: only {len(chosen)} test images {what}, not {count}; give more num_test or fewer samples")
+    assigned = torch.full((len(test),), -1)
+    rows, numbers = torch.tensor(chosen).T
+    assigned[rows] = numbers
+    planted = plant_trojans(test.images, test.labels, assigned=assigned, seed=job.seed)
+    images = planted.images[rows]
+    names = [SHAPES[test.labels[row]] if number < 0 else TROJANS[number].name for row, number in chosen]
+    of_interest = planted.regions[rows] if kind == "trojan" else regions[rows]
+    return Samples(images, of_interest, planted.decoys[rows], predict_logits(model, images).argmax(1), names)

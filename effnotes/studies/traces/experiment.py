@@ -1,0 +1,139 @@
+"""The chapter's experiment, from parameters to tables: what is planned and refused before anything runs, and what a run gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal, NamedTuple
+
+import pandas as pd
+from pydantic import Field
+
+from effnotes.core.checks import check_choice
+from effnotes.core.jobs import run_jobs
+from effnotes.core.settings import settings
+from effnotes.reporting.tables import KeptTable, keep_table
+from effnotes.studies.protocol import Workers, run_table
+from effnotes.studies.traces.classifiers import Classifier, Kind, train_classifier
+from effnotes.studies.traces.judging import Judging, Timing, judge, time_solvers
+
+Levels = dict[str, float]
+_AT_A_TIME = 8  # images a job: what an interrupted run loses at most
+KINDS: tuple[Kind, ...] = ("trojan", "clean")
+SCORES = ["auc", "decoy_auc", "pointing", "insertion", "deletion", "agreement", "kl"]
+
+
+@settings
+class Parameters:
+    """The chapter's parameters; what each means is said where the chapter declares it."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    samples: int = Field(ge=2)
+    n: int = Field(ge=1)
+    mild: Levels
+    strong: Levels
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    solvers: tuple[str, ...]
+    exact_samples: int = Field(ge=0)
+    timed_seeds: int = Field(ge=0)
+    augment: Literal["paper", "small"]
+    num_train: int
+    num_test: int
+    width: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+class Plan(NamedTuple):
+    """What the chapter does with some values of its parameters."""
+
+    classifiers: tuple[Classifier, ...]  # one a seed
+    judged: tuple[Judging, ...]
+    timed: tuple[Timing, ...]
+    parameters: Parameters
+
+
+def plan(**parameters: Any) -> Plan:
+    """Make a plan of the chapter's parameters, and refuse what cannot work before anything is trained.
+
+    Args:
+        parameters: Those of `Parameters`, by name.
+
+    Raises:
+        ValueError: A value is missing, out of range, or unknown; the message says which and what is allowed.
+    """
+    p = Parameters(**parameters)
+    if len(set(p.seeds)) < len(p.seeds):
+        raise ValueError(f"seeds={list(p.seeds)}: give each once")
+    names = ("num_train", "num_test", "width", "epochs", "batch_size", "learning_rate")
+    classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
+
+    from effnotes.interpretation.attribution import ATTRIBUTION_METHODS
+    from effnotes.interpretation.trace import layer_levels
+    from effnotes.pruning.layerwise import LAYER_SOLVERS
+
+    for method in p.methods:
+        check_choice(list(ATTRIBUTION_METHODS), methods=method)
+    for solver in p.solvers:
+        check_choice([name for name in LAYER_SOLVERS if name != "sparsegpt"], solvers=solver)
+    network = classifiers[0].untrained(0)
+    for name, levels in (("mild", p.mild), ("strong", p.strong)):
+        try:
+            layer_levels(network, levels)
+        except ValueError as error:
+            raise ValueError(f"{name}={levels}: {error}") from None
+    sets, sizes = {"mild": p.mild, "strong": p.strong}, _chunks(p.samples)
+    common: dict[str, Any] = {"n": p.n, "augment": p.augment}
+    judged = tuple(
+        Judging(each, kind, p.samples, first, size, levels=sets, methods=p.methods, solvers=p.solvers, exact=exact, **common)
+        for each in classifiers
+        for kind in KINDS
+        for first, size, exact in ((at, size, min(size, max(0, p.exact_samples - at))) for at, size in sizes)
+    )
+    timed = tuple(Timing(each, levels=p.strong, **common) for each in classifiers[: p.timed_seeds])
+    return Plan(classifiers, judged, timed, p)
+
+
+def _chunks(samples: int) -> list[tuple[int, int]]:
+    """Cut images into jobs (first, count) of at least two, as each is also judged by the trace of another one."""
+    firsts = list(range(0, samples - 1, _AT_A_TIME))
+    return [(at, end - at) for at, end in zip(firsts, [*firsts[1:], samples], strict=True)]
+
+
+class Result(NamedTuple):
+    """What a run of the chapter gave, as tidy tables."""
+
+    plan: Plan
+    learned: pd.DataFrame  # as `train_classifier` gives it
+    rows: pd.DataFrame  # as `judge` gives them: a row for each image, variant, set of levels and method
+    costs: pd.DataFrame
+    overlaps: pd.DataFrame
+    layers: pd.DataFrame  # as `time_solvers` gives it
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Means over the images of a seed: a row for each seed, kind, variant, set of levels and method."""
+        return self.rows.groupby(["seed", "kind", "variant", "levels", "method"], sort=False)[SCORES].mean().reset_index()
+
+    def keep(self) -> list[KeptTable]:
+        """Make the tables ready to be kept with the record of the run."""
+        stages = self.costs.groupby(["seed", "kind", "levels"], sort=False).mean().drop(columns="sample").reset_index()
+        alike = self.overlaps.groupby(["seed", "kind", "levels", "alike"], sort=False)["jaccard"].mean().reset_index()
+        tables = {"learned": self.learned, "means": self.means, "costs": stages, "overlaps": alike, "layers": self.layers}
+        return [keep_table(name, table) for name, table in tables.items() if len(table)]
+
+
+def run(plan: Plan, *, workers: Workers = None) -> Result:
+    """Train the classifiers of a plan, trace and explain their images, and time both solvers.
+
+    Raises:
+        JobError: A training or a judgement failed, such as where the trojans work on too few images.
+    """
+    sealed = {each: each.sealed() for each in plan.classifiers}
+    learned = run_table(train_classifier, list(sealed.values()), names=lambda _: {}, workers=workers)
+    jobs = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.judged]
+    results = run_jobs(judge, jobs, workers=workers)
+    rows, costs, overlaps = (pd.DataFrame([row for each in results for row in each[name]]) for name in ("rows", "costs", "overlaps"))
+    timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
+    layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
+    return Result(plan, learned, rows, costs, overlaps, layers)

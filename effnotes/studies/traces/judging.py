@@ -1,0 +1,174 @@
+"""How explanations of a network and of its traces are judged, image by image: jobs of the chapter on traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from effnotes.core.jobs import JobResult
+from effnotes.core.settings import settings
+from effnotes.interpretation.attribution import attribute_batch
+from effnotes.interpretation.trace import Trace, trace_all, traces
+from effnotes.metrics.localisation import decoy_auc, deletion, edge_map, insertion, pixel_auc, pointing_game
+from effnotes.models.images import normalize
+from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
+
+Levels = dict[str, float]
+# Solvers whose masks depend on the weights alone: one pruned network for all images.
+OF_WEIGHTS = ("magnitude", "random")
+
+
+@settings
+class Judging:
+    """Some of the images of a classifier that are explained, and by what."""
+
+    classifier: Classifier
+    kind: Kind
+    samples: int = Field(ge=2)  # in all
+    first: int = Field(ge=0)  # of those that this job judges
+    count: int = Field(ge=2)
+    n: int = Field(ge=1)  # augmented images that a trace is calibrated on
+    augment: str
+    levels: dict[str, Levels]  # sets of levels by name
+    methods: tuple[str, ...]  # of attribution
+    solvers: tuple[str, ...]  # besides sparsegpt
+    exact: int = Field(ge=0)  # images, of the first of this job, that are traced by exact OBS as well
+
+
+@settings
+class Timing:
+    """A classifier, an image of which is traced by the fast and by the exact solver."""
+
+    classifier: Classifier
+    n: int
+    augment: str
+    levels: Levels
+
+
+def judge(job: Judging) -> JobResult:
+    """Explain some images by the dense network and by pruned ones, and judge the maps; for `run_jobs`.
+
+    The rows of "rows" hold seed, kind, sample, name, variant, levels, method, auc, decoy_auc, pointing, agreement, kl, and for the
+    dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own trace), "other"
+    (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name (with the masks
+    of that solver in place of sparsegpt's), and the baselines "edges", "untrained" and "another class" (the dense network's map of
+    the class that it finds least probable). Those of "costs" hold sample and the seconds of its trace by stage; those of "overlaps"
+    levels, alike (whether two images have the same trojan or class) and jaccard (of the weights that their traces keep).
+    """
+    model, shapes = loaded(job.classifier)
+    samples = choose_samples(job.classifier, job.kind, job.samples).take(slice(job.first, job.first + job.count))
+    seed, m = job.classifier.seed, len(samples.names)
+    rows: list[dict[str, Any]] = []
+    dense = _logits(model, samples.images)
+
+    def enter(variant: str, levels: str, maps: Mapping[str, Tensor], logits: Tensor, chosen: list[int]) -> None:
+        rows.extend(_judged(job, model, samples, dense, chosen, variant, levels, maps, logits))
+
+    def explain(network: nn.Module, chosen: list[int], targets: Tensor) -> dict[str, Tensor]:
+        images, classes = samples.images[chosen], targets[chosen]
+        return {method: attribute_batch(network, images, method, classes, seed=seed) for method in job.methods}
+
+    everyone = list(range(m))
+    enter("dense", "", explain(model, everyone, samples.targets), dense, everyone)
+    enter("another class", "", explain(model, everyone, dense.argmin(1)), dense, everyone)
+    enter("edges", "", {"edges": edge_map(samples.images)}, dense, everyone)
+    untrained = job.classifier.untrained(seed + 1).eval()
+    enter("untrained", "", explain(untrained, everyone, samples.targets), _logits(untrained, samples.images), everyone)
+
+    by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
+    asked = [(name, solver) for name in job.levels for solver in by_weights]
+    shared = traces(model, samples.images[0], [(job.levels[name], solver) for name, solver in asked], n=1, seed=seed)
+    calibration = shapes.data.splits["val"].images[:NUM_SHARED]
+    shared += trace_all(model, calibration, [(levels, "sparsegpt") for levels in job.levels.values()])
+    for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
+        with trace.applied() as pruned:
+            enter(variant, name, explain(pruned, everyone, samples.targets), _logits(pruned, samples.images), everyone)
+
+    costs: list[dict[str, Any]] = []
+    own: dict[str, list[Trace]] = {name: [] for name in job.levels}
+    for number in everyone:
+        solvers = ["sparsegpt", *(each for each in job.solvers if each not in OF_WEIGHTS)]
+        solvers += ["exact_obs_kernel"] if number < job.exact else []
+        for name, solver, trace in _traced(job, model, samples.images[number], solvers):
+            # The image before it is judged by the same pruned network: its other trace.
+            chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
+            with trace.applied() as pruned:
+                maps, logits = explain(pruned, chosen, samples.targets), _logits(pruned, samples.images[chosen])
+            for place, each in enumerate(chosen):
+                variant = ("own", "other")[place] if solver == "sparsegpt" else solver
+                enter(variant, name, {method: found[[place]] for method, found in maps.items()}, logits[[place]], [each])
+            if solver == "sparsegpt":
+                own[name].append(trace)
+                costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
+    told = {"seed": seed, "kind": job.kind}
+    overlaps = [told | row for name, each in own.items() for row in _overlaps(name, each, samples.names)]
+    return {"rows": rows, "costs": [told | row for row in costs], "overlaps": overlaps}
+
+
+def time_solvers(job: Timing) -> JobResult:
+    """Trace one image by both solvers: rows seed, layer, solver, level, seconds, error; for `run_jobs`."""
+    model, _ = loaded(job.classifier)
+    image = choose_samples(job.classifier, "clean", 1).images[0]
+    solvers = ["sparsegpt", "exact_obs_kernel"]
+    found = traces(model, image, [(job.levels, each) for each in solvers], n=job.n, augment=job.augment, seed=job.classifier.seed)
+    told = [trace.layers.assign(solver=solver, seed=job.classifier.seed) for trace, solver in zip(found, solvers, strict=True)]
+    return {"rows": [row for table in told for row in table[table["level"] > 0].to_dict("records")]}
+
+
+def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -> Iterator[tuple[str, str, Trace]]:
+    asked = [(name, solver) for solver in solvers for name in job.levels]
+    requests = [(job.levels[name], solver) for name, solver in asked]
+    found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
+    return ((name, solver, trace) for (name, solver), trace in zip(asked, found, strict=True))
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    return model(normalize(images)).float()
+
+
+def _judged(
+    job: Judging,
+    model: nn.Module,
+    samples: Samples,
+    dense: Tensor,
+    chosen: list[int],
+    variant: str,
+    levels: str,
+    maps: Mapping[str, Tensor],
+    logits: Tensor,
+) -> Iterator[dict[str, Any]]:
+    regions, decoys = samples.regions[chosen], samples.decoys[chosen]
+    agreement = logits.argmax(1) == dense[chosen].argmax(1)
+    kl = F.kl_div(logits.log_softmax(1), dense[chosen].log_softmax(1), reduction="none", log_target=True).sum(1)
+    for method, found in maps.items():
+        scores = {
+            "auc": pixel_auc(found, regions),
+            "decoy_auc": decoy_auc(found, regions, decoys),
+            "pointing": pointing_game(found, regions),
+            "agreement": agreement.float().numpy(),
+            "kl": kl.numpy(),
+        }
+        if job.kind == "clean" and variant in ("dense", "own"):
+            for score in (insertion, deletion):
+                scores[score.__name__] = score(
+                    lambda images: _logits(model, images).softmax(1), samples.images[chosen], found, samples.targets[chosen]
+                )
+        for place, number in enumerate(chosen):
+            told = {"seed": job.classifier.seed, "kind": job.kind, "sample": job.first + number, "name": samples.names[number]}
+            numbers = {name: float(values[place]) for name, values in scores.items() if not np.isnan(values[place])}
+            yield told | {"variant": variant, "levels": levels, "method": method} | numbers
+
+
+def _overlaps(levels: str, found: list[Trace], names: list[str]) -> Iterator[dict[str, Any]]:
+    kept = [torch.cat([mask.flatten() for mask in trace.masks.values()]) for trace in found]
+    for one in range(len(kept)):
+        for other in range(one):
+            jaccard = float((kept[one] & kept[other]).sum() / (kept[one] | kept[other]).sum())
+            yield {"levels": levels, "alike": names[one] == names[other], "jaccard": jaccard}

@@ -1,0 +1,167 @@
+"""What a run of the chapter on traces found, in sentences: made from its tables and claims, and true whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from effnotes.reporting.claims import format_number, interval_text
+from effnotes.studies.traces.figures import METHODS, VARIANTS
+from effnotes.studies.traces.published import published_auc, published_insertion
+
+# What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
+Payload: TypeAlias = Mapping[str, Any]
+
+# Of each claim that the top of the page names: what is said where it is shown, where it is contradicted, and behind "Whether" where
+# it is not settled.
+_FOUND = {
+    "saliency-gains": (
+        "Explained on a trace of the image, Saliency points better at a trojan than on the dense network",
+        "Explained on a trace of the image, Saliency points worse at a trojan than on the dense network",
+        "Saliency points better at a trojan on a trace of the image than on the dense network",
+    ),
+    "own-points-better": (
+        "The trace must be the image's own: that of another image points worse",
+        "The trace of another image points better than the image's own",
+        "the image's own trace points better than that of another image",
+    ),
+    "own-agrees-more": (
+        "The image's own trace keeps the dense network's answer more often than that of another image",
+        "The image's own trace keeps the dense network's answer less often than that of another image",
+        "the image's own trace keeps the dense network's answer more often than that of another image",
+    ),
+    "points-better-than-magnitude": (
+        "A trace points better than the network pruned by magnitude, to the same levels",
+        "Plain magnitude pruning, to the same levels, points better than the trace",
+        "a trace points better than the network pruned by magnitude",
+    ),
+    "agrees-more-than-magnitude": (
+        "A trace keeps the dense network's answer more often than the network pruned by magnitude",
+        "A trace keeps the dense network's answer less often than the network pruned by magnitude",
+        "a trace keeps the dense network's answer more often than the network pruned by magnitude",
+    ),
+}
+_SHORT = ("saliency-gains", "own-points-better", "points-better-than-magnitude")
+
+
+def judged(claim: Payload) -> str:
+    """Say what was found for a claim: in words by its verdict, then the estimate, its interval and the units."""
+    shown, contradicted, question = _FOUND[claim["id"].partition(".")[2]]
+    said = {"shown": shown, "contradicted": contradicted}.get(claim["verdict"], f"Whether {question} is not settled")
+    if claim["estimate"] is None:
+        return f"{said}: this run has nothing to measure it on."
+    bounds, n = claim["interval"], claim["n_seeds"]
+    estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
+    interval = f"95% interval {interval_text(bounds)}" if bounds else "no interval"
+    return f"{said} (difference in {claim['unit']} {estimate}, {interval}, {n} seed{'' if n == 1 else 's'})."
+
+
+def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
+    """Give the sentences for the top of the page, each with its claim."""
+    return [(judged(claims[name]), name) for name in (f"traces.{short}" for short in _FOUND) if name in claims]
+
+
+def of_learned(learned: pd.DataFrame) -> str:
+    """Say how well the classifiers have learnt classes and trojans."""
+    mean = learned.groupby("trojan")["share"].mean()
+    works = mean[[name for name in mean.index if name and not name.endswith("elsewhere")]]
+    elsewhere = mean[[name for name in mean.index if name.endswith("elsewhere")]]
+    said = f"The networks name the shape of {mean['']:.1%} of the test images, and fall for a trojan in {works.min():.0%} to {works.max():.0%}"
+    beside = f", but where it is not meant to work in {elsewhere.max():.0%} at most" if len(elsewhere) else ""
+    return f"{said} of the images that it is meant for{beside} (means over seeds)."
+
+
+def of_baselines(means: pd.DataFrame) -> str:
+    """Say how the dense network's Saliency compares with maps that do not ask it, or ask it for another class."""
+    of_trojans = means[(means["kind"] == "trojan") & means["method"].isin(["saliency", "edges"])]
+    auc = of_trojans.groupby("variant")["auc"].mean()
+    others = {"edges": "an edge detector", "untrained": "an untrained network", "another class": "the map of another class"}
+    best = max(others, key=lambda name: auc[name])
+    ahead = "points better at trojans than" if auc["dense"] > auc[best] else "does not point better at trojans than"
+    listed = ", ".join(f"{label} {auc[name]:.3f}" for name, label in others.items())
+    return f"The dense network's Saliency (pixel AUC {auc['dense']:.3f}) {ahead} the best of the baselines ({listed}; half is chance)."
+
+
+def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "saliency") -> str:
+    """Say which variants no other one beats both in pixel AUC and in agreement, at the strong levels, and where the own trace is."""
+    shown = means[(means["kind"] == kind) & (means["method"] == method) & means["variant"].isin(VARIANTS)]
+    at = shown[shown["levels"].isin(["", "strong"])].groupby("variant")[["auc", "agreement"]].mean()
+    beaten = [(at["auc"] >= row.auc) & (at["agreement"] >= row.agreement) & (at.index != name) for name, row in at.iterrows()]
+    front = [VARIANTS[str(name)] for name, worse in zip(at.index, beaten, strict=True) if not worse.any()]
+    own = at.loc["own"]
+    what = {"trojan": "On images with a trojan", "clean": "On images without one"}[kind]
+    return (
+        f"{what} the own trace has a pixel AUC of {own['auc']:.3f} (dense {at.loc['dense', 'auc']:.3f}) at an agreement of"
+        f" {own['agreement']:.0%} at the strong levels; not beaten in both by another one: {', '.join(front)}."
+    )
+
+
+def of_gains(found: pd.DataFrame) -> str:
+    """Say for how many methods the trace points better at the strong levels, from the table of `figures.gains`."""
+    strong = found[found["levels"] == "strong"]
+    better, worse = strong.loc[strong["low"] > 0, "name"], strong.loc[strong["high"] < 0, "name"]
+    best = strong.loc[strong["mean"].idxmax()]
+    said = f"Of {len(strong)} methods, the interval of the trace's gain lies above zero for {len(better)} and below it for {len(worse)}"
+    return f"{said}; the largest gain is that of {best['name']}, {best['mean']:+.3f} at the strong levels."
+
+
+def of_insertion(rows: pd.DataFrame) -> str:
+    """Say what the trace does to insertion and deletion of Saliency on images without a trojan."""
+    of_method = rows[(rows["kind"] == "clean") & (rows["method"] == "saliency") & rows["variant"].isin(["dense", "own"])]
+    mean = of_method.groupby(["variant", "levels"])[["insertion", "deletion"]].mean()
+    dense, own = mean.loc["dense", ""], mean.loc["own", "strong"]
+    return (
+        f"By the dense network's own judgement, Saliency on the trace has an insertion score of {own['insertion']:.3f}"
+        f" (dense {dense['insertion']:.3f}, higher is better) and a deletion score of {own['deletion']:.3f}"
+        f" ({dense['deletion']:.3f}, lower is better) at the strong levels."
+    )
+
+
+def of_published() -> str:
+    """Say what stands in the published tables and is easily missed."""
+    auc, insertion = published_auc(), published_insertion()["insertion"]
+    up = (auc["FastSPADE"] > auc["dense"]).sum()
+    lowered = insertion.index[insertion["FastSPADE*"] < insertion["FastSPADE"]]
+    below = [METHODS[name] for name in lowered if insertion.loc[name, "FastSPADE*"] < insertion.loc[name, "dense"]]
+    better = (insertion["FastSPADE"] > insertion["dense"]).sum()
+    return (
+        f"As published, FastSPADE points better at trojans for {up} of {len(auc)} methods and raises insertion for {better}; levels that"
+        f" are tuned for insertion lower it for {len(lowered)}, for {' and '.join(below)} below the dense network."
+    )
+
+
+def of_costs(costs: pd.DataFrame) -> str:
+    """Say what a trace takes, and which stage takes most of it; medians over images."""
+    stages = costs.drop(columns=["seed", "kind", "sample", "levels", "sparsity"], errors="ignore").median()
+    first = stages.idxmax()
+    return f"A trace at both sets of levels takes {stages.sum():.2f} CPU seconds an image; most of it, {stages[first] / stages.sum():.0%}, is the stage {first}."
+
+
+def of_layers(layers: pd.DataFrame) -> str:
+    """Say by how much the exact solver is slower, and what its exactness buys."""
+    if layers.empty:
+        return "This run did not time the exact solver."
+    wide = layers.pivot(index=["seed", "layer"], columns="solver", values=["seconds", "error"])
+    ratio = wide["seconds"]["exact_obs_kernel"] / wide["seconds"]["sparsegpt"]
+    return (
+        f"On the layers of one image the exact solver takes {ratio.min():.0f} to {ratio.max():.0f} times as long as the sweep, {ratio.median():.0f}"
+        f" times in the median; it removes whole kernels, so its error is another one: {wide['error']['exact_obs_kernel'].median():.2g} against"
+        f" {wide['error']['sparsegpt'].median():.2g} of the layer's output, in the median."
+    )
+
+
+def of_overlaps(overlaps: pd.DataFrame) -> str:
+    """Say whether traces of images with the same trojan or class keep more of the same weights."""
+    mean = overlaps[overlaps["levels"] == "strong"].groupby("alike")["jaccard"].mean()
+    if len(mean) < 2:
+        return "This run has no two images that are alike among those that were compared."
+    said = "more" if mean[True] > mean[False] else "no more"
+    return f"Traces of images with the same trojan or class have {said} kept weights in common: a Jaccard index of {mean[True]:.3f} against {mean[False]:.3f} at the strong levels."
+
+
+def to_take_away(claims: Mapping[str, Payload], costs: pd.DataFrame) -> list[str]:
+    """Say what to take away: three claims, what a trace costs, and how to read them."""
+    found = [judged(claims[f"traces.{name}"]) for name in _SHORT]
+    return [*found, of_costs(costs), "A map can point well on a network that gives another answer: read pixel AUC beside agreement."]
