@@ -31,7 +31,8 @@ from torch import Tensor
 from effnotes.core.checks import check_range
 from effnotes.core.settings import settings
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, Images
-from effnotes.datasets.face_drawing import IMAGE_SIZES, Nuisances, bits_of, draw_images, draw_nuisances, uniform
+from effnotes.datasets.drawing import IMAGE_SIZES, bits_of, uniform
+from effnotes.datasets.face_drawing import Nuisances, draw_images, draw_nuisances
 
 # What each independent random stream is for: changing one (say, the label noise) leaves the others as they
 # were.

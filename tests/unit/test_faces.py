@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader, TensorDataset
 
-from effnotes.datasets import ATTRIBUTES, Nuisances, face_drawing, make_face_splits, make_faces, render_faces, skewed_attributes
+from effnotes.datasets import ATTRIBUTES, Nuisances, drawing, make_face_splits, make_faces, render_faces, skewed_attributes
 from effnotes.datasets.faces import Attribute, Faces
 
 COLUMN = {attribute.name: column for column, attribute in enumerate(ATTRIBUTES)}
@@ -347,9 +347,9 @@ def test_a_larger_set_extends_a_smaller_one() -> None:
 
 def test_chunks_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_faces(40, seed=8, image_size=33)
-    monkeypatch.setattr(face_drawing, "_CHUNK_PIXELS", 7 * 33**2)
+    monkeypatch.setattr(drawing, "_CHUNK_PIXELS", 7 * 33**2)
     assert torch.equal(make_faces(40, seed=8, image_size=33).images, whole.images)
-    monkeypatch.setattr(face_drawing, "_CHUNK_PIXELS", 1)
+    monkeypatch.setattr(drawing, "_CHUNK_PIXELS", 1)
     assert torch.equal(make_faces(40, seed=8, image_size=33).images, whole.images)
 
 
