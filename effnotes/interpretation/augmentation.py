@@ -32,7 +32,8 @@ def augment(image: Tensor, n: int, kind: Augmentation = "paper", *, generator: t
 
     `"paper"` is the augmentation of SPADE's published code: a crop of 0.2 to 1 of the area, width to height 3/4 to 4/3
     (log-uniform), resized to the image's size; mirrored with probability 1/2; brightness times 0.5 to 1.5; hue shifted by up to 0.3
-    of the colour circle either way. The hue turns in the I-Q plane of YIQ, a linear map, where the paper's torchvision turns it in HSV.
+    of the colour circle either way. The hue turns in the I-Q plane of YIQ, which is linear; torchvision turns it in HSV.
+
     `"small"` is for images of about 32 pixels, where a small crop often misses what the answer rests on: crops of 0.5 to 1 of the
     area, no change of colour, and every fourth view, the first among them, is the image itself.
 
