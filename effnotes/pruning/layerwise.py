@@ -1,0 +1,348 @@
+"""Layer-wise pruning: which weights of one layer go, and what the others become, so that its outputs change least.
+
+All solvers take a layer's weights W, the Gram matrix H of its inputs, and a level. A change D of the weights costs tr(D H D^T), the
+squared change of the layer's outputs summed over the inputs that H was made from. Rows of W share H and are otherwise independent.
+
+A *dead* column is an input that was always zero: its weights change nothing, so `sparsegpt` and `exact_obs` set them to zero.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.linalg import blas
+from torch import Tensor, nn
+
+from effnotes.core.checks import check_choice, check_range
+from effnotes.models.weights import layer_weight
+from effnotes.pruning.masks import kept_count
+
+_CHUNK_BYTES = 64_000_000  # of unfolded inputs, and of inverse Gram matrices, held at a time
+
+
+class LayerSolution(NamedTuple):
+    """A layer pruned by itself."""
+
+    weight: Tensor  # of the layer's weight's shape, type and device; zero where pruned
+    mask: Tensor  # bool, of the same shape; True = kept
+    error: float  # tr(D H D^T) / tr(W H W^T), D the change of the weights W; 0 for an untouched layer
+    seconds: float  # CPU seconds of the solver, on all its threads
+
+
+class _Task(NamedTuple):
+    """What a solver gets: weights (groups, rows, columns), Gram matrices (groups, columns, columns), in one floating type."""
+
+    weight: Tensor
+    gram: Tensor
+    taps: int  # weights of a kernel, the columns of one input channel
+    level: float
+    damping: float
+    seed: int
+
+
+_Answer = tuple[Tensor, Tensor]  # weights and mask, both (groups, rows, columns)
+
+
+def _matrices(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, int]:
+    """The weight as (groups, rows, columns), columns channel by channel, and the taps of a kernel."""
+    if not isinstance(layer, nn.Conv2d | nn.Linear):
+        raise ValueError(f"{type(layer).__name__} cannot be solved: layers must be Conv2d or Linear; leave it dense")
+    weight = layer_weight(layer, type(layer).__name__).detach()
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return weight.reshape(groups, len(weight) // groups, -1), weight[0, 0].numel()
+
+
+@torch.no_grad()
+def gram_matrix(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
+    """Give the Gram matrix of a layer's inputs, the sum of x x^T over all images and output positions.
+
+    x is what one row of the weight is multiplied with: for a convolution the patch of one output position in the order of the
+    flattened weight (all taps of a channel, then the next channel), padded as the layer pads, for a linear layer the input.
+
+    Args:
+        layer: The layer; any kernel, stride, padding, dilation and groups.
+        inputs: What it is called with: (images, channels, height, width), or (..., features) for a linear layer.
+
+    Returns:
+        (groups, c, c), c the columns of a row's weights: symmetric, unscaled, on the device of the inputs and in their type, but at
+        least float32.
+
+    Raises:
+        ValueError: The layer is of another kind, or inputs do not fit it.
+    """
+    weight, _ = _matrices(layer)
+    groups, _, columns = weight.shape
+    wide = torch.promote_types(inputs.dtype, torch.float32)
+    if isinstance(layer, nn.Linear):
+        needed, fits = f"(..., {columns})", inputs.ndim >= 1 and inputs.shape[-1] == columns
+    else:
+        needed, fits = f"(images, {layer.in_channels}, height, width)", inputs.ndim == 4 and inputs.shape[1] == layer.in_channels
+    if not fits:
+        raise ValueError(f"inputs of shape {tuple(inputs.shape)}: {type(layer).__name__} takes {needed}; give those of its hook")
+    total = inputs.new_zeros(groups, columns, columns, dtype=wide)
+    if isinstance(layer, nn.Linear):
+        _add_outer_(total[0], inputs.reshape(-1, columns).to(wide).T)
+        return _mirrored(total)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode).to(wide)
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    height, width = ((size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(padded.shape[2:], (kh, kw), (sh, sw), (dh, dw)))
+    if height < 1 or width < 1:
+        raise ValueError(f"inputs of {inputs.shape[2]} x {inputs.shape[3]} pixels are smaller than the kernel {kh} x {kw}")
+    row_bytes = groups * columns * width * padded.element_size()
+    images, rows = max(1, _CHUNK_BYTES // (row_bytes * height)), max(1, min(height, _CHUNK_BYTES // row_bytes))
+    for part in padded.split(images):
+        n, c, h, w = part.stride()
+        for top in range(0, height, rows):
+            # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
+            size = (padded.shape[1], kh, kw, len(part), min(rows, height - top), width)
+            strides = (c, h * dh, w * dw, n, h * sh, w * sw)
+            patches = part.as_strided(size, strides, part.storage_offset() + top * sh * h).reshape(groups, columns, -1)
+            for one, patch in zip(total, patches, strict=True):
+                _add_outer_(one, patch)
+    return _mirrored(total)
+
+
+def _add_outer_(total: Tensor, vectors: Tensor) -> None:
+    """Add vectors @ vectors.T, of which the lower triangle is enough, to a contiguous matrix."""
+    if total.device.type == "cpu":
+        # Half the work of a product of matrices. BLAS takes column by column, where a row-wise matrix is its own transpose.
+        syrk = blas.ssyrk if total.dtype == torch.float32 else blas.dsyrk
+        syrk(1.0, vectors.contiguous().numpy().T, 1.0, total.numpy().T, trans=1, lower=0, overwrite_c=1)
+    else:
+        total.addmm_(vectors, vectors.T)
+
+
+def _mirrored(total: Tensor) -> Tensor:
+    return total.tril() + total.tril(-1).mT
+
+
+@torch.no_grad()
+def solve_layer(
+    layer: nn.Conv2d | nn.Linear,
+    gram: Tensor,
+    level: float,
+    *,
+    solver: str = "sparsegpt",
+    damping: float = 0.01,
+    seed: int = 0,
+) -> LayerSolution:
+    """Prune a copy of one layer's weights so that its outputs on the inputs behind a Gram matrix change little.
+
+    Args:
+        layer: The layer; it is not changed.
+        gram: Of its inputs, as `gram_matrix` gives it: (groups, c, c), float32 or float64, which is what is computed in
+            (`exact_obs` always in float64).
+        level: Sparsity in [0, 1); 0 leaves every weight as it is, to the bit.
+        solver: One of `LAYER_SOLVERS`.
+
+            "sparsegpt": `kept_count` weights of every *quota*, the columns of one input channel, which are nine for a 3x3 kernel
+            and one for a 1x1 convolution or a linear layer; then the columns to the right make up for what was pruned (Frantar &
+            Alistarh, "SparseGPT", ICML 2023; for convolutions as in the code of SPADE, Soltani Moakhar et al., ICML 2024).
+
+            "exact_obs": Optimal Brain Surgeon, weight by weight, and all that remain in the row make up for it (Frantar, Singh &
+            Alistarh, "Optimal Brain Compression", NeurIPS 2022). `kept_count` weights of the *layer* stay, by the smallest losses
+            over all rows. "exact_obs_kernel" removes the taps of one input channel together, "exact_obs_channels_last" as many
+            neighbouring channels at one tap, which is what SPADE's code does; slow: rows x c^3 operations.
+
+            Controls, at the quotas of "sparsegpt": "magnitude"; "wanda", |w| sqrt(H_jj) (Sun et al., ICLR 2024), which differs
+            from magnitude only inside kernels; "random"; "sparsegpt_mask", whose weights stay as they were.
+        damping: Added to the diagonal of the Gram matrix, in means of its diagonal over columns that are not dead; at least 0.
+        seed: Of the draw of "random".
+
+    Raises:
+        ValueError: An argument is out of range, the layer is neither a convolution nor linear, its weights or the Gram matrix are
+            not finite or do not fit, or the Gram matrix is singular in spite of the damping.
+    """
+    weight, taps = _matrices(layer)
+    check_choice(tuple(LAYER_SOLVERS), solver=solver)
+    check_range(0.0, damping=damping)
+    kept_count(1, level)
+    groups, _, columns = weight.shape
+    if gram.shape != (groups, columns, columns) or gram.dtype not in (torch.float32, torch.float64):
+        given, needed = f"gram is {gram.dtype} of shape {tuple(gram.shape)}", f"float32 or float64 of {(groups, columns, columns)}"
+        raise ValueError(f"{given}: {type(layer).__name__} needs {needed}, as gram_matrix gives it")
+    for name, tensor in {"the Gram matrix": gram, "the layer's weight": weight}.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has values that are NaN or infinite; look for them in the images and in the model")
+    shape = layer.weight.shape
+    if level == 0:
+        return LayerSolution(weight.reshape(shape).clone(), torch.ones(shape, dtype=torch.bool, device=weight.device), 0.0, 0.0)
+    start = time.process_time()
+    wide = weight.to(gram.dtype)
+    answer, mask = LAYER_SOLVERS[solver](_Task(wide, gram, taps, level, damping, seed))
+    whole = sum(_energy(one, h) for one, h in zip(wide, gram, strict=True))
+    lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
+    seconds = time.process_time() - start
+    return LayerSolution(answer.to(weight.dtype).reshape(shape), mask.reshape(shape), max(lost, 0.0) / whole if whole else 0.0, seconds)
+
+
+def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> float:
+    """tr(W H W^T) of one group, from the upper triangle of H alone, which halves the work."""
+    total = 0.0
+    for start in range(0, len(gram), width):
+        here = weight[:, start : start + width]
+        sums = here @ gram[start : start + width, start : start + width]
+        sums.addmm_(weight[:, :start], gram[:start, start : start + width], alpha=2)
+        total += float(sums.mul_(here).sum(dtype=torch.float64))
+    return total
+
+
+def _conditioned(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """A copy of the Gram matrix of one group that can be factored, and which of its columns are dead.
+
+    The mean of the diagonal is that of the live columns: ones put in for dead columns would shift the damping.
+    """
+    diagonal = gram.diagonal()
+    dead = diagonal <= 0
+    result = gram.clone()
+    result.diagonal().add_(damping * (diagonal.sum() / (~dead).sum().clamp(min=1))).masked_fill_(dead, 1.0)
+    return result, dead
+
+
+def _cholesky(gram: Tensor) -> Tensor:
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        raise ValueError("the Gram matrix is singular to working precision; take a damping above 0 (0.01 is usual), or float64")
+    return factor
+
+
+def _sparsegpt(task: _Task) -> _Answer:
+    pairs = [_sweep(weight, gram, task) for weight, gram in zip(task.weight, task.gram, strict=True)]
+    weights, masks = zip(*pairs, strict=True)
+    return torch.stack(weights), torch.stack(masks)
+
+
+def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> _Answer:
+    """SparseGPT's sweep over one group's (rows, columns), without the inverse of H that SparseGPT takes its numbers from.
+
+    With H = R R^T, R upper triangular, SparseGPT's factor of the inverse is U = R^-1, and its errors are D R, D the changes so far.
+    So the columns q of a quota, made up for all D to their left, are w_q + (sum over i of D_i R_iq) U_qq, and of U only these
+    small blocks on the diagonal are needed: one Cholesky factor is enough, a quarter of the operations of factor, inverse and
+    factor again. The sums are taken by halves, left before right: products of matrices as large as the order of the columns
+    allows, whatever the width of a quota.
+    """
+    matrix, dead = _conditioned(gram, task.damping)
+    # A lower factor of the reversed matrix is, reversed again, the upper one.
+    factor = _cholesky(matrix.flip(0, 1)).flip(0, 1)
+    pivots, taps = factor.diagonal()[:, None], task.taps
+    blocks = factor.unflatten(1, (-1, taps)).unflatten(0, (-1, taps)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+    unit = torch.eye(taps, dtype=factor.dtype, device=factor.device)
+    inverses = torch.linalg.solve_triangular(blocks, unit, upper=True)
+    shares = inverses * blocks.diagonal(dim1=1, dim2=2)[..., None]  # of what goes at one tap in what comes at another
+    # Columns are worked on one after the other, so each is contiguous here.
+    dense = weight.T.contiguous().masked_fill(dead[:, None], 0.0)
+    sums, change, kept = torch.zeros_like(dense), torch.zeros_like(dense), torch.zeros_like(dense, dtype=torch.bool)
+    keep = kept_count(weight.shape[0] * taps, task.level)
+
+    def solve(first: int, last: int) -> None:
+        if last - first > taps:
+            middle = first + taps * ((last - first) // taps // 2)
+            solve(first, middle)
+            sums[middle:last].addmm_(factor[first:middle, middle:last].T, change[first:middle])
+            solve(middle, last)
+            return
+        here = slice(first, last)
+        current = torch.addmm(dense[here], inverses[first // taps].T, sums[here])
+        # The loss of a weight is its square times that of the pivot; the order is that of the roots.
+        best = (current * pivots[here]).abs_().view(-1).topk(keep, sorted=False).indices
+        stays = kept[here]
+        stays.view(-1)[best] = True
+        removed = current.masked_fill(stays, 0.0)
+        for tap in range(1, taps):
+            current[tap].addmv_(removed[:tap].T, shares[first // taps, :tap, tap], alpha=-1)
+            torch.mul(current[tap], ~stays[tap], out=removed[tap])
+        torch.sub(dense[here], current.masked_fill_(~stays, 0.0), out=change[here])
+        sums[here] = current
+
+    solve(0, len(dense))
+    return sums.T, kept.T
+
+
+def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _Answer:
+    """Optimal Brain Surgeon by groups of neighbouring columns, with one selection over all rows of the layer."""
+    columns = task.weight.shape[-1]
+    order = torch.arange(columns, device=task.weight.device)
+    if channels_last:
+        order = order.view(-1, task.taps).T.flatten()
+    weight = task.weight.double()[..., order]
+    conditioned = [_conditioned(gram, task.damping) for gram in task.gram.double()[:, order][..., order]]
+    for one, (_, dead) in zip(weight, conditioned, strict=True):
+        one[:, dead] = 0.0
+    paths = [_removals(one, gram, group) for one, (gram, _) in zip(weight, conditioned, strict=True)]
+    chosen, losses = (torch.stack(part) for part in zip(*paths, strict=True))  # (groups, rows, steps)
+    # As in OBC: the smallest losses of all rows count how many steps each row goes along its own path.
+    gone = torch.zeros_like(losses).view(-1)
+    gone[losses.view(-1).argsort(stable=True)[: losses.numel() - kept_count(losses.numel(), task.level)]] = 1
+    steps = gone.view_as(losses).sum(-1, keepdim=True)
+    mask = (chosen.argsort(-1) >= steps).repeat_interleave(group, -1)
+    result = torch.zeros_like(weight)
+    for where, kept in ((where, mask[where].nonzero().flatten()) for where in np.ndindex(*mask.shape[:2])):
+        # The end of a path is the least-squares solution on the weights that survive, so that none need be stored on the way.
+        rows = conditioned[where[0]][0][kept]
+        result[where][kept] = torch.cholesky_solve((rows @ weight[where])[:, None], _cholesky(rows[:, kept]))[:, 0]
+    back = order.argsort()
+    return result[..., back], mask[..., back]
+
+
+def _removals(weight: Tensor, gram: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """The groups of each row in the order in which they go, and what each costs then, both (rows, columns / group)."""
+    inverse = torch.cholesky_inverse(_cholesky(gram))
+    count, within = len(gram) // group, torch.arange(group, device=gram.device)
+    chosen = torch.empty(len(weight), count, dtype=torch.long, device=gram.device)
+    losses = torch.empty_like(chosen, dtype=gram.dtype)
+    chunk = max(1, _CHUNK_BYTES // (inverse.element_size() * inverse.numel()))
+    for rows in torch.arange(len(weight), device=gram.device).split(chunk):
+        left, here, each = inverse.repeat(len(rows), 1, 1), weight[rows], torch.arange(len(rows), device=gram.device)[:, None]
+        gone = torch.zeros(len(rows), count, dtype=torch.bool, device=gram.device)
+        for step in range(count):
+            parts = here.unflatten(1, (count, group))
+            blocks = left.unflatten(2, (count, group)).unflatten(1, (count, group)).diagonal(dim1=1, dim2=3).movedim(-1, 1)
+            solved = parts / blocks[..., 0] if group == 1 else torch.linalg.solve(blocks, parts)
+            losses[rows, step], best = (parts * solved).sum(-1).masked_fill_(gone, torch.inf).min(-1)
+            chosen[rows, step] = best
+            gone[each[:, 0], best] = True
+            columns = best[:, None] * group + within
+            cross = left[each, columns]  # (rows, group, columns)
+            scaled = torch.linalg.solve(cross.gather(2, columns[:, None].expand(-1, group, -1)), cross)
+            here = here.sub_((here.gather(1, columns)[:, None] @ scaled)[:, 0]).scatter_(1, columns, 0.0)
+            left.baddbmm_(cross.mT, scaled, alpha=-1)
+            left[each, columns] = 0.0
+            left[each, :, columns] = 0.0
+            left[each, columns, columns] = 1.0  # so that the blocks of what is gone stay invertible
+    return chosen, losses
+
+
+def _by_score(task: _Task, score: Tensor) -> _Answer:
+    """Keep the largest scores of every quota, weights as they are."""
+    groups, rows, columns = score.shape
+    quotas = score.view(groups, rows, -1, task.taps).transpose(1, 2).flatten(2)
+    keep = kept_count(rows * task.taps, task.level)
+    kept = torch.zeros_like(quotas, dtype=torch.bool).scatter_(-1, quotas.topk(keep, sorted=False).indices, True)
+    mask = kept.view(groups, -1, rows, task.taps).transpose(1, 2).reshape(groups, rows, columns)
+    return task.weight.masked_fill(~mask, 0.0), mask
+
+
+def _random(task: _Task) -> _Answer:
+    draws = torch.rand(task.weight.shape, generator=torch.Generator().manual_seed(task.seed))
+    return _by_score(task, draws.to(task.weight.device))
+
+
+def _sparsegpt_mask(task: _Task) -> _Answer:
+    mask = _sparsegpt(task)[1]
+    return task.weight.masked_fill(~mask, 0.0), mask
+
+
+LAYER_SOLVERS: Mapping[str, Callable[[_Task], _Answer]] = {
+    "sparsegpt": _sparsegpt,
+    "exact_obs": _exact_obs,
+    "exact_obs_kernel": lambda task: _exact_obs(task, task.taps),
+    "exact_obs_channels_last": lambda task: _exact_obs(task, task.taps, channels_last=True),
+    "magnitude": lambda task: _by_score(task, task.weight.abs()),
+    "wanda": lambda task: _by_score(task, task.weight.abs() * task.gram.diagonal(dim1=1, dim2=2).sqrt()[:, None]),
+    "random": _random,
+    "sparsegpt_mask": _sparsegpt_mask,
+}
