@@ -33,6 +33,13 @@ def network(seed: int = 0, width: int = 4) -> nn.Module:
     return model
 
 
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    """A module in evaluation mode whose random weights leave torch's generator as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make().eval()
+
+
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
     return network()
@@ -288,9 +295,7 @@ class Twice(nn.Module):
 
 @pytest.mark.parametrize("update", [True, False])
 def test_a_weight_that_is_used_twice_is_solved_once_for_all_its_inputs(update: bool) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Twice().eval()
+    model = seeded(Twice)
     found = trace(model, IMAGE, 0.5, n=4, update=update)
     assert list(found.layers["layer"]) == ["twice", "left", "fc"]
     seen: dict[str, list[Tensor]] = {}
@@ -314,9 +319,7 @@ def test_a_weight_that_is_used_twice_is_solved_once_for_all_its_inputs(update: b
 
 
 def test_a_vision_transformer_keeps_its_attention_and_names_what_no_hook_reaches() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = VisionTransformer(32, 8, 2, 2, 16, 24, num_classes=5).eval()
+    model = seeded(lambda: VisionTransformer(32, 8, 2, 2, 16, 24, num_classes=5))
     found = trace(model, IMAGE, 0.5, n=3)
     stays = [f"encoder.layers.encoder_layer_{i}.self_attention.out_proj" for i in (0, 1)]
     assert found.left_dense == ("conv_proj", *stays)
@@ -326,9 +329,7 @@ def test_a_vision_transformer_keeps_its_attention_and_names_what_no_hook_reaches
 
 
 def test_a_model_without_convolutions_and_in_float64_has_no_stem() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4)).double().eval()
+    model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4)).double())
     found = trace(model, IMAGE[:, :2, :2], {"1": 0.5}, n=3, prepare=lambda images: images.double() / 255)
     assert found.left_dense == ()
     assert found.weights["1.weight"].dtype == torch.float64
@@ -355,7 +356,7 @@ def half_training(model: nn.Module) -> nn.Module:
         (nn.Module.half, r"stem.0.weight is torch.float16; .* call model.float\(\)"),
         (lambda model: nn.Sequential(model, nn.Flatten(0)).eval(), r"no finite logits of shape \(n, K\)"),
         (
-            lambda _: nn.Sequential(nn.Conv2d(3, 2, 32), nn.Flatten()).eval(),
+            lambda _: seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 32), nn.Flatten())),
             r"no Conv2d or Linear layer after its first convolution",
         ),
     ],
@@ -406,4 +407,4 @@ class Moody(nn.Module):
 
 def test_a_model_that_calls_layers_as_it_likes_is_refused() -> None:
     with pytest.raises(ValueError, match="more or less often for the views than for the image"):
-        trace(Moody().eval(), IMAGE[:, :2, :2], n=3)
+        trace(seeded(Moody), IMAGE[:, :2, :2], n=3)
