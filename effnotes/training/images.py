@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
 from effnotes.datasets.attributes import check_images
+from effnotes.models.images import normalize
 from effnotes.models.modes import evaluating
 from effnotes.models.weights import check_finite, in_float32, like_weights
 from effnotes.training.hardware import memory_format, resolve_precision
@@ -32,11 +33,6 @@ class HookFactory(Protocol):
     def hook(self) -> Hook:
         """Give a hook for one run."""
         ...
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Map uint8 images 0..255 to float32 in [-1, 1] (mean 0.5 and standard deviation 0.5 on the scale of 0 to 1)."""
-    return images.float().sub_(127.5).div_(127.5)
 
 
 def celeba_transforms(train: bool, image_size: int = 224) -> Transform:

@@ -1,0 +1,350 @@
+"""A trace of a network: the copy that is pruned for one image, so that what explains the copy explains this one answer.
+
+Soltani Moakhar, Iofinova, Frantar & Alistarh ("SPADE: Sparsity-Guided Debugging for Deep Neural Networks", ICML 2024). Every layer
+is pruned by itself, to keep what it gives for random views of the image, and its inputs are those of the dense network. So one pass
+is enough: a layer is solved while the pass goes through it, and one Gram matrix is held at a time.
+"""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, kl_divergence
+
+from effnotes.core.checks import check_choice, check_range
+from effnotes.core.errors import nearest
+from effnotes.interpretation import augmentation
+from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, check_image
+from effnotes.models.images import normalize
+from effnotes.models.weights import check_finite, like_weights
+from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, gram_matrix, solve_layer
+from effnotes.pruning.masks import Masks, prunable_parameters, sparsity
+
+Levels = float | Mapping[str, float]
+Prepare = Callable[[Tensor], Tensor]
+
+
+class TraceRequest(NamedTuple):
+    """What to prune how far, and how; see `trace`."""
+
+    levels: Levels = 0.5
+    solver: str = "sparsegpt"
+    update: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A network pruned for one image.
+
+    Attributes:
+        model: The dense network, which the trace is applied to.
+        weights: Every prunable weight by parameter name; those that were not pruned are the model's own tensors.
+        masks: A mask for each of them, all True where nothing was pruned.
+        left_dense: Names of the layers that are never pruned: the stem, which is the first convolution that the image enters, then
+            those that the forward pass does not call, such as the output projection of `MultiheadAttention`.
+        layers: A row for each other layer, in the order of the model's modules: layer (its name), level, kept (number of weights),
+            error (of its output on the views, tr(dW H dW^T) / tr(W H W^T)) and seconds (CPU seconds of the solver).
+        agreement: Whether the trace's top class for the image itself is that of the dense model.
+        kl: Kullback-Leibler divergence of the trace's softmax from the dense model's for the image itself, in nats.
+        seconds: CPU seconds of this process by stage: augment, forward, gram, solve and judge. Traces that were made together share
+            all but solve and their part of judge.
+    """
+
+    model: nn.Module
+    weights: dict[str, Tensor]
+    masks: Masks
+    left_dense: tuple[str, ...]
+    layers: pd.DataFrame
+    agreement: bool
+    kl: float
+    seconds: dict[str, float]
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of all prunable weights that is removed, in [0, 1); layers left dense count as well."""
+        return sparsity(self.masks)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[nn.Module]:
+        """Give the model with the trace's weights in it for a while; its own parameters are put back afterwards, come what may.
+
+        Nothing is copied. Inside, another trace of the same model may be applied, and takes this one's place. Biases and
+        normalisation layers are the model's; in-place changes inside, such as training, outlast the trace.
+        """
+        with _holding(self.model, self.weights):
+            yield self.model
+
+
+def trace(
+    model: nn.Module,
+    image: Tensor,
+    levels: Levels = 0.5,
+    *,
+    n: int = 32,
+    augment: Augmentation = "paper",
+    solver: str = "sparsegpt",
+    update: bool = True,
+    prepare: Prepare = normalize,
+    seed: int = 0,
+) -> Trace:
+    """Prune a classifier for one image (SPADE; with the default solver, FastSPADE).
+
+    Each layer with weights W gets sparse ones W^ that keep its outputs, in the sense of ||W X - W^ X||_F^2, for the inputs X that
+    the dense model gives it on `n` random views of the image. Layers do not see one another's errors.
+
+    Args:
+        model: A network with one logit a class, in evaluation mode, in float32 or float64. It is not changed.
+        image: uint8 (3, H, W), on any device, of the size that the network takes.
+        levels: Sparsity in [0, 1) of every layer but those of `Trace.left_dense`; or that of groups, by the name of a module, such
+            as `{"layer4.1": 0.9, "fc": 0.5}`. The innermost group counts, and what is in none stays dense. Level 0 changes nothing.
+        n: Number of views, at least 1.
+        augment: How they are drawn; see `effnotes.interpretation.augmentation.augment`.
+        solver: One of `effnotes.pruning.layerwise.LAYER_SOLVERS`.
+        update: Whether kept weights are changed to make up for the removed ones; False takes the solver's mask alone.
+        prepare: Maps uint8 images (n, 3, H, W) to what the network takes.
+        seed: Of the views, and of the random solver.
+
+    Raises:
+        ValueError: The image has another shape or type; the model is in training mode, has weights that are NaN or of another type,
+            has no layer that can be pruned, or gives no finite logits (n, K); a level is out of range or for no group; `n` is below
+            1; the solver or the augmentation is unknown; a layer cannot be solved.
+    """
+    return traces(model, image, [TraceRequest(levels, solver, update)], n=n, augment=augment, prepare=prepare, seed=seed)[0]
+
+
+@torch.no_grad()
+def traces(
+    model: nn.Module,
+    image: Tensor,
+    requests: Sequence[TraceRequest],
+    *,
+    n: int = 32,
+    augment: Augmentation = "paper",
+    prepare: Prepare = normalize,
+    seed: int = 0,
+) -> list[Trace]:
+    """Prune a classifier for one image in several ways, with one forward pass and one Gram matrix a layer.
+
+    Args:
+        model: As for `trace`.
+        image: As for `trace`.
+        requests: Levels, solver and update of each trace.
+        n: As for `trace`.
+        augment: As for `trace`.
+        prepare: As for `trace`.
+        seed: As for `trace`.
+
+    Returns:
+        A trace for each request; each is the one that `trace` gives.
+
+    Raises:
+        ValueError: As for `trace`.
+    """
+    check_image(image)
+    check_range(1, whole=True, n=n)
+    check_choice(AUGMENTATIONS, augment=augment)
+    for request in requests:
+        check_choice(tuple(LAYER_SOLVERS), solver=request.solver)
+        _check_levels(request.levels)
+    _check_model(model)
+    clock = _Clock()
+    with clock("judge"):
+        network = _Network(model, like_weights(model, prepare(image[None])))
+    wanted = [network.levels(request.levels) for request in requests]
+    with clock("augment"):
+        views = augmentation.augment(image, n, augment, generator=torch.Generator().manual_seed(seed))
+    with clock("forward"):
+        solved = network.solve(like_weights(model, prepare(views)), requests, wanted, seed, clock)
+    found = []
+    for request, levels in zip(requests, wanted, strict=True):
+        own = _Clock(clock)
+        solutions = {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
+        with own("judge"), _holding(model, weights := network.with_own({name: each.weight for name, each in solutions.items()})):
+            logits = model(network.inputs)
+        table = pd.DataFrame([network.row(name, level, solutions.get(name)) for name, level in levels.items()])
+        masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+        masks |= {name: each.mask for name, each in solutions.items()}
+        agreement = bool(logits.argmax() == network.logits.argmax())
+        kl = float(kl_divergence(Categorical(logits=network.logits), Categorical(logits=logits)))
+        seconds = dict(own) | {"solve": float(table["seconds"].sum())}
+        found.append(Trace(model, weights, masks, network.left_dense, table, agreement, kl, seconds))
+    return found
+
+
+class _Clock(dict[str, float]):
+    """CPU seconds by stage; those of a stage inside another count for the inner one alone."""
+
+    def __init__(self, start: Mapping[str, float] | None = None) -> None:
+        super().__init__(start or dict.fromkeys(("augment", "forward", "gram", "solve", "judge"), 0.0))
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start, before = time.process_time(), sum(self.values())
+        try:
+            yield
+        finally:
+            self[stage] += time.process_time() - start - (sum(self.values()) - before)
+
+
+class _Network:
+    """What one pass of the image itself tells of a model: its answer, its stem, and which layers are called how often."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor) -> None:
+        self.model, self.inputs = model, inputs
+        self.own = prunable_parameters(model, changing=True)
+        names = {id(weight): name for name, weight in self.own.items()}
+        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        # Two layers may share one weight, which is then solved once, for the inputs of both.
+        self.name_of = {layer: names[id(layer.weight)] for layer in layers}
+        called: list[nn.Module] = []
+        with _hooked(layers, lambda layer, _: called.append(layer)):
+            self.logits: Tensor = model(inputs)
+        if not isinstance(self.logits, Tensor) or self.logits.ndim != 2 or not self.logits.isfinite().all():
+            raise ValueError(
+                "the model gives no finite logits of shape (n, K) for the image; trace a classifier, and look at `prepare`"
+            )
+        self.calls = Counter(self.name_of[layer] for layer in called)
+        stem = next((self.name_of[layer] for layer in called if isinstance(layer, nn.Conv2d)), None)
+        self.pruned = [name for name in self.own if name != stem and name in self.calls]
+        if not self.pruned:
+            raise ValueError(
+                f"{type(model).__name__} calls no Conv2d or Linear layer after its first convolution: nothing to prune"
+            )
+        dense = [] if stem is None else [stem]
+        self.left_dense = tuple(map(_layer, [*dense, *(name for name in self.own if name not in self.calls)]))
+
+    def levels(self, levels: Levels) -> dict[str, float]:
+        """Level of each weight that may be pruned."""
+        if not isinstance(levels, Mapping):
+            return dict.fromkeys(self.pruned, float(levels))
+        groups = {name: [part for part in _groups(_layer(name)) if part in levels] for name in self.pruned}
+        for group in levels:
+            if not any(group in parts for parts in groups.values()):
+                known = dict.fromkeys(part for name in self.pruned for part in _groups(_layer(name)))
+                dense = f"these layers stay dense: {', '.join(self.left_dense) or 'none'}"
+                raise ValueError(f"levels: {group!r} is no module with layers to prune ({dense}).{nearest(str(group), known)}")
+        return {name: float(levels[parts[-1]]) if parts else 0.0 for name, parts in groups.items()}
+
+    def solve(
+        self, views: Tensor, requests: Sequence[TraceRequest], wanted: Sequence[Mapping[str, float]], seed: int, clock: _Clock
+    ) -> dict[tuple[str, float, str, bool], LayerSolution]:
+        """Solutions by name of weight, level, solver and update, from one pass over the views."""
+        grams: dict[str, Tensor] = {}
+        left = {name: self.calls[name] for name in self.pruned if any(levels[name] for levels in wanted)}
+        seeds = dict(zip(self.pruned, np.random.SeedSequence(seed).generate_state(len(self.pruned)).tolist(), strict=True))
+        solved: dict[tuple[str, float, str, bool], LayerSolution] = {}
+
+        def take(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> None:
+            name = self.name_of[layer]
+            with clock("gram"):
+                gram = gram_matrix(layer, inputs)
+                grams[name] = grams[name].add_(gram) if name in grams else gram
+            left[name] -= 1
+            if left[name]:
+                return
+            gram = grams.pop(name)
+            for request, levels in zip(requests, wanted, strict=True):
+                key = name, levels[name], request.solver, request.update
+                if key not in solved and levels[name]:
+                    with clock("solve"):
+                        solved[key] = _solution(layer, gram, levels[name], request, seeds[name])
+
+        with _hooked([layer for layer, name in self.name_of.items() if name in left], take):
+            self.model(views)
+        if any(left.values()):
+            raise ValueError("the model calls its layers more or less often for the views than for the image; trace it with n=1")
+        return solved
+
+    def with_own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All prunable weights: those given, and the model's own for the others."""
+        return {name: weights.get(name, own.detach()) for name, own in self.own.items()}
+
+    def row(self, name: str, level: float, found: LayerSolution | None) -> dict[str, Any]:
+        """A row of the table of layers; level 0 has no solution."""
+        kept, error, seconds = (self.own[name].numel(), 0.0, 0.0) if found is None else (int(found.mask.sum()), *found[2:4])
+        return {"layer": _layer(name), "level": level, "kept": kept, "error": error, "seconds": seconds}
+
+
+def _solution(layer: nn.Conv2d | nn.Linear, gram: Tensor, level: float, request: TraceRequest, seed: int) -> LayerSolution:
+    found = solve_layer(layer, gram, level, solver=request.solver, seed=seed)
+    if request.update:
+        return found
+    # The groups of a grouped convolution have a Gram matrix each.
+    dense = layer.weight.detach()
+    weight = dense * found.mask
+    change, before = (each.reshape(len(gram), -1, gram.shape[-1]) for each in (dense - weight, dense))
+    error = float(((change @ gram) * change).sum() / ((before @ gram) * before).sum())
+    return found._replace(weight=weight, error=error)
+
+
+@contextlib.contextmanager
+def _hooked(layers: Sequence[nn.Module], take: Callable[[Any, Tensor], None]) -> Iterator[None]:
+    """Hand each layer and its input to a function before the layer computes."""
+
+    def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        take(layer, args[0] if args else kwargs["input"])
+
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+@contextlib.contextmanager
+def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other weights into a model for a while.
+
+    Parameters are exchanged and not their data: a graph that was made inside keeps the weights that it was made with.
+    """
+    own = prunable_parameters(model, changing=True)
+    others = {
+        id(own[name]): nn.Parameter(weight.to(own[name]), requires_grad=own[name].requires_grad) for name, weight in weights.items()
+    }
+    held = [(module, key, each) for module in model.modules() for key, each in module._parameters.items() if id(each) in others]
+    try:
+        for module, key, each in held:
+            setattr(module, key, others[id(each)])
+        yield
+    finally:
+        for module, key, each in held:
+            setattr(module, key, each)
+
+
+def _layer(name: str) -> str:
+    """The name of the layer that a weight belongs to."""
+    return name.removesuffix("weight").removesuffix(".")
+
+
+def _groups(layer: str) -> list[str]:
+    """Names of the modules around a layer, outermost first, and its own."""
+    parts = layer.split(".")
+    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def _check_levels(levels: Levels) -> None:
+    given = {f"levels[{group!r}]": each for group, each in levels.items()} if isinstance(levels, Mapping) else {"levels": levels}
+    for name, level in given.items():
+        if not isinstance(level, Real) or isinstance(level, bool) or not 0 <= level < 1:
+            allowed = "a number of at least 0 and below 1 (0.9 removes 90% of a layer's weights)"
+            raise ValueError(f"{name}={level!r}: must be {allowed}")
+
+
+def _check_model(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if module.training:
+            what = f"the module {name!r}" if name else "the model"
+            raise ValueError(
+                f"{what} is in training mode, where dropout and statistics of the batch change the answer; call model.eval()"
+            )
+    for name, weight in prunable_parameters(model, changing=True).items():
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} is {weight.dtype}; a layer is solved in torch.float32 or torch.float64: call model.float()")
+    check_finite(model)
