@@ -21,6 +21,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from effnotes.core.checks import check_choice, check_range
 from effnotes.core.errors import nearest
+from effnotes.datasets.attributes import check_images
 from effnotes.interpretation import augmentation
 from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, check_image
 from effnotes.models.images import normalize
@@ -130,6 +131,7 @@ def traces(
     augment: Augmentation = "paper",
     prepare: Prepare = normalize,
     seed: int = 0,
+    views: Tensor | None = None,
 ) -> list[Trace]:
     """Prune a classifier for one image in several ways, with one forward pass and one Gram matrix a layer.
 
@@ -141,6 +143,8 @@ def traces(
         augment: As for `trace`.
         prepare: As for `trace`.
         seed: As for `trace`.
+        views: uint8 (m, 3, H, W) to calibrate on in place of random views of the image, such as many images of one class, for one
+            trace of all; `n` and `augment` do not count then.
 
     Returns:
         A trace for each request; each is the one that `trace` gives.
@@ -149,6 +153,8 @@ def traces(
         ValueError: As for `trace`.
     """
     check_image(image)
+    if views is not None:
+        check_images(views)
     check_range(1, whole=True, n=n)
     check_choice(AUGMENTATIONS, augment=augment)
     for request in requests:
@@ -159,8 +165,9 @@ def traces(
     with clock("judge"):
         network = _Network(model, like_weights(model, prepare(image[None])))
     wanted = [network.levels(request.levels) for request in requests]
-    with clock("augment"):
-        views = augmentation.augment(image, n, augment, generator=torch.Generator().manual_seed(seed))
+    if views is None:
+        with clock("augment"):
+            views = augmentation.augment(image, n, augment, generator=torch.Generator().manual_seed(seed))
     with clock("forward"):
         solved = network.solve(like_weights(model, prepare(views)), requests, wanted, seed, clock)
     found = []

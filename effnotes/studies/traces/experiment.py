@@ -13,10 +13,9 @@ from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
-from effnotes.studies.traces.classifiers import Classifier, Kind, train_classifier
-from effnotes.studies.traces.judging import Judging, Timing, judge, time_solvers
+from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Kind, Samples, loaded, train_classifier
+from effnotes.studies.traces.judging import Judging, Levels, Timing, judge, time_solvers
 
-Levels = dict[str, float]
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
 KINDS: tuple[Kind, ...] = ("trojan", "clean")
 SCORES = ["auc", "decoy_auc", "pointing", "insertion", "deletion", "agreement", "kl"]
@@ -69,17 +68,15 @@ def plan(**parameters: Any) -> Plan:
     classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
 
     from effnotes.interpretation.attribution import ATTRIBUTION_METHODS
-    from effnotes.interpretation.trace import layer_levels
     from effnotes.pruning.layerwise import LAYER_SOLVERS
 
     for method in p.methods:
         check_choice(list(ATTRIBUTION_METHODS), methods=method)
     for solver in p.solvers:
         check_choice([name for name in LAYER_SOLVERS if name != "sparsegpt"], solvers=solver)
-    network = classifiers[0].untrained(0)
     for name, levels in (("mild", p.mild), ("strong", p.strong)):
         try:
-            layer_levels(network, levels)
+            _try(classifiers[0], levels)
         except ValueError as error:
             raise ValueError(f"{name}={levels}: {error}") from None
     sets, sizes = {"mild": p.mild, "strong": p.strong}, _chunks(p.samples)
@@ -92,6 +89,15 @@ def plan(**parameters: Any) -> Plan:
     )
     timed = tuple(Timing(each, levels=p.strong, **common) for each in classifiers[: p.timed_seeds])
     return Plan(classifiers, judged, timed, p)
+
+
+def _try(classifier: Classifier, levels: Levels) -> None:
+    """Prune an untrained network for an image of nothing, so that levels that it cannot have are refused."""
+    import torch
+
+    from effnotes.interpretation.tracing import trace
+
+    trace(classifier.untrained(0).eval(), torch.zeros(3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), levels, n=1, solver="magnitude")
 
 
 def _chunks(samples: int) -> list[tuple[int, int]]:
@@ -137,3 +143,27 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
     return Result(plan, learned, rows, costs, overlaps, layers)
+
+
+def trace_of(plan: Plan, image: Tensor, levels: Literal["mild", "strong"]) -> Trace:
+    """Return the trace of an image (3, H, W) of the plan's first network, as its runs make it."""
+    model, _ = loaded(plan.classifiers[0].sealed())
+    p = plan.parameters
+    return trace(model, image, getattr(p, levels), n=p.n, augment=p.augment, seed=p.seeds[0])
+
+
+def example_maps(plan: Plan, samples: Samples) -> dict[str, Tensor]:
+    """Return Saliency maps (m, H, W) of m images on the first network and its traces, by what the network is called on the page."""
+    model, _ = loaded(plan.classifiers[0].sealed())
+    found = {name: [trace_of(plan, image, name) for image in samples.images] for name in ("mild", "strong")}
+    maps = {"dense network": attribute_batch(model, samples.images, "saliency", samples.targets)}
+    columns = {"own trace, mild": ("mild", 0), "own trace, strong": ("strong", 0), "other trace, strong": ("strong", 1)}
+    for title, (name, shift) in columns.items():
+        each = [*found[name][shift:], *found[name][:shift]]
+        maps[title] = torch.cat([_saliency(own, image, target) for own, image, target in zip(each, *samples[:1], samples.targets, strict=True)])
+    return maps
+
+
+def _saliency(own: Trace, image: Tensor, target: Tensor) -> Tensor:
+    with own.applied() as pruned:
+        return attribute_batch(pruned, image[None], "saliency", target[None])

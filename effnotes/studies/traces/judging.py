@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings
-from effnotes.interpretation.attribution import attribute_batch
-from effnotes.interpretation.trace import Trace, trace_all, traces
-from effnotes.metrics.localisation import decoy_auc, deletion, edge_map, insertion, pixel_auc, pointing_game
+from effnotes.interpretation.attribution import attribute_batch, edge_map
+from effnotes.interpretation.augmentation import Augmentation
+from effnotes.interpretation.tracing import Trace, TraceRequest, traces
+from effnotes.metrics.localisation import decoy_auc, deletion, insertion, pixel_auc, pointing_game
 from effnotes.models.images import normalize
+from effnotes.pruning.masks import prunable_parameters
 from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
 
 Levels = dict[str, float]
@@ -34,7 +37,7 @@ class Judging:
     first: int = Field(ge=0)  # of those that this job judges
     count: int = Field(ge=2)
     n: int = Field(ge=1)  # augmented images that a trace is calibrated on
-    augment: str
+    augment: Augmentation
     levels: dict[str, Levels]  # sets of levels by name
     methods: tuple[str, ...]  # of attribution
     solvers: tuple[str, ...]  # besides sparsegpt
@@ -47,7 +50,7 @@ class Timing:
 
     classifier: Classifier
     n: int
-    augment: str
+    augment: Augmentation
     levels: Levels
 
 
@@ -83,9 +86,9 @@ def judge(job: Judging) -> JobResult:
 
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
     asked = [(name, solver) for name in job.levels for solver in by_weights]
-    shared = traces(model, samples.images[0], [(job.levels[name], solver) for name, solver in asked], n=1, seed=seed)
-    calibration = shapes.data.splits["val"].images[:NUM_SHARED]
-    shared += trace_all(model, calibration, [(levels, "sparsegpt") for levels in job.levels.values()])
+    shared = traces(model, samples.images[0], [TraceRequest(job.levels[name], solver) for name, solver in asked], n=1, seed=seed)
+    many = shapes.data.splits["val"].images[:NUM_SHARED]
+    shared += traces(model, samples.images[0], [TraceRequest(levels) for levels in job.levels.values()], views=many)
     for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
         with trace.applied() as pruned:
             enter(variant, name, explain(pruned, everyone, samples.targets), _logits(pruned, samples.images), everyone)
@@ -112,18 +115,21 @@ def judge(job: Judging) -> JobResult:
 
 
 def time_solvers(job: Timing) -> JobResult:
-    """Trace one image by both solvers: rows seed, layer, solver, level, seconds, error; for `run_jobs`."""
+    """Trace one image by both solvers: rows of seed, solver, columns (of the layer's matrix) and `Trace.layers`; for `run_jobs`."""
     model, _ = loaded(job.classifier)
     image = choose_samples(job.classifier, "clean", 1).images[0]
     solvers = ["sparsegpt", "exact_obs_kernel"]
-    found = traces(model, image, [(job.levels, each) for each in solvers], n=job.n, augment=job.augment, seed=job.classifier.seed)
+    requests = [TraceRequest(job.levels, each) for each in solvers]
+    found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
+    columns = {name: weight[0].numel() for name, weight in prunable_parameters(model).items()}
     told = [trace.layers.assign(solver=solver, seed=job.classifier.seed) for trace, solver in zip(found, solvers, strict=True)]
-    return {"rows": [row for table in told for row in table[table["level"] > 0].to_dict("records")]}
+    table = pd.concat(told).assign(columns=lambda rows: [columns[f"{layer}.weight"] for layer in rows["layer"]])
+    return {"rows": table[table["level"] > 0].to_dict("records")}
 
 
 def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -> Iterator[tuple[str, str, Trace]]:
     asked = [(name, solver) for solver in solvers for name in job.levels]
-    requests = [(job.levels[name], solver) for name, solver in asked]
+    requests = [TraceRequest(job.levels[name], solver) for name, solver in asked]
     found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
     return ((name, solver, trace) for (name, solver), trace in zip(asked, found, strict=True))
 
