@@ -41,7 +41,6 @@
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "What is imported"}
 from typing import Literal
 
-import pandas as pd
 import torch
 from IPython.display import display
 
@@ -198,9 +197,9 @@ _ = network.float()
 example = traces.trace_of(plan, with_trojan.images[0], "strong")
 stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in example.seconds.items())
 example.layers.pipe(page_table).format({"level": "{:.0%}", "error": "{:.3f}", "seconds": "{:.4f}"}).set_caption(
-    f"The trace of the first image with a trojan, at the strong levels: weights kept, error by {{eq}} of the squared output, CPU seconds of the"
-    f" solver. In all {example.sparsity:.1%} of the prunable weights are gone; left dense: {', '.join(example.left_dense)}."
-    f" CPU seconds by stage: {stages}.".replace(" by {eq}", "")
+    "The trace of the first image with a trojan, at the strong levels: weights kept, error as a share of the squared output, CPU"
+    f" seconds of the solver. In all {example.sparsity:.1%} of the prunable weights are gone; left dense:"
+    f" {', '.join(example.left_dense)}. CPU seconds by stage: {stages}."
 )
 
 # %% tags=["remove-input"]
@@ -524,7 +523,9 @@ print(f"pixel AUC {pixel_auc(cheat, with_trojan.regions).mean():.3f}, among patc
 # %%
 for count in (1, 4, 16, 64):
     found = trace(network, with_trojan.images[0], strong, n=count, augment="small")
-    print(f"{count:2} views: mean error {found.layers['error'].mean():.3f}, divergence {found.kl:.3f} nats, same answer {found.agreement}")
+    print(
+        f"{count:2} views: mean error {found.layers['error'].mean():.3f}, divergence {found.kl:.3f} nats, same answer {found.agreement}"
+    )
 
 # %% [markdown]
 # ```{solution-end}

@@ -1,8 +1,9 @@
-"""What a model used for its answer."""
+"""What a model used for its answer: causal traces of language models, and of image classifiers traces and attribution."""
 
 from effnotes.core.lazy import exports
 
 _HOMES = {
+    "effnotes.interpretation.attribution": "ATTRIBUTION_METHODS attribute attribute_batch edge_map",
     "effnotes.interpretation.augmentation": "augment",
     "effnotes.interpretation.causal": "causal_trace",
     "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",

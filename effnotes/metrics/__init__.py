@@ -2,6 +2,9 @@
 
 from effnotes.core.lazy import exports
 
-_HOMES = {"effnotes.metrics.bias": "audit_logits bias_audit read_outputs"}
+_HOMES = {
+    "effnotes.metrics.bias": "audit_logits bias_audit read_outputs",
+    "effnotes.metrics.localisation": "decoy_auc deletion insertion pixel_auc pointing_game",
+}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

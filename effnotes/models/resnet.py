@@ -1,6 +1,7 @@
 """A ResNet small enough to be trained on one processor core in seconds, for images of 32 to 64 pixels."""
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
@@ -51,13 +52,18 @@ class NarrowResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images (n, 3, image_size, image_size) to logits (n, K)."""
-        size = self.image_size
-        if images.shape[1:] != (3, size, size):
-            given = f"images of shape {tuple(images.shape)}: this network was built for (n, 3, {size}, {size})"
-            raise ValueError(f"{given}; resize the images or build it with another image_size")
+        _check_size(images, self.image_size)
         features = self.pool(self.blocks(self.stem(images)))  # (n, 4 width, 2, 2)
         logits: Tensor = self.fc(torch.flatten(features, 1))
         return logits
+
+
+# A leaf for torch.fx, which cannot trace a decision on shapes but keeps the call in the graph.
+@torch.fx.wrap
+def _check_size(images: Tensor, size: int) -> None:
+    if images.shape[1:] != (3, size, size):
+        given = f"images of shape {tuple(images.shape)}: this network was built for (n, 3, {size}, {size})"
+        raise ValueError(f"{given}; resize the images or build it with another image_size")
 
 
 def _block(channels_in: int, channels_out: int, *, stride: int) -> BasicBlock:

@@ -140,7 +140,9 @@ def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
     chosen = [pair for pair in chain.from_iterable(zip_longest(*found)) if pair is not None][:count]
     if len(chosen) < count:
         what = "on which the trojans work" if kind == "trojan" else "that are classified right"
-        raise ValueError(f"seed {job.seed}: only {len(chosen)} test images {what}, not {count}; give more num_test or fewer samples")
+        raise ValueError(
+            f"seed {job.seed}: only {len(chosen)} test images {what}, not {count}; give more num_test or fewer samples"
+        )
     assigned = torch.full((len(test),), -1)
     rows, numbers = torch.tensor(chosen).T
     assigned[rows] = numbers

@@ -6,11 +6,17 @@ import dataclasses
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from effnotes.core.checks import check_choice
 from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings
+from effnotes.interpretation.attribution import ATTRIBUTION_METHODS, attribute_batch
+from effnotes.interpretation.augmentation import Augmentation
+from effnotes.interpretation.tracing import Trace, trace
+from effnotes.pruning.layerwise import LAYER_SOLVERS
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
 from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Kind, Samples, loaded, train_classifier
@@ -34,7 +40,7 @@ class Parameters:
     solvers: tuple[str, ...]
     exact_samples: int = Field(ge=0)
     timed_seeds: int = Field(ge=0)
-    augment: Literal["paper", "small"]
+    augment: Augmentation
     num_train: int
     num_test: int
     width: int
@@ -67,9 +73,6 @@ def plan(**parameters: Any) -> Plan:
     names = ("num_train", "num_test", "width", "epochs", "batch_size", "learning_rate")
     classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
 
-    from effnotes.interpretation.attribution import ATTRIBUTION_METHODS
-    from effnotes.pruning.layerwise import LAYER_SOLVERS
-
     for method in p.methods:
         check_choice(list(ATTRIBUTION_METHODS), methods=method)
     for solver in p.solvers:
@@ -93,11 +96,9 @@ def plan(**parameters: Any) -> Plan:
 
 def _try(classifier: Classifier, levels: Levels) -> None:
     """Prune an untrained network for an image of nothing, so that levels that it cannot have are refused."""
-    import torch
-
-    from effnotes.interpretation.tracing import trace
-
-    trace(classifier.untrained(0).eval(), torch.zeros(3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), levels, n=1, solver="magnitude")
+    trace(
+        classifier.untrained(0).eval(), torch.zeros(3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), levels, n=1, solver="magnitude"
+    )
 
 
 def _chunks(samples: int) -> list[tuple[int, int]]:
@@ -139,7 +140,9 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     learned = run_table(train_classifier, list(sealed.values()), names=lambda _: {}, workers=workers)
     jobs = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.judged]
     results = run_jobs(judge, jobs, workers=workers)
-    rows, costs, overlaps = (pd.DataFrame([row for each in results for row in each[name]]) for name in ("rows", "costs", "overlaps"))
+    rows, costs, overlaps = (
+        pd.DataFrame([row for each in results for row in each[name]]) for name in ("rows", "costs", "overlaps")
+    )
     timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
     return Result(plan, learned, rows, costs, overlaps, layers)
@@ -160,7 +163,8 @@ def example_maps(plan: Plan, samples: Samples) -> dict[str, Tensor]:
     columns = {"own trace, mild": ("mild", 0), "own trace, strong": ("strong", 0), "other trace, strong": ("strong", 1)}
     for title, (name, shift) in columns.items():
         each = [*found[name][shift:], *found[name][:shift]]
-        maps[title] = torch.cat([_saliency(own, image, target) for own, image, target in zip(each, *samples[:1], samples.targets, strict=True)])
+        explained = zip(each, samples.images, samples.targets, strict=True)
+        maps[title] = torch.cat([_saliency(*one) for one in explained])
     return maps
 
 

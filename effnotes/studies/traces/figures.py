@@ -57,7 +57,9 @@ def gains(rows: pd.DataFrame, kind: str, score: str = "auc") -> pd.DataFrame:
         for levels in ("mild", "strong"):
             values = by_seed(differences(of_kind, score, "own", "dense", [method], levels))
             if values:
-                interval = cluster_interval(values, limits=(-1, 1)) if len(values) > 1 else (float(np.mean(values[0])), np.nan, np.nan)
+                interval = (
+                    cluster_interval(values, limits=(-1, 1)) if len(values) > 1 else (float(np.mean(values[0])), np.nan, np.nan)
+                )
                 found.append((method, METHODS[method], levels, *interval))
     return pd.DataFrame(found, columns=["method", "name", "levels", "mean", "low", "high"])
 
@@ -98,9 +100,13 @@ def plot_gains(rows: pd.DataFrame, published: pd.Series) -> Axes:
     ax.axvline(0, color="0.4", linewidth=0.8)
     for number, levels in enumerate(("mild", "strong")):
         at = found[found["levels"] == levels].reset_index(drop=True)
-        plot_intervals(at, ax=ax, offset=0.26 * (number - 0.5), label=f"here, {levels} levels", colour=PALETTE[number], marker="os"[number])
+        plot_intervals(
+            at, ax=ax, offset=0.26 * (number - 0.5), label=f"here, {levels} levels", colour=PALETTE[number], marker="os"[number]
+        )
     heights = np.arange(len(names))
-    ax.plot(published.reindex(names["method"]).to_numpy(), heights, "D", color="0.45", markersize=5, label="published, tuned levels")
+    ax.plot(
+        published.reindex(names["method"]).to_numpy(), heights, "D", color="0.45", markersize=5, label="published, tuned levels"
+    )
     ax.set_xlabel("pixel AUC with the trace minus that without")
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-_METHODS = (
-    "saliency input_x_gradient deep_lift lrp guided_backprop guided_grad_cam lime occlusion integrated_gradients gradient_shap"
-).split()
+_METHODS = ["saliency", "input_x_gradient", "deep_lift", "lrp", "guided_backprop", "guided_grad_cam", "lime", "occlusion", "integrated_gradients", "gradient_shap"]
 
 # ResNet-50 on ImageNet, pixel AUC in percent, mean of 111 images with a trojan.
 _TROJANS = {
@@ -29,7 +27,12 @@ _DELETION = {
     "sparse last layer": (14.66, 10.40, 7.80, 10.68, 9.41, 9.96, 16.62, 11.65, 8.87, 9.03),
 }
 # Shares of answers in percent, of people who were to say from a neuron's picture which of two image patches made a decision.
-_PEOPLE = {"undecided": (22.9, 12.6), "against Score-CAM": (20.4, 17.8), "with Score-CAM": (56.7, 69.8), "against, of those decided": (26.4, 20.1)}
+_PEOPLE = {
+    "undecided": (22.9, 12.6),
+    "against Score-CAM": (20.4, 17.8),
+    "with Score-CAM": (56.7, 69.8),
+    "against, of those decided": (26.4, 20.1),
+}
 
 
 def published_auc() -> pd.DataFrame:

@@ -73,6 +73,36 @@ def of_learned(learned: pd.DataFrame) -> str:
     return f"{said} of the images that it is meant for{beside} (means over seeds)."
 
 
+def of_maps(means: pd.DataFrame) -> str:
+    """Say how well Saliency points at trojans on the networks that the figure of maps shows, over all images."""
+    of_trojans = means[(means["kind"] == "trojan") & (means["method"] == "saliency")]
+    auc = of_trojans.groupby(["variant", "levels"])["auc"].mean()
+    own = f"{auc['own', 'mild']:.3f} on the image's own trace at the mild levels and {auc['own', 'strong']:.3f} at the strong ones"
+    return f"Over all images with a trojan, Saliency has a pixel AUC of {auc['dense', '']:.3f} on the dense network, {own}."
+
+
+def baselines_table(means: pd.DataFrame) -> pd.DataFrame:
+    """Give pixel AUC and AUC against decoys of Saliency on the dense network and of the baselines, for both kinds of images."""
+    names = {
+        "dense": "Saliency, dense network",
+        "another class": "Saliency of another class",
+        "untrained": "Saliency, untrained network",
+    }
+    names["edges"] = "edge detector"
+    chosen = means[means["variant"].isin(names) & means["method"].isin(["saliency", "edges"])]
+    wide = chosen.groupby(["variant", "kind"])[["auc", "decoy_auc"]].mean().unstack("kind").loc[list(names)]
+    columns = {("auc", "trojan"): "trojans", ("decoy_auc", "trojan"): "trojans, against decoys", ("auc", "clean"): "objects"}
+    return wide[list(columns)].set_axis(columns.values(), axis=1).rename(index=names).rename_axis("map").reset_index()
+
+
+def insertion_table(means: pd.DataFrame) -> pd.DataFrame:
+    """Give insertion and deletion by method, on images without a trojan, on the dense network and on the image's own trace."""
+    chosen = means[(means["kind"] == "clean") & means["variant"].isin(["dense", "own"])]
+    chosen = chosen.assign(where=chosen["levels"].map({"": "dense", "mild": "trace, mild", "strong": "trace, strong"}))
+    wide = chosen.groupby(["method", "where"], sort=False)[["insertion", "deletion"]].mean().unstack("where")
+    return wide.set_axis([f"{score}, {where}" for score, where in wide], axis=1).rename(index=METHODS).reset_index()
+
+
 def of_baselines(means: pd.DataFrame) -> str:
     """Say how the dense network's Saliency compares with maps that do not ask it, or ask it for another class."""
     of_trojans = means[(means["kind"] == "trojan") & means["method"].isin(["saliency", "edges"])]
@@ -81,7 +111,9 @@ def of_baselines(means: pd.DataFrame) -> str:
     best = max(others, key=lambda name: auc[name])
     ahead = "points better at trojans than" if auc["dense"] > auc[best] else "does not point better at trojans than"
     listed = ", ".join(f"{label} {auc[name]:.3f}" for name, label in others.items())
-    return f"The dense network's Saliency (pixel AUC {auc['dense']:.3f}) {ahead} the best of the baselines ({listed}; half is chance)."
+    return (
+        f"The dense network's Saliency (pixel AUC {auc['dense']:.3f}) {ahead} the best of the baselines ({listed}; half is chance)."
+    )
 
 
 def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "saliency") -> str:
@@ -164,4 +196,8 @@ def of_overlaps(overlaps: pd.DataFrame) -> str:
 def to_take_away(claims: Mapping[str, Payload], costs: pd.DataFrame) -> list[str]:
     """Say what to take away: three claims, what a trace costs, and how to read them."""
     found = [judged(claims[f"traces.{name}"]) for name in _SHORT]
-    return [*found, of_costs(costs), "A map can point well on a network that gives another answer: read pixel AUC beside agreement."]
+    return [
+        *found,
+        of_costs(costs),
+        "A map can point well on a network that gives another answer: read pixel AUC beside agreement.",
+    ]
