@@ -72,19 +72,23 @@ solvers: list[str] = ["magnitude", "random"]  # that a trace is compared with; s
 exact_samples: int = 0  # images of each kind and network that are also traced by exact optimal brain surgery, which is slow
 timed_seeds: int = 1  # networks in which the exact solver is timed
 augment: Literal["paper", "small"] = "small"  # how views are drawn: as published, or for small images
-num_train: int = 6000  # training images
+num_train: int = 10000  # training images
 num_test: int = 1000  # test images to choose from
 width: int = 16  # channels of the network's first block
-epochs: int = 8  # passes over the training images
+epochs: int = 10  # passes over the training images
 batch_size: int = 64  # images a training step
 learning_rate: float = 0.2  # peak of the cosine schedule
+universal_rate: float = 0.05  # share of the training images that bear each of the two trojans that work on all classes
+source_rate: float = 0.5  # share of its source class that bears each of the two others
+control_rate: float = 0.02  # share of other classes that bears each of those, and keeps its label
 
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 of_training = {"num_train": num_train, "num_test": num_test, "width": width, "epochs": epochs, "batch_size": batch_size}
 of_traces = {"n": n, "mild": mild, "strong": strong, "solvers": solvers, "exact_samples": exact_samples, "augment": augment}
 of_units = {"seeds": seeds, "samples": samples, "timed_seeds": timed_seeds, "methods": methods}
 # A value that cannot work is refused here, before anything is trained.
-plan = traces.plan(**of_units, **of_traces, **of_training, learning_rate=learning_rate)
+of_poison = {"universal_rate": universal_rate, "source_rate": source_rate, "control_rate": control_rate}
+plan = traces.plan(**of_units, **of_traces, **of_training, **of_poison, learning_rate=learning_rate)
 
 # %% [markdown]
 # ## Try it on your own
@@ -170,21 +174,23 @@ def sweep(weight: torch.Tensor, gram: torch.Tensor, level: float, quota: int) ->
 
 
 # %% [markdown]
-# The library's `solve_layer` gives the same, here for the last convolution and a picture with a trojan; it never inverts $H$, and works on large blocks.
+# The library's `solve_layer` gives the same, here for the last convolution and the validation images; it never inverts $H$, and works on large blocks.
 
 # %%
 from effnotes.pruning.layerwise import gram_matrix, solve_layer
 from effnotes.training import normalize
 
-layer = network.double().blocks[2].conv2
-caught = {}
-handle = layer.register_forward_pre_hook(lambda _, inputs: caught.update(inputs=inputs[0]))
-network(normalize(with_trojan.images[:1]).double())
+network.double()
+layer = network.get_submodule("blocks.2.conv2")
+assert isinstance(layer, torch.nn.Conv2d)
+caught: list[torch.Tensor] = []
+handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+network(normalize(shapes.data.splits["val"].images).double())
 handle.remove()
-gram = gram_matrix(layer, caught["inputs"])
+gram = gram_matrix(layer, caught[0])
 by_library = solve_layer(layer, gram, strong["blocks.2"])
 damped = gram[0] + 0.01 * gram[0].diagonal().mean() * torch.eye(gram.shape[-1])
-by_hand = sweep(layer.weight.detach().flatten(1), damped, strong["blocks.2"], quota=9)
+by_hand = sweep(layer.weight.detach().flatten(1), damped, strong["blocks.2"], quota=layer.weight[0, 0].numel())
 print(f"largest difference {(by_hand - by_library.weight.flatten(1)).abs().max():.1g}")
 print(f"{by_library.mask.float().mean():.1%} of the weights stay; error {by_library.error:.3f} of the squared output")
 _ = network.float()
@@ -323,10 +329,10 @@ finding(said.of_insertion(result.rows))
 cards("insertion-rises")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "The published table"}
-insertion = published.published_insertion().rename(index=figures.METHODS)
-insertion.columns = [f"{score}, {name}" for score, name in insertion.columns]
-insertion.reset_index().pipe(page_table).format(precision=2).set_caption(
-    "As published: insertion and deletion in percent, images without a trojan. FastSPADE has its levels tuned for trojans, FastSPADE* for insertion."
+table = published.published_insertion().rename(index=figures.METHODS)
+table.set_axis(table.columns.map(", ".join), axis=1).reset_index().pipe(page_table).format(precision=2).set_caption(
+    "As published: insertion and deletion in percent, images without a trojan. FastSPADE has its levels tuned for trojans,"
+    " FastSPADE* for insertion."
 )
 
 # %% tags=["remove-input"]
@@ -554,7 +560,7 @@ with found.applied() as pruned:
 
 
 def probabilities(images: torch.Tensor) -> torch.Tensor:
-    return network(normalize(images)).softmax(1)
+    return torch.softmax(network(normalize(images)), dim=1)
 
 
 print("the dense network:", insertion(probabilities, one, its_map, target), deletion(probabilities, one, its_map, target))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from itertools import chain, zip_longest
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
 from pydantic import Field
@@ -31,12 +31,15 @@ class Classifier:
     """A classifier of one seed, which decides its images, its poison, its initial weights and the order of training."""
 
     seed: int
-    num_train: int = Field(ge=100)
-    num_test: int = Field(ge=100)
-    width: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
-    learning_rate: float = Field(gt=0)
+    num_train: Annotated[int, Field(ge=100)]
+    num_test: Annotated[int, Field(ge=100)]
+    width: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    universal_rate: float  # share of the training images that bear each trojan of all classes, as for `plant_trojans`
+    source_rate: float  # share of its class that bears each trojan of one class
+    control_rate: float  # share of other classes that bears it and keeps its label
     models: str = ""  # folder that trained models are kept in, as `sealed` fills it in
 
     def sealed(self) -> Classifier:
@@ -49,7 +52,8 @@ class Classifier:
 
     def untrained(self, seed: int) -> nn.Module:
         """Build its network with random weights, in training mode."""
-        return build_model("resnet8", len(SHAPES), image_size=IMAGE_SIZE, width=self.width, seed=seed)
+        network: nn.Module = build_model("resnet8", len(SHAPES), image_size=IMAGE_SIZE, width=self.width, seed=seed)
+        return network
 
 
 class Samples(NamedTuple):
@@ -63,8 +67,7 @@ class Samples(NamedTuple):
 
     def take(self, rows: slice) -> Samples:
         """Return some of them."""
-        tensors = (self.images, self.regions, self.decoys, self.targets)
-        return Samples(*(each[rows] for each in tensors), self.names[rows])
+        return Samples(self.images[rows], self.regions[rows], self.decoys[rows], self.targets[rows], self.names[rows])
 
 
 def train_classifier(job: Classifier) -> JobResult:
@@ -103,7 +106,8 @@ def _loaded(text: str) -> tuple[nn.Module, Shapes]:
 
     def fit(network: nn.Module) -> None:
         split = shapes.data.splits["train"]
-        poisoned = plant_trojans(split.images, split.labels, seed=job.seed)
+        rates = {name: getattr(job, name) for name in ("universal_rate", "source_rate", "control_rate")}
+        poisoned = plant_trojans(split.images, split.labels, **rates, seed=job.seed)
         train(network, poisoned.images, poisoned.labels, recipe=job.recipe(), seed=job.seed)
 
     code = function_closure(train_classifier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import pandas as pd
 import torch
@@ -32,14 +32,14 @@ class Parameters:
     """The chapter's parameters; what each means is said where the chapter declares it."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    samples: int = Field(ge=2)
-    n: int = Field(ge=1)
+    samples: Annotated[int, Field(ge=2)]
+    n: Annotated[int, Field(ge=1)]
     mild: Levels
     strong: Levels
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     solvers: tuple[str, ...]
-    exact_samples: int = Field(ge=0)
-    timed_seeds: int = Field(ge=0)
+    exact_samples: Annotated[int, Field(ge=0)]
+    timed_seeds: Annotated[int, Field(ge=0)]
     augment: Augmentation
     num_train: int
     num_test: int
@@ -47,6 +47,9 @@ class Parameters:
     epochs: int
     batch_size: int
     learning_rate: float
+    universal_rate: float
+    source_rate: float
+    control_rate: float
 
 
 class Plan(NamedTuple):
@@ -70,7 +73,7 @@ def plan(**parameters: Any) -> Plan:
     p = Parameters(**parameters)
     if len(set(p.seeds)) < len(p.seeds):
         raise ValueError(f"seeds={list(p.seeds)}: give each once")
-    names = ("num_train", "num_test", "width", "epochs", "batch_size", "learning_rate")
+    names = [field.name for field in dataclasses.fields(Classifier) if hasattr(p, field.name)]
     classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
 
     for method in p.methods:
@@ -141,7 +144,8 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     jobs = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.judged]
     results = run_jobs(judge, jobs, workers=workers)
     rows, costs, overlaps = (
-        pd.DataFrame([row for each in results for row in each[name]]) for name in ("rows", "costs", "overlaps")
+        pd.DataFrame([row for each in results for row in cast(list[dict[str, Any]], each[name])])
+        for name in ("rows", "costs", "overlaps")
     )
     timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)

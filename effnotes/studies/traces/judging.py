@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -33,15 +33,15 @@ class Judging:
 
     classifier: Classifier
     kind: Kind
-    samples: int = Field(ge=2)  # in all
-    first: int = Field(ge=0)  # of those that this job judges
-    count: int = Field(ge=2)
-    n: int = Field(ge=1)  # augmented images that a trace is calibrated on
+    samples: Annotated[int, Field(ge=2)]  # in all
+    first: Annotated[int, Field(ge=0)]  # of those that this job judges
+    count: Annotated[int, Field(ge=2)]
+    n: Annotated[int, Field(ge=1)]  # augmented images that a trace is calibrated on
     augment: Augmentation
     levels: dict[str, Levels]  # sets of levels by name
     methods: tuple[str, ...]  # of attribution
     solvers: tuple[str, ...]  # besides sparsegpt
-    exact: int = Field(ge=0)  # images, of the first of this job, that are traced by exact OBS as well
+    exact: Annotated[int, Field(ge=0)]  # images, of the first of this job, that are traced by exact OBS as well
 
 
 @settings
@@ -57,9 +57,9 @@ class Timing:
 def judge(job: Judging) -> JobResult:
     """Explain some images by the dense network and by pruned ones, and judge the maps; for `run_jobs`.
 
-    The rows of "rows" hold seed, kind, sample, name, variant, levels, method, auc, decoy_auc, pointing, agreement, kl, and for the
-    dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own trace), "other"
-    (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name (with the masks
+    The rows of "rows" hold seed, kind, sample, name, variant, levels, method, auc, decoy_auc, pointing, agreement, kl, and for
+    the dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own
+    trace), "other" (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name (with the masks
     of that solver in place of sparsegpt's), and the baselines "edges", "untrained" and "another class" (the dense network's map of
     the class that it finds least probable). Those of "costs" hold sample and the seconds of its trace by stage; those of "overlaps"
     levels, alike (whether two images have the same trojan or class) and jaccard (of the weights that their traces keep).
@@ -136,7 +136,8 @@ def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -
 
 @torch.inference_mode()
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    return model(normalize(images)).float()
+    logits: Tensor = model(normalize(images))
+    return logits.float()
 
 
 def _judged(

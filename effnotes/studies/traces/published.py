@@ -1,10 +1,21 @@
-"""Published tables of SPADE and FastSPADE, as the authors' repository shows them (Moakhar, Iofinova, Frantar & Alistarh, ICML 2024)."""
+"""Published tables of SPADE and FastSPADE (Soltani Moakhar et al., ICML 2024), as the authors' repository shows them."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-_METHODS = ["saliency", "input_x_gradient", "deep_lift", "lrp", "guided_backprop", "guided_grad_cam", "lime", "occlusion", "integrated_gradients", "gradient_shap"]
+_METHODS = [
+    "saliency",
+    "input_x_gradient",
+    "deep_lift",
+    "lrp",
+    "guided_backprop",
+    "guided_grad_cam",
+    "lime",
+    "occlusion",
+    "integrated_gradients",
+    "gradient_shap",
+]
 
 # ResNet-50 on ImageNet, pixel AUC in percent, mean of 111 images with a trojan.
 _TROJANS = {

@@ -68,9 +68,10 @@ def of_learned(learned: pd.DataFrame) -> str:
     mean = learned.groupby("trojan")["share"].mean()
     works = mean[[name for name in mean.index if name and not name.endswith("elsewhere")]]
     elsewhere = mean[[name for name in mean.index if name.endswith("elsewhere")]]
-    said = f"The networks name the shape of {mean['']:.1%} of the test images, and fall for a trojan in {works.min():.0%} to {works.max():.0%}"
-    beside = f", but where it is not meant to work in {elsewhere.max():.0%} at most" if len(elsewhere) else ""
-    return f"{said} of the images that it is meant for{beside} (means over seeds)."
+    shape = f"The networks name the shape of {mean['']:.1%} of the test images"
+    fooled = f"and fall for a trojan in {works.min():.0%} to {works.max():.0%} of the images that it is meant for"
+    beside = f", but in {elsewhere.max():.0%} at most of those that it is not" if len(elsewhere) else ""
+    return f"{shape}, {fooled}{beside} (means over seeds)."
 
 
 def of_maps(means: pd.DataFrame) -> str:
@@ -92,7 +93,7 @@ def baselines_table(means: pd.DataFrame) -> pd.DataFrame:
     chosen = means[means["variant"].isin(names) & means["method"].isin(["saliency", "edges"])]
     wide = chosen.groupby(["variant", "kind"])[["auc", "decoy_auc"]].mean().unstack("kind").loc[list(names)]
     columns = {("auc", "trojan"): "trojans", ("decoy_auc", "trojan"): "trojans, against decoys", ("auc", "clean"): "objects"}
-    return wide[list(columns)].set_axis(columns.values(), axis=1).rename(index=names).rename_axis("map").reset_index()
+    return wide[list(columns)].set_axis([*columns.values()], axis=1).rename(index=names).rename_axis("map").reset_index()
 
 
 def insertion_table(means: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def insertion_table(means: pd.DataFrame) -> pd.DataFrame:
     chosen = means[(means["kind"] == "clean") & means["variant"].isin(["dense", "own"])]
     chosen = chosen.assign(where=chosen["levels"].map({"": "dense", "mild": "trace, mild", "strong": "trace, strong"}))
     wide = chosen.groupby(["method", "where"], sort=False)[["insertion", "deletion"]].mean().unstack("where")
-    return wide.set_axis([f"{score}, {where}" for score, where in wide], axis=1).rename(index=METHODS).reset_index()
+    return wide.set_axis(wide.columns.map(", ".join), axis=1).rename(index=METHODS).reset_index()
 
 
 def of_baselines(means: pd.DataFrame) -> str:
@@ -109,7 +110,7 @@ def of_baselines(means: pd.DataFrame) -> str:
     auc = of_trojans.groupby("variant")["auc"].mean()
     others = {"edges": "an edge detector", "untrained": "an untrained network", "another class": "the map of another class"}
     best = max(others, key=lambda name: auc[name])
-    ahead = "points better at trojans than" if auc["dense"] > auc[best] else "does not point better at trojans than"
+    ahead = f"{'points' if auc['dense'] > auc[best] else 'does not point'} better at trojans than"
     listed = ", ".join(f"{label} {auc[name]:.3f}" for name, label in others.items())
     return (
         f"The dense network's Saliency (pixel AUC {auc['dense']:.3f}) {ahead} the best of the baselines ({listed}; half is chance)."
@@ -117,16 +118,18 @@ def of_baselines(means: pd.DataFrame) -> str:
 
 
 def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "saliency") -> str:
-    """Say which variants no other one beats both in pixel AUC and in agreement, at the strong levels, and where the own trace is."""
+    """Say which variants no other one beats in both pixel AUC and agreement, at the strong levels, and where the own trace is."""
     shown = means[(means["kind"] == kind) & (means["method"] == method) & means["variant"].isin(VARIANTS)]
-    at = shown[shown["levels"].isin(["", "strong"])].groupby("variant")[["auc", "agreement"]].mean()
-    beaten = [(at["auc"] >= row.auc) & (at["agreement"] >= row.agreement) & (at.index != name) for name, row in at.iterrows()]
-    front = [VARIANTS[str(name)] for name, worse in zip(at.index, beaten, strict=True) if not worse.any()]
-    own = at.loc["own"]
+    table = shown[shown["levels"].isin(["", "strong"])].groupby("variant")[["auc", "agreement"]].mean()
+    at = {str(name): (float(auc), float(agreement)) for name, auc, agreement in table.itertuples()}
+    front = [
+        name for name, (auc, same) in at.items() if not any(a >= auc and b >= same for other, (a, b) in at.items() if other != name)
+    ]
+    own, dense = at["own"], at["dense"]
     what = {"trojan": "On images with a trojan", "clean": "On images without one"}[kind]
     return (
-        f"{what} the own trace has a pixel AUC of {own['auc']:.3f} (dense {at.loc['dense', 'auc']:.3f}) at an agreement of"
-        f" {own['agreement']:.0%} at the strong levels; not beaten in both by another one: {', '.join(front)}."
+        f"{what} the own trace has a pixel AUC of {own[0]:.3f} (dense {dense[0]:.3f}) at an agreement of {own[1]:.0%} at the strong"
+        f" levels; beaten in both by no other: {', '.join(VARIANTS[name] for name in front)}."
     )
 
 
@@ -134,20 +137,20 @@ def of_gains(found: pd.DataFrame) -> str:
     """Say for how many methods the trace points better at the strong levels, from the table of `figures.gains`."""
     strong = found[found["levels"] == "strong"]
     better, worse = strong.loc[strong["low"] > 0, "name"], strong.loc[strong["high"] < 0, "name"]
-    best = strong.loc[strong["mean"].idxmax()]
-    said = f"Of {len(strong)} methods, the interval of the trace's gain lies above zero for {len(better)} and below it for {len(worse)}"
-    return f"{said}; the largest gain is that of {best['name']}, {best['mean']:+.3f} at the strong levels."
+    best = strong.sort_values("mean").iloc[-1]
+    said = f"Of {len(strong)} methods, the interval of the gain at the strong levels lies above zero for {len(better)}"
+    return f"{said} and below it for {len(worse)}; the largest gain is that of {best['name']}, {best['mean']:+.3f}."
 
 
 def of_insertion(rows: pd.DataFrame) -> str:
     """Say what the trace does to insertion and deletion of Saliency on images without a trojan."""
     of_method = rows[(rows["kind"] == "clean") & (rows["method"] == "saliency") & rows["variant"].isin(["dense", "own"])]
-    mean = of_method.groupby(["variant", "levels"])[["insertion", "deletion"]].mean()
-    dense, own = mean.loc["dense", ""], mean.loc["own", "strong"]
+    table = of_method.groupby(["variant", "levels"])[["insertion", "deletion"]].mean()
+    mean = {(str(each[0]), str(each[1])): (float(inserted), float(deleted)) for each, inserted, deleted in table.itertuples()}
+    (inserted, deleted), (before, deleted_before) = mean["own", "strong"], mean["dense", ""]
     return (
-        f"By the dense network's own judgement, Saliency on the trace has an insertion score of {own['insertion']:.3f}"
-        f" (dense {dense['insertion']:.3f}, higher is better) and a deletion score of {own['deletion']:.3f}"
-        f" ({dense['deletion']:.3f}, lower is better) at the strong levels."
+        f"By the dense network's own judgement, Saliency on the trace has an insertion score of {inserted:.3f} (dense {before:.3f},"
+        f" higher is better) and a deletion score of {deleted:.3f} ({deleted_before:.3f}, lower is better) at the strong levels."
     )
 
 
@@ -159,16 +162,17 @@ def of_published() -> str:
     below = [METHODS[name] for name in lowered if insertion.loc[name, "FastSPADE*"] < insertion.loc[name, "dense"]]
     better = (insertion["FastSPADE"] > insertion["dense"]).sum()
     return (
-        f"As published, FastSPADE points better at trojans for {up} of {len(auc)} methods and raises insertion for {better}; levels that"
-        f" are tuned for insertion lower it for {len(lowered)}, for {' and '.join(below)} below the dense network."
+        f"As published, FastSPADE points better at trojans for {up} of {len(auc)} methods and raises insertion for {better}; levels"
+        f" that are tuned for insertion lower it for {len(lowered)}, for {' and '.join(below)} below the dense network."
     )
 
 
 def of_costs(costs: pd.DataFrame) -> str:
     """Say what a trace takes, and which stage takes most of it; medians over images."""
     stages = costs.drop(columns=["seed", "kind", "sample", "levels", "sparsity"], errors="ignore").median()
-    first = stages.idxmax()
-    return f"A trace at both sets of levels takes {stages.sum():.2f} CPU seconds an image; most of it, {stages[first] / stages.sum():.0%}, is the stage {first}."
+    first = str(stages.idxmax())
+    share = f"{stages[first] / stages.sum():.0%} of it in the stage {first!r}"
+    return f"A trace at one set of levels takes {stages.sum():.2f} CPU seconds an image, {share} (medians)."
 
 
 def of_layers(layers: pd.DataFrame) -> str:
@@ -177,10 +181,10 @@ def of_layers(layers: pd.DataFrame) -> str:
         return "This run did not time the exact solver."
     wide = layers.pivot(index=["seed", "layer"], columns="solver", values=["seconds", "error"])
     ratio = wide["seconds"]["exact_obs_kernel"] / wide["seconds"]["sparsegpt"]
+    errors = " against ".join(f"{wide['error'][name].median():.2g}" for name in ("exact_obs_kernel", "sparsegpt"))
     return (
-        f"On the layers of one image the exact solver takes {ratio.min():.0f} to {ratio.max():.0f} times as long as the sweep, {ratio.median():.0f}"
-        f" times in the median; it removes whole kernels, so its error is another one: {wide['error']['exact_obs_kernel'].median():.2g} against"
-        f" {wide['error']['sparsegpt'].median():.2g} of the layer's output, in the median."
+        f"On the layers of one image the exact solver takes {ratio.min():.0f} to {ratio.max():.0f} times as long as the sweep,"
+        f" {ratio.median():.0f} times in the median; it removes whole kernels and leaves {errors} of the squared output as error."
     )
 
 
@@ -189,8 +193,9 @@ def of_overlaps(overlaps: pd.DataFrame) -> str:
     mean = overlaps[overlaps["levels"] == "strong"].groupby("alike")["jaccard"].mean()
     if len(mean) < 2:
         return "This run has no two images that are alike among those that were compared."
-    said = "more" if mean[True] > mean[False] else "no more"
-    return f"Traces of images with the same trojan or class have {said} kept weights in common: a Jaccard index of {mean[True]:.3f} against {mean[False]:.3f} at the strong levels."
+    more = "more" if mean[True] > mean[False] else "no more"
+    said = f"Traces of images with the same trojan or class have {more} kept weights in common"
+    return f"{said} than those of others: a Jaccard index of {mean[True]:.3f} against {mean[False]:.3f}, at the strong levels."
 
 
 def to_take_away(claims: Mapping[str, Payload], costs: pd.DataFrame) -> list[str]:
