@@ -1,0 +1,212 @@
+"""The study of traces: what is explained, what decides verdicts, and sentences that are true whatever a run gave."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from effnotes.models.store import train_or_load_
+from effnotes.reporting.claims import load_register
+from effnotes.studies import traces
+from effnotes.studies.traces import effects, figures, judging, published, sentences
+from effnotes.studies.traces.classifiers import Classifier, choose_samples, loaded
+from effnotes.studies.traces.experiment import Result, _chunks
+
+METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "guided_backprop")
+VARIANTS = [("dense", ""), *((name, levels) for name in ("own", "other", "magnitude") for levels in ("mild", "strong"))]
+PARAMETERS: dict[str, Any] = {
+    "seeds": [1, 2],
+    "samples": 4,
+    "n": 4,
+    "mild": {"blocks.2": 0.5, "fc": 0.5},
+    "strong": {"blocks.1": 0.8, "blocks.2": 0.9},
+    "methods": ["saliency"],
+    "solvers": ["magnitude"],
+    "exact_samples": 1,
+    "timed_seeds": 1,
+    "augment": "small",
+    "num_train": 1500,
+    "num_test": 300,
+    "width": 8,
+    "epochs": 2,
+    "batch_size": 64,
+    "learning_rate": 0.2,
+    "universal_rate": 0.1,
+    "source_rate": 0.8,
+    "control_rate": 0.02,
+}
+
+
+def judged_rows(score: Any) -> pd.DataFrame:
+    """Rows of two seeds of three images, with a score that a function gives."""
+    rows = []
+    for seed in (1, 2):
+        for kind in ("trojan", "clean"):
+            for sample in range(3):
+                for variant, levels in VARIANTS:
+                    for method in METHODS:
+                        value = score(seed, kind, sample, variant, levels, method)
+                        told = {"seed": seed, "kind": kind, "sample": sample, "variant": variant, "levels": levels}
+                        rows.append(told | {"method": method} | dict.fromkeys(("auc", "agreement", "insertion", "deletion"), value))
+    return pd.DataFrame(rows)
+
+
+def test_effects_are_paired_by_image_and_grouped_by_seed() -> None:
+    """The difference of each image, whatever its own level, and no other set of levels."""
+    gain = {"dense": 0.0, "own": 0.03, "other": 0.01, "magnitude": 0.05}
+    rows = judged_rows(lambda seed, _k, sample, variant, levels, _m: seed + sample / 10 + gain[variant] * (levels == "strong"))
+    layers = pd.DataFrame(
+        {
+            "seed": 1,
+            "layer": ["a", "b"] * 2,
+            "solver": ["sparsegpt"] * 2 + ["exact_obs_kernel"] * 2,
+            "seconds": [1.0, 2.0, 100.0, 20.0],
+        }
+    )
+    none = pd.DataFrame()
+    found = effects.effects(Result(traces.plan(**PARAMETERS), none, rows, none, none, layers))
+    np.testing.assert_allclose(found["saliency-gains"], np.full((2, 3), 0.03))
+    np.testing.assert_allclose(found["own-points-better"], np.full((2, 3), 0.02))
+    np.testing.assert_allclose(found["points-better-than-magnitude"], np.full((2, 3), -0.02))
+    np.testing.assert_allclose(found["guided-gains-less"], np.zeros((2, 3)), atol=1e-12)
+    np.testing.assert_allclose(found["insertion-rises"], np.full((2, 3), 0.03))
+    np.testing.assert_allclose(found["exact-is-slower"], [2.0, 1.0])
+    registered = {name for name, claim in load_register().items() if claim.chapter == "sample_targeted_pruning"}
+    assert registered == {f"traces.{name}" for name in found}
+
+
+def test_images_without_a_score_are_left_out() -> None:
+    """A score that is not defined for one variant gives no effect for that image."""
+    rows = judged_rows(lambda *_: 0.5)
+    rows.loc[(rows["sample"] == 1) & (rows["variant"] == "own") & (rows["seed"] == 2), "auc"] = np.nan
+    assert [len(each) for each in effects.by_seed(effects.differences(rows, "auc", "own", "dense", ["saliency"]))] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"mild": {"fc": 1.2}}, r"mild=.*'fc'.*1\.2"),
+        ({"strong": {"block.2": 0.5}}, "strong=.*Did you mean 'blocks"),
+        ({"methods": ["salience"]}, "Did you mean 'saliency'"),
+        ({"solvers": ["wands"]}, "Did you mean 'wanda'"),
+        ({"n": 0}, "n=0"),
+        ({"samples": 1}, "samples=1"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"augment": "none"}, "augment"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_trained(bad: dict[str, Any], says: str) -> None:
+    """One clear error that names the parameter."""
+    with pytest.raises(ValueError, match=says):
+        traces.plan(**PARAMETERS | bad)
+
+
+@pytest.mark.parametrize("samples", range(2, 40))
+def test_every_image_is_judged_once_and_never_alone(samples: int) -> None:
+    """Jobs cover all images; each holds at least two, as an image needs another one's trace."""
+    chunks = _chunks(samples)
+    assert [row for first, size in chunks for row in range(first, first + size)] == list(range(samples))
+    assert min(size for _, size in chunks) >= 2
+
+
+def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real training, traces and maps; a second run computes nothing anew, and its numbers are the same."""
+    monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path))
+    # What is explained is chosen by the network; this one is too small for trojans to work everywhere.
+    plan = traces.plan(**PARAMETERS | {"seeds": [1], "epochs": 5, "num_train": 3000, "universal_rate": 0.2})
+    result = traces.run(plan, workers=1)
+    at = result.rows[(result.rows["kind"] == "clean") & (result.rows["method"] == "saliency")]
+    assert set(at["variant"]) == {"dense", "own", "other", "global", "magnitude", "exact_obs_kernel", "untrained", "another class"}
+    assert (at.loc[at["variant"] == "dense", "agreement"] == 1).all()
+    assert result.rows["auc"].between(0, 1).all()
+    assert at.loc[at["variant"] == "own", ["insertion", "deletion"]].notna().all(axis=None)
+    assert set(result.layers["solver"]) == {"sparsegpt", "exact_obs_kernel"}
+    assert len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+    assert {each.claim.id for each in traces.measure(result)} == {f"traces.{name}" for name in effects.effects(result)}
+    again = traces.run(plan, workers=1)
+    pd.testing.assert_frame_equal(again.rows, result.rows)
+    for table in result.keep():
+        assert table.columns
+    for sentence in (
+        sentences.of_learned(result.learned),
+        sentences.of_maps(result.means),
+        sentences.of_baselines(result.means),
+        sentences.of_frontier(result.means),
+        sentences.of_gains(figures.gains(result.rows, "trojan")),
+        sentences.of_insertion(result.rows),
+        sentences.of_costs(result.costs),
+        sentences.of_layers(result.layers),
+        sentences.of_overlaps(result.overlaps),
+    ):
+        assert sentence.endswith(".")
+        assert "nan" not in sentence
+    # Neighbours differ in what is explained, or the trace of another image would be one of its own kind.
+    samples = choose_samples(plan.classifiers[0].sealed(), "trojan", 4)
+    assert all(one != other for one, other in zip(samples.names, samples.names[1:], strict=False))
+    model, _ = loaded(plan.classifiers[0].sealed())
+    assert torch.equal(judging._logits(model, samples.images).argmax(1), samples.targets)
+    with pytest.raises(ValueError, match=r"num_test"):
+        choose_samples(plan.classifiers[0].sealed(), "clean", 400)
+
+
+def test_the_store_trains_once_and_survives_a_torn_file(tmp_path: Any) -> None:
+    """What is kept is read; half a file counts as none."""
+    calls = []
+
+    def train(network: nn.Module) -> None:
+        calls.append(network)
+        nn.init.constant_(network.get_parameter("weight"), 0.25)
+
+    def ask() -> nn.Linear:
+        network = nn.Linear(3, 2)
+        train_or_load_(network, tmp_path, "key", train)
+        return network
+
+    first, second = ask(), ask()
+    assert len(calls) == 1
+    assert not second.training
+    assert torch.equal(first.weight, second.weight)
+    file = tmp_path / "key.safetensors"
+    file.write_bytes(file.read_bytes()[:40])
+    assert torch.equal(ask().weight, first.weight)
+    assert len(calls) == 2
+
+
+def test_a_classifier_of_another_recipe_has_other_weights() -> None:
+    """Settings go to JSON and back, and every field tells models apart."""
+    one = traces.plan(**PARAMETERS).classifiers[0]
+    assert one.recipe().loss == "softmax"
+    assert dataclasses.replace(one, source_rate=0.7) != one
+    with pytest.raises(ValueError, match="num_train"):
+        Classifier(**dataclasses.asdict(one) | {"num_train": 3})
+
+
+def test_published_tables_agree_with_their_averages() -> None:
+    """The averages that the source prints, which also re-add there."""
+    auc = published.published_auc().mean().round(2)
+    assert auc.to_dict() == {"dense": 91.01, "SPADE": 96.55, "FastSPADE": 94.34, "sparse last layer": 91.5}
+    both = published.published_insertion().mean().round(2)
+    assert both["insertion"].to_list() == [44.18, 47.20, 47.25, 44.64]
+    assert both["deletion"].to_list() == [10.62, 9.82, 9.81, 10.91]
+    assert "for 5, for InputXGradient and DeepLift below" in sentences.of_published()
+    assert published.published_people().loc["undecided"].to_list() == [22.9, 12.6]
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.2, "shown"), (-0.2, "contradicted")])
+def test_sentences_follow_the_verdict(gain: float, verdict: str) -> None:
+    """What the page says of a claim is what its verdict is."""
+    rows = judged_rows(
+        lambda seed, _k, sample, variant, _l, _m: 0.3 + gain * (variant == "own") + (seed + sample) / 1000 * (variant == "own")
+    )
+    none = pd.DataFrame()
+    measured = {
+        each.claim.id: each.to_json() for each in traces.measure(Result(traces.plan(**PARAMETERS), none, rows, none, none, none))
+    }
+    said = sentences.judged(measured["traces.saliency-gains"])
+    assert measured["traces.saliency-gains"]["verdict"] == verdict
+    assert ("better" in said) == (gain > 0)
+    assert ("worse" in said) == (gain < 0)
