@@ -205,7 +205,7 @@ class _Network:
         names = {id(weight): name for name, weight in self.own.items()}
         layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         # Two layers may share one weight, which is then solved once, for the inputs of both.
-        self.name_of = {layer: names[id(layer.weight)] for layer in layers}
+        self.name_of: dict[nn.Module, str] = {layer: names[id(layer.weight)] for layer in layers}
         called: list[nn.Module] = []
         with _hooked(layers, lambda layer, _: called.append(layer)):
             self.logits: Tensor = model(inputs)
@@ -332,7 +332,9 @@ def _groups(layer: str) -> list[str]:
 
 
 def _check_levels(levels: Levels) -> None:
-    given = {f"levels[{group!r}]": each for group, each in levels.items()} if isinstance(levels, Mapping) else {"levels": levels}
+    given: dict[str, Any] = {"levels": levels}
+    if isinstance(levels, Mapping):
+        given = {f"levels[{group!r}]": each for group, each in levels.items()}
     for name, level in given.items():
         if not isinstance(level, Real) or isinstance(level, bool) or not 0 <= level < 1:
             allowed = "a number of at least 0 and below 1 (0.9 removes 90% of a layer's weights)"
