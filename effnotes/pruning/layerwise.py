@@ -123,13 +123,7 @@ def _mirrored(total: Tensor) -> Tensor:
 
 @torch.no_grad()
 def solve_layer(
-    layer: nn.Conv2d | nn.Linear,
-    gram: Tensor,
-    level: float,
-    *,
-    solver: str = "sparsegpt",
-    damping: float = 0.01,
-    seed: int = 0,
+    layer: nn.Conv2d | nn.Linear, gram: Tensor, level: float, *, solver: str = "sparsegpt", damping: float = 0.01, seed: int = 0
 ) -> LayerSolution:
     """Prune a copy of one layer's weights so that its outputs on the inputs behind a Gram matrix change little.
 
@@ -179,7 +173,9 @@ def solve_layer(
     if lost is None:
         lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
     seconds = time.process_time() - start
-    return LayerSolution(answer.to(weight.dtype).reshape(shape), mask.reshape(shape), max(lost, 0.0) / whole if whole else 0.0, seconds)
+    return LayerSolution(
+        answer.to(weight.dtype).reshape(shape), mask.reshape(shape), max(lost, 0.0) / whole if whole else 0.0, seconds
+    )
 
 
 def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> float:
