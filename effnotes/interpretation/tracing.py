@@ -336,7 +336,8 @@ def _check_levels(levels: Levels) -> None:
     if isinstance(levels, Mapping):
         given = {f"levels[{group!r}]": each for group, each in levels.items()}
     for name, level in given.items():
-        if not isinstance(level, Real) or isinstance(level, bool) or not 0 <= level < 1:
+        is_number = isinstance(level, Real) and not isinstance(level, bool)
+        if not is_number or not 0 <= level < 1:
             allowed = "a number of at least 0 and below 1 (0.9 removes 90% of a layer's weights)"
             raise ValueError(f"{name}={level!r}: must be {allowed}")
 
