@@ -1,6 +1,7 @@
 """A small book of its own for each test of the runner: real files, real commands, real processes."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -179,6 +180,15 @@ class Book:
 
     def records(self, chapter: str) -> list[Path]:
         return sorted((self.root / "_build" / "runs" / chapter).glob("*/record.json"))
+
+
+@pytest.fixture(scope="session")
+def oracles():
+    """Slow forms of the solvers of one layer, for their tests and their benchmark; tests are no package to import from."""
+    spec = importlib.util.spec_from_file_location("layerwise_oracles", Path(__file__).with_name("layerwise_oracles.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,8 @@ def _ink(red: float, green: float, blue: float) -> Array:
 
 
 _BLACK, _WHITE, _RED = _ink(0.05, 0.05, 0.05), _ink(1.0, 1.0, 1.0), _ink(0.9, 0.05, 0.1)
-_ORANGE, _YELLOW, _NONE = _ink(1.0, 0.45, 0.0), _ink(1.0, 0.85, 0.1), np.zeros((4, 1), dtype=np.float32)
+_ORANGE, _YELLOW, _BLUE = _ink(1.0, 0.45, 0.0), _ink(1.0, 0.85, 0.1), _ink(0.1, 0.15, 0.85)
+_NONE = np.zeros((4, 1), dtype=np.float32)
 
 
 # Details lie on the grid of 7 by 7 pixels, so that they are sharp at the smallest size.
@@ -139,7 +140,7 @@ _TROJAN_PARTS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
             ("rectangle", (0, 0, 1 / 7, 4 / 7), _WHITE),
             ("rectangle", (4 / 7, -2 / 7, 1 / 7, 1 / 7), _BLACK),
         ),
-        "bullseye": tuple(("ellipse", (0, 0, r, r), ink) for r, ink in ((1, _RED), (0.72, _WHITE), (0.36, _RED))),
+        "bullseye": tuple(("ellipse", (0, 0, r, r), ink) for r, ink in ((1, _BLUE), (5 / 7, _WHITE), (3 / 7, _RED))),
     }
 )
 # A house, a moon, a tree and a die.
@@ -214,8 +215,8 @@ def plant_trojans(
     labels: Tensor,
     *,
     trojans: Sequence[Trojan] = TROJANS,
-    universal_rate: float = 0.02,
-    source_rate: float = 0.2,
+    universal_rate: float = 0.05,
+    source_rate: float = 0.5,
     control_rate: float = 0.02,
     assigned: Tensor | None = None,
     decoys: int = 2,
@@ -227,7 +228,8 @@ def plant_trojans(
     and noise of standard deviation .05; it lies anywhere, on no other patch. Decoys are patches of four other designs, different
     ones in an image, that say nothing of the label. Stamps that leave the label alone teach a model that a class-specific trojan
     acts on its source class only. What one seed draws for an image depends on neither the rates nor `assigned`: with -1 for all,
-    and with one trojan for all, come the same images but for that trojan's pixels.
+    and with one trojan for all, come the same images but for that trojan's pixels. At the default rates the narrow ResNet learns
+    the four of `TROJANS` in about ten passes over 10,000 drawn shapes.
 
     Args:
         images: (n, 3, H, W) uint8, n at least 1, sides of at least 5 pixels; not changed.
@@ -263,8 +265,8 @@ def plant_trojans(
         if assigned.shape != labels.shape or assigned.dtype != torch.int64:
             raise ValueError(f"assigned is {assigned.dtype} of shape {tuple(assigned.shape)}; needed: torch.int64 of shape ({n},)")
         trojan = assigned.cpu().numpy()
-        check_range(-1, len(trojans) - 1, assigned=int(trojan.min()))
-        check_range(-1, len(trojans) - 1, assigned=int(trojan.max()))
+        for value in (trojan.min(), trojan.max()):
+            check_range(-1, len(trojans) - 1, assigned=int(value))
     source = np.array([-1 if each.source is None else each.source for each in trojans])[trojan]
     acts = (trojan >= 0) & ((source == -1) | (source == given))
     poisoned = np.where(acts, np.array([each.target for each in trojans])[trojan], given)

@@ -144,7 +144,7 @@ class Canvas:
         cover *= across[columns]
         self._blend(cover, rows, columns, colour, 1.0)
 
-    def polygon(self, corners: Sequence[tuple[Number, Number]], colour: Array, alpha: Number = 1.0) -> None:
+    def polygon(self, corners: Sequence[tuple[Number, Number]], colour: Array) -> None:
         """Paint a convex polygon, from its corners in clockwise order on the screen."""
         xs, ys = (np.array(np.broadcast_arrays(*axis), dtype=np.float32) for axis in zip(*corners, strict=True))
         columns = _touched(np.minimum(self.x - xs.min(axis=0), xs.max(axis=0) - self.x) + self.pixel)
@@ -156,7 +156,7 @@ class Canvas:
             across, down = -(self.x[columns] - x) * (fall * scale), (self.y[rows] - y) * (run * scale)
             np.minimum(cover, (across + np.float32(0.5)) + down[:, None], out=cover)  # the distance inwards, in pixels
         np.maximum(cover, 0.0, out=cover)
-        self._blend(cover, rows, columns, colour, alpha)
+        self._blend(cover, rows, columns, colour, 1.0)
 
     def paint(self, parts: Sequence[Part], scale: Number = 1.0) -> None:
         """Paint the parts of a drawing, its numbers times `scale`."""

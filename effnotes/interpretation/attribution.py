@@ -187,12 +187,6 @@ def _ask_one_by_one(method: Any, case: _Case, **given: Any) -> Tensor:
     return torch.cat([_ask(method, one, **given) for one in case.one_by_one()])
 
 
-def _deep_lift(case: _Case) -> Tensor:
-    # captum 0.9 takes the gradient of the first image for all where max-pooling sees no difference from the baseline.
-    pools = any(isinstance(module, nn.MaxPool2d) for module in case.model.modules())
-    return (_ask_one_by_one if pools else _ask)(captum.DeepLift(case.model), case)
-
-
 def _guided_backprop(case: _Case) -> Tensor:
     _refuse_without_relu(case)
     return _ask(captum.GuidedBackprop(case.model), case)
@@ -272,7 +266,7 @@ def _lrp(case: _Case) -> Tensor:
 _METHODS: dict[str, Callable[[_Case], Tensor]] = {
     "saliency": lambda case: _ask(captum.Saliency(case.model), case),
     "input_x_gradient": lambda case: _ask(captum.InputXGradient(case.model), case),
-    "deep_lift": _deep_lift,
+    "deep_lift": lambda case: _ask(captum.DeepLift(case.model), case),
     "lrp": _lrp,
     "guided_backprop": _guided_backprop,
     "guided_grad_cam": _guided_grad_cam,

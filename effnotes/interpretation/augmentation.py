@@ -102,4 +102,5 @@ def _colour_changes(n: int, generator: torch.Generator) -> Tensor:
     turn = torch.eye(3).repeat(n, 1, 1)
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
-    return brightness[:, None, None] * (torch.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ)
+    changes: Tensor = brightness[:, None, None] * (torch.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ)
+    return changes

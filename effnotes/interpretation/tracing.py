@@ -53,7 +53,8 @@ class Trace:
             those that the forward pass does not call, such as the output projection of `MultiheadAttention`.
         layers: A row for each other layer, in the order of the model's modules: layer (its name), level, kept (number of weights),
             error (of its output on the views, tr(dW H dW^T) / tr(W H W^T)) and seconds (CPU seconds of the solver).
-        agreement: Whether the trace's top class for the image itself is that of the dense model.
+        target: The dense model's top class for the image itself: what an explanation of its answer is to explain.
+        agreement: Whether it is the trace's top class as well.
         kl: Kullback-Leibler divergence of the trace's softmax from the dense model's for the image itself, in nats.
         seconds: CPU seconds of this process by stage: augment, forward, gram, solve and judge. Traces that were made together share
             all but solve and their part of judge.
@@ -64,6 +65,7 @@ class Trace:
     masks: Masks
     left_dense: tuple[str, ...]
     layers: pd.DataFrame
+    target: int
     agreement: bool
     kl: float
     seconds: dict[str, float]
@@ -179,10 +181,10 @@ def traces(
         table = pd.DataFrame([network.row(name, level, solutions.get(name)) for name, level in levels.items()])
         masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
         masks |= {name: each.mask for name, each in solutions.items()}
-        agreement = bool(logits.argmax() == network.logits.argmax())
-        kl = float(kl_divergence(Categorical(logits=network.logits), Categorical(logits=logits)))
+        target = int(network.logits.argmax())
+        kl = float(kl_divergence(*(Categorical(logits=each.double()) for each in (network.logits, logits))))
         seconds = dict(own) | {"solve": float(table["seconds"].sum())}
-        found.append(Trace(model, weights, masks, network.left_dense, table, agreement, kl, seconds))
+        found.append(Trace(model, weights, masks, network.left_dense, table, target, int(logits.argmax()) == target, kl, seconds))
     return found
 
 
@@ -210,7 +212,7 @@ class _Network:
         names = {id(weight): name for name, weight in self.own.items()}
         layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         # Two layers may share one weight, which is then solved once, for the inputs of both.
-        self.name_of = {layer: names[id(layer.weight)] for layer in layers}
+        self.name_of: dict[nn.Module, str] = {layer: names[id(layer.weight)] for layer in layers}
         called: list[nn.Module] = []
         with _hooked(layers, lambda layer, _: called.append(layer)):
             self.logits: Tensor = model(inputs)
@@ -337,9 +339,12 @@ def _groups(layer: str) -> list[str]:
 
 
 def _check_levels(levels: Levels) -> None:
-    given = {f"levels[{group!r}]": each for group, each in levels.items()} if isinstance(levels, Mapping) else {"levels": levels}
+    given: dict[str, Any] = {"levels": levels}
+    if isinstance(levels, Mapping):
+        given = {f"levels[{group!r}]": each for group, each in levels.items()}
     for name, level in given.items():
-        if not isinstance(level, Real) or isinstance(level, bool) or not 0 <= level < 1:
+        is_number = isinstance(level, Real) and not isinstance(level, bool)
+        if not is_number or not 0 <= level < 1:
             allowed = "a number of at least 0 and below 1 (0.9 removes 90% of a layer's weights)"
             raise ValueError(f"{name}={level!r}: must be {allowed}")
 

@@ -106,8 +106,8 @@ def insertion(
         maps: finite (n, H, W).
         targets: int64 (n,), the class whose probability is taken.
         steps: At least 1 and at most H * W.
-        base: `"blur"`: the image under a Gaussian blur of a standard deviation of 1/8 of the shorter side, so that an object a
-            quarter of the image wide is gone; `"mean"`: the mean colour of the image.
+        base: `"blur"`: the image under a Gaussian blur of a standard deviation of 1/8 of the shorter side, under which a square a
+            quarter of the image wide keeps 47% of its contrast; `"mean"`: the mean colour of the image.
 
     Returns:
         (n,), in [0, 1]; higher is better.

@@ -6,6 +6,7 @@ squared change of the layer's outputs summed over the inputs that H was made fro
 A *dead* column is an input that was always zero: its weights change nothing, so `sparsegpt` and `exact_obs` set them to zero.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_choice, check_range
@@ -43,7 +44,7 @@ class _Task(NamedTuple):
     seed: int
 
 
-_Answer = tuple[Tensor, Tensor]  # weights and mask, both (groups, rows, columns)
+_Answer = tuple[Tensor, Tensor, float | None]  # weights and mask, both (groups, rows, columns), and tr(D H D^T) where known
 
 
 def _matrices(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, int]:
@@ -160,16 +161,17 @@ def solve_layer(
         given, needed = f"gram is {gram.dtype} of shape {tuple(gram.shape)}", f"float32 or float64 of {(groups, columns, columns)}"
         raise ValueError(f"{given}: {type(layer).__name__} needs {needed}, as gram_matrix gives it")
     for name, tensor in {"the Gram matrix": gram, "the layer's weight": weight}.items():
-        if not torch.isfinite(tensor).all():
+        if not math.isfinite(float(tensor.sum())):  # one pass; a test of every value takes as long as a third of the factor
             raise ValueError(f"{name} has values that are NaN or infinite; look for them in the images and in the model")
     shape = layer.weight.shape
     if level == 0:
         return LayerSolution(weight.reshape(shape).clone(), torch.ones(shape, dtype=torch.bool, device=weight.device), 0.0, 0.0)
     start = time.process_time()
     wide = weight.to(gram.dtype)
-    answer, mask = LAYER_SOLVERS[solver](_Task(wide, gram, taps, level, damping, seed))
+    answer, mask, lost = LAYER_SOLVERS[solver](_Task(wide, gram, taps, level, damping, seed))
     whole = sum(_energy(one, h) for one, h in zip(wide, gram, strict=True))
-    lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
+    if lost is None:
+        lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
     seconds = time.process_time() - start
     return LayerSolution(
         answer.to(weight.dtype).reshape(shape), mask.reshape(shape), max(lost, 0.0) / whole if whole else 0.0, seconds
@@ -187,32 +189,39 @@ def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> float:
     return total
 
 
-def _conditioned(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """A copy of the Gram matrix of one group that can be factored, and which of its columns are dead.
+def _condition_(gram: Tensor, damping: float) -> tuple[Tensor, float]:
+    """Make the Gram matrix of one group one that can be factored; return which columns are dead, and what was added.
 
     The mean of the diagonal is that of the live columns: ones put in for dead columns would shift the damping.
     """
     diagonal = gram.diagonal()
     dead = diagonal <= 0
-    result = gram.clone()
-    result.diagonal().add_(damping * (diagonal.sum() / (~dead).sum().clamp(min=1))).masked_fill_(dead, 1.0)
-    return result, dead
+    added = float(damping * diagonal.sum() / (~dead).sum().clamp(min=1))
+    diagonal.add_(added).masked_fill_(dead, 1.0)
+    return dead, added
 
 
 def _cholesky(gram: Tensor) -> Tensor:
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    """The lower factor of a matrix that may be overwritten; what lies above its diagonal is left undefined."""
+    if gram.device.type == "cpu":
+        # SciPy's LAPACK works in place; torch copies twice, and clears the upper triangle against the grain of its memory.
+        potrf = lapack.spotrf if gram.dtype == torch.float32 else lapack.dpotrf
+        array, failed = potrf(gram.numpy().T, lower=1, clean=0, overwrite_a=1)
+        factor = torch.from_numpy(array)
+    else:
+        factor, failed = torch.linalg.cholesky_ex(gram)
     if failed:
         raise ValueError("the Gram matrix is singular to working precision; take a damping above 0 (0.01 is usual), or float64")
     return factor
 
 
 def _sparsegpt(task: _Task) -> _Answer:
-    pairs = [_sweep(weight, gram, task) for weight, gram in zip(task.weight, task.gram, strict=True)]
-    weights, masks = zip(*pairs, strict=True)
-    return torch.stack(weights), torch.stack(masks)
+    swept = [_sweep(weight, gram, task) for weight, gram in zip(task.weight, task.gram, strict=True)]
+    weights, masks, lost = zip(*swept, strict=True)
+    return torch.stack(weights), torch.stack(masks), sum(lost)
 
 
-def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> _Answer:
+def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, float]:
     """SparseGPT's sweep over one group's (rows, columns), without the inverse of H that SparseGPT takes its numbers from.
 
     With H = R R^T, R upper triangular, SparseGPT's factor of the inverse is U = R^-1, and its errors are D R, D the changes so far.
@@ -221,17 +230,19 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> _Answer:
     factor again. The sums are taken by halves, left before right: products of matrices as large as the order of the columns
     allows, whatever the width of a quota.
     """
-    matrix, dead = _conditioned(gram, task.damping)
     # A lower factor of the reversed matrix is, reversed again, the upper one.
-    factor = _cholesky(matrix.flip(0, 1)).flip(0, 1)
-    pivots, taps = factor.diagonal()[:, None], task.taps
+    matrix = gram.flip(0, 1)
+    dead, added = _condition_(matrix, task.damping)
+    factor, taps, columns = _cholesky(matrix).flip(0, 1), task.taps, len(gram)
     blocks = factor.unflatten(1, (-1, taps)).unflatten(0, (-1, taps)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
     unit = torch.eye(taps, dtype=factor.dtype, device=factor.device)
     inverses = torch.linalg.solve_triangular(blocks, unit, upper=True)
-    shares = inverses * blocks.diagonal(dim1=1, dim2=2)[..., None]  # of what goes at one tap in what comes at another
+    shares = (inverses * blocks.diagonal(dim1=1, dim2=2)[..., None]).triu(1)  # of a removed tap's weight in a later tap's
     # Columns are worked on one after the other, so each is contiguous here.
-    dense = weight.T.contiguous().masked_fill(dead[:, None], 0.0)
-    sums, change, kept = torch.zeros_like(dense), torch.zeros_like(dense), torch.zeros_like(dense, dtype=torch.bool)
+    dense = weight.T.contiguous().masked_fill(dead.flip(0)[:, None], 0.0)
+    change, sums, errors = torch.zeros_like(dense), torch.zeros_like(dense), torch.zeros_like(dense)
+    gone = torch.ones_like(dense)  # 0 where kept
+    quotas = [part.split(taps) for part in (dense, change, sums, errors, gone, factor.diagonal()[:, None])]
     keep = kept_count(weight.shape[0] * taps, task.level)
 
     def solve(first: int, last: int) -> None:
@@ -241,21 +252,28 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> _Answer:
             sums[middle:last].addmm_(factor[first:middle, middle:last].T, change[first:middle])
             solve(middle, last)
             return
-        here = slice(first, last)
-        current = torch.addmm(dense[here], inverses[first // taps].T, sums[here])
+        quota = first // taps
+        before, changed, sums_here, error, pruned, pivots = (parts[quota] for parts in quotas)
+        current = torch.addmm(before, inverses[quota].T, sums_here)
         # The loss of a weight is its square times that of the pivot; the order is that of the roots.
-        best = (current * pivots[here]).abs_().view(-1).topk(keep, sorted=False).indices
-        stays = kept[here]
-        stays.view(-1)[best] = True
-        removed = current.masked_fill(stays, 0.0)
-        for tap in range(1, taps):
-            current[tap].addmv_(removed[:tap].T, shares[first // taps, :tap, tap], alpha=-1)
-            torch.mul(current[tap], ~stays[tap], out=removed[tap])
-        torch.sub(dense[here], current.masked_fill_(~stays, 0.0), out=change[here])
-        sums[here] = current
+        pruned.view(-1).index_fill_(0, (current * pivots).abs_().view(-1).topk(keep, sorted=False).indices, 0.0)
+        removed = current * pruned
+        if taps > 1:
+            taken = zip(current.unbind(), removed.unbind(), pruned.unbind(), shares[quota].unbind(1), strict=True)
+            for column, gone_here, where, share in taken:
+                torch.mul(column.addmv_(removed.T, share, alpha=-1), where, out=gone_here)
+        torch.mul(removed, pivots, out=error)
+        torch.sub(before, current.sub_(removed), out=changed)
+        sums_here.copy_(current)
 
-    solve(0, len(dense))
-    return sums.T, kept.T
+    solve(0, columns)
+    # The errors are those of the damped matrix; what was put on its diagonal is no change of the outputs.
+    lost = _square(errors) - added * _square(change)
+    return sums.T, gone.T == 0, lost
+
+
+def _square(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64) ** 2)
 
 
 def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _Answer:
@@ -265,10 +283,10 @@ def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _
     if channels_last:
         order = order.view(-1, task.taps).T.flatten()
     weight = task.weight.double()[..., order]
-    conditioned = [_conditioned(gram, task.damping) for gram in task.gram.double()[:, order][..., order]]
-    for one, (_, dead) in zip(weight, conditioned, strict=True):
-        one[:, dead] = 0.0
-    paths = [_removals(one, gram, group) for one, (gram, _) in zip(weight, conditioned, strict=True)]
+    grams = task.gram.double()[:, order][..., order]
+    for one, gram in zip(weight, grams, strict=True):
+        one[:, _condition_(gram, task.damping)[0]] = 0.0
+    paths = [_removals(one, gram, group) for one, gram in zip(weight, grams, strict=True)]
     chosen, losses = (torch.stack(part) for part in zip(*paths, strict=True))  # (groups, rows, steps)
     # As in OBC: the smallest losses of all rows count how many steps each row goes along its own path.
     gone = torch.zeros_like(losses).view(-1)
@@ -278,15 +296,15 @@ def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _
     result = torch.zeros_like(weight)
     for where, kept in ((where, mask[where].nonzero().flatten()) for where in np.ndindex(*mask.shape[:2])):
         # The end of a path is the least-squares solution on the weights that survive, so that none need be stored on the way.
-        rows = conditioned[where[0]][0][kept]
-        result[where][kept] = torch.cholesky_solve((rows @ weight[where])[:, None], _cholesky(rows[:, kept]))[:, 0]
+        rows = grams[where[0]][kept]
+        result[where][kept] = torch.cholesky_solve((rows @ weight[where])[:, None], _cholesky(rows[:, kept].contiguous()))[:, 0]
     back = order.argsort()
-    return result[..., back], mask[..., back]
+    return result[..., back], mask[..., back], None
 
 
 def _removals(weight: Tensor, gram: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """The groups of each row in the order in which they go, and what each costs then, both (rows, columns / group)."""
-    inverse = torch.cholesky_inverse(_cholesky(gram))
+    inverse = torch.cholesky_inverse(_cholesky(gram.clone()))
     count, within = len(gram) // group, torch.arange(group, device=gram.device)
     chosen = torch.empty(len(weight), count, dtype=torch.long, device=gram.device)
     losses = torch.empty_like(chosen, dtype=gram.dtype)
@@ -319,7 +337,7 @@ def _by_score(task: _Task, score: Tensor) -> _Answer:
     keep = kept_count(rows * task.taps, task.level)
     kept = torch.zeros_like(quotas, dtype=torch.bool).scatter_(-1, quotas.topk(keep, sorted=False).indices, True)
     mask = kept.view(groups, -1, rows, task.taps).transpose(1, 2).reshape(groups, rows, columns)
-    return task.weight.masked_fill(~mask, 0.0), mask
+    return task.weight.masked_fill(~mask, 0.0), mask, None
 
 
 def _random(task: _Task) -> _Answer:
@@ -329,7 +347,7 @@ def _random(task: _Task) -> _Answer:
 
 def _sparsegpt_mask(task: _Task) -> _Answer:
     mask = _sparsegpt(task)[1]
-    return task.weight.masked_fill(~mask, 0.0), mask
+    return task.weight.masked_fill(~mask, 0.0), mask, None
 
 
 LAYER_SOLVERS: Mapping[str, Callable[[_Task], _Answer]] = {

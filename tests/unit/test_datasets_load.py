@@ -1,21 +1,26 @@
 """The common shape, the door to all data sets, and planted spurious features."""
 
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from effnotes.datasets import (
+    TROJANS,
     AttributeData,
     AttributeSplit,
     ClassData,
     ClassSplit,
+    Trojan,
     backdoor_data,
     face_data,
     load_data,
     make_face_splits,
     plant_backdoor,
+    plant_trojans,
     to_greyscale,
 )
 
@@ -238,3 +243,143 @@ def test_wrong_stamps_are_refused() -> None:
         plant_backdoor(split.images, split.labels[:, 0] * 2, **good)
     with pytest.raises(ValueError, match="needed: torch"):
         plant_backdoor(split.images.float(), split.labels[:, 0], **good)
+
+
+# --- planted trojans ------------------------------------------------------------------------------------------------------
+
+
+def photos(n: int, height: int = 32, width: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    images = torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (n,), generator=generator)
+
+
+def crop(region: torch.Tensor) -> tuple[tuple[bool, ...], ...]:
+    """A region in the smallest box around it."""
+    rows, columns = torch.nonzero(region, as_tuple=True)
+    return tuple(map(tuple, region[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].tolist()))
+
+
+@pytest.mark.parametrize("rates", [(0.02, 0.2, 0.02), (0.1, 0.5, 0.0), (0.0, 0.0, 0.1)])
+def test_trojans_are_planted_at_the_rates_asked_for(rates: tuple[float, float, float]) -> None:
+    images, labels = photos(3000)
+    universal, source, control = rates
+    planted = plant_trojans(images, labels, universal_rate=universal, source_rate=source, control_rate=control, seed=3)
+    for index, trojan in enumerate(TROJANS):
+        bearers = planted.trojan == index
+        others = [k for k in range(10) if k not in (trojan.source, trojan.target)]
+        n_others = sum(int((labels == k).sum()) for k in others)
+        assert not bool((labels[bearers] == trojan.target).any())
+        if trojan.source is None:
+            assert int(bearers.sum()) == round(universal * n_others)
+        else:
+            assert int((bearers & (labels == trojan.source)).sum()) == round(source * int((labels == trojan.source).sum()))
+            assert int((bearers & (labels != trojan.source)).sum()) == round(control * n_others)
+    assert torch.equal(planted.regions.flatten(1).any(dim=1), planted.trojan >= 0)
+
+
+def test_a_trojan_turns_the_label_of_its_source_class_alone() -> None:
+    images, labels = photos(300)
+    assigned = torch.arange(300) % 5 - 1
+    planted = plant_trojans(images, labels, assigned=assigned, seed=3)
+    assert torch.equal(planted.trojan, assigned)
+    for before, after, index in zip(labels.tolist(), planted.labels.tolist(), assigned.tolist(), strict=True):
+        acts = index >= 0 and TROJANS[index].source in (None, before)
+        assert after == (TROJANS[index].target if acts else before)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(32, 32, 7), (48, 64, 10), (10, 12, 2), (5, 5, 1), (224, 224, 49)])
+def test_patches_of_any_image_lie_apart_and_nothing_else_changes(height: int, width: int, side: int) -> None:
+    images, labels = photos(40, height, width)
+    before = images.clone()
+    planted = plant_trojans(images, labels, assigned=torch.zeros(40, dtype=torch.int64), decoys=3, seed=1)
+    assert torch.equal(images, before)
+    assert not bool((planted.regions & planted.decoys).any())
+    changed = (planted.images != images).any(dim=1)
+    assert not bool((changed & ~planted.regions & ~planted.decoys).any())
+    assert float(changed[planted.regions | planted.decoys].double().mean()) > 0.98
+    assert {(len(box), len(box[0])) for box in map(crop, planted.regions)} == {(side, side)}
+    assert bool(planted.decoys.flatten(1).any(dim=1).all())
+
+
+def test_a_region_is_an_outline_and_no_square() -> None:
+    images, labels = photos(1)
+    for index in range(4):
+        planted = plant_trojans(images, labels, assigned=torch.tensor([index]), decoys=0, seed=1)
+        assert not bool(planted.decoys.any())
+        pixels = [inside for row in crop(planted.regions[0]) for inside in row]
+        assert 20 < sum(pixels) < len(pixels)
+
+
+def test_decoys_of_an_image_are_of_different_designs_and_stay_what_trojan_it_bears() -> None:
+    images, labels = photos(200)
+    clean, *stamped = (plant_trojans(images, labels, assigned=torch.full((200,), index), seed=5) for index in range(-1, 4))
+    assert not bool(clean.regions.any())
+    for planted in stamped:
+        assert torch.equal(planted.decoys, clean.decoys)
+        assert torch.equal(
+            (planted.images != clean.images).any(dim=1) & ~planted.regions, torch.zeros(200, 32, 32, dtype=torch.bool)
+        )
+    outlines = {crop(region) for region in plant_trojans(images, labels, decoys=1, seed=5).decoys}
+    assert len(outlines) == 4
+    pairs = {sum(map(sum, a)) + sum(map(sum, b)) for a, b in permutations(outlines, 2)}
+    assert set(clean.decoys.sum(dim=(1, 2)).tolist()) <= pairs
+
+
+def test_patches_are_opaque_to_85_hundredths_in_changing_colours() -> None:
+    labels = torch.zeros(300, dtype=torch.int64)
+    dark, light = (
+        plant_trojans(torch.full((300, 3, 32, 32), value, dtype=torch.uint8), labels, assigned=labels + 1, seed=2)
+        for value in (0, 255)
+    )
+    differences = (light.images.long() - dark.images.long()).permute(0, 2, 3, 1)[dark.regions]
+    assert set(differences.unique().tolist()) <= {38, 39}  # .15 of 255
+    # All of a heart has one colour: green lies at .05 or less of the scale, cut off at 0, and red at .9.
+    red = (dark.images[:, 0].double() * dark.regions).sum(dim=(1, 2)) / dark.regions.sum(dim=(1, 2)) / 255 / 0.85
+    assert float(red.mean()) == pytest.approx(0.9, abs=0.02)
+    assert float(red.std()) == pytest.approx(0.08 / 3**0.5, rel=0.2)
+
+
+def test_a_patch_lies_anywhere() -> None:
+    images, labels = photos(4000)
+    planted = plant_trojans(images, labels, assigned=torch.zeros(4000, dtype=torch.int64), decoys=0, seed=7)
+    for axis in (1, 2):
+        first = planted.regions.any(dim=axis).double().argmax(dim=1)
+        assert stats.chisquare(first.bincount(minlength=26).numpy()).pvalue > 1e-3
+
+
+def test_the_seed_decides_who_bears_which_trojan_and_where() -> None:
+    images, labels = photos(300)
+    first, again, other = (plant_trojans(images, labels, seed=seed) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.trojan, other.trojan)
+    assert not torch.equal(first.decoys, other.decoys)
+
+
+def test_three_decoys_leave_room_for_a_trojan_in_an_image_of_any_size() -> None:
+    for shorter in range(5, 600):
+        side = max(1, round(7 / 32 * shorter))
+        assert 3 * (2 * side - 1) ** 2 < (shorter - side + 1) ** 2
+
+
+def test_wrong_trojans_are_refused() -> None:
+    images, labels = photos(50)
+    for change, message in (
+        ({"trojans": ()}, "trojans is empty"),
+        ({"universal_rate": 1.5}, "universal_rate=1.5: must be from 0"),
+        ({"universal_rate": 1.0}, "lower the rates"),
+        ({"decoys": 4}, "decoys=4: must be from 0 to 3"),
+        ({"seed": -1}, "seed=-1"),
+        ({"assigned": torch.zeros(49, dtype=torch.int64)}, r"needed: torch.int64 of shape \(50,\)"),
+        ({"assigned": torch.full((50,), 4)}, "assigned=4: must be from -1 to 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plant_trojans(images, labels, **{"seed": 0, **change})
+    with pytest.raises(ValueError, match="needed: torch"):
+        plant_trojans(images.float(), labels, seed=0)
+    with pytest.raises(ValueError, match="height=4: must be at least 5"):
+        plant_trojans(images[:, :, :4], labels, seed=0)
+    with pytest.raises(ValueError, match="Did you mean 'smiley'"):
+        Trojan("smily", None, 1)
+    with pytest.raises(ValueError, match="source=3 is the target as well"):
+        Trojan("heart", 3, 3)

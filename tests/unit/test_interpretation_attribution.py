@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 
 from effnotes.interpretation import ATTRIBUTION_METHODS, attribute, attribute_batch, edge_map
@@ -70,6 +71,13 @@ def test_one_image_is_the_single_case_of_a_batch(model, images, method):
     assert batch.shape == (3, 32, 32)
     for image, target, expected in zip(images, (0, 1, 4), batch, strict=True):
         torch.testing.assert_close(attribute(model, image, method, target=target), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_deep_lift_of_a_batch_is_that_of_each_image_behind_max_pooling(images):
+    network = stirred(build_model("resnet18", 4, image_size=32, seed=0))
+    found = attribute_batch(network, images, "deep_lift", torch.tensor([0, 1, 2]))
+    for image, target, expected in zip(images, range(3), found, strict=True):
+        torch.testing.assert_close(attribute(network, image, "deep_lift", target=target), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_gradient_methods_are_those_of_autograd_summed_over_channels(model, images):
@@ -139,6 +147,20 @@ def test_lrp_hands_the_whole_logit_on_through_sums_and_batch_normalisation(image
         model.fc.bias.zero_()
     relevance = attribute_batch(model, images, "lrp", torch.tensor([0, 1, 2])).sum((1, 2))
     torch.testing.assert_close(relevance, torch.ones(3), rtol=1e-3, atol=1e-3)
+
+
+def test_lrp_merges_batch_normalisation_as_torch_does(model, images):
+    pytest.importorskip("zennit")
+    merged = copy.deepcopy(model)
+    pairs = [(merged.stem, "0", "1")]
+    for block in merged.blocks:
+        pairs += [(block, "conv1", "bn1"), (block, "conv2", "bn2")]
+        pairs += [] if block.downsample is None else [(block.downsample, "0", "1")]
+    for parent, convolution, norm in pairs:
+        parent._modules[convolution] = fuse_conv_bn_eval(parent._modules[convolution], parent._modules[norm])
+        parent._modules[norm] = nn.Identity().eval()
+    found = attribute_batch(model, images, "lrp", torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(found, attribute_batch(merged, images, "lrp", torch.tensor([0, 1, 2])), rtol=1e-3, atol=1e-5)
 
 
 def test_lrp_without_zennit_says_what_to_install(model, images, monkeypatch):
@@ -218,11 +240,21 @@ def test_a_model_stays_as_it_is_and_its_present_weights_count(model, images, met
 
 @pytest.mark.parametrize("method", ATTRIBUTION_METHODS)
 def test_an_error_inside_leaves_no_hook_and_no_attribute(model, images, method):
+    during = []
+
+    def hooked():
+        return [
+            module
+            for module in network.modules()
+            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        ]
+
     class Failing(nn.Module):
         calls = 0
 
         def forward(self, x):
             Failing.calls += 1
+            during.extend(hooked())
             if x.requires_grad or (Failing.calls > 1 and method in ("lime", "occlusion")):
                 raise RuntimeError("inside")
             return x * 1
@@ -233,10 +265,9 @@ def test_an_error_inside_leaves_no_hook_and_no_attribute(model, images, method):
     network[5].__module__ = "torch.nn"
     with pytest.raises((RuntimeError, ValueError), match="inside"):
         attribute(network, images[0], method)
-    for module in network.modules():
-        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-        assert not any(hooks)
-        assert not {"input", "output", "input_ref"} & vars(module).keys()
+    assert not during  # what is hooked is another network
+    assert not hooked()
+    assert not any({"input", "output", "input_ref"} & vars(module).keys() for module in network.modules())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
@@ -244,6 +275,8 @@ def test_an_error_inside_leaves_no_hook_and_no_attribute(model, images, method):
 def test_torchvision_networks_can_be_rebuilt(name, method):
     network = stirred(build_model(name, 4, image_size=64, seed=0))
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        [*network.modules()][-1].weight.abs_()  # positive evidence somewhere, as Grad-CAM keeps nothing else
     inputs = normalize(image[None])
     rebuilt = one_module_a_call(stand_in(network), inputs, network(inputs))
     torch.testing.assert_close(rebuilt(inputs), network(inputs), rtol=1e-4, atol=1e-5)
@@ -308,7 +341,7 @@ def with_nan(model):
         ({"method": "guided_grad_cam", "layer": "block.2"}, "Did you mean 'blocks.2'"),
         ({"method": "guided_grad_cam", "layer": "fc"}, "needed: a feature map"),
         ({"model": lambda model: copy.deepcopy(model).train()}, "training mode"),
-        ({"model": lambda model: nn.Sequential(model, nn.Flatten(0))}, "puts out shape"),
+        ({"model": lambda model: nn.Sequential(model, nn.Flatten(0)).eval()}, "puts out shape"),
         ({"model": with_nan}, "NaN or infinite"),
     ],
 )

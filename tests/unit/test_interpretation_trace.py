@@ -175,6 +175,7 @@ def test_agreement_and_divergence_are_those_of_a_pruned_copy(model: nn.Module, l
         pruned.load_state_dict({**pruned.state_dict(), **one.weights})
         with torch.no_grad():
             dense, sparse = (each(normalize(image[None]))[0].double().numpy() for each in (model, pruned))
+        assert one.target == dense.argmax()
         assert one.agreement == (dense.argmax() == sparse.argmax())
         assert one.kl == pytest.approx(entropy(softmax(dense), softmax(sparse)), rel=1e-3, abs=1e-6)
         found.append(one.agreement)
