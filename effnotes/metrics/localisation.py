@@ -25,6 +25,7 @@ Predict: TypeAlias = Callable[[Tensor], Tensor]
 
 BASES = ("blur", "mean")
 _BLUR = 1 / 8
+_PIXELS_AT_A_TIME = 256 * 32 * 32
 
 
 def pixel_auc(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor) -> FloatArray:
@@ -101,7 +102,7 @@ def insertion(
     Source: Petsiuk, Das & Saenko ("RISE", BMVC 2018), section 4.3; the base image and its blur are ours.
 
     Args:
-        predict: The model that judges.
+        predict: The model that judges; it is given many images at a time, all images of a step and then those of the next.
         images: uint8 (n, 3, H, W), n >= 1.
         maps: finite (n, H, W).
         targets: int64 (n,), the class whose probability is taken.
@@ -157,17 +158,18 @@ def _area(
     predict: Predict, start: Tensor, end: Tensor, ranks: NDArray[np.int64], targets: Tensor, steps: int, device: torch.device
 ) -> FloatArray:
     """The mean probability on the way from one image to another, the two ends counted half."""
-    curve = []
-    for step in range(steps + 1):
-        moved = torch.from_numpy(ranks < step * ranks[0].size / steps)
-        predicted = predict(torch.where(moved[:, None], end, start).to(device)).detach().cpu().double()
-        if predicted.ndim != 2 or len(predicted) != len(targets) or predicted.shape[1] <= int(targets.max()):
-            needed = f"needed: ({len(targets)}, K) with K above the highest target, {int(targets.max())}"
+    curve, n = [], len(targets)
+    # Several steps a call: of few small images, most of a pass's time is what it takes whatever their number.
+    for some in torch.arange(steps + 1).split(max(1, _PIXELS_AT_A_TIME // ranks.size)):
+        moved = torch.from_numpy(ranks) < some[:, None, None, None] * (ranks[0].size / steps)
+        predicted = predict(torch.where(moved[:, :, None], end, start).flatten(0, 1).to(device)).detach().cpu().double()
+        if predicted.ndim != 2 or len(predicted) != n * len(some) or predicted.shape[1] <= int(targets.max()):
+            needed = f"needed: ({n * len(some)}, K) with K above the highest target, {int(targets.max())}"
             raise ValueError(f"predict gives shape {tuple(predicted.shape)}; {needed}")
         if not bool(((predicted >= 0) & (predicted <= 1 + 1e-3)).all()):
             raise ValueError("predict gives numbers outside [0, 1]; it must give probabilities: put a softmax behind the logits")
-        curve.append(predicted.gather(1, targets[:, None])[:, 0].numpy())
-    return np.asarray(np.trapezoid(np.stack(curve), dx=1 / steps, axis=0))
+        curve.append(predicted.unflatten(0, (len(some), n))[:, torch.arange(n), targets])
+    return np.asarray(np.trapezoid(torch.cat(curve).numpy(), dx=1 / steps, axis=0))
 
 
 def _read(maps: ArrayLike | Tensor, **regions: ArrayLike | Tensor) -> tuple[FloatArray, list[NDArray[np.bool_]]]:
