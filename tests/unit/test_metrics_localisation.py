@@ -134,7 +134,7 @@ IMAGES, TARGETS = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, dty
         (lambda: deletion(None, IMAGES, MAPS, TARGETS, steps=17), "steps=17: must be from 1 to 16"),
         (lambda: deletion(None, IMAGES, MAPS, TARGETS, steps=1, base="blurr"), "Did you mean 'blur'"),
         (lambda: deletion(None, IMAGES, MAPS, TARGETS[:1], steps=1), "targets are"),
-        (lambda: deletion(lambda x: torch.ones(2, 3) * 2, IMAGES, MAPS, TARGETS, steps=1), "put a softmax"),
+        (lambda: deletion(lambda x: torch.ones(len(x), 3) * 2, IMAGES, MAPS, TARGETS, steps=1), "put a softmax"),
         (lambda: deletion(lambda x: torch.ones(2), IMAGES, MAPS, TARGETS, steps=1), "predict gives shape"),
     ],
 )
