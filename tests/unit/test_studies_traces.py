@@ -36,7 +36,7 @@ PARAMETERS: dict[str, Any] = {
     "batch_size": 64,
     "learning_rate": 0.2,
     "universal_rate": 0.1,
-    "source_rate": 0.8,
+    "source_rate": 0.6,
     "control_rate": 0.02,
 }
 
@@ -96,6 +96,7 @@ def test_images_without_a_score_are_left_out() -> None:
         ({"n": 0}, "n=0"),
         ({"samples": 1}, "samples=1"),
         ({"seeds": [1, 1]}, "each once"),
+        ({"universal_rate": 0.3}, "at most 0.9"),
         ({"augment": "none"}, "augment"),
     ],
 )
@@ -117,7 +118,7 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
     """Real training, traces and maps; a second run computes nothing anew, and its numbers are the same."""
     monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path))
     # What is explained is chosen by the network; this one is too small for trojans to work everywhere.
-    plan = traces.plan(**PARAMETERS | {"seeds": [1], "epochs": 5, "num_train": 3000, "universal_rate": 0.2})
+    plan = traces.plan(**PARAMETERS | {"seeds": [1], "epochs": 5, "num_train": 3000, "universal_rate": 0.15})
     result = traces.run(plan, workers=1)
     at = result.rows[(result.rows["kind"] == "clean") & (result.rows["method"] == "saliency")]
     assert set(at["variant"]) == {"dense", "own", "other", "global", "magnitude", "exact_obs_kernel", "untrained", "another class"}

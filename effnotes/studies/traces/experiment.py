@@ -73,6 +73,9 @@ def plan(**parameters: Any) -> Plan:
     p = Parameters(**parameters)
     if len(set(p.seeds)) < len(p.seeds):
         raise ValueError(f"seeds={list(p.seeds)}: give each once")
+    if not 0 < 2 * p.universal_rate + p.source_rate <= 0.9:
+        given = f"universal_rate={p.universal_rate}, source_rate={p.source_rate}"
+        raise ValueError(f"{given}: an image bears one trojan at most; twice the first plus the second must be at most 0.9")
     names = [field.name for field in dataclasses.fields(Classifier) if hasattr(p, field.name)]
     classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
 
