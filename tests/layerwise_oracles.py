@@ -1,4 +1,4 @@
-"""Literal, slow forms of the solvers of one layer, which the tests and the benchmark of `effnotes.pruning.layerwise` compare with."""
+"""Literal, slow forms of the solvers of one layer, which tests and benchmark of `effnotes.pruning.layerwise` compare with."""
 
 import torch
 import torch.nn.functional as F

@@ -26,7 +26,8 @@ from effnotes.interpretation import augmentation
 from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, check_image
 from effnotes.models.images import normalize
 from effnotes.models.weights import check_finite, like_weights
-from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, gram_matrix, solve_layer
+from effnotes.pruning.gram import gram_matrix
+from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, solve_layer
 from effnotes.pruning.masks import Masks, prunable_parameters, sparsity
 
 Levels = float | Mapping[str, float]

@@ -1,4 +1,4 @@
-"""How images become what an image classifier takes."""
+"""How images become what the networks take."""
 
 from torch import Tensor
 

@@ -13,15 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_choice, check_range
-from effnotes.models.weights import layer_weight
+from effnotes.pruning.gram import CHUNK_BYTES, weight_matrices
 from effnotes.pruning.masks import kept_count
-
-_CHUNK_BYTES = 64_000_000  # of unfolded inputs, and of inverse Gram matrices, held at a time
 
 
 class LayerSolution(NamedTuple):
@@ -45,80 +42,6 @@ class _Task(NamedTuple):
 
 
 _Answer = tuple[Tensor, Tensor, float | None]  # weights and mask, both (groups, rows, columns), and tr(D H D^T) where known
-
-
-def _matrices(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, int]:
-    """The weight as (groups, rows, columns), columns channel by channel, and the taps of a kernel."""
-    if not isinstance(layer, nn.Conv2d | nn.Linear):
-        raise ValueError(f"{type(layer).__name__} cannot be solved: layers must be Conv2d or Linear; leave it dense")
-    weight = layer_weight(layer, type(layer).__name__).detach()
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    return weight.reshape(groups, len(weight) // groups, -1), weight[0, 0].numel()
-
-
-@torch.no_grad()
-def gram_matrix(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
-    """Give the Gram matrix of a layer's inputs, the sum of x x^T over all images and output positions.
-
-    x is what one row of the weight is multiplied with: for a convolution the patch of one output position in the order of the
-    flattened weight (all taps of a channel, then the next channel), padded as the layer pads, for a linear layer the input.
-
-    Args:
-        layer: The layer; any kernel, stride, padding, dilation and groups.
-        inputs: What it is called with: (images, channels, height, width), or (..., features) for a linear layer.
-
-    Returns:
-        (groups, c, c), c the columns of a row's weights: symmetric, unscaled, on the device of the inputs and in their type, but at
-        least float32.
-
-    Raises:
-        ValueError: The layer is of another kind, or inputs do not fit it.
-    """
-    weight, _ = _matrices(layer)
-    groups, _, columns = weight.shape
-    wide = torch.promote_types(inputs.dtype, torch.float32)
-    if isinstance(layer, nn.Linear):
-        needed, fits = f"(..., {columns})", inputs.ndim >= 1 and inputs.shape[-1] == columns
-    else:
-        needed, fits = f"(images, {layer.in_channels}, height, width)", inputs.ndim == 4 and inputs.shape[1] == layer.in_channels
-    if not fits:
-        raise ValueError(f"inputs of shape {tuple(inputs.shape)}: {type(layer).__name__} takes {needed}; give those of its hook")
-    total = inputs.new_zeros(groups, columns, columns, dtype=wide)
-    if isinstance(layer, nn.Linear):
-        _add_outer_(total[0], inputs.reshape(-1, columns).to(wide).T)
-        return _mirrored(total)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode).to(wide)
-    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
-    height, width = ((size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(padded.shape[2:], (kh, kw), (sh, sw), (dh, dw)))
-    if height < 1 or width < 1:
-        raise ValueError(f"inputs of {inputs.shape[2]} x {inputs.shape[3]} pixels are smaller than the kernel {kh} x {kw}")
-    row_bytes = groups * columns * width * padded.element_size()
-    images, rows = max(1, _CHUNK_BYTES // (row_bytes * height)), max(1, min(height, _CHUNK_BYTES // row_bytes))
-    for part in padded.split(images):
-        n, c, h, w = part.stride()
-        for top in range(0, height, rows):
-            # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
-            size = (padded.shape[1], kh, kw, len(part), min(rows, height - top), width)
-            strides = (c, h * dh, w * dw, n, h * sh, w * sw)
-            patches = part.as_strided(size, strides, part.storage_offset() + top * sh * h).reshape(groups, columns, -1)
-            for one, patch in zip(total, patches, strict=True):
-                _add_outer_(one, patch)
-    return _mirrored(total)
-
-
-def _add_outer_(total: Tensor, vectors: Tensor) -> None:
-    """Add vectors @ vectors.T, of which the lower triangle is enough, to a contiguous matrix."""
-    if total.device.type == "cpu":
-        # Half the work of a product of matrices. BLAS takes column by column, where a row-wise matrix is its own transpose.
-        syrk = blas.ssyrk if total.dtype == torch.float32 else blas.dsyrk
-        syrk(1.0, vectors.contiguous().numpy().T, 1.0, total.numpy().T, trans=1, lower=0, overwrite_c=1)
-    else:
-        total.addmm_(vectors, vectors.T)
-
-
-def _mirrored(total: Tensor) -> Tensor:
-    return total.tril() + total.tril(-1).mT
 
 
 @torch.no_grad()
@@ -152,7 +75,7 @@ def solve_layer(
         ValueError: An argument is out of range, the layer is neither a convolution nor linear, its weights or the Gram matrix are
             not finite or do not fit, or the Gram matrix is singular in spite of the damping.
     """
-    weight, taps = _matrices(layer)
+    weight, taps = weight_matrices(layer)
     check_choice(tuple(LAYER_SOLVERS), solver=solver)
     check_range(0.0, damping=damping)
     kept_count(1, level)
@@ -308,7 +231,7 @@ def _removals(weight: Tensor, gram: Tensor, group: int) -> tuple[Tensor, Tensor]
     count, within = len(gram) // group, torch.arange(group, device=gram.device)
     chosen = torch.empty(len(weight), count, dtype=torch.long, device=gram.device)
     losses = torch.empty_like(chosen, dtype=gram.dtype)
-    chunk = max(1, _CHUNK_BYTES // (inverse.element_size() * inverse.numel()))
+    chunk = max(1, CHUNK_BYTES // (inverse.element_size() * inverse.numel()))
     for rows in torch.arange(len(weight), device=gram.device).split(chunk):
         left, here, each = inverse.repeat(len(rows), 1, 1), weight[rows], torch.arange(len(rows), device=gram.device)[:, None]
         gone = torch.zeros(len(rows), count, dtype=torch.bool, device=gram.device)

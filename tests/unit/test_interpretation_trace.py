@@ -19,7 +19,8 @@ from effnotes.interpretation.augmentation import augment
 from effnotes.models import build_model
 from effnotes.models.images import normalize
 from effnotes.pruning import masks_in_force, prunable_parameters, size_on_disk
-from effnotes.pruning.layerwise import gram_matrix, solve_layer
+from effnotes.pruning.gram import gram_matrix
+from effnotes.pruning.layerwise import solve_layer
 
 IMAGE = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 

@@ -47,12 +47,32 @@ def test_the_gram_matrix_of_a_convolution_is_that_of_nested_loops(oracles, name)
     torch.testing.assert_close(gram_matrix(layer, inputs), patches.mT @ patches)
 
 
+@pytest.mark.parametrize("chunk", [1, 10**9])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Conv2d(3, 4, 3, padding=1),
+        lambda: nn.Conv2d(2, 4, (3, 2), padding=(0, 1)),
+        lambda: nn.Conv2d(2, 4, 3, padding=2, dilation=2),
+        lambda: nn.Conv2d(2, 4, (5, 3), padding=(2, 1)),
+    ],
+)
+def test_the_way_by_lags_is_that_of_nested_loops(oracles, monkeypatch, layer, chunk):
+    torch.manual_seed(0)
+    layer, inputs = layer(), torch.randn(3, 3, 23, 20)
+    inputs = inputs[:, : layer.in_channels]
+    patches = oracles.literal_patches(layer, inputs)
+    monkeypatch.setattr("effnotes.pruning.gram._add_patches_", None)  # not taken here
+    monkeypatch.setattr("effnotes.pruning.gram.CHUNK_BYTES", chunk)
+    torch.testing.assert_close(gram_matrix(layer, inputs), patches.mT @ patches)
+
+
 @pytest.mark.parametrize("chunk", [1, 2000, 5000])
 @pytest.mark.parametrize("name", ["3x3", "oblong", "grouped"])
 def test_parts_of_images_add_up_to_the_whole(monkeypatch, name, chunk):
     layer, inputs, _, _ = draw(name)
     whole = gram_matrix(layer, inputs)
-    monkeypatch.setattr("effnotes.pruning.layerwise._CHUNK_BYTES", chunk)
+    monkeypatch.setattr("effnotes.pruning.gram.CHUNK_BYTES", chunk)
     torch.testing.assert_close(gram_matrix(layer, inputs), whole)
 
 
@@ -141,7 +161,7 @@ def test_exact_obs_is_the_end_of_the_textbooks_path(oracles, monkeypatch, name, 
     groups = layout(weight.shape[2], taps, solver)
     total = len(groups) * weight.shape[1]
     expected = oracles.textbook_obs(weight[0], oracles.damped(gram[0])[0], groups, total - kept_count(total, level))
-    monkeypatch.setattr("effnotes.pruning.layerwise._CHUNK_BYTES", 3 * gram.numel() * 8)  # three rows at a time
+    monkeypatch.setattr("effnotes.pruning.layerwise.CHUNK_BYTES", 3 * gram.numel() * 8)  # three rows at a time
     found = solve_layer(layer, gram, level, solver=solver)
     torch.testing.assert_close(found.weight.view(weight[0].shape), expected, rtol=0, atol=1e-10)
     assert found.error == pytest.approx(oracles.relative_error(weight[0], expected, gram[0]))
