@@ -103,14 +103,15 @@ from effnotes.models import build_model
 yours = build_model("resnet18", 10, image_size=64, seed=0).eval()
 image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
-own = trace(yours, image, 0.8, n=8)
+own = trace(yours, image, {"layer3": 0.8, "fc": 0.5}, n=8)
 with own.applied() as pruned:
     explained = attribute(pruned, image, "saliency")
-print(f"{own.sparsity:.0%} of the weights are gone; same answer: {own.agreement}; dense: {', '.join(own.left_dense)}")
+print(f"{own.sparsity:.0%} of all weights are gone; same answer: {own.agreement}; always dense: {', '.join(own.left_dense)}")
 print(f"a map of {tuple(explained.shape)} pixels after {sum(own.seconds.values()):.1f} CPU seconds")
 
 # %% [markdown]
-# Pixels are prepared by `effnotes.training.normalize` unless you hand in your own `prepare`, and `levels` may name groups of layers, as the parameters above do.
+# Levels are shares of the weights that go, for each group of layers that is named, or one number for all layers.
+# Pixels are prepared by `effnotes.training.normalize` unless you hand in your own `prepare`.
 #
 # ## The data: images with two truths
 #
@@ -232,7 +233,7 @@ torch.testing.assert_close(saliency, attribute(network, with_trojan.images[0], "
 
 # %% mystnb={"figure": {"caption": "Saliency maps of the first images with each trojan, outlined; on the dense network, on the image's own trace at both sets of levels, and on the trace of another image. Each map has its own scale.", "name": "fig-maps"}, "image": {"alt": "Rows of pictures, one row a trojan: the image, then grey maps, darker where a pixel counts for more, with the outline of the trojan in each."}} tags=["hide-input"]
 shown = with_trojan.take(slice(0, 4))
-figures.plot_maps(shown.images, shown.regions, traces.example_maps(plan, shown), shown.names)
+_ = figures.plot_maps(shown.images, shown.regions, traces.example_maps(plan, shown), shown.names)
 
 # %% tags=["remove-input"]
 finding(said.of_maps(result.means), figure="fig-maps")
