@@ -91,6 +91,7 @@ of_poison = {"universal_rate": universal_rate, "source_rate": source_rate, "cont
 plan = traces.plan(**of_units, **of_traces, **of_training, **of_poison, learning_rate=learning_rate)
 
 # %% [markdown]
+# (trace-your-own)=
 # ## Try it on your own
 #
 # Any network of convolutions and linear layers can be traced, and any image that it takes.

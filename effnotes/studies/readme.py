@@ -16,7 +16,11 @@ from effnotes.reporting.kept import KeptRecord, read_record, run_text
 from effnotes.studies.bias import Findings
 
 PICTURE = "data/records/pruning_bias/full.svg"
-_CHAPTERS = {"pruning_bias": "1. Bias in pruned vision models", "model_editing": "2. Editing what a model knows"}
+_CHAPTERS = {
+    "pruning_bias": "1. Bias in pruned vision models",
+    "sample_targeted_pruning": "2. One trace per example",
+    "model_editing": "3. Editing what a model knows",
+}
 _VERDICTS = ("shown", "contradicted", "not settled")
 _BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 

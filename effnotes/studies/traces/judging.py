@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def judge(job: Judging) -> JobResult:
     The rows of "rows" hold seed, kind, sample, name, variant, levels, method, auc, decoy_auc, pointing, agreement, kl, and for
     the dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own
     trace), "other" (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name
-    (with that solver in place of sparsegpt), and the baselines "edges", "untrained" and "another class" (the dense network's map
-    of the class that it finds least probable). Those of "costs" hold sample, levels, the seconds of its trace by stage, and its
+    (with that solver in place of sparsegpt), and the baselines, by Saliency alone, "untrained" and "another class" (the dense
+    network's map of the class that it finds least probable), and "edges". Those of "costs" hold sample, levels, the seconds of its trace by stage, and its
     sparsity; those of "overlaps" levels, alike (whether two images have the same trojan or class) and jaccard (of the weights that
     their traces keep).
     """
@@ -74,16 +74,17 @@ def judge(job: Judging) -> JobResult:
     def enter(variant: str, levels: str, maps: Mapping[str, Tensor], logits: Tensor, chosen: list[int]) -> None:
         rows.extend(_judged(job, model, samples, dense, chosen, variant, levels, maps, logits))
 
-    def explain(network: nn.Module, chosen: list[int], targets: Tensor) -> dict[str, Tensor]:
+    def explain(network: nn.Module, chosen: list[int], targets: Tensor, methods: Sequence[str] = job.methods) -> dict[str, Tensor]:
         images, classes = samples.images[chosen], targets[chosen]
-        return {method: attribute_batch(network, images, method, classes, seed=seed) for method in job.methods}
+        return {method: attribute_batch(network, images, method, classes, seed=seed) for method in methods}
 
     everyone = list(range(m))
     enter("dense", "", explain(model, everyone, samples.targets), dense, everyone)
-    enter("another class", "", explain(model, everyone, dense.argmin(1)), dense, everyone)
+    enter("another class", "", explain(model, everyone, dense.argmin(1), ["saliency"]), dense, everyone)
     enter("edges", "", {"edges": edge_map(samples.images)}, dense, everyone)
     untrained = job.classifier.untrained(seed + 1).eval()
-    enter("untrained", "", explain(untrained, everyone, samples.targets), _logits(untrained, samples.images), everyone)
+    maps = explain(untrained, everyone, samples.targets, ["saliency"])
+    enter("untrained", "", maps, _logits(untrained, samples.images), everyone)
 
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
     asked = [(name, solver) for name in job.levels for solver in by_weights]
