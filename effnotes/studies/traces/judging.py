@@ -61,9 +61,9 @@ def judge(job: Judging) -> JobResult:
     the dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own
     trace), "other" (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name
     (with that solver in place of sparsegpt), and the baselines, by Saliency alone, "untrained" and "another class" (the dense
-    network's map of the class that it finds least probable), and "edges". Those of "costs" hold sample, levels, the seconds of its trace by stage, and its
-    sparsity; those of "overlaps" levels, alike (whether two images have the same trojan or class) and jaccard (of the weights that
-    their traces keep).
+    network's map of the class that it finds least probable), and "edges". Those of "costs" hold sample, levels, the seconds of its
+    trace by stage, and its sparsity; those of "overlaps" levels, alike (whether two images have the same trojan or class) and
+    jaccard (of the weights that their traces keep).
     """
     model, shapes = loaded(job.classifier)
     samples = choose_samples(job.classifier, job.kind, job.samples).take(slice(job.first, job.first + job.count))
