@@ -49,7 +49,8 @@ def effects(result: Result) -> dict[str, BySeed | list[float]]:
     trojans, clean = (result.rows[result.rows["kind"] == kind] for kind in ("trojan", "clean"))
     gains = {method: differences(trojans, "auc", "own", "dense", [method]) for method in (*PLAIN, "guided_backprop")}
     plain = differences(trojans, "auc", "own", "dense", PLAIN)
-    solvers = result.layers.pivot(index=["seed", "layer"], columns="solver", values="seconds") if len(result.layers) else None
+    # A layer is one unit, in however many networks it was timed: its time hardly depends on the weights.
+    solvers = result.layers.pivot_table(index="layer", columns="solver", values="seconds") if len(result.layers) else None
     return {
         "saliency-gains": by_seed(gains["saliency"]),
         "input-x-gradient-gains": by_seed(gains["input_x_gradient"]),
