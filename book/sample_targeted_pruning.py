@@ -179,7 +179,8 @@ def sweep(weight: torch.Tensor, gram: torch.Tensor, level: float, quota: int) ->
 # The library's `solve_layer` gives the same, here for the last convolution and the validation images; it never inverts $H$, and works on large blocks.
 
 # %%
-from effnotes.pruning.layerwise import gram_matrix, solve_layer
+from effnotes.pruning.gram import gram_matrix
+from effnotes.pruning.layerwise import solve_layer
 from effnotes.training import normalize
 
 network.double()

@@ -24,6 +24,8 @@ from effnotes.studies.traces.judging import Judging, Levels, Timing, judge, time
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
 KINDS: tuple[Kind, ...] = ("trojan", "clean")
+# What a record of many networks has no room for.
+_NOT_OF = {"trojan": ["insertion", "deletion"], "clean": ["decoy_auc", "pointing", "kl"]}
 SCORES = ["auc", "decoy_auc", "pointing", "insertion", "deletion", "agreement", "kl"]
 
 
@@ -132,7 +134,9 @@ class Result(NamedTuple):
         """Make the tables ready to be kept with the record of the run."""
         stages = self.costs.groupby(["seed", "kind", "levels"], sort=False).mean().drop(columns="sample").reset_index()
         alike = self.overlaps.groupby(["seed", "kind", "levels", "alike"], sort=False)["jaccard"].mean().reset_index()
-        tables = {"learned": self.learned, "means": self.means, "costs": stages, "overlaps": alike, "layers": self.layers}
+        tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers}
+        for kind, group in self.means.groupby("kind"):
+            tables[str(kind)] = group.drop(columns=["kind", *_NOT_OF[str(kind)]]).reset_index(drop=True)
         return [keep_table(name, table) for name, table in tables.items() if len(table)]
 
 
