@@ -216,7 +216,7 @@ def _fine_tuned(
     looks = _Looks(trainee, recipe.checkpoints, observe)  # type: ignore[abstract]  # a hook's empty methods are meant
     Loop(
         model=trainee,
-        optimizer=torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0),
+        optimizer=torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0, fused=True),
         batches=lambda _part: itertools.islice(batches, recipe.checkpoints[-1]),
         loss=lambda model, batch: recipe.objective.loss(model, base, *batch),
         train_mode=False,
