@@ -10,7 +10,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """Give the dtype in which activations are computed on a device.
 
     `"auto"` is bfloat16 where the hardware has instructions for it (AVX512-BF16 or AMX on the CPU, Ampere or later on a GPU) and
-    float32 elsewhere, where bfloat16 would be emulated and slow. Weights, their gradients and the optimizer stay float32.
+    float32 elsewhere, where bfloat16 would be emulated and slow, also where oneDNN was told to do without. Weights, their gradients and the optimizer stay float32.
     """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -19,7 +19,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
         features = torch.cpu.get_capabilities()
-        is_fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+        is_fast = bool(features.get("avx512_bf16") or features.get("amx_bf16")) and not _has_avx2_kernels()
     return torch.bfloat16 if is_fast else torch.float32
 
 

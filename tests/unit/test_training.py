@@ -525,6 +525,16 @@ def test_precision_is_resolved_by_device():
     assert resolve_precision("auto", torch.device("meta")) == torch.float32
 
 
+def test_precision_is_single_where_onednn_is_held_to_avx2(monkeypatch):
+    """A processor may have instructions for bfloat16 that oneDNN was told not to use: then it would be emulated."""
+    everything = dict.fromkeys(("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16"), True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: everything)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert resolve_precision("auto", torch.device("cpu")) == torch.float32
+
+
 # --- checkpoints ---
 
 RUN = textwrap.dedent(
