@@ -41,7 +41,7 @@ def notebook(build: Path, page: Chapter):
 
 
 def test_the_book_has_chapters():
-    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "model_editing"]
+    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "sample_targeted_pruning", "model_editing"]
 
 
 @each_page
@@ -310,6 +310,7 @@ def test_the_chapter_on_bias_accepts_classes_without_a_protected_attribute(wild,
     ("chapter", "values", "message"),
     [
         ("pruning_bias", {"moderate_sparsity": 0.5}, "moderate_sparsity=0.5 must be one of the sparsities"),
+        ("sample_targeted_pruning", {"mild": "{fc: 1.2}"}, "mild={'fc': 1.2}: levels['fc']=1.2: must be"),
         ("model_editing", {"blocks": "[attention]"}, "'linears' must be among them"),
     ],
 )
