@@ -162,10 +162,10 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, f
     inverses = torch.linalg.solve_triangular(blocks, unit, upper=True)
     shares = (inverses * blocks.diagonal(dim1=1, dim2=2)[..., None]).triu(1)  # of a removed tap's weight in a later tap's
     # Columns are worked on one after the other, so each is contiguous here.
-    dense = weight.T.contiguous().masked_fill(dead.flip(0)[:, None], 0.0)
-    change, sums, errors = torch.zeros_like(dense), torch.zeros_like(dense), torch.zeros_like(dense)
-    gone = torch.ones_like(dense)  # 0 where kept
-    quotas = [part.split(taps) for part in (dense, change, sums, errors, gone, factor.diagonal()[:, None])]
+    result = weight.T.clone(memory_format=torch.contiguous_format).masked_fill_(dead.flip(0)[:, None], 0.0)
+    change, sums = torch.zeros_like(result), torch.zeros_like(result)  # of a quota that is done, `sums` holds the errors
+    gone = torch.ones_like(result)  # 0 where kept
+    quotas = [part.split(taps) for part in (result, change, sums, gone, factor.diagonal()[:, None])]
     keep = kept_count(weight.shape[0] * taps, task.level)
 
     def solve(first: int, last: int) -> None:
@@ -176,8 +176,8 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, f
             solve(middle, last)
             return
         quota = first // taps
-        before, changed, sums_here, error, pruned, pivots = (parts[quota] for parts in quotas)
-        current = torch.addmm(before, inverses[quota].T, sums_here)
+        here, changed, sums_here, pruned, pivots = (parts[quota] for parts in quotas)
+        current = torch.addmm(here, inverses[quota].T, sums_here)
         # The loss of a weight is its square times that of the pivot; the order is that of the roots.
         pruned.view(-1).index_fill_(0, (current * pivots).abs_().view(-1).topk(keep, sorted=False).indices, 0.0)
         removed = current * pruned
@@ -185,14 +185,14 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, f
             taken = zip(current.unbind(), removed.unbind(), pruned.unbind(), shares[quota].unbind(1), strict=True)
             for column, gone_here, where, share in taken:
                 torch.mul(column.addmv_(removed.T, share, alpha=-1), where, out=gone_here)
-        torch.mul(removed, pivots, out=error)
-        torch.sub(before, current.sub_(removed), out=changed)
-        sums_here.copy_(current)
+        torch.mul(removed, pivots, out=sums_here)
+        torch.sub(here, current.sub_(removed), out=changed)
+        here.copy_(current)
 
     solve(0, columns)
     # The errors are those of the damped matrix; what was put on its diagonal is no change of the outputs.
-    lost = _square(errors) - added * _square(change)
-    return sums.T, gone.T == 0, lost
+    lost = _square(sums) - added * _square(change)
+    return result.T, gone.T == 0, lost
 
 
 def _square(tensor: Tensor) -> float:
