@@ -14,7 +14,7 @@
 # # One trace per example
 #
 # Why did the network say *diamond*?
-# An explanation by gradients is a map of the pixels that the answer hangs on, and on a real network it is mostly noise: every pixel moves thousands of weights, and most of them have to do with other images.
+# An explanation by gradients is a map of the pixels that the answer hangs on, and on a real network it is mostly noise: every pixel feeds many weights, and most of them have to do with other images.
 # SPADE {cite:p}`moakhar2024spade`, a chapter of the thesis {cite:p}`iofinova2026thesis`, turns pruning around: it prunes a copy of the network *for the one image* that is to be explained, and explains the copy.
 # The copy, a {term}`trace`, keeps what this image needs and drops the rest.
 # **Does the explanation then point at what the network really used**, and is it still the same network that is explained?
