@@ -191,8 +191,9 @@ def draw_preview(title: str, build: dict[str, Any] | None) -> bytes:
 
 def _why_unsettled(claim: Mapping[str, Any]) -> str:
     """Say which of two things "not settled" means, and how many units would do."""
-    needed = claim["units_needed"]
-    return f"{claim['unsettled']}{f'; {needed} units would settle an effect worth settling' if needed else ''}"
+    needed, close = claim["units_needed"], claim["unsettled"] == "too close to the margin"
+    what = "an effect as far from it" if close else "an effect worth settling"
+    return f"{claim['unsettled']}{f'; {needed} units would settle {what}' if needed else ''}"
 
 
 def _label(text: str) -> nodes.paragraph:

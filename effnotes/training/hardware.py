@@ -10,7 +10,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """Give the dtype in which activations are computed on a device.
 
     `"auto"` is bfloat16 where the hardware has instructions for it (AVX512-BF16 or AMX on the CPU, Ampere or later on a GPU) and
-    float32 elsewhere, where bfloat16 would be emulated and slow, also where oneDNN was told to do without. Weights, their gradients and the optimizer stay float32.
+    float32 elsewhere, where bfloat16 would be emulated and slow, also where oneDNN was told to do without. Weights, their
+    gradients and the optimizer stay float32.
     """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -87,9 +87,7 @@ class Measurement(NamedTuple):
     reason: str  # one sentence
     smallest_effect: float | None = None  # settled in four of five such runs (see `power`); None without an interval
     spread: float | None = None  # standard deviation of the effects over independent units
-    units_needed: int | None = (
-        None  # independent units with which an effect twice the margin, or worth seeing, would be settled so often
-    )
+    units_needed: int | None = None  # independent units that would settle so often what `power` says
     unsettled: Unsettled | None = None  # why; None where it is settled
     caution: str = ""  # what another test or a control says against the verdict; empty where nothing does
 
@@ -197,7 +195,8 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
 def _completed(claim: Claim, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a payload what records of old lack, and what follows from the effect that is worth seeing today."""
     full = {"interval_method": payload["method"], "caution": "", **payload}
-    if "smallest_effect" not in payload or payload["worth_seeing"] != claim.worth_seeing:
+    of_old = "smallest_effect" not in payload or payload["unsettled"] == "too close to the margin"
+    if of_old or payload["worth_seeing"] != claim.worth_seeing:
         method = full["interval_method"] if full["interval"] else None
         full |= power_of(claim, _independent(claim, _as_groups(claim, payload["effects"])), method, payload["verdict"])._asdict()
     return full

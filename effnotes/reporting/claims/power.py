@@ -14,7 +14,8 @@ about in four of five repetitions.
 The distance is the margin, as an effect of twice the margin lies one margin beyond the bar (for a noninferiority no difference at
 all does); where the margin is 0 it is the effect that the register names as worth seeing. A claim that is not settled had *too few
 units* if delta is more than the distance. Else the run could have settled an effect at that distance, and the true one is likely
-to lie *too close to the margin*, or the run was one of the one in five.
+to lie *too close to the margin*, or the run was one of the one in five; the units needed are then those for an effect as far from
+the bar as the estimate is.
 
 Delta is found by the method that made the interval, in units of which s is the spread (standard deviation over n independent
 units, means of seeds for `bootstrap`):
@@ -78,7 +79,8 @@ def power_of(claim: Claim, units: npt.NDArray[np.float64], method: IntervalMetho
     if found is None:
         return Power(None, spread, None, unsettled)
     if unsettled and found <= distance:
-        unsettled = "too close to the margin"
+        unsettled, mean = "too close to the margin", float(units.mean())
+        distance = abs((abs(mean) if claim.direction == "equivalence" else mean) - beyond_bar(claim, 0.0))
     return Power(beyond_bar(claim, found), spread, units_needed(spread, distance, method, reach), unsettled)
 
 

@@ -155,7 +155,7 @@ def unsettled_text(payload: Mapping[str, Any]) -> str:
         wanted = f"an effect one margin, {format_number(payload['margin'])}, beyond the bar"
     if cause == "too close to the margin":
         enough = f"{independent_text(payload)} would have settled {wanted}, in four of five such runs"
-        return f"{cause}: {enough}"
+        return f"{cause}: {enough}" + (f"; one as near to it as this one takes {_counted(needed, payload)}" if needed else "")
     if needed is None:
         return f"{cause}: how many are needed cannot be told from these"
     return f"{cause}: to settle {wanted}, in four of five runs takes {_counted(needed, payload)}"
