@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TABLE_MIME = "application/vnd.effnotes.table+json"
 """MIME type under which an executed notebook keeps a table."""
 
-MAX_CELLS = 20_000
+MAX_CELLS = 30_000
 """The largest table that is kept: rows times columns."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
