@@ -228,8 +228,7 @@ def plant_trojans(
     and noise of standard deviation .05; it lies anywhere, on no other patch. Decoys are patches of four other designs, different
     ones in an image, that say nothing of the label. Stamps that leave the label alone teach a model that a class-specific trojan
     acts on its source class only. What one seed draws for an image depends on neither the rates nor `assigned`: with -1 for all,
-    and with one trojan for all, come the same images but for that trojan's pixels. At the default rates the narrow ResNet learns
-    the four of `TROJANS` in about ten passes over 10,000 drawn shapes.
+    and with one trojan for all, come the same images but for that trojan's pixels.
 
     Args:
         images: (n, 3, H, W) uint8, n at least 1, sides of at least 5 pixels; not changed.
