@@ -60,7 +60,7 @@ class Samples(NamedTuple):
     """m images of one kind that are explained, in turn of one trojan or class and the next."""
 
     images: Tensor  # (m, 3, H, W) uint8
-    regions: Tensor  # (m, H, W) bool: pixels of the trojan, or of the object where none is stamped
+    regions: Tensor  # (m, H, W) bool: pixels of the trojan, or of the object where none is stamped, also under a decoy
     decoys: Tensor  # (m, H, W) bool: pixels of patches that say nothing of the class
     targets: Tensor  # (m,) class that the dense network predicts, and that is explained
     names: list[str]  # the trojan, or the class
