@@ -72,7 +72,7 @@ def _unit(model: torch.fx.GraphModule, node: torch.fx.Node) -> nn.Module | None:
             return None
         module, kind = copy.deepcopy(module), type(module)
         if hasattr(module, "inplace"):
-            module.inplace = False
+            setattr(module, "inplace", False)  # noqa: B010
         if kind not in _KNOWN_AS:
             return module
         function = module.forward

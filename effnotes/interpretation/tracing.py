@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -292,8 +293,7 @@ def _layer(name: str) -> str:
 
 def _groups(layer: str) -> list[str]:
     """Names of the modules around a layer, outermost first, and its own."""
-    parts = layer.split(".")
-    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    return [*accumulate(layer.split("."), "{}.{}".format)]
 
 
 def _check_levels(levels: Levels) -> None:

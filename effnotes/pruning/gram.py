@@ -87,17 +87,14 @@ def _add_outer_(total: Tensor, vectors: Tensor) -> None:
 
 
 def _add_patches_(total: Tensor, layer: nn.Conv2d, padded: Tensor, positions: list[int]) -> None:
-    """Add the patches of all output positions, some images or some rows of one image at a time."""
-    (height, width), groups, columns = positions, *total.shape[:2]
-    row_bytes = groups * columns * width * padded.element_size()
-    rows = max(1, min(height, CHUNK_BYTES // row_bytes))
-    for part in padded.split(max(1, CHUNK_BYTES // (row_bytes * height))):
+    """Add the patches of all output positions, some images at a time."""
+    groups, columns = total.shape[:2]
+    size = padded.element_size() * groups * columns * positions[0] * positions[1]
+    for part in padded.split(max(1, CHUNK_BYTES // size)):
         n, c, h, w = part.stride()
         (sh, sw), (dh, dw) = layer.stride, layer.dilation
-        for top in range(0, height, rows):
-            # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
-            size = (padded.shape[1], *layer.kernel_size, len(part), min(rows, height - top), width)
-            strides = (c, h * dh, w * dw, n, h * sh, w * sw)
-            patches = part.as_strided(size, strides, part.storage_offset() + top * sh * h).reshape(groups, columns, -1)
-            for one, patch in zip(total, patches, strict=True):
-                _add_outer_(one, patch)
+        # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
+        shape, strides = (part.shape[1], *layer.kernel_size, len(part), *positions), (c, h * dh, w * dw, n, h * sh, w * sw)
+        patches = part.as_strided(shape, strides, part.storage_offset()).reshape(groups, columns, -1)
+        for one, patch in zip(total, patches, strict=True):
+            _add_outer_(one, patch)
