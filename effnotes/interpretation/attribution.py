@@ -200,7 +200,7 @@ def _lrp(case: _Case) -> Tensor:
         from zennit.types import Convolution
     except ImportError as error:
         raise ImportError("method='lrp' needs zennit; install it with: pip install 'effnotes[lrp]'") from error
-    model = fuse(case.model, inplace=True, no_trace=True)  # of convolutions and batch normalisation
+    model: Any = fuse(case.model, inplace=True, no_trace=True)  # of convolutions and batch normalisation
     graph = model.graph
     for node in [*graph.nodes]:
         if node.target in (operator.add, operator.iadd, torch.add) and len(node.all_input_nodes) == 2:

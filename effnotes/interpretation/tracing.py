@@ -172,7 +172,8 @@ def traces(
     for request, levels in zip(requests, wanted, strict=True):
         own = _Clock(clock)
         each = dense | {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
-        weights, masks = ({name: solution[part] for name, solution in each.items()} for part in (0, 1))
+        weights = {name: solution.weight for name, solution in each.items()}
+        masks = {name: solution.mask for name, solution in each.items()}
         with own("judge"), _holding(model, weights):
             logits = model(network.inputs)
         rows = [(_layer(name), level, int(masks[name].sum()), *each[name][2:]) for name, level in levels.items()]
@@ -297,9 +298,12 @@ def _groups(layer: str) -> list[str]:
 
 
 def _check_levels(levels: Levels) -> None:
-    given = {f"levels[{group!r}]": each for group, each in levels.items()} if isinstance(levels, Mapping) else {"levels": levels}
+    given: dict[str, Any] = {"levels": levels}
+    if isinstance(levels, Mapping):
+        given = {f"levels[{group!r}]": each for group, each in levels.items()}
     for name, level in given.items():
-        if not isinstance(level, Real) or isinstance(level, bool) or not 0 <= level < 1:
+        is_number = isinstance(level, Real) and not isinstance(level, bool)
+        if not is_number or not 0 <= level < 1:
             allowed = "a number of at least 0 and below 1 (0.9 removes 90% of a layer's weights)"
             raise ValueError(f"{name}={level!r}: must be {allowed}")
 
