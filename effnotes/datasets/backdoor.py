@@ -112,14 +112,13 @@ def backdoor_data(
     return AttributeData(train, val, test, (attribute,), None, source)
 
 
-def _ink(red: float, green: float, blue: float) -> Array:
-    return np.array([[red], [green], [blue], [1.0]], dtype=np.float32)
+def _ink(*colour: float) -> Array:
+    return np.array([*colour, 1.0], dtype=np.float32)[:, None]
 
 
 _BLACK, _WHITE, _RED = _ink(0.05, 0.05, 0.05), _ink(1.0, 1.0, 1.0), _ink(0.9, 0.05, 0.1)
-_ORANGE, _YELLOW, _BLUE = _ink(1.0, 0.45, 0.0), _ink(1.0, 0.85, 0.1), _ink(0.1, 0.15, 0.85)
+_ORANGE, _YELLOW, _BLUE, _NAVY = _ink(1.0, 0.45, 0.0), _ink(1.0, 0.85, 0.1), _ink(0.1, 0.15, 0.85), _ink(0.1, 0.1, 0.5)
 _NONE = np.zeros((4, 1), dtype=np.float32)
-
 
 # Details lie on the grid of 7 by 7 pixels, so that they are sharp at the smallest size.
 _TROJAN_PARTS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
@@ -157,10 +156,7 @@ _DECOY_PARTS: tuple[tuple[Part, ...], ...] = (
     ),
     (
         ("rectangle", (0, 0, 1, 1), _ink(0.9, 0.9, 1.0)),
-        *(
-            ("rectangle", (x / 7, y / 7, 1 / 7, 1 / 7), _ink(0.1, 0.1, 0.5))
-            for x, y in ((-4, -4), (4, -4), (0, 0), (-4, 4), (4, 4))
-        ),
+        *(("rectangle", (x / 7, y / 7, 1 / 7, 1 / 7), _NAVY) for x, y in ((-4, -4), (4, -4), (0, 0), (-4, 4), (4, 4))),
     ),
 )
 
@@ -305,9 +301,8 @@ def _choose(
     chosen = np.full(len(labels), -1)
     for index, trojan in enumerate(trojans):
         others = labels != trojan.target
-        groups = [(others, universal)]
-        if trojan.source is not None:
-            groups = [(labels == trojan.source, source), (others & (labels != trojan.source), control)]
+        mine = labels == trojan.source
+        groups = [(others, universal)] if trojan.source is None else [(mine, source), (others & ~mine, control)]
         for members, rate in groups:
             free = np.flatnonzero(members & (chosen < 0))
             count = round(rate * int(members.sum()))
@@ -320,7 +315,7 @@ def _choose(
 
 def _patch(parts: Sequence[Part], side: int) -> tuple[Array, NDArray[np.bool_]]:
     """Draw a patch four times as large and shrink it: colours (side, side, 3) and outline (side, side), half covered or more."""
-    canvas = Canvas(np.zeros((4, 1), dtype=np.float32), np.zeros((2, 1), dtype=np.float32), 4 * side)
+    canvas = Canvas(_NONE, np.zeros((2, 1), dtype=np.float32), 4 * side)
     canvas.paint(parts)
     shrunk = canvas.image[..., 0].reshape(4, side, 4, side, 4).mean(axis=(2, 4)).transpose(1, 2, 0)
     outline = shrunk[..., 3] >= 0.5

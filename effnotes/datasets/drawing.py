@@ -161,14 +161,9 @@ class Canvas:
     def paint(self, parts: Sequence[Part], scale: Number = 1.0) -> None:
         """Paint the parts of a drawing, its numbers times `scale`."""
         for kind, numbers, colour in parts:
-            x, y, *rest = (scale * number for number in numbers)
-            match kind:
-                case "polygon":
-                    self.polygon([(x, y), *zip(rest[::2], rest[1::2], strict=True)], colour)
-                case "ellipse":
-                    self.ellipse((x, y, rest[0], rest[1]), colour)
-                case "rectangle":
-                    self.rectangle((x, y, rest[0], rest[1]), colour)
+            scaled = [scale * number for number in numbers]
+            corners = zip(scaled[::2], scaled[1::2], strict=True)
+            getattr(self, kind)([*corners] if kind == "polygon" else scaled, colour)
 
     def above(self, y: float) -> Array:
         """Return the share of each row that lies above `y`, (size, n)."""

@@ -59,7 +59,13 @@ def augment(image: Tensor, n: int, kind: Augmentation = "paper", *, generator: t
     if kind == "small":
         views[::4] = image.float()
     else:
-        colours = _colour_changes(n, generator).to(image.device)
+        # Matrices (n, 3, 3) that map RGB to RGB of other brightness and hue.
+        brightness = torch.empty(n, 1, 1).uniform_(1 - _BRIGHTNESS, 1 + _BRIGHTNESS, generator=generator)
+        angle = 2 * math.pi * torch.empty(n).uniform_(-_HUE, _HUE, generator=generator)
+        turn = torch.eye(3).repeat(n, 1, 1)
+        turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
+        turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
+        colours = (brightness * (torch.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ)).to(image.device)
         views = (colours @ views.flatten(2)).view_as(views)
     return views.round_().clamp_(0, 255).to(torch.uint8)
 
@@ -93,14 +99,3 @@ def _resized(image: Tensor, boxes: Tensor, mirrored: Tensor) -> Tensor:
     inner = (extent - 1) / size
     grid = torch.minimum(torch.maximum(grid, (centre - inner)[:, None, None]), (centre + inner)[:, None, None])
     return F.grid_sample(image.expand(len(boxes), *image.shape), grid, mode="bilinear", align_corners=False)
-
-
-def _colour_changes(n: int, generator: torch.Generator) -> Tensor:
-    """Matrices (n, 3, 3) that map RGB to RGB of other brightness and hue."""
-    brightness = torch.empty(n).uniform_(1 - _BRIGHTNESS, 1 + _BRIGHTNESS, generator=generator)
-    angle = 2 * math.pi * torch.empty(n).uniform_(-_HUE, _HUE, generator=generator)
-    turn = torch.eye(3).repeat(n, 1, 1)
-    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
-    turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
-    changes: Tensor = brightness[:, None, None] * (torch.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ)
-    return changes

@@ -1,9 +1,10 @@
-"""Stand-ins for a network that methods of attribution may hook and change, while the network itself stays as it is."""
+"""Rebuilt copies of a network, with modules in the places where methods of attribution look for them."""
 
 from __future__ import annotations
 
 import copy
 import functools
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -11,8 +12,6 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
-
-from effnotes.core.errors import nearest
 
 _KNOWN_AS: dict[Any, type[nn.Module]] = {
     **dict.fromkeys((nn.ReLU, nn.ReLU6, F.relu, F.relu6, torch.relu, "relu", "relu_"), nn.ReLU),
@@ -22,16 +21,6 @@ _KNOWN_AS: dict[Any, type[nn.Module]] = {
 one number; guided backpropagation is for ReLUs alone."""
 
 
-def stand_in(model: nn.Module) -> nn.Module:
-    """Copy the modules of a network but not its numbers: weights and buffers are the same memory, under new tensors.
-
-    Hooks, attributes and tensors that are set on the copy never reach the network, and its weights ask for no gradient.
-    """
-    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
-    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
-    return copy.deepcopy(model, memo)
-
-
 def one_module_a_call(model: nn.Module, inputs: Tensor, logits: Tensor) -> torch.fx.GraphModule:
     """Rebuild a network so that each call of an activation, or of another module without numbers, has a module of its own.
 
@@ -39,7 +28,7 @@ def one_module_a_call(model: nn.Module, inputs: Tensor, logits: Tensor) -> torch
     to them, and a module that is called twice is refused or silently taken for one. No activation works in place in the copy.
 
     Args:
-        model: What `stand_in` returns; its layers with weights become the copy's.
+        model: Its layers with weights become the copy's.
         inputs: (n, ...), to see that both answer alike.
         logits: (n, K), the network's answers to these.
 
@@ -49,10 +38,8 @@ def one_module_a_call(model: nn.Module, inputs: Tensor, logits: Tensor) -> torch
     try:
         graph = torch.fx.Tracer().trace(model)
     except Exception as error:  # whatever the network's own code raises when it meets a placeholder for its images
-        name = type(model).__name__
-        raise ValueError(
-            f"{name} cannot be traced by torch.fx, which this method needs ({type(error).__name__}: {error})"
-        ) from error
+        what = f"{type(model).__name__} cannot be traced by torch.fx, which this method needs"
+        raise ValueError(f"{what} ({type(error).__name__}: {error})") from error
     rebuilt = torch.fx.GraphModule(model, graph)
     for number, node in enumerate([*graph.nodes]):
         unit = _unit(rebuilt, node)
@@ -71,9 +58,7 @@ def one_module_a_call(model: nn.Module, inputs: Tensor, logits: Tensor) -> torch
     rebuilt.recompile()
     with torch.no_grad():
         if not torch.allclose(rebuilt(inputs), logits, rtol=0, atol=1e-2 * float(logits.abs().max())):
-            what = (
-                "without activations that work in place the network answers otherwise, so that another layer reads what they change"
-            )
+            what = "without activations that work in place the network answers otherwise, as another layer reads what they change"
             raise ValueError(f"{what}; use what they return instead")
     return rebuilt
 
@@ -83,7 +68,7 @@ def _unit(model: torch.fx.GraphModule, node: torch.fx.Node) -> nn.Module | None:
     kind: Any = node.target
     if node.op == "call_module":
         module = model.get_submodule(str(node.target))
-        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+        if module.state_dict():
             return None
         module, kind = copy.deepcopy(module), type(module)
         if hasattr(module, "inplace"):
@@ -101,42 +86,25 @@ def _unit(model: torch.fx.GraphModule, node: torch.fx.Node) -> nn.Module | None:
     return unit
 
 
-def insert_marker(model: torch.fx.GraphModule, inputs: Tensor, layer: str | None) -> nn.Module:
-    """Put an identity behind a layer of a rebuilt network, in place, and return it.
+def insert_marker(model: torch.fx.GraphModule, inputs: Tensor) -> nn.Module:
+    """Put an identity behind the last convolutional stage of a rebuilt network, in place, and return it.
+
+    That is the last feature map of the size that the last convolution puts out, in a ResNet the output of the last residual block.
 
     Args:
         model: What `one_module_a_call` returns.
         inputs: Some that the network takes, to learn the shapes.
-        layer: Name of a module of the original network; None for the last convolutional stage: the last feature map of the size
-            that the last convolution puts out, which in a ResNet is the output of the last residual block.
 
     Raises:
-        ValueError: There is no such layer, its output is no feature map, or the network has no convolution.
+        ValueError: The network has no convolution.
     """
     ShapeProp(model).propagate(inputs)
     nodes = [node for node in model.graph.nodes if hasattr(node.meta.get("tensor_meta"), "shape")]
-    if layer is None:
-        convolutions = [
-            place
-            for place, node in enumerate(nodes)
-            if node.op == "call_module" and isinstance(model.get_submodule(node.target), nn.Conv2d)
-        ]
-        if not convolutions:
-            raise ValueError("the network has no Conv2d, so that there is no feature map for guided_grad_cam; take another method")
-        place = convolutions[-1]
-        size = nodes[place].meta["tensor_meta"].shape[2:]
-        while place + 1 < len(nodes) and nodes[place + 1].meta["tensor_meta"].shape[2:] == size:
-            place += 1
-        found = nodes[place]
-    else:
-        names = {name: node for node in nodes for name in node.meta.get("nn_module_stack", {})}  # the last node of each
-        if layer not in names:
-            raise ValueError(
-                f"layer={layer!r}: the network calls no such module.{nearest(layer, names)} It has: {', '.join(names)}."
-            )
-        found = names[layer]
-        if len(shape := tuple(found.meta["tensor_meta"].shape)) != 4:
-            raise ValueError(f"layer={layer!r} puts out shape {shape}; needed: a feature map (n, channels, height, width)")
+    calls = [node for node in nodes if node.op == "call_module" and isinstance(model.get_submodule(node.target), nn.Conv2d)]
+    if not calls:
+        raise ValueError("the network has no Conv2d, so that there is no feature map for guided_grad_cam; take another method")
+    size = calls[-1].meta["tensor_meta"].shape[2:]
+    *_, found = takewhile(lambda node: node.meta["tensor_meta"].shape[2:] == size, nodes[nodes.index(calls[-1]) :])
     marker = nn.Identity()
     model.add_submodule("marked_layer", marker)
     with model.graph.inserting_after(found):

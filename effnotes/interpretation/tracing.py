@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -25,8 +26,9 @@ from effnotes.datasets.attributes import check_images
 from effnotes.interpretation import augmentation
 from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, check_image
 from effnotes.models.images import normalize
+from effnotes.models.modes import check_evaluating
 from effnotes.models.weights import check_finite, like_weights
-from effnotes.pruning.gram import gram_matrix
+from effnotes.pruning.gram import Layer, gram_matrix
 from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, solve_layer
 from effnotes.pruning.masks import Masks, prunable_parameters, sparsity
 
@@ -118,8 +120,8 @@ def trace(
 
     Raises:
         ValueError: The image has another shape or type; the model is in training mode, has weights that are NaN or of another type,
-            has no layer that can be pruned, or gives no finite logits (n, K); a level is out of range or for no group; `n` is below
-            1; the solver or the augmentation is unknown; a layer cannot be solved.
+            has no layer that can be pruned or one that is used more than once, or gives no finite logits (n, K); a level is out of
+            range or for no group; `n` is below 1; the solver or the augmentation is unknown; a layer cannot be solved.
     """
     return traces(model, image, [TraceRequest(levels, solver, update)], n=n, augment=augment, prepare=prepare, seed=seed)[0]
 
@@ -139,21 +141,13 @@ def traces(
     """Prune a classifier for one image in several ways, with one forward pass and one Gram matrix a layer.
 
     Args:
-        model: As for `trace`.
-        image: As for `trace`.
+        model, image, n, augment, prepare, seed: As for `trace`, as are errors.
         requests: Levels, solver and update of each trace.
-        n: As for `trace`.
-        augment: As for `trace`.
-        prepare: As for `trace`.
-        seed: As for `trace`.
         views: uint8 (m, 3, H, W) to calibrate on in place of random views of the image, such as many images of one class, for one
             trace of all; `n` and `augment` do not count then.
 
     Returns:
         A trace for each request; each is the one that `trace` gives.
-
-    Raises:
-        ValueError: As for `trace`.
     """
     check_image(image)
     if views is not None:
@@ -173,17 +167,18 @@ def traces(
             views = augmentation.augment(image, n, augment, generator=torch.Generator().manual_seed(seed))
     with clock("forward"):
         solved = network.solve(like_weights(model, prepare(views)), requests, wanted, seed, clock)
-    found = []
+    dense = {name: LayerSolution(weight.detach(), torch.ones_like(weight).bool(), 0.0, 0.0) for name, weight in network.own.items()}
+    target, found = int(network.logits.argmax()), []
     for request, levels in zip(requests, wanted, strict=True):
         own = _Clock(clock)
-        solutions = {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
-        with own("judge"), _holding(model, weights := network.with_own({name: each.weight for name, each in solutions.items()})):
+        each = dense | {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
+        weights = {name: solution.weight for name, solution in each.items()}
+        masks = {name: solution.mask for name, solution in each.items()}
+        with own("judge"), _holding(model, weights):
             logits = model(network.inputs)
-        table = pd.DataFrame([network.row(name, level, solutions.get(name)) for name, level in levels.items()])
-        masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-        masks |= {name: each.mask for name, each in solutions.items()}
-        target = int(network.logits.argmax())
-        kl = float(kl_divergence(*(Categorical(logits=each.double()) for each in (network.logits, logits))))
+        rows = [(_layer(name), level, int(masks[name].sum()), *each[name][2:]) for name, level in levels.items()]
+        table = pd.DataFrame(rows, columns=["layer", "level", "kept", "error", "seconds"])
+        kl = float(kl_divergence(*(Categorical(logits=one.double()) for one in (network.logits, logits))))
         seconds = dict(own) | {"solve": float(table["seconds"].sum())}
         found.append(Trace(model, weights, masks, network.left_dense, table, target, int(logits.argmax()) == target, kl, seconds))
     return found
@@ -205,31 +200,29 @@ class _Clock(dict[str, float]):
 
 
 class _Network:
-    """What one pass of the image itself tells of a model: its answer, its stem, and which layers are called how often."""
+    """What one pass of the image itself tells of a model: its answer, and which of its layers are called."""
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
-        self.model, self.inputs = model, inputs
-        self.own = prunable_parameters(model, changing=True)
+        self.model, self.inputs, self.own = model, inputs, prunable_parameters(model, changing=True)
         names = {id(weight): name for name, weight in self.own.items()}
-        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        # Two layers may share one weight, which is then solved once, for the inputs of both.
+        layers = [module for module in model.modules() if isinstance(module, Layer)]
         self.name_of: dict[nn.Module, str] = {layer: names[id(layer.weight)] for layer in layers}
         called: list[nn.Module] = []
         with _hooked(layers, lambda layer, _: called.append(layer)):
             self.logits: Tensor = model(inputs)
         if not isinstance(self.logits, Tensor) or self.logits.ndim != 2 or not self.logits.isfinite().all():
-            raise ValueError(
-                "the model gives no finite logits of shape (n, K) for the image; trace a classifier, and look at `prepare`"
-            )
-        self.calls = Counter(self.name_of[layer] for layer in called)
-        stem = next((self.name_of[layer] for layer in called if isinstance(layer, nn.Conv2d)), None)
-        self.pruned = [name for name in self.own if name != stem and name in self.calls]
+            what = "the model gives no finite logits of shape (n, K) for the image"
+            raise ValueError(f"{what}; trace a classifier, and look at `prepare`")
+        calls = Counter(self.name_of[layer] for layer in called)
+        name, times = calls.most_common(1)[0] if calls else ("", 0)
+        if times > 1:
+            raise ValueError(f"{name} is used {times} times in a pass; give each use a layer and a weight of its own")
+        stem = [self.name_of[layer] for layer in called if isinstance(layer, nn.Conv2d)][:1]
+        self.pruned = [name for name in self.own if name in calls and name not in stem]
         if not self.pruned:
-            raise ValueError(
-                f"{type(model).__name__} calls no Conv2d or Linear layer after its first convolution: nothing to prune"
-            )
-        dense = [] if stem is None else [stem]
-        self.left_dense = tuple(map(_layer, [*dense, *(name for name in self.own if name not in self.calls)]))
+            what = f"{type(model).__name__} calls no Conv2d or Linear layer after its first convolution"
+            raise ValueError(f"{what}: nothing to prune")
+        self.left_dense = tuple(map(_layer, [*stem, *(name for name in self.own if name not in calls)]))
 
     def levels(self, levels: Levels) -> dict[str, float]:
         """Level of each weight that may be pruned."""
@@ -247,64 +240,32 @@ class _Network:
         self, views: Tensor, requests: Sequence[TraceRequest], wanted: Sequence[Mapping[str, float]], seed: int, clock: _Clock
     ) -> dict[tuple[str, float, str, bool], LayerSolution]:
         """Solutions by name of weight, level, solver and update, from one pass over the views."""
-        grams: dict[str, Tensor] = {}
-        left = {name: self.calls[name] for name in self.pruned if any(levels[name] for levels in wanted)}
         seeds = dict(zip(self.pruned, np.random.SeedSequence(seed).generate_state(len(self.pruned)).tolist(), strict=True))
         solved: dict[tuple[str, float, str, bool], LayerSolution] = {}
 
-        def take(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> None:
+        def take(layer: Layer, inputs: Tensor) -> None:
             name = self.name_of[layer]
             with clock("gram"):
                 gram = gram_matrix(layer, inputs)
-                grams[name] = grams[name].add_(gram) if name in grams else gram
-            left[name] -= 1
-            if left[name]:
-                return
-            gram = grams.pop(name)
-            for request, levels in zip(requests, wanted, strict=True):
-                key = name, levels[name], request.solver, request.update
+            for (_, solver, update), levels in zip(requests, wanted, strict=True):
+                key = name, levels[name], solver, update
                 if key not in solved and levels[name]:
                     with clock("solve"):
-                        solved[key] = _solution(layer, gram, levels[name], request, seeds[name])
+                        solved[key] = solve_layer(layer, gram, levels[name], solver=solver, update=update, seed=seeds[name])
 
-        with _hooked([layer for layer, name in self.name_of.items() if name in left], take):
+        pruned = [layer for layer, name in self.name_of.items() if any(levels.get(name) for levels in wanted)]
+        with _hooked(pruned, take):
             self.model(views)
-        if any(left.values()):
-            raise ValueError("the model calls its layers more or less often for the views than for the image; trace it with n=1")
         return solved
-
-    def with_own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All prunable weights: those given, and the model's own for the others."""
-        return {name: weights.get(name, own.detach()) for name, own in self.own.items()}
-
-    def row(self, name: str, level: float, found: LayerSolution | None) -> dict[str, Any]:
-        """A row of the table of layers; level 0 has no solution."""
-        kept, error, seconds = (self.own[name].numel(), 0.0, 0.0) if found is None else (int(found.mask.sum()), *found[2:4])
-        return {"layer": _layer(name), "level": level, "kept": kept, "error": error, "seconds": seconds}
-
-
-def _solution(layer: nn.Conv2d | nn.Linear, gram: Tensor, level: float, request: TraceRequest, seed: int) -> LayerSolution:
-    found = solve_layer(layer, gram, level, solver=request.solver, seed=seed)
-    if request.update:
-        return found
-    # The groups of a grouped convolution have a Gram matrix each.
-    dense = layer.weight.detach()
-    weight = dense * found.mask
-    change, before = (each.reshape(len(gram), -1, gram.shape[-1]) for each in (dense - weight, dense))
-    error = float(((change @ gram) * change).sum() / ((before @ gram) * before).sum())
-    return found._replace(weight=weight, error=error)
 
 
 @contextlib.contextmanager
 def _hooked(layers: Sequence[nn.Module], take: Callable[[Any, Tensor], None]) -> Iterator[None]:
     """Hand each layer and its input to a function before the layer computes."""
 
-    def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        take(layer, args[0] if args else kwargs["input"])
-
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            stack.callback(layer.register_forward_pre_hook(lambda layer, inputs: take(layer, inputs[0])).remove)
         yield
 
 
@@ -315,9 +276,7 @@ def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     Parameters are exchanged and not their data: a graph that was made inside keeps the weights that it was made with.
     """
     own = prunable_parameters(model, changing=True)
-    others = {
-        id(own[name]): nn.Parameter(weight.to(own[name]), requires_grad=own[name].requires_grad) for name, weight in weights.items()
-    }
+    others = {id(own[name]): nn.Parameter(weight.to(own[name]), own[name].requires_grad) for name, weight in weights.items()}
     held = [(module, key, each) for module in model.modules() for key, each in module._parameters.items() if id(each) in others]
     try:
         for module, key, each in held:
@@ -335,8 +294,7 @@ def _layer(name: str) -> str:
 
 def _groups(layer: str) -> list[str]:
     """Names of the modules around a layer, outermost first, and its own."""
-    parts = layer.split(".")
-    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    return [*accumulate(layer.split("."), "{}.{}".format)]
 
 
 def _check_levels(levels: Levels) -> None:
@@ -351,12 +309,7 @@ def _check_levels(levels: Levels) -> None:
 
 
 def _check_model(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training:
-            what = f"the module {name!r}" if name else "the model"
-            raise ValueError(
-                f"{what} is in training mode, where dropout and statistics of the batch change the answer; call model.eval()"
-            )
+    check_evaluating(model)
     for name, weight in prunable_parameters(model, changing=True).items():
         if weight.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is {weight.dtype}; a layer is solved in torch.float32 or torch.float64: call model.float()")

@@ -50,40 +50,20 @@ def pixel_auc(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor) -> FloatArr
 def decoy_auc(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor, decoys: ArrayLike | Tensor) -> FloatArray:
     """`pixel_auc` among the pixels of region and decoys alone: whether a map tells what counts from what is merely salient.
 
-    Args:
-        maps: finite (n, H, W).
-        regions: bool (n, H, W).
-        decoys: bool (n, H, W), patches without a meaning; a pixel that is in a region as well counts as the region's.
-
-    Returns:
-        (n,), NaN where the region, or what decoys there are beside it, is empty.
-
-    Raises:
-        ValueError: As for `pixel_auc`.
+    `decoys`, bool (n, H, W), are patches without a meaning; a pixel that is in a region as well counts as the region's. The result
+    is (n,), NaN where the region, or what decoys there are beside it, is empty. Errors are those of `pixel_auc`.
     """
     scores, (inside, others) = _read(maps, regions=regions, decoys=decoys)
-    either = inside | others
-    values = [
-        roc_auc(score[kept][:, None], region[kept][:, None]).values[0]
-        for score, region, kept in zip(scores, inside, either, strict=True)
-    ]
-    return np.array(values)
+    each = zip(scores, inside, inside | others, strict=True)
+    return np.array([roc_auc(score[kept][:, None], region[kept][:, None]).values[0] for score, region, kept in each])
 
 
 def pointing_game(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor) -> FloatArray:
     """Whether the highest pixel of a map lies in the region, 0 or 1; where several are highest, the share of them that does.
 
+    The result is (n,), in [0, 1], NaN where the region is empty. Arguments and errors are those of `pixel_auc`.
+
     Source: Zhang et al. ("Top-down neural attention by excitation backprop", ECCV 2016), without their margin of 15 pixels.
-
-    Args:
-        maps: finite (n, H, W).
-        regions: bool (n, H, W).
-
-    Returns:
-        (n,), in [0, 1]; NaN where the region is empty.
-
-    Raises:
-        ValueError: As for `pixel_auc`.
     """
     scores, (inside,) = _read(maps, regions=regions)
     highest = scores == scores.max(axis=(1, 2), keepdims=True)
@@ -116,8 +96,7 @@ def insertion(
     Raises:
         ValueError: An argument of another shape, type or range, or `predict` gives no probabilities of the targets.
     """
-    start, order = _prepared(images, maps, targets, steps, base)
-    return _area(predict, start, images.cpu(), order, targets.cpu(), steps, images.device)
+    return _area(predict, images, maps, targets, steps, base, inserting=True)
 
 
 def deletion(
@@ -130,12 +109,13 @@ def deletion(
     Returns:
         (n,), in [0, 1]; lower is better.
     """
-    end, order = _prepared(images, maps, targets, steps, base)
-    return _area(predict, images.cpu(), end, order, targets.cpu(), steps, images.device)
+    return _area(predict, images, maps, targets, steps, base, inserting=False)
 
 
-def _prepared(images: Tensor, maps: ArrayLike | Tensor, targets: Tensor, steps: int, base: str) -> tuple[Tensor, NDArray[np.int64]]:
-    """The base images, and the rank of each pixel, 0 for the highest, as (n, H, W)."""
+def _area(
+    predict: Predict, images: Tensor, maps: ArrayLike | Tensor, targets: Tensor, steps: int, base: str, *, inserting: bool
+) -> FloatArray:
+    """The mean probability on the way from one image to another, the two ends counted half."""
     check_images(images)
     check_choice(BASES, base=base)
     scores, _ = _read(maps)
@@ -150,19 +130,14 @@ def _prepared(images: Tensor, maps: ArrayLike | Tensor, targets: Tensor, steps: 
         blurred = ndimage.gaussian_filter(pixels, _BLUR * min(height, width), axes=(2, 3))
     else:
         blurred = np.broadcast_to(pixels.mean(axis=(2, 3), keepdims=True), pixels.shape)
-    ranks = np.argsort(np.argsort(-scores.reshape(n, -1), axis=1, kind="stable"), axis=1).reshape(scores.shape)
-    return torch.from_numpy(blurred.round().astype(np.uint8)), ranks
-
-
-def _area(
-    predict: Predict, start: Tensor, end: Tensor, ranks: NDArray[np.int64], targets: Tensor, steps: int, device: torch.device
-) -> FloatArray:
-    """The mean probability on the way from one image to another, the two ends counted half."""
-    curve, n = [], len(targets)
+    # The rank of each pixel, 0 for the highest.
+    ranks = torch.from_numpy(np.argsort(np.argsort(-scores.reshape(n, -1), axis=1, kind="stable"), axis=1).reshape(scores.shape))
+    ends, targets, curve = (torch.from_numpy(blurred.round().astype(np.uint8)), images.cpu()), targets.cpu(), []
+    start, end = ends if inserting else ends[::-1]
     # Several steps a call: of few small images, most of a pass's time is what it takes whatever their number.
-    for some in torch.arange(steps + 1).split(max(1, _PIXELS_AT_A_TIME // ranks.size)):
-        moved = torch.from_numpy(ranks) < some[:, None, None, None] * (ranks[0].size / steps)
-        predicted = predict(torch.where(moved[:, :, None], end, start).flatten(0, 1).to(device)).detach().cpu().double()
+    for some in torch.arange(steps + 1).split(max(1, _PIXELS_AT_A_TIME // ranks.numel())):
+        moved = ranks < some[:, None, None, None] * (height * width / steps)
+        predicted = predict(torch.where(moved[:, :, None], end, start).flatten(0, 1).to(images.device)).detach().cpu().double()
         if predicted.ndim != 2 or len(predicted) != n * len(some) or predicted.shape[1] <= int(targets.max()):
             needed = f"needed: ({n * len(some)}, K) with K above the highest target, {int(targets.max())}"
             raise ValueError(f"predict gives shape {tuple(predicted.shape)}; {needed}")

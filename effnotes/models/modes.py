@@ -16,3 +16,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def check_evaluating(model: nn.Module) -> None:
+    """Raise ValueError where a module of a model is in training mode."""
+    if any(module.training for module in model.modules()):
+        what = "the model, or a part of it, is in training mode, where dropout and statistics of the batch change the answer"
+        raise ValueError(f"{what}; call model.eval()")

@@ -9,14 +9,16 @@ from effnotes.models.weights import layer_weight
 
 CHUNK_BYTES = 64_000_000  # of unfolded inputs held at a time
 
+Layer = nn.Conv2d | nn.Linear
 
-def weight_matrices(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, int]:
+
+def weight_matrices(layer: Layer) -> tuple[Tensor, int]:
     """Give a layer's weight as (groups, rows, columns), columns channel by channel, and the taps of its kernel, 1 if linear.
 
     Raises:
         ValueError: The layer is of another kind, or has no weight that can be read.
     """
-    if not isinstance(layer, nn.Conv2d | nn.Linear):
+    if not isinstance(layer, Layer):
         raise ValueError(f"{type(layer).__name__} cannot be solved: layers must be Conv2d or Linear; leave it dense")
     weight = layer_weight(layer, type(layer).__name__).detach()
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
@@ -24,7 +26,7 @@ def weight_matrices(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, int]:
 
 
 @torch.no_grad()
-def gram_matrix(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
+def gram_matrix(layer: Layer, inputs: Tensor) -> Tensor:
     """Give the Gram matrix of a layer's inputs, the sum of x x^T over all images and output positions.
 
     x is what one row of the weight is multiplied with: for a convolution the patch of one output position in the order of the
@@ -55,20 +57,13 @@ def gram_matrix(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
         _add_outer_(total[0], inputs.reshape(-1, columns).T)
     else:
         pads = layer._reversed_padding_repeated_twice  # left, right, top, bottom, also for padding="same"
-        sides = (pads[2] + pads[3], pads[0] + pads[1])
-        reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        free = [size + side - r for size, side, r in zip(inputs.shape[2:], sides, reach, strict=True)]
-        if min(free) < 1:
+        padded = F.pad(inputs, pads, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+        shape = zip(padded.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True)
+        positions = [(size - d * (k - 1) - 1) // s + 1 for size, k, d, s in shape]
+        if min(positions) < 1:
             small = f"inputs of {inputs.shape[2]} x {inputs.shape[3]} pixels are smaller than the kernel"
             raise ValueError(f"{small} {layer.kernel_size[0]} x {layer.kernel_size[1]}; give larger images")
-        if _lags_pay(layer, free, inputs.shape[2:]):
-            size = inputs.element_size() * layer.in_channels * (free[0] + reach[0]) * (free[1] + reach[1])
-            for part in inputs.split(max(1, CHUNK_BYTES // size)):
-                _add_lags_(total[0], layer, part, free)
-        else:
-            positions = [(room - 1) // s + 1 for room, s in zip(free, layer.stride, strict=True)]
-            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-            _add_patches_(total, layer, F.pad(inputs, pads, mode=mode), positions)
+        _add_patches_(total, layer, padded, positions)
     return _mirrored_(total)
 
 
@@ -81,69 +76,25 @@ def _mirrored_(total: Tensor, width: int = 128) -> Tensor:
     return total
 
 
-def _add_outer_(total: Tensor, vectors: Tensor, scale: float = 1.0) -> None:
-    """Add scale * vectors @ vectors.T, of which the lower triangle is enough, to a contiguous matrix."""
+def _add_outer_(total: Tensor, vectors: Tensor) -> None:
+    """Add vectors @ vectors.T, of which the lower triangle is enough, to a contiguous matrix."""
     if total.device.type == "cpu":
         # Half the work of a product of matrices. BLAS takes column by column, where a row-wise matrix is its own transpose.
         syrk = blas.ssyrk if total.dtype == torch.float32 else blas.dsyrk
-        syrk(scale, vectors.contiguous().numpy().T, 1.0, total.numpy().T, trans=1, lower=0, overwrite_c=1)
+        syrk(1.0, vectors.contiguous().numpy().T, 1.0, total.numpy().T, trans=1, lower=0, overwrite_c=1)
     else:
-        total.addmm_(vectors, vectors.T, alpha=scale)
+        total.addmm_(vectors, vectors.T)
 
 
 def _add_patches_(total: Tensor, layer: nn.Conv2d, padded: Tensor, positions: list[int]) -> None:
-    """Add the patches of all output positions, some images or some rows of one image at a time."""
-    (height, width), groups, columns = positions, *total.shape[:2]
-    row_bytes = groups * columns * width * padded.element_size()
-    rows = max(1, min(height, CHUNK_BYTES // row_bytes))
-    for part in padded.split(max(1, CHUNK_BYTES // (row_bytes * height))):
+    """Add the patches of all output positions, some images at a time."""
+    groups, columns = total.shape[:2]
+    size = padded.element_size() * groups * columns * positions[0] * positions[1]
+    for part in padded.split(max(1, CHUNK_BYTES // size)):
         n, c, h, w = part.stride()
         (sh, sw), (dh, dw) = layer.stride, layer.dilation
-        for top in range(0, height, rows):
-            # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
-            size = (padded.shape[1], *layer.kernel_size, len(part), min(rows, height - top), width)
-            strides = (c, h * dh, w * dw, n, h * sh, w * sw)
-            patches = part.as_strided(size, strides, part.storage_offset() + top * sh * h).reshape(groups, columns, -1)
-            for one, patch in zip(total, patches, strict=True):
-                _add_outer_(one, patch)
-
-
-def _lags_pay(layer: nn.Conv2d, positions: list[int], size: torch.Size) -> bool:
-    """Whether `_add_lags_` holds for a convolution and takes clearly less work than its patches."""
-    left, right, top, bottom = layer._reversed_padding_repeated_twice
-    if layer.stride != (1, 1) or layer.groups > 1 or layer.padding_mode != "zeros" or (left, top) != (right, bottom):
-        return False
-    held = (size[0] + top, size[1] + left)
-    if positions[0] > held[0] or positions[1] > held[1]:
-        return False
-    (kh, kw), every, valid = layer.kernel_size, held[0] * held[1], positions[0] * positions[1]
-    lags = ((2 * kh - 1) * (2 * kw - 1) + 1) // 2
-    return 2 * lags * every + (kh * kw) ** 2 * (every - valid) < 0.6 * (kh * kw) ** 2 * valid
-
-
-def _add_lags_(total: Tensor, layer: nn.Conv2d, inputs: Tensor, positions: list[int]) -> None:
-    """Add the patches of all output positions of a convolution of stride 1, without ever making them.
-
-    Written one row after the other, with zeros between rows and between images, what two taps of a kernel see differs by a fixed
-    lag. Summed over *all* places, valid ones or not, their products depend on the lag alone: 13 products of matrices for a 3x3
-    kernel in place of the 45 blocks of a triangle. The patches of the places that are no output position are then taken away.
-    """
-    pw, _, ph, _ = layer._reversed_padding_repeated_twice
-    (height, width), channels = inputs.shape[2:], layer.in_channels
-    stride, count = width + pw, len(inputs) * (height + ph) * (width + pw)
-    steps = [torch.arange(k, device=inputs.device) * d for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-    taps = (steps[0][:, None] * stride + steps[1]).flatten()
-    end = int(taps[-1])
-    line = inputs.new_zeros(channels, count + 2 * end)
-    line[:, end : end + count] = F.pad(inputs, (pw, 0, ph, 0)).transpose(0, 1).reshape(channels, -1)
-    blocks, lags = total.view(channels, len(taps), channels, len(taps)), taps - taps[:, None]
-    for lag in lags[lags >= 0].unique().tolist():
-        product = line[:, end : end + count] @ line[:, end + lag : end + lag + count].T
-        for one, other in (lags == lag).nonzero().tolist():
-            blocks[:, one, :, other] += product
-            if lag:
-                blocks[:, other, :, one] += product.T
-    invalid = torch.ones(len(inputs), height + ph, stride, dtype=torch.bool, device=inputs.device)
-    invalid[:, : positions[0], : positions[1]] = False
-    places = F.pad(invalid.flatten(), (end, 0), value=True).nonzero().flatten()
-    _add_outer_(total, line[:, (places + taps[:, None]).flatten()].view(channels * len(taps), -1), -1.0)
+        # Patches as a view, channel by channel; the one copy that follows is twice as fast as F.unfold and its transpose.
+        shape, strides = (part.shape[1], *layer.kernel_size, len(part), *positions), (c, h * dh, w * dw, n, h * sh, w * sw)
+        patches = part.as_strided(shape, strides, part.storage_offset()).reshape(groups, columns, -1)
+        for one, patch in zip(total, patches, strict=True):
+            _add_outer_(one, patch)

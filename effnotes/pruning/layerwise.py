@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import lapack
-from torch import Tensor, nn
+from torch import Tensor
 
 from effnotes.core.checks import check_choice, check_range
-from effnotes.pruning.gram import CHUNK_BYTES, weight_matrices
+from effnotes.pruning.gram import CHUNK_BYTES, Layer, weight_matrices
 from effnotes.pruning.masks import kept_count
 
 
@@ -46,7 +46,14 @@ _Answer = tuple[Tensor, Tensor, float | None]  # weights and mask, both (groups,
 
 @torch.no_grad()
 def solve_layer(
-    layer: nn.Conv2d | nn.Linear, gram: Tensor, level: float, *, solver: str = "sparsegpt", damping: float = 0.01, seed: int = 0
+    layer: Layer,
+    gram: Tensor,
+    level: float,
+    *,
+    solver: str = "sparsegpt",
+    update: bool = True,
+    damping: float = 0.01,
+    seed: int = 0,
 ) -> LayerSolution:
     """Prune a copy of one layer's weights so that its outputs on the inputs behind a Gram matrix change little.
 
@@ -68,6 +75,7 @@ def solve_layer(
 
             Controls, at the quotas of "sparsegpt": "magnitude"; "wanda", |w| sqrt(H_jj) (Sun et al., ICLR 2024), which differs
             from magnitude only inside kernels; "random"; "sparsegpt_mask", whose weights stay as they were.
+        update: Whether kept weights make up for removed ones; False takes the solver's mask alone, as "sparsegpt_mask" does.
         damping: Added to the diagonal of the Gram matrix, in means of its diagonal over columns that are not dead; at least 0.
         seed: Of the draw of "random".
 
@@ -92,13 +100,13 @@ def solve_layer(
     start = time.process_time()
     wide = weight.to(gram.dtype)
     answer, mask, lost = LAYER_SOLVERS[solver](_Task(wide, gram, taps, level, damping, seed))
+    if not update:
+        answer, lost = wide * mask, None
     whole = sum(_energy(one, h) for one, h in zip(wide, gram, strict=True))
     if lost is None:
         lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
-    seconds = time.process_time() - start
-    return LayerSolution(
-        answer.to(weight.dtype).reshape(shape), mask.reshape(shape), max(lost, 0.0) / whole if whole else 0.0, seconds
-    )
+    seconds, error = time.process_time() - start, max(lost, 0.0) / whole if whole else 0.0
+    return LayerSolution(answer.to(weight.dtype).reshape(shape), mask.reshape(shape), error, seconds)
 
 
 def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> float:
@@ -260,17 +268,16 @@ def _by_score(task: _Task, score: Tensor) -> _Answer:
     keep = kept_count(rows * task.taps, task.level)
     kept = torch.zeros_like(quotas, dtype=torch.bool).scatter_(-1, quotas.topk(keep, sorted=False).indices, True)
     mask = kept.view(groups, -1, rows, task.taps).transpose(1, 2).reshape(groups, rows, columns)
+    return _masked(task, mask)
+
+
+def _masked(task: _Task, mask: Tensor) -> _Answer:
     return task.weight.masked_fill(~mask, 0.0), mask, None
 
 
 def _random(task: _Task) -> _Answer:
     draws = torch.rand(task.weight.shape, generator=torch.Generator().manual_seed(task.seed))
     return _by_score(task, draws.to(task.weight.device))
-
-
-def _sparsegpt_mask(task: _Task) -> _Answer:
-    mask = _sparsegpt(task)[1]
-    return task.weight.masked_fill(~mask, 0.0), mask, None
 
 
 LAYER_SOLVERS: Mapping[str, Callable[[_Task], _Answer]] = {
@@ -281,5 +288,5 @@ LAYER_SOLVERS: Mapping[str, Callable[[_Task], _Answer]] = {
     "magnitude": lambda task: _by_score(task, task.weight.abs()),
     "wanda": lambda task: _by_score(task, task.weight.abs() * task.gram.diagonal(dim1=1, dim2=2).sqrt()[:, None]),
     "random": _random,
-    "sparsegpt_mask": _sparsegpt_mask,
+    "sparsegpt_mask": lambda task: _masked(task, _sparsegpt(task)[1]),
 }

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from effnotes.interpretation import ATTRIBUTION_METHODS, attribute, attribute_batch, edge_map
-from effnotes.interpretation.rebuilding import one_module_a_call, stand_in
+from effnotes.interpretation.rebuilding import one_module_a_call
 from effnotes.models import build_model
 from effnotes.models.images import normalize
 
@@ -88,7 +88,7 @@ def test_gradient_methods_are_those_of_autograd_summed_over_channels(model, imag
     path = torch.linspace(0.5 / 400, 1 - 0.5 / 400, 400)
     scaled = (inputs[:1] * path[:, None, None, None]).requires_grad_()
     mean = torch.autograd.grad(model(scaled)[:, targets[0]].sum(), scaled)[0].mean(0)
-    found = attribute(model, images[0], "integrated_gradients", n_steps=200)
+    found = attribute(model, images[0], "integrated_gradients")
     torch.testing.assert_close(found, (mean * inputs[0]).abs().sum(0), rtol=0.05, atol=2e-4)
 
 
@@ -125,7 +125,7 @@ def test_deep_lift_adds_up_to_the_difference_from_its_baseline(images, make):
     with torch.no_grad():
         model.first.weight.mul_(20)  # so that ReLU6 reaches its ceiling
     inputs = normalize(images).double()
-    rebuilt = one_module_a_call(stand_in(model), inputs, model(inputs))
+    rebuilt = one_module_a_call(copy.deepcopy(model), inputs, model(inputs))
     torch.testing.assert_close(rebuilt(inputs), model(inputs))
     with warnings.catch_warnings(action="ignore"):
         parts = captum.DeepLift(rebuilt).attribute(inputs, target=1)
@@ -169,7 +169,7 @@ def test_lrp_without_zennit_says_what_to_install(model, images, monkeypatch):
         attribute(model, images[0], "lrp")
 
 
-def test_guided_grad_cam_takes_the_last_residual_block_or_the_layer_that_is_named(model, images):
+def test_guided_grad_cam_takes_the_last_residual_block(model, images):
     found = attribute(model, images[0], "guided_grad_cam", target=1)
     assert found.max() > 0
     features = {}
@@ -181,9 +181,6 @@ def test_guided_grad_cam_takes_the_last_residual_block_or_the_layer_that_is_name
     cam = F.interpolate((weights * features["last"]).sum(1, keepdim=True).relu(), (32, 32))[0, 0]
     guided = attribute(model, images[0], "guided_backprop", target=1)
     torch.testing.assert_close(found, (cam * guided).detach())
-    torch.testing.assert_close(attribute(model, images[0], "guided_grad_cam", target=1, layer="blocks.2"), found)
-    other = attribute(model, images[0], "guided_grad_cam", target=1, layer="blocks.0")
-    assert not torch.allclose(other, found)
 
 
 def test_occlusion_agrees_with_a_loop_over_windows(model, images):
@@ -280,7 +277,7 @@ def test_torchvision_networks_can_be_rebuilt(name, method):
     with torch.no_grad():
         [*network.modules()][-1].weight.abs_()  # positive evidence somewhere, as Grad-CAM keeps nothing else
     inputs = normalize(image[None])
-    rebuilt = one_module_a_call(stand_in(network), inputs, network(inputs))
+    rebuilt = one_module_a_call(copy.deepcopy(network), inputs, network(inputs))
     torch.testing.assert_close(rebuilt(inputs), network(inputs), rtol=1e-4, atol=1e-5)
     relus = [module for module in rebuilt.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
     calls = sum(
@@ -337,11 +334,7 @@ def with_nan(model):
         ({"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)}, "needed: torch.uint8 of shape"),
         ({"target": 5}, "targets go from 5 to 5; the model has classes 0 to 4"),
         ({"target": -1}, "the model has classes 0 to 4"),
-        ({"n_steps": 0}, "n_steps=0: must be at least 1"),
         ({"seed": -1}, "seed=-1"),
-        ({"layer": "blocks"}, "saliency looks at no layer"),
-        ({"method": "guided_grad_cam", "layer": "block.2"}, "Did you mean 'blocks.2'"),
-        ({"method": "guided_grad_cam", "layer": "fc"}, "needed: a feature map"),
         ({"model": lambda model: copy.deepcopy(model).train()}, "training mode"),
         ({"model": lambda model: nn.Sequential(model, nn.Flatten(0)).eval()}, "puts out shape"),
         ({"model": with_nan}, "NaN or infinite"),

@@ -47,26 +47,6 @@ def test_the_gram_matrix_of_a_convolution_is_that_of_nested_loops(oracles, name)
     torch.testing.assert_close(gram_matrix(layer, inputs), patches.mT @ patches)
 
 
-@pytest.mark.parametrize("chunk", [1, 10**9])
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lambda: nn.Conv2d(3, 4, 3, padding=1),
-        lambda: nn.Conv2d(2, 4, (3, 2), padding=(0, 1)),
-        lambda: nn.Conv2d(2, 4, 3, padding=2, dilation=2),
-        lambda: nn.Conv2d(2, 4, (5, 3), padding=(2, 1)),
-    ],
-)
-def test_the_way_by_lags_is_that_of_nested_loops(oracles, monkeypatch, layer, chunk):
-    torch.manual_seed(0)
-    layer, inputs = layer(), torch.randn(3, 3, 23, 20)
-    inputs = inputs[:, : layer.in_channels]
-    patches = oracles.literal_patches(layer, inputs)
-    monkeypatch.setattr("effnotes.pruning.gram._add_patches_", None)  # not taken here
-    monkeypatch.setattr("effnotes.pruning.gram.CHUNK_BYTES", chunk)
-    torch.testing.assert_close(gram_matrix(layer, inputs), patches.mT @ patches)
-
-
 @pytest.mark.parametrize("chunk", [1, 2000, 5000])
 @pytest.mark.parametrize("name", ["3x3", "oblong", "grouped"])
 def test_parts_of_images_add_up_to_the_whole(monkeypatch, name, chunk):
