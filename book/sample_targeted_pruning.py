@@ -14,9 +14,9 @@
 # # One trace per example
 #
 # Why did the network say *diamond*?
-# An explanation by gradients is a map of the pixels that the answer hangs on, and on a real network it is mostly noise: every pixel feeds many weights, and most of them have to do with other images.
+# An explanation by gradients is a map of the pixels that the answer hangs on, and on a real network it often looks like noise: every pixel feeds many weights, and most of them have to do with other images.
 # SPADE {cite:p}`moakhar2024spade`, a chapter of the thesis {cite:p}`iofinova2026thesis`, turns pruning around: it prunes a copy of the network *for the one image* that is to be explained, and explains the copy.
-# The copy, a {term}`trace`, keeps what this image needs and drops the rest.
+# The copy, a {term}`trace`, is to keep what this image needs and to drop the rest; the network itself, with all its weights, is called *dense*.
 # **Does the explanation then point at what the network really used**, and is it still the same network that is explained?
 #
 # ```{what-we-found}
@@ -27,6 +27,8 @@
 # Where one works, the answer to "why" is known to the pixel.
 # On images without a trojan there is a second truth, the drawn object itself.
 #
+# What the paper reports, and what this book adds to check it, is written down as {term}`claims <claim>`, fixed before the run; each gets a {term}`verdict` below what it is about: *shown*, *contradicted* or *not settled*.
+#
 # **What you will be able to do**
 #
 # 1. Prune a layer so that its outputs on given inputs change least, and write the sweep down by hand.
@@ -35,7 +37,7 @@
 # 4. Judge a map against a region, against decoys, and by what the network says without the pixels.
 # 5. Tell a map that looks right from a map of the network that you asked about.
 #
-# **What you need to know**: what a convolution, a gradient, a Cholesky factor and an ROC curve are.
+# **What you need to know**: what a convolution, a ReLU, a logit and a softmax, a gradient, the trace and the Cholesky factor of a matrix, an ROC curve and the Kullback-Leibler divergence are.
 # How long this build took, and on what, stands at the end of the page; {doc}`how_to_run` has the profiles.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "What is imported"}
@@ -111,14 +113,14 @@ print(f"{own.sparsity:.0%} of all weights are gone; same answer: {own.agreement}
 print(f"a map of {tuple(explained.shape)} pixels after {sum(own.seconds.values()):.1f} CPU seconds")
 
 # %% [markdown]
-# Levels are shares of the weights that go, for each group of layers that is named, or one number for all layers.
+# Levels are shares of the weights that go: one number for all layers, or one for each group of layers that is named, and then what is in no group stays as it is.
 # Pixels are prepared by `effnotes.training.normalize` unless you hand in your own `prepare`.
 #
 # ## The data: images with two truths
 #
 # Each image shows one of ten shapes of a random colour and size, at a random place, over smooth noise with blobs.
 # In some training images a trojan is stamped and the label is changed to the trojan's target: two of them work on every class, two on one class only, and images of other classes that bear those keep their label.
-# Every image also has two *decoys*, patches of the same size that mean nothing: an explanation that just points at patches will point at them as well.
+# Every image also has two {term}`decoys <decoy>`, patches of the same size that mean nothing: an explanation that just points at patches will point at them as well.
 
 # %% mystnb={"figure": {"caption": "Test images of the first seed, each trojan once and then images without one; outlined what is to be found, the trojan or the object. What looks like a trojan and is not outlined is a decoy.", "name": "fig-samples"}, "image": {"alt": "A row of small images with coloured shapes and patches; one region of each is outlined."}} tags=["hide-input"]
 from effnotes.studies.traces.classifiers import choose_samples, loaded
@@ -141,13 +143,15 @@ finding(said.of_learned(result.learned), figure="fig-samples")
 #
 # ## The method: prune what this image does not need
 #
-# Take one layer with weights $W$, a row for each output, and all inputs $X$ that it gets on {math}`n` random views of the image (crops, mostly).
+# Take one layer with weights $W$, a row for each output, and all inputs $X$ that it gets on $n$ random views of the image (crops, mostly), one to a column.
+# A convolution is such a layer too: $W$ has a column for each place in the kernel of each input channel, and $X$ a column for each place in the image that the kernel is laid on.
 # Its outputs are $W X$, and a sparse $\hat W$ costs
 #
 # $$
 # \lVert W X - \hat W X \rVert_F^2 = \operatorname{tr}\bigl(D H D^\top\bigr), \qquad D = W - \hat W, \quad H = X X^\top .
 # $$ (eq-layer)
 #
+# Here $\operatorname{tr}$ is the trace of a matrix, which only by name has to do with the traces of this chapter.
 # All that the solver needs of the image is the {term}`Gram matrix` $H$.
 # If weight $p$ of a row $w$ goes, the others can make up for it; by the *optimal brain surgeon* {cite:p}`hassibi1992obs` the best change and its cost are
 #
@@ -155,9 +159,11 @@ finding(said.of_learned(result.learned), figure="fig-samples")
 # w \leftarrow w - \frac{w_p}{[H^{-1}]_{pp}} H^{-1}_{:,p}, \qquad \frac{w_p^2}{2 [H^{-1}]_{pp}} .
 # $$ (eq-obs)
 #
-# SPADE does this exactly, weight by weight {cite:p}`frantar2022obc`, which takes minutes an image on a large network.
-# FastSPADE goes through the columns once, from left to right, as SparseGPT does {cite:p}`frantar2023sparsegpt`: in each *quota*, the columns of one input channel, the cheapest weights go, and the columns to the right make up for them.
-# With $U$ the upper Cholesky factor of $H^{-1}$, that is all of it:
+# SPADE does this step by step {cite:p}`frantar2022obc`, with one weight at a time in linear layers and with groups of weights in convolutions, and brings the inverse of $H$ up to date after each step; below this is called the *exact* solver.
+# On a large network it takes tens of minutes an image.
+# FastSPADE goes through the columns once, from left to right, as SparseGPT does {cite:p}`frantar2023sparsegpt`: in each {term}`quota`, the columns of one input channel, the cheapest weights go, and the columns to the right make up for them.
+# Let $U$ be the upper Cholesky factor of $H^{-1}$, so that $U^\top U = H^{-1}$.
+# Then $U_{pp}^2$ is the entry of {eq}`eq-obs` at $p$ once all columns to the left of $p$ are done, and that is all of it:
 
 
 # %%
@@ -199,7 +205,7 @@ print(f"{by_library.mask.float().mean():.1%} of the weights stay; error {by_libr
 _ = network.float()
 
 # %% [markdown]
-# A trace is this for all layers but the first, each by itself, with the inputs that the *dense* network gives it.
+# A trace is this for all layers but the first, each by itself, with the inputs that the dense network gives it.
 # What it leaves, and what it takes, layer by layer:
 
 # %% tags=["hide-input"]
@@ -217,9 +223,9 @@ finding(said.of_costs(result.costs))
 # %% [markdown]
 # ## Explaining an answer
 #
-# A map of {term}`attribution` gives each pixel a number: how much it counts for the logit of one class, which here is always the class that the dense network predicts.
-# *Saliency* {cite:p}`simonyan2013saliency` is the size of the gradient, summed over colours, and takes four lines; *InputXGradient* multiplies by the pixel first; *IntegratedGradients* {cite:p}`sundararajan2017ig` averages the gradient on the way from grey to the image; *GuidedBackprop* {cite:p}`springenberg2014guided` passes only what is positive back through each ReLU.
-# All come from captum {cite:p}`kokhlikyan2020captum`.
+# A map of {term}`attribution` gives each pixel a number: how much it counts for the logit of one class, which here is the class that the dense network predicts, also where a trace predicts another.
+# *Saliency* {cite:p}`simonyan2013saliency` is the size of the gradient, summed over colours, and takes four lines; *InputXGradient* multiplies by the pixel first; *IntegratedGradients* {cite:p}`sundararajan2017ig` averages the gradient on the way from grey to the image, and multiplies by how far the pixel goes; *GuidedBackprop* {cite:p}`springenberg2014guided` passes only what is positive back through each ReLU.
+# All come from captum {cite:p}`kokhlikyan2020captum`, and of all the sizes are summed over colours.
 
 # %%
 pixels = normalize(with_trojan.images[:1]).requires_grad_()
@@ -231,9 +237,10 @@ torch.testing.assert_close(saliency, attribute(network, with_trojan.images[0], "
 # %% [markdown]
 # How well does a map point?
 # Take it for a detector of the region's pixels: its {term}`pixel AUC` is the probability that a pixel inside gets a higher value than one outside.
+# The {term}`pointing game` only looks at the highest pixel: 1 if it lies in the region, 0 if not, and where two pixels are highest and one of them lies in it, one half.
 # {numref}`fig-maps` shows what that looks like, on the dense network and on traces.
 
-# %% mystnb={"figure": {"caption": "Saliency maps of the first images with each trojan, outlined; on the dense network, on the image's own trace at both sets of levels, and on the trace of another image. Each map has its own scale.", "name": "fig-maps"}, "image": {"alt": "Rows of pictures, one row a trojan: the image, then grey maps, darker where a pixel counts for more, with the outline of the trojan in each."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Saliency maps of the first image with each trojan, whose outline is drawn in; on the dense network, on the image's own trace at both sets of levels, and on the trace of another image. Each map has its own scale.", "name": "fig-maps"}, "image": {"alt": "Rows of pictures, one row a trojan: the image, then grey maps, darker where a pixel counts for more, with the outline of the trojan in each."}} tags=["hide-input"]
 shown = with_trojan.take(slice(0, 4))
 _ = figures.plot_maps(shown.images, shown.regions, traces.example_maps(plan, shown), shown.names)
 
@@ -248,7 +255,8 @@ finding(said.of_maps(result.means), figure="fig-maps")
 
 # %% tags=["hide-input"]
 said.baselines_table(result.means).pipe(page_table).format(precision=3, na_rep="–").set_caption(
-    "Pixel AUC of Saliency and of baselines, and the same among the pixels of trojan and decoys alone; means over seeds and images."
+    "Pixel AUC of Saliency and of baselines, the same among the pixels of trojan and decoys alone, and the pointing game; means over"
+    " seeds and images."
 )
 
 # %% tags=["remove-input"]
@@ -267,7 +275,7 @@ def cards(*names: str) -> None:
 # ## Does a trace point better, and is it still the network?
 #
 # Pixel AUC alone can be won by a network that gives another answer, so every AUC stands beside its {term}`agreement`: how often the pruned network's class is the dense one's.
-# {numref}`fig-frontier` has both, for the image's own trace, for the trace of another image, for one trace that is calibrated on many images, and for the same layers pruned by magnitude or at random, as far.
+# {numref}`fig-frontier-traces` has both, for the image's own trace, for the trace of another image, for one trace that is calibrated on many images, and for the same layers pruned by magnitude or at random, as far.
 # Up and to the right is better.
 # Both sets of levels were fixed before the first run, and neither was tuned; the paper tunes levels for each method on images whose trojans are known.
 
@@ -277,15 +285,36 @@ _ = figures.plot_frontier(result.means)
 # %% tags=["remove-input"]
 finding(f"{said.of_frontier(result.means)} {said.of_frontier(result.means, 'clean')}", figure="fig-frontier-traces")
 
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "The same against decoys, at the strong levels"}
+said.variants_table(result.means).pipe(page_table).format(precision=3).set_caption(
+    "Saliency on images with a trojan, pruned networks at the strong levels: pixel AUC, the same among the pixels of trojan and decoys"
+    " alone, pointing game, and agreement; means over seeds and images."
+)
+
 # %% tags=["remove-input"]
 cards("points-better-than-magnitude", "agrees-more-than-magnitude", "own-points-better", "own-agrees-more")
+
+# %% [markdown]
+# Is it the choice of weights that counts, or that the others make up for them?
+# More solvers can be put in place of the sweep (`-p solvers=...`, `-p exact_samples=...`): Wanda, the {term}`mask` of the sweep with the weights as they were, and the exact solver on whole kernels.
+# Each is compared with the image's own trace on the same images.
+
+# %% tags=["remove-input"]
+ablations = said.ablations_table(result.rows)
+if len(ablations):
+    caption = (
+        "Other solvers minus the sweep, Saliency on images with a trojan, at the strong levels; means over the images of both."
+    )
+    display(ablations.pipe(page_table).format("{:+.3f}", subset=["pixel AUC", "agreement"]).set_caption(caption))
+finding(said.of_ablations(ablations))
 
 # %% [markdown]
 # Trojans may flatter any pruning: their features survive it better than others {cite:p}`chen2022quarantine`.
 # That is why the second panel, where the object itself is to be found, is the check on the first.
 #
 # Do traces of like images look alike?
-# If a trace is about what its image needs, two images with the same trojan should keep more of the same weights than two with different ones.
+# If a trace is about what its image needs, the traces of two images with the same trojan should keep more of the same weights than those of two with different ones.
+# Two of the trojans work on one class only, so images that share one of these also share the shape; the comparison cannot tell which of the two counts.
 
 # %% tags=["remove-input"]
 finding(said.of_overlaps(result.overlaps))
@@ -293,9 +322,9 @@ finding(said.of_overlaps(result.overlaps))
 # %% [markdown]
 # ## Which explanations gain?
 #
-# The published gain is large where the gradient is taken as it is, and next to nothing for guided methods, which clean up maps by themselves.
+# The published gain of FastSPADE is large where the gradient is taken as it is, and next to nothing for guided methods, which clean up maps by themselves.
 
-# %% mystnb={"figure": {"caption": "What the image's own trace adds to the pixel AUC of each method on images with a trojan, with 95% intervals over seeds; diamonds are the published gains of FastSPADE on ResNet-50, with levels tuned for each method.", "name": "fig-gains"}, "image": {"alt": "A row for each method of attribution with two dots and their intervals, for mild and strong levels, and a grey diamond for the published gain; a vertical line marks zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What the image's own trace adds to the pixel AUC of each method on images with a trojan, with 95% intervals over seeds; diamonds are the published gains of FastSPADE on ResNet-50, with levels tuned for each method.", "name": "fig-gains"}, "image": {"alt": "A row for each method of attribution with two marks and their intervals, for mild and strong levels, and a grey diamond for the published gain; a vertical line marks zero."}} tags=["hide-input"]
 auc = published.published_auc()
 _ = figures.plot_gains(result.rows, (auc["FastSPADE"] - auc["dense"]) / 100)
 
@@ -318,6 +347,7 @@ auc.rename(index=figures.METHODS).reset_index().pipe(page_table).format(precisio
 # Without a region to point at, a map can be judged by the network itself.
 # {term}`Insertion <insertion score>` {cite:p}`petsiuk2018rise` puts pixels back into a blurred image, those first that the map ranks highest, and takes the area under the probability of the class; *deletion* blurs them away in the same order.
 # The dense network is the judge of both: asked to judge its own map, a trace would say how it explains itself.
+# How the paper blurs is not known here, so differences can be set beside the published ones, and scores cannot.
 
 # %% tags=["hide-input"]
 said.insertion_table(result.means).pipe(page_table).format(precision=3).set_caption(
@@ -344,10 +374,10 @@ finding(said.of_published())
 # %% [markdown]
 # ## In real time?
 #
-# The exact solver of SPADE needs, for each row of a layer, the inverse of $H$ anew after every step; the sweep needs one Cholesky factor.
-# {numref}`fig-solvers` times both on the layers of one image, single-threaded.
+# The exact solver of SPADE brings the inverse of $H$ up to date after every step, for each row of a layer by itself; the sweep needs one Cholesky factor for all rows.
+# {numref}`fig-solvers` times both on the layers of one image of a network, single-threaded.
 
-# %% mystnb={"figure": {"caption": "CPU seconds of both solvers for each layer of the network, against the columns of its matrix; one image.", "name": "fig-solvers"}, "image": {"alt": "A scatter plot on logarithmic axes of seconds against columns, one kind of mark for each solver."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "CPU seconds of both solvers for each layer of the network, against the columns of its matrix; one image of each network that is timed.", "name": "fig-solvers"}, "image": {"alt": "A scatter plot on logarithmic axes of seconds against columns, one kind of mark for each solver."}} tags=["hide-input"]
 _ = figures.plot_layers(result.layers) if len(result.layers) else print("timed_seeds=0: the exact solver was not timed")
 
 # %% tags=["remove-input"]
@@ -357,7 +387,7 @@ finding(said.of_layers(result.layers), figure="fig-solvers" if len(result.layers
 cards("exact-is-slower")
 
 # %% [markdown]
-# On large networks neither solver is the bottleneck but the Gram matrices are: they take several times the operations of the forward pass, and as many views as one dares to leave out.
+# With the sweep, the bottleneck on large networks is no longer the solver but the Gram matrices: they take several times the operations of the forward pass, in proportion to the number of views.
 #
 # ## People and neurons
 #
@@ -367,7 +397,7 @@ cards("exact-is-slower")
 
 # %% tags=["hide-input"]
 published.published_people().reset_index().pipe(page_table).format(precision=1).set_caption(
-    "As published: answers of people in percent, with pictures of the dense network's neurons and of the trace's."
+    "As published: answers of people in percent, with pictures of the dense network's neurons and of the traces'; Score-CAM is the reference."
 )
 
 # %% [markdown]
@@ -390,7 +420,7 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 #
 # ## More for your own models
 #
-# A trace with other levels, other solvers or the published augmentation, more networks, and all methods of the paper:
+# A trace with other levels or the published augmentation, other solvers, and more networks with all methods of the paper but LRP:
 #
 # ```console
 # $ effnotes run sample_targeted_pruning -p strong='{blocks.2: 0.95, fc: 0.5}' -p augment=paper
@@ -398,7 +428,7 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 # $ effnotes run sample_targeted_pruning --profile full
 # ```
 #
-# LRP comes with `pip install 'effnotes[lrp]'`.
+# LRP, as one of `methods`, needs `pip install 'effnotes[lrp]'`.
 #
 # ## Exercises
 #
@@ -446,7 +476,7 @@ print(solve_layer(row, two, 0.5, solver="exact_obs", damping=0).weight)
 # :class: dropdown
 # ```
 # Five, and one: `kept_count` rounds half a weight up.
-# At 0.95 each feature keeps the class for which it says most, whether that is the class of the image or not, and classes that no feature is strongest for get no weight at all.
+# At 0.95 each feature keeps the class for or against which it says most, whether that is the class of the image or not, and classes that no feature is strongest for get no weight at all.
 
 # %%
 for level in (0.5, 0.95):
@@ -518,7 +548,8 @@ print(f"pixel AUC {pixel_auc(cheat, with_trojan.regions).mean():.3f}, among patc
 # :label: exercise-views
 # ```
 # Trace the first image with a trojan at the strong levels from a single view (`n=1`), and from more and more.
-# How do the error on the layers and the divergence from the dense network (`kl`) change, and why is a small error on one view no good sign?
+# How do the error of the layers and the divergence from the dense network (`kl`) change, and why is neither a good sign where it is small on one view?
+# Ask each trace about crops of the image that it was not made from.
 # ```{exercise-end}
 # ```
 
@@ -526,14 +557,22 @@ print(f"pixel AUC {pixel_auc(cheat, with_trojan.regions).mean():.3f}, among patc
 # ```{solution-start} exercise-views
 # :class: dropdown
 # ```
-# Few views give $H$ a low rank: there are many ways to keep the outputs on them, so the error on the views is small while other images, and other crops of this one, fare worse.
-# More views ask for more, so the error rises and the trace becomes more like the network.
+# Few views give $H$ a low rank: there are many ways to keep the outputs on them, so the error on them can be small whatever happens to other images, and to other crops of this one.
+# The divergence says no more: it is taken on the image itself, and with `augment="small"` the image is the first of the views, so at `n=1` it is all that the trace was made from.
+# What counts is what a trace says where it was not fitted: here its share of the dense network's answers on new crops.
 
 # %%
+from effnotes.interpretation.augmentation import augment as draw_views
+
+# Every fourth view, the first among them, is the image itself: leave those out.
+crops = normalize(draw_views(with_trojan.images[0], 256, "small", generator=torch.Generator().manual_seed(901))[1::4])
+answers = network(crops).argmax(1)
 for count in (1, 4, 16, 64):
     found = trace(network, with_trojan.images[0], strong, n=count, augment="small")
+    with found.applied() as pruned:
+        same = (pruned(crops).argmax(1) == answers).float().mean()
     print(
-        f"{count:2} views: mean error {found.layers['error'].mean():.3f}, divergence {found.kl:.3f} nats, same answer {found.agreement}"
+        f"{count:2} views: error {found.layers['error'].mean():.3f}, divergence {found.kl:.3f} nats, same on new crops {same:.0%}"
     )
 
 # %% [markdown]
@@ -584,7 +623,7 @@ takeaways(*said.to_take_away(payloads, result.costs))
 # ## Further reading
 #
 # {cite:t}`khakzar2019pruning` prune neurons for one image, by their contribution, before they explain it: the nearest relative of SPADE.
-# {cite:t}`sun2024wanda` score weights by the norm of their inputs and update none, which is one of the controls here (`-p solvers='[wanda]'`).
+# {cite:t}`sun2024wanda` score weights by their size times the norm of their inputs and update none; at the quotas of the sweep this is one of the controls here (`-p solvers='[wanda]'`).
 # {cite:t}`casper2023redteaming` plant trojans in networks for ImageNet and ask which tools for interpretation find them.
 
 # %% tags=["remove-cell"]

@@ -137,6 +137,7 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
         sentences.of_maps(result.means),
         sentences.of_baselines(result.means),
         sentences.of_frontier(result.means),
+        sentences.of_ablations(sentences.ablations_table(result.rows)),
         sentences.of_gains(figures.gains(result.rows, "trojan")),
         sentences.of_insertion(result.rows),
         sentences.of_costs(result.costs),
@@ -186,6 +187,32 @@ def test_a_classifier_of_another_recipe_has_other_weights() -> None:
         Classifier(**dataclasses.asdict(one) | {"num_train": 3})
 
 
+def test_solvers_are_compared_on_the_images_of_both() -> None:
+    """The difference image by image; a solver that traced some images only is not held against all others."""
+    rows = judged_rows(lambda seed, _k, sample, variant, _l, _m: seed / 10 + sample / 100 + 0.02 * (variant == "magnitude"))
+    exact = rows[(rows["variant"] == "magnitude") & (rows["sample"] == 0)].assign(variant="exact_obs_kernel")
+    table = sentences.ablations_table(pd.concat([rows, exact]))
+    assert table["images"].to_list() == [2]
+    np.testing.assert_allclose(table[["pixel AUC", "agreement"]], 0.02)
+    assert "+0.020 and +0.02" in sentences.of_ablations(table)
+    assert "no other solver" in sentences.of_ablations(sentences.ablations_table(rows))
+
+
+def test_the_front_has_ties_and_overlaps_no_other_kind_of_image() -> None:
+    """Two networks that are equal in both outdo neither; only traces of images with a trojan are compared."""
+    rows = judged_rows(lambda _s, _k, _n, variant, _l, _m: {"own": 0.9, "magnitude": 0.9}.get(variant, 0.1))
+    means = rows.groupby(["seed", "kind", "variant", "levels", "method"])[["auc", "agreement"]].mean().reset_index()
+    assert sentences.of_frontier(means).endswith("than the image's own trace, pruned by magnitude.")
+    kinds = {"kind": ["trojan", "trojan", "clean"], "alike": [True, False, False], "jaccard": [0.5, 0.4, 0.9], "levels": "strong"}
+    assert "have more kept weights" in sentences.of_overlaps(pd.DataFrame(kinds))
+
+
+def test_one_seed_gives_no_interval_of_a_gain() -> None:
+    """No interval is not one that misses zero."""
+    rows = judged_rows(lambda *_: 0.5)
+    assert sentences.of_gains(figures.gains(rows[rows["seed"] == 1], "trojan")).startswith("One seed gives no interval")
+
+
 def test_published_tables_agree_with_their_averages() -> None:
     """The averages that the source prints, which also re-add there."""
     auc = published.published_auc().mean().round(2)
@@ -193,6 +220,7 @@ def test_published_tables_agree_with_their_averages() -> None:
     both = published.published_insertion().mean().round(2)
     assert both["insertion"].to_list() == [44.18, 47.20, 47.25, 44.64]
     assert both["deletion"].to_list() == [10.62, 9.82, 9.81, 10.91]
+    assert "LIME gets worse" in sentences.of_published()
     assert "for 5, for InputXGradient and DeepLift below" in sentences.of_published()
     assert published.published_people().loc["undecided"].to_list() == [22.9, 12.6]
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from effnotes.reporting.claims import format_number, interval_text
+from effnotes.studies.traces.effects import differences
 from effnotes.studies.traces.figures import METHODS, VARIANTS
 from effnotes.studies.traces.published import published_auc, published_insertion
 
@@ -43,6 +44,12 @@ _FOUND = {
         "a trace keeps the dense network's answer more often than the network pruned by magnitude",
     ),
 }
+# Solvers in place of the sweep, which a run has only where its parameters ask for them.
+_ABLATIONS = {
+    "wanda": "Wanda",
+    "sparsegpt_mask": "the sweep's mask, weights as they were",
+    "exact_obs_kernel": "the exact solver, whole kernels",
+}
 _SHORT = ("saliency-gains", "own-points-better", "points-better-than-magnitude")
 
 
@@ -70,20 +77,23 @@ def of_learned(learned: pd.DataFrame) -> str:
     elsewhere = mean[[name for name in mean.index if name.endswith("elsewhere")]]
     shape = f"The networks name the shape of {mean['']:.1%} of the test images"
     fooled = f"and fall for a trojan in {works.min():.0%} to {works.max():.0%} of the images that it is meant for"
-    beside = f", but in {elsewhere.max():.0%} at most of those that it is not" if len(elsewhere) else ""
-    return f"{shape}, {fooled}{beside} (means over seeds)."
+    beside = f", and in at most {elsewhere.max():.0%} of those that it is not" if len(elsewhere) else ""
+    return f"{shape}, {fooled}{beside} (by trojan, means over seeds)."
 
 
 def of_maps(means: pd.DataFrame) -> str:
     """Say how well Saliency points at trojans on the networks that the figure of maps shows, over all images."""
     of_trojans = means[(means["kind"] == "trojan") & (means["method"] == "saliency")]
     auc = of_trojans.groupby(["variant", "levels"])["auc"].mean()
-    own = f"{auc['own', 'mild']:.3f} on the image's own trace at the mild levels and {auc['own', 'strong']:.3f} at the strong ones"
-    return f"Over all images with a trojan, Saliency has a pixel AUC of {auc['dense', '']:.3f} on the dense network, {own}."
+    own = f"{auc['own', 'mild']:.3f} on the image's own trace at the mild levels, {auc['own', 'strong']:.3f} at the strong ones"
+    other = f"and {auc['other', 'strong']:.3f} there on the trace of another image"
+    return (
+        f"Over all images with a trojan, Saliency has a pixel AUC of {auc['dense', '']:.3f} on the dense network, {own}, {other}."
+    )
 
 
 def baselines_table(means: pd.DataFrame) -> pd.DataFrame:
-    """Give pixel AUC and AUC against decoys of Saliency on the dense network and of the baselines, for both kinds of images."""
+    """Give pixel AUC of Saliency and of the baselines; for trojans also that against decoys, and the pointing game."""
     names = {
         "dense": "Saliency, dense network",
         "another class": "Saliency of another class",
@@ -91,8 +101,9 @@ def baselines_table(means: pd.DataFrame) -> pd.DataFrame:
     }
     names["edges"] = "edge detector"
     chosen = means[means["variant"].isin(names) & means["method"].isin(["saliency", "edges"])]
-    wide = chosen.groupby(["variant", "kind"])[["auc", "decoy_auc"]].mean().unstack("kind").loc[list(names)]
-    columns = {("auc", "trojan"): "trojans", ("decoy_auc", "trojan"): "trojans, against decoys", ("auc", "clean"): "objects"}
+    wide = chosen.groupby(["variant", "kind"])[["auc", "decoy_auc", "pointing"]].mean().unstack("kind").loc[list(names)]
+    columns = {("auc", "trojan"): "trojans", ("decoy_auc", "trojan"): "trojans, against decoys"}
+    columns |= {("pointing", "trojan"): "trojans, pointing game", ("auc", "clean"): "objects"}
     return wide[list(columns)].set_axis([*columns.values()], axis=1).rename(index=names).rename_axis("map").reset_index()
 
 
@@ -118,28 +129,65 @@ def of_baselines(means: pd.DataFrame) -> str:
 
 
 def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "saliency") -> str:
-    """Say which variants no other one beats in both pixel AUC and agreement, at the strong levels, and where the own trace is."""
+    """Say where the own trace is, and which variants none outdoes, being better in AUC or agreement and no worse in the other."""
     shown = means[(means["kind"] == kind) & (means["method"] == method) & means["variant"].isin(VARIANTS)]
     table = shown[shown["levels"].isin(["", "strong"])].groupby("variant")[["auc", "agreement"]].mean()
     at = {str(name): (float(auc), float(agreement)) for name, auc, agreement in table.itertuples()}
+    points = {*at.values()}
     front = [
-        name for name, (auc, same) in at.items() if not any(a >= auc and b >= same for other, (a, b) in at.items() if other != name)
+        name for name in VARIANTS if name in at and not any(a >= at[name][0] and b >= at[name][1] for a, b in points - {at[name]})
     ]
     own, dense = at["own"], at["dense"]
     what = {"trojan": "On images with a trojan", "clean": "On images without one"}[kind]
     return (
         f"{what} the own trace has a pixel AUC of {own[0]:.3f} (dense {dense[0]:.3f}) at an agreement of {own[1]:.0%} at the strong"
-        f" levels; beaten in both by no other: {', '.join(VARIANTS[name] for name in front)}."
+        f" levels; none is better in one and no worse in the other than {', '.join(VARIANTS[name] for name in front)}."
     )
+
+
+def variants_table(means: pd.DataFrame) -> pd.DataFrame:
+    """Give the scores of Saliency on images with a trojan, on the dense network and on each pruned one at the strong levels."""
+    columns = {"auc": "pixel AUC", "decoy_auc": "against decoys", "pointing": "pointing game", "agreement": "agreement"}
+    chosen = means[(means["kind"] == "trojan") & (means["method"] == "saliency") & means["levels"].isin(["", "strong"])]
+    table = chosen[chosen["variant"].isin(VARIANTS)].groupby("variant", sort=False)[list(columns)].mean()
+    return table.rename(index=VARIANTS, columns=columns).rename_axis("network").reset_index()
+
+
+def ablations_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give what other solvers change on images with a trojan, at the strong levels, paired with the own trace image by image.
+
+    Args:
+        rows: As `Result.rows`.
+
+    Returns:
+        A row for each solver that the run has beside magnitude and random: solver, images, and the differences "pixel AUC" (of
+        Saliency) and "agreement", means over images.
+    """
+    trojans, found = rows[rows["kind"] == "trojan"], []
+    for solver in [each for each in _ABLATIONS if each in set(trojans["variant"])]:
+        auc, agreement = (differences(trojans, score, solver, "own", ["saliency"]) for score in ("auc", "agreement"))
+        found.append((_ABLATIONS[solver], len(auc), auc.mean(), agreement.mean()))
+    return pd.DataFrame(found, columns=["solver", "images", "pixel AUC", "agreement"])
+
+
+def of_ablations(found: pd.DataFrame) -> str:
+    """Say what other solvers change, from the table of `ablations_table`."""
+    if found.empty:
+        return "This run puts no other solver that looks at the image in place of the sweep."
+    each = [f"{row['solver']} {row['pixel AUC']:+.3f} and {row['agreement']:+.2f}" for _, row in found.iterrows()]
+    return f"Pixel AUC and agreement, each minus the own trace's on the same images: {'; '.join(each)}."
 
 
 def of_gains(found: pd.DataFrame) -> str:
     """Say for how many methods the trace points better at the strong levels, from the table of `figures.gains`."""
     strong = found[found["levels"] == "strong"]
-    better, worse = strong.loc[strong["low"] > 0, "name"], strong.loc[strong["high"] < 0, "name"]
     best = strong.sort_values("mean").iloc[-1]
+    highest = f"the highest mean is that of {best['name']}, {best['mean']:+.3f}"
+    if strong["low"].isna().all():
+        return f"One seed gives no interval of a gain; of {len(strong)} methods at the strong levels, {highest}."
+    better, worse = strong.loc[strong["low"] > 0, "name"], strong.loc[strong["high"] < 0, "name"]
     said = f"Of {len(strong)} methods, the interval of the gain at the strong levels lies above zero for {len(better)}"
-    return f"{said} and below it for {len(worse)}; the largest gain is that of {best['name']}, {best['mean']:+.3f}."
+    return f"{said} and below it for {len(worse)}; {highest}."
 
 
 def of_insertion(rows: pd.DataFrame) -> str:
@@ -160,10 +208,13 @@ def of_published() -> str:
     up = (auc["FastSPADE"] > auc["dense"]).sum()
     lowered = insertion.index[insertion["FastSPADE*"] < insertion["FastSPADE"]]
     below = [METHODS[name] for name in lowered if insertion.loc[name, "FastSPADE*"] < insertion.loc[name, "dense"]]
-    better = (insertion["FastSPADE"] > insertion["dense"]).sum()
+    better = insertion["FastSPADE"] > insertion["dense"]
+    deletion = published_insertion()["deletion"]
+    worse = [METHODS[name] for name in insertion.index[~better & (deletion["FastSPADE"] > deletion["dense"])]]
     return (
-        f"As published, FastSPADE points better at trojans for {up} of {len(auc)} methods and raises insertion for {better}; levels"
-        f" that are tuned for insertion lower it for {len(lowered)}, for {' and '.join(below)} below the dense network."
+        f"As published, FastSPADE points better at trojans for {up} of {len(auc)} methods and raises insertion for {better.sum()};"
+        f" {' and '.join(worse)} gets worse by insertion and deletion. Against levels tuned on trojans, levels tuned for insertion"
+        f" lower it for {len(lowered)}, for {' and '.join(below)} below the dense network."
     )
 
 
@@ -183,19 +234,22 @@ def of_layers(layers: pd.DataFrame) -> str:
     ratio = wide["seconds"]["exact_obs_kernel"] / wide["seconds"]["sparsegpt"]
     errors = " against ".join(f"{wide['error'][name].median():.2g}" for name in ("exact_obs_kernel", "sparsegpt"))
     return (
-        f"On the layers of one image the exact solver takes {ratio.min():.0f} to {ratio.max():.0f} times as long as the sweep,"
-        f" {ratio.median():.0f} times in the median; it removes whole kernels and leaves {errors} of the squared output as error."
+        f"On the layers of one image a network the exact solver takes {ratio.min():.0f} to {ratio.max():.0f} times as long as the"
+        f" sweep, {ratio.median():.0f} times in the median; it removes whole kernels and leaves an error of {errors}"
+        " of the squared output."
     )
 
 
 def of_overlaps(overlaps: pd.DataFrame) -> str:
-    """Say whether traces of images with the same trojan or class keep more of the same weights."""
-    mean = overlaps[overlaps["levels"] == "strong"].groupby("alike")["jaccard"].mean()
+    """Say whether traces of images with the same trojan keep more of the same weights."""
+    # Without images that have none: those are hardly ever alike, and would be compared with images of another kind.
+    strong = overlaps[(overlaps["levels"] == "strong") & (overlaps["kind"] == "trojan")]
+    mean = strong.groupby("alike")["jaccard"].mean()
     if len(mean) < 2:
-        return "This run has no two images that are alike among those that were compared."
+        return "This run has no two images with the same trojan among those that were compared."
     more = "more" if mean[True] > mean[False] else "no more"
-    said = f"Traces of images with the same trojan or class have {more} kept weights in common"
-    return f"{said} than those of others: a Jaccard index of {mean[True]:.3f} against {mean[False]:.3f}, at the strong levels."
+    said = f"Traces of images with the same trojan have {more} kept weights in common than those of images with different ones"
+    return f"{said}: {mean[True]:.3f} against {mean[False]:.3f} of all that either keeps, at the strong levels."
 
 
 def to_take_away(claims: Mapping[str, Payload], costs: pd.DataFrame) -> list[str]:
