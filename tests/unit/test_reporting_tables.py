@@ -85,7 +85,11 @@ def test_chosen_rows_are_kept_in_their_order_and_numbered_anew():
         ("t", pd.DataFrame({"x": pd.to_datetime(["2026-01-01"])}), "column 'x' holds Timestamp"),
         ("t", pd.DataFrame({"x": [1, "a"]}), "mixes numbers with text"),
         ("t", pd.DataFrame({"x": [True, 1.5]}, dtype=object), "mixes numbers with true and false"),
-        ("t", pd.DataFrame({"x": np.zeros(MAX_CELLS + 1)}), f"{MAX_CELLS + 1:,} cells; at most {MAX_CELLS:,} are kept: average first"),
+        (
+            "t",
+            pd.DataFrame({"x": np.zeros(MAX_CELLS + 1)}),
+            f"{MAX_CELLS + 1:,} cells; at most {MAX_CELLS:,} are kept: average first",
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_refused(name, frame, message):
