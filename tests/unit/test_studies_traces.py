@@ -146,6 +146,11 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
     ):
         assert sentence.endswith(".")
         assert "nan" not in sentence
+    assert set(sentences.variants_table(result.means)["network"]) == {
+        figures.VARIANTS[name] for name in ("dense", "own", "other", "global", "magnitude")
+    }
+    for table_shown in (sentences.variants_table(result.means), sentences.baselines_table(result.means)):
+        assert table_shown.notna().all(axis=None)
     # Neighbours differ in what is explained, or the trace of another image would be one of its own kind.
     samples = choose_samples(plan.classifiers[0].sealed(), "trojan", 4)
     assert all(one != other for one, other in zip(samples.names, samples.names[1:], strict=False))
