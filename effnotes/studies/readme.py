@@ -16,7 +16,7 @@ from effnotes.reporting.kept import KeptRecord, read_record, run_text
 from effnotes.studies.bias import Findings
 
 PICTURE = "data/records/pruning_bias/full.svg"
-_CHAPTERS = {
+CHAPTERS = {
     "pruning_bias": "1. Bias in pruned vision models",
     "sample_targeted_pruning": "2. One trace per example",
     "model_editing": "3. Editing what a model knows",
@@ -27,17 +27,18 @@ _BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re
 
 def results_block(root: Path) -> str:
     """Return the README's lines on what came out, from the kept records below a checkout."""
-    records = {name: read_record(root / f"data/records/{name}/full.json") for name in _CHAPTERS}
-    bias = records["pruning_bias"]
+    paths = {name: root / f"data/records/{name}/full.json" for name in CHAPTERS}
+    records = {CHAPTERS[name]: read_record(path) for name, path in paths.items() if path.is_file()}
+    bias = records[CHAPTERS["pruning_bias"]]
     by_level = Findings.of_record(bias).by_attribute("bias_amplification")
     means = by_level.mean(axis=1)
     shown = {level: format_number(mean, spread=means.max() - means.min()) for level, mean in means.items()}
     levels = [f"{value} at {100 * float(level):g}%" for level, value in shown.items()]
     what = f"{by_level.shape[1]} attributes of drawn faces"
     rows = ["| Chapter | Larger run | Shown | Contradicted | Not settled |", "|---|---|---|---|---|"]
-    for name, title in _CHAPTERS.items():
-        counts = Counter(claim["verdict"] for claim in records[name].claims.values())
-        cells = [title, run_text(records[name].content), *(str(counts[verdict]) for verdict in _VERDICTS)]
+    for title, record in records.items():
+        counts = Counter(claim["verdict"] for claim in record.claims.values())
+        cells = [title, run_text(record.content), *(str(counts[verdict]) for verdict in _VERDICTS)]
         rows.append(f"| {' | '.join(cells)} |")
     lines = [
         f"![Bias amplification against sparsity of {what} (thin lines) and their mean (thick): {', '.join(levels)}.]({PICTURE})",
@@ -49,7 +50,7 @@ def results_block(root: Path) -> str:
         "",
         *rows,
     ]
-    found = {title: record.content.get("found") for title, record in zip(_CHAPTERS.values(), records.values(), strict=True)}
+    found = {title: record.content.get("found") for title, record in records.items()}
     told = [f"- {title}: {said[0]['sentence']}" for title, said in found.items() if said]
     return "\n".join([*lines, *([""] if told else []), *told, ""])
 
