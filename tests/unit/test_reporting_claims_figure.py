@@ -11,6 +11,7 @@ from effnotes.reporting.claims.figure import describe_distances, distance, draw_
 from effnotes.reporting.claims.intervals import verdict
 
 REGISTER = load_register(Path(__file__).parents[2] / "book" / "claims.yaml")
+TITLES = {claim.chapter: claim.chapter.capitalize() for claim in REGISTER.values()}
 CLAIM = next(iter(REGISTER.values()))
 
 
@@ -52,8 +53,8 @@ def test_what_was_not_measured_has_no_place_and_a_single_unit_no_interval():
 def test_the_picture_has_a_panel_a_chapter_and_a_row_a_claim():
     measured = [measure("bias.accuracy-flat", [0.001, 0.002, 0.0]).to_json(), measure("bias.uncertainty-grows", [0.1]).to_json()]
     runs = {"larger run": join(REGISTER, measured), "this build": join(REGISTER, [])}
-    figure = draw_distances(runs, {"pruning_bias": "Bias", "model_editing": "Editing"})
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Bias", "Editing"]
+    figure = draw_distances(runs, TITLES)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == list(TITLES.values())
     names = [label.get_text() for ax in figure.axes for label in ax.get_yticklabels()]
     assert names == [claim.partition(".")[2] for claim in REGISTER]
     (lines,) = figure.axes[0].collections[:1]
@@ -66,6 +67,6 @@ def test_the_picture_has_a_panel_a_chapter_and_a_row_a_claim():
 
 def test_the_same_figure_gives_the_same_bytes():
     runs = {"this build": join(REGISTER, [measure("bias.accuracy-flat", [0.001, 0.002, 0.0]).to_json()])}
-    drawn = [figure_bytes(draw_distances(runs, {"pruning_bias": "Bias", "model_editing": "Editing"})) for _ in range(2)]
+    drawn = [figure_bytes(draw_distances(runs, TITLES)) for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert b"</svg>" in drawn[0]
