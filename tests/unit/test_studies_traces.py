@@ -207,7 +207,7 @@ def test_the_front_has_ties_and_overlaps_no_other_kind_of_image() -> None:
     """Two networks that are equal in both outdo neither; only traces of images with a trojan are compared."""
     rows = judged_rows(lambda _s, _k, _n, variant, _l, _m: {"own": 0.9, "magnitude": 0.9}.get(variant, 0.1))
     means = rows.groupby(["seed", "kind", "variant", "levels", "method"])[["auc", "agreement"]].mean().reset_index()
-    assert sentences.of_frontier(means).endswith("than the image's own trace, pruned by magnitude.")
+    assert sentences.of_frontier(means).endswith("in the other: the image's own trace, pruned by magnitude.")
     kinds = {"kind": ["trojan", "trojan", "clean"], "alike": [True, False, False], "jaccard": [0.5, 0.4, 0.9], "levels": "strong"}
     assert "have more kept weights" in sentences.of_overlaps(pd.DataFrame(kinds))
 
