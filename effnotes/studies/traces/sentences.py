@@ -141,7 +141,7 @@ def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "salien
     what = {"trojan": "On images with a trojan", "clean": "On images without one"}[kind]
     return (
         f"{what} the own trace has a pixel AUC of {own[0]:.3f} (dense {dense[0]:.3f}) at an agreement of {own[1]:.0%} at the strong"
-        f" levels; on the frontier, with none better in one and as good in the other: {', '.join(VARIANTS[name] for name in front)}."
+        f" levels; on the frontier, none better in one and as good in the other: {', '.join(VARIANTS[name] for name in front)}."
     )
 
 
