@@ -362,11 +362,10 @@ finding(said.of_insertion(result.rows))
 cards("insertion-rises")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "The published table"}
-table = published.published_insertion().rename(index=figures.METHODS)
-table.set_axis(table.columns.map(", ".join), axis=1).reset_index().pipe(page_table).format(precision=2).set_caption(
-    "As published: insertion and deletion in percent, images without a trojan. FastSPADE has its levels tuned for trojans,"
-    " FastSPADE* for insertion."
-)
+both = published.published_insertion().rename(index=figures.METHODS)
+for score in ("insertion", "deletion"):
+    told = f"As published: {score} in percent, images without a trojan. FastSPADE has its levels tuned for trojans, FastSPADE* for insertion."
+    display(both[score].reset_index().pipe(page_table).format(precision=2).set_caption(told))
 
 # %% tags=["remove-input"]
 finding(said.of_published())

@@ -195,8 +195,7 @@ def join(register: Mapping[str, Claim], payloads: Iterable[Mapping[str, Any]]) -
 def _completed(claim: Claim, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a payload what records of old lack, and what follows from the effect that is worth seeing today."""
     full = {"interval_method": payload["method"], "caution": "", **payload}
-    of_old = "smallest_effect" not in payload or payload["unsettled"] == "too close to the margin"
-    if of_old or payload["worth_seeing"] != claim.worth_seeing:
+    if "smallest_effect" not in payload or payload["worth_seeing"] != claim.worth_seeing:
         method = full["interval_method"] if full["interval"] else None
         full |= power_of(claim, _independent(claim, _as_groups(claim, payload["effects"])), method, payload["verdict"])._asdict()
     return full
