@@ -114,6 +114,7 @@ def test_every_image_is_judged_once_and_never_alone(samples: int) -> None:
     assert min(size for _, size in chunks) >= 2
 
 
+@pytest.mark.slow
 def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real training, traces and maps; a second run computes nothing anew, and its numbers are the same."""
     monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path))
