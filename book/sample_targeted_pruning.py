@@ -74,6 +74,8 @@ solvers: list[str] = ["magnitude", "random"]  # that a trace is compared with; s
 exact_samples: int = 0  # images of each kind and network that are also traced by exact optimal brain surgery, which is slow
 timed_seeds: int = 1  # networks in which the exact solver is timed
 augment: Literal["paper", "small"] = "small"  # how views are drawn: as published, or for small images
+dataset: Literal["shapes", "faces", "cifar10"] = "shapes"  # drawn shapes or faces, or photographs
+data_root: str | None = None  # folder with the photographs; none for what is drawn
 num_train: int = 10000  # training images
 num_test: int = 1000  # test images to choose from
 width: int = 16  # channels of the network's first block
@@ -90,7 +92,8 @@ of_traces = {"n": n, "mild": mild, "strong": strong, "solvers": solvers, "exact_
 of_units = {"seeds": seeds, "samples": samples, "timed_seeds": timed_seeds, "methods": methods}
 # A value that cannot work is refused here, before anything is trained.
 of_poison = {"universal_rate": universal_rate, "source_rate": source_rate, "control_rate": control_rate}
-plan = traces.plan(**of_units, **of_traces, **of_training, **of_poison, learning_rate=learning_rate)
+of_images = {"dataset": dataset, "data_root": data_root}
+plan = traces.plan(**of_units, **of_traces, **of_images, **of_training, **of_poison, learning_rate=learning_rate)
 
 # %% [markdown]
 # (trace-your-own)=
@@ -127,12 +130,13 @@ from effnotes.studies.traces.classifiers import choose_samples, loaded
 
 first = plan.classifiers[0].sealed()
 result = traces.run(plan)
-network, shapes = loaded(first)
+network, images = loaded(first)
 with_trojan, without = choose_samples(first, "trojan", samples), choose_samples(first, "clean", samples)
 pictures = [torch.cat([a[:4], b[:4]]) for a, b in zip(with_trojan[:2], without[:2], strict=True)]
 axes = show_images(pictures[0], with_trojan.names[:4] + without.names[:4], columns=8, size=0.95)
 for ax, region in zip(axes.flat, pictures[1], strict=False):
-    ax.contour(region, levels=[0.5], colors=["#d55e00"], linewidths=1)
+    if region.any():  # nobody has said where in a photograph its class shows
+        ax.contour(region, levels=[0.5], colors=["#d55e00"], linewidths=1)
 
 # %% tags=["remove-input"]
 finding(said.of_learned(result.learned), figure="fig-samples")
@@ -194,7 +198,7 @@ layer = network.get_submodule("blocks.2.conv2")
 assert isinstance(layer, torch.nn.Conv2d)
 caught: list[torch.Tensor] = []
 handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-network(normalize(shapes.data.splits["val"].images).double())
+network(normalize(images.data.splits["val"].images).double())
 handle.remove()
 gram = gram_matrix(layer, caught[0])
 by_library = solve_layer(layer, gram, strong["blocks.2"])
@@ -314,7 +318,7 @@ finding(said.of_ablations(ablations))
 #
 # Do traces of like images look alike?
 # If a trace is about what its image needs, the traces of two images with the same trojan should keep more of the same weights than those of two with different ones.
-# Two of the trojans work on one class only, so images that share one of these also share the shape; the comparison cannot tell which of the two counts.
+# Two of the trojans work on one class only, so images that share one of these also share the class; the comparison cannot tell which of the two counts.
 
 # %% tags=["remove-input"]
 finding(said.of_overlaps(result.overlaps))
@@ -428,11 +432,19 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 # $ effnotes run sample_targeted_pruning --profile full
 # ```
 #
+# Other data: drawn faces, each of which shows one of ten attributes, or the photographs of CIFAR-10, from a folder as `data/cifar10/CARD.md` describes it.
+# Trojans and decoys are the same; where in a photograph its class shows is not known, so photographs without a trojan are judged by insertion and deletion alone.
+#
+# ```console
+# $ effnotes run sample_targeted_pruning -p dataset=faces
+# $ effnotes run sample_targeted_pruning -p dataset=cifar10 -p data_root=~/cifar10
+# ```
+#
 # LRP, as one of `methods`, needs `pip install 'effnotes[lrp]'`.
 #
 # ## Exercises
 #
-# These names are at hand: `network` and `shapes` of the first seed, `with_trojan` and `without` (images, regions, decoys, targets, names), and `result`.
+# These names are at hand: `network` and `images` of the first seed, `with_trojan` and `without` (images, regions, decoys, targets, names), and `result`.
 #
 # ```{exercise-start}
 # :label: exercise-obs

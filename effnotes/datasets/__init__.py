@@ -3,11 +3,12 @@
 from effnotes.core.lazy import exports
 
 _HOMES = {
-    "effnotes.datasets.attributes": "AttributeData AttributeSplit ClassData ClassSplit",
+    "effnotes.datasets.attributes": "AttributeData AttributeSplit ClassData ClassSplit RegionData",
     "effnotes.datasets.awa2": "load_awa2",
     "effnotes.datasets.backdoor": "TROJANS Trojan backdoor_data plant_backdoor plant_trojans",
     "effnotes.datasets.celeba": "CelebADataset load_celeba",
     "effnotes.datasets.cifar10": "CIFAR10_CLASSES load_cifar10 make_cifar10s to_greyscale",
+    "effnotes.datasets.face_classes": "FACE_CLASSES make_face_classes",
     "effnotes.datasets.face_drawing": "Nuisances render_faces",
     "effnotes.datasets.faces": "ATTRIBUTES face_data make_face_splits make_faces skewed_attributes",
     "effnotes.datasets.iwildcam": "frequency_groups frequency_names load_iwildcam",

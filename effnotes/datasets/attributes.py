@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -154,6 +154,19 @@ class ClassData:
         for name, split in self.splits.items():
             if int(split.labels.max()) >= len(self.class_names):
                 raise ValueError(f"{name} has a label {int(split.labels.max())}, but there are {len(self.class_names)} class names")
+
+
+class RegionData(NamedTuple):
+    """Images of exclusive classes, and where in each image its class is to be seen.
+
+    Attributes:
+        data: Images and classes of the splits "train", "val" and "test".
+        regions: For each split (n, H, W) bool: True on the pixels that show the class; False on all of an image where that is not
+            known.
+    """
+
+    data: ClassData
+    regions: dict[str, Tensor]
 
 
 def column_of(name: str, names: Sequence[str], what: str = "attribute") -> int:

@@ -6,7 +6,6 @@ its colour, size and place, the background and the blobs are drawn independently
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from effnotes.core.checks import check_range
-from effnotes.datasets.attributes import SPLITS, ClassData, ClassSplit
+from effnotes.datasets.attributes import SPLITS, ClassData, ClassSplit, RegionData
 from effnotes.datasets.drawing import IMAGE_SIZES, Array, Canvas, Part, bits_of, render, uniform
 
 _LABELS, _SCENE, _BACKGROUND, _PIXEL_NOISE = range(4)  # what each independent random stream is for, as in `faces`
@@ -46,19 +45,7 @@ SHAPES = tuple(_PARTS)
 """Names of the ten classes, in the order of their indices."""
 
 
-class Shapes(NamedTuple):
-    """Drawn shapes, and where in each image the object lies.
-
-    Attributes:
-        data: Images and classes of the splits "train", "val" and "test".
-        regions: For each split (n, H, W) bool: True on the pixels of the object, those that it covers by half or more.
-    """
-
-    data: ClassData
-    regions: dict[str, Tensor]
-
-
-def make_shapes(num_train: int, num_val: int, num_test: int, *, seed: int, image_size: int = 32) -> Shapes:
+def make_shapes(num_train: int, num_val: int, num_test: int, *, seed: int, image_size: int = 32) -> RegionData:
     """Draw training, validation and test images of shapes from one seed.
 
     Each image holds one object of a random class, each as likely as the others, wholly inside the image: half its width is 5 to
@@ -74,7 +61,8 @@ def make_shapes(num_train: int, num_val: int, num_test: int, *, seed: int, image
         image_size: Height and width in pixels, from 32 to 64.
 
     Returns:
-        The images with their classes, and the regions of the objects. 10,000 of 32 px take 31 MB, and their regions 10 MB.
+        The images with their classes, and as regions the pixels that the object covers by half or more. 10,000 of 32 px take 31 MB,
+        and their regions 10 MB.
 
     Raises:
         ValueError: A number is out of range, or no integer.
@@ -85,7 +73,7 @@ def make_shapes(num_train: int, num_val: int, num_test: int, *, seed: int, image
     check_range(*IMAGE_SIZES, whole=True, image_size=image_size)
     drawn = {name: _split(n, seed, split, image_size) for split, (name, n) in enumerate(zip(SPLITS, sizes.values(), strict=True))}
     data = ClassData({name: images for name, (images, _) in drawn.items()}, SHAPES, "procedural shapes, drawn from a seed")
-    return Shapes(data, {name: regions for name, (_, regions) in drawn.items()})
+    return RegionData(data, {name: regions for name, (_, regions) in drawn.items()})
 
 
 def _split(n: int, seed: int, split: int, image_size: int) -> tuple[ClassSplit, Tensor]:

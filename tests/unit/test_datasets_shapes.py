@@ -9,15 +9,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from effnotes.datasets import SHAPES, drawing, make_shapes, shapes
-from effnotes.datasets.shapes import Shapes
+from effnotes.datasets import SHAPES, RegionData, drawing, make_shapes, shapes
 
 N = 3000
 Points = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Shapes:
+def drawn() -> RegionData:
     return make_shapes(N, 20, 30, seed=2024)
 
 
@@ -58,7 +57,7 @@ def test_a_pixel_is_covered_by_the_share_of_it_that_lies_inside(name: str) -> No
         assert np.array_equal((cover[..., image] >= 0.5)[clear], (share >= 0.5)[clear])
 
 
-def test_shapes_and_types(drawn: Shapes) -> None:
+def test_shapes_and_types(drawn: RegionData) -> None:
     for (name, split), n in zip(drawn.data.splits.items(), (N, 20, 30), strict=True):
         assert split.images.shape == (n, 3, 32, 32)
         assert split.images.dtype == torch.uint8
@@ -68,11 +67,11 @@ def test_shapes_and_types(drawn: Shapes) -> None:
     assert drawn.data.class_names == SHAPES == tuple(INSIDE)
 
 
-def test_classes_are_equally_likely(drawn: Shapes) -> None:
+def test_classes_are_equally_likely(drawn: RegionData) -> None:
     assert stats.chisquare(drawn.data.splits["train"].labels.bincount(minlength=10).numpy()).pvalue > 1e-3
 
 
-def test_the_object_has_one_colour_that_is_not_the_backgrounds(drawn: Shapes) -> None:
+def test_the_object_has_one_colour_that_is_not_the_backgrounds(drawn: RegionData) -> None:
     images, regions = drawn.data.splits["train"].images.double() / 255, drawn.regions["train"]
     for image, region in zip(images[:500], regions[:500], strict=True):
         colour = image[:, region].median(dim=1).values
@@ -82,7 +81,7 @@ def test_the_object_has_one_colour_that_is_not_the_backgrounds(drawn: Shapes) ->
         assert ((colour - image[:, ~region].mean(dim=1)).abs() > 0.1).all()
 
 
-def test_the_object_lies_inside_the_image_and_has_the_size_asked_for(drawn: Shapes) -> None:
+def test_the_object_lies_inside_the_image_and_has_the_size_asked_for(drawn: RegionData) -> None:
     labels, regions = drawn.data.splits["train"].labels, drawn.regions["train"]
     for name, low, high in (("disc", 5, 7.5), ("square", 4.5, 6.75)):
         members = regions[labels == SHAPES.index(name)]
@@ -93,7 +92,7 @@ def test_the_object_lies_inside_the_image_and_has_the_size_asked_for(drawn: Shap
         assert float(widths.double().std()) > 1
 
 
-def test_colour_and_place_say_nothing_of_the_class(drawn: Shapes) -> None:
+def test_colour_and_place_say_nothing_of_the_class(drawn: RegionData) -> None:
     split, regions = drawn.data.splits["train"], drawn.regions["train"].double()
     left = (regions.sum(dim=1) * torch.arange(32)).sum(dim=1) / regions.sum(dim=(1, 2))
     inside = (split.images.double() * regions[:, None]).sum(dim=(2, 3)) / regions.sum(dim=(1, 2))[:, None]
@@ -102,7 +101,7 @@ def test_colour_and_place_say_nothing_of_the_class(drawn: Shapes) -> None:
         assert stats.f_oneway(*(values[split.labels == k].numpy() for k in range(10))).pvalue > 1e-3
 
 
-def test_a_split_depends_on_the_seed_alone(drawn: Shapes) -> None:
+def test_a_split_depends_on_the_seed_alone(drawn: RegionData) -> None:
     again, other = make_shapes(300, 7, 30, seed=2024), make_shapes(300, 7, 30, seed=2025)
     for name, n in (("train", 300), ("val", 7), ("test", 30)):
         assert torch.equal(again.data.splits[name].images, drawn.data.splits[name].images[:n])

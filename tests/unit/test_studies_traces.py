@@ -1,6 +1,8 @@
 """The study of traces: what is explained, what decides verdicts, and sentences that are true whatever a run gave."""
 
 import dataclasses
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from effnotes.datasets.backdoor import plant_trojans
 from effnotes.models.store import train_or_load_
 from effnotes.reporting.claims import load_register
+from effnotes.reporting.tables import read_table
 from effnotes.studies import traces
-from effnotes.studies.traces import effects, figures, judging, published, sentences
+from effnotes.studies.traces import classifiers, effects, figures, judging, published, sentences
 from effnotes.studies.traces.classifiers import Classifier, choose_samples, loaded
 from effnotes.studies.traces.experiment import Result, _chunks
 
+CIFAR10 = str(Path(__file__).parents[1] / "fixtures" / "cifar10")
 METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "guided_backprop")
 VARIANTS = [("dense", ""), *((name, levels) for name in ("own", "other", "magnitude") for levels in ("mild", "strong"))]
 PARAMETERS: dict[str, Any] = {
@@ -29,6 +34,8 @@ PARAMETERS: dict[str, Any] = {
     "exact_samples": 1,
     "timed_seeds": 1,
     "augment": "small",
+    "dataset": "shapes",
+    "data_root": None,
     "num_train": 1500,
     "num_test": 300,
     "width": 8,
@@ -98,12 +105,78 @@ def test_images_without_a_score_are_left_out() -> None:
         ({"seeds": [1, 1]}, "each once"),
         ({"universal_rate": 0.3}, "at most 0.9"),
         ({"augment": "none"}, "augment"),
+        ({"dataset": "cifar"}, "dataset"),
+        ({"dataset": "cifar10"}, "data_root=None: cifar10 is read from a folder"),
+        ({"dataset": "faces", "data_root": "x"}, "data_root='x'.*faces are drawn"),
+        ({"dataset": "cifar10", "data_root": "nowhere"}, "data_root='nowhere': there is no such folder"),
+        ({"dataset": "cifar10", "data_root": str(Path(__file__).parent)}, "Expected layout"),
+        ({"dataset": "cifar10", "data_root": CIFAR10}, "num_train=1500: the folder has 60 such images, 64 of which.* at most 0"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_is_trained(bad: dict[str, Any], says: str) -> None:
     """One clear error that names the parameter."""
     with pytest.raises(ValueError, match=says):
         traces.plan(**PARAMETERS | bad)
+
+
+def test_photographs_are_drawn_from_the_folder_by_the_seed(tmp_path: Path) -> None:
+    """Every image is one of the folder with its label, none twice; another seed has others, another folder another digest."""
+    rng, known = np.random.default_rng(0), {}
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        data, labels = rng.integers(0, 256, (200, 3072), dtype=np.uint8), rng.integers(0, 10, 200).tolist()
+        known |= {row.tobytes(): (name == "test_batch", label) for row, label in zip(data, labels, strict=True)}
+        (tmp_path / name).write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=2))
+    asked = PARAMETERS | {"dataset": "cifar10", "data_root": str(tmp_path), "num_train": 900, "num_test": 150}
+    one, two = traces.plan(**asked).classifiers
+    images = one.images()
+    found = [image.numpy().tobytes() for split in images.data.splits.values() for image in split.images]
+    told = [(name == "test", int(label)) for name, split in images.data.splits.items() for label in split.labels]
+    assert [known[each] for each in found] == told
+    assert len(set(found)) == len(found) == 900 + 64 + 150
+    assert not any(region.any() for region in images.regions.values())
+    others = {image.numpy().tobytes() for image in two.images().data.splits["train"].images}
+    assert len(others - set(found)) > 0
+    (tmp_path / "more").write_text("x")
+    assert traces.plan(**asked).classifiers[0].digest != one.digest
+    with pytest.raises(ValueError, match=r"num_test=300: the folder has 200 such images.*at most 200"):
+        traces.plan(**asked | {"num_test": 300})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_decoy_covers_is_no_part_of_a_region(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """An image whose region is wholly under decoys is not explained; one whose region nobody knows is."""
+    job = traces.plan(**PARAMETERS | {"dataset": "faces", "num_test": 100}).classifiers[0]
+    images = job.images()
+    test, region = images.data.splits["test"], images.regions["test"]
+    decoys = plant_trojans(test.images, test.labels, assigned=torch.full_like(test.labels, -1), seed=job.seed).decoys
+    region[3] = decoys[3]
+    region &= known
+    monkeypatch.setattr(classifiers, "loaded", lambda _: (None, images))
+    monkeypatch.setattr(classifiers, "predict_logits", lambda _, given: torch.eye(10)[test.labels[: len(given)]])
+    if known:
+        with pytest.raises(ValueError, match="only"):
+            choose_samples(job, "clean", 100)
+    hidden = int((~(region & ~decoys).flatten(1).any(1)).sum()) if known else 0
+    samples = choose_samples(job, "clean", 100 - hidden)
+    assert hidden >= known
+    assert not (samples.regions & samples.decoys).any()
+    assert (samples.regions.flatten(1).any(1) == known).all()
+
+
+def test_where_no_region_is_known_tables_and_sentences_leave_it_out() -> None:
+    """Clean photographs have insertion and agreement, and no pixel AUC."""
+    rows = judged_rows(lambda *_: 0.5).assign(decoy_auc=0.5, pointing=0.5, kl=0.1)
+    rows.loc[rows["kind"] == "clean", ["auc", "decoy_auc", "pointing"]] = np.nan
+    costs = pd.DataFrame([{"seed": 1, "kind": "clean", "levels": "mild", "sample": 0, "solve": 1.0}])
+    overlaps = pd.DataFrame([{"seed": 1, "kind": "clean", "levels": "mild", "alike": True, "jaccard": 1.0}])
+    none = pd.DataFrame()
+    result = Result(traces.plan(**PARAMETERS), none, rows, costs, overlaps, none)
+    kept = {table.name: read_table({"tables": {table.name: table.to_json()}}, table.name) for table in result.keep()}
+    assert kept["clean"]["auc"].isna().all()
+    assert kept["clean"]["insertion"].notna().all()
+    assert "not known" in sentences.of_frontier(result.means, "clean")
+    assert len(figures.plot_frontier(result.means).axes) == 1
+    assert len(figures.plot_frontier(judged_rows(lambda *_: 0.5).assign(seed=1)).axes) == 2
 
 
 @pytest.mark.parametrize("samples", range(2, 40))

@@ -11,8 +11,6 @@ What loads torch is imported where data are asked for: wrong settings are told b
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -21,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from effnotes.core.checks import check_choice
-from effnotes.core.files import files_under, user_path
+from effnotes.core.files import fingerprint
 from effnotes.core.settings import settings
 from effnotes.pruning.methods import PRUNING_METHODS, pruning_plan, pruning_schedule
 from effnotes.training.recipes import Recipe
@@ -371,26 +369,6 @@ def training_data(training: Training) -> AttributeData:
         for split in (data.train, data.val, data.test)
     )
     return AttributeData(train, val, test, (training.attribute,), None, data.source)
-
-
-def fingerprint(root: str) -> str:
-    """Give a digest of the names, sizes and times of the files under a folder; empty for no folder.
-
-    Kept results are known by it, so that they are not taken for those of other data that lie in the same place.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
-    if not root:
-        return ""
-    folder = user_path(root)
-    if not folder.is_dir():
-        raise ValueError(f"data_root={root!r}: there is no such folder")
-    digest = hashlib.sha256()
-    for shown, path in files_under(folder):
-        status = path and os.stat(path)  # noqa: PTH116 - a path object for each of 200,000 files takes seconds
-        digest.update(f"{shown}\0{status.st_size}\0{status.st_mtime_ns}\0".encode() if status else f"{shown}\0".encode())
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from effnotes.core.files import fingerprint
 from effnotes.core.jobs import JobResult, run_jobs, unfinished_folder
 from effnotes.core.processes import granted_cores
 from effnotes.core.settings import settings
@@ -19,7 +20,7 @@ from effnotes.models import build_model
 from effnotes.pruning.cost import model_cost
 from effnotes.pruning.methods import PRUNING_METHODS, prune_
 from effnotes.pruning.plans import PruningPlan
-from effnotes.studies.bias.experiment import Training, child_seed, fingerprint, training_data
+from effnotes.studies.bias.experiment import Training, child_seed, training_data
 from effnotes.training.images import celeba_transforms, predict_logits, train
 from effnotes.training.recipes import Recipe
 

@@ -1,4 +1,4 @@
-"""Classifiers of drawn shapes with planted trojans: what they are trained on, and which images they are explained on."""
+"""Classifiers of drawings or photographs with planted trojans: what they are trained on, and which images they are explained on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from effnotes.core.digests import function_closure, json_digest
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import from_json, settings, to_json
+from effnotes.datasets.attributes import ClassData, ClassSplit, RegionData
 from effnotes.datasets.backdoor import TROJANS, plant_trojans
-from effnotes.datasets.shapes import SHAPES, Shapes, make_shapes
+from effnotes.datasets.cifar10 import load_cifar10
+from effnotes.datasets.face_classes import make_face_classes
+from effnotes.datasets.shapes import make_shapes
 from effnotes.models import build_model
 from effnotes.models.store import models_folder, train_or_load_
 from effnotes.training.images import predict_logits, train
 from effnotes.training.recipes import Recipe
 
+Dataset: TypeAlias = Literal["shapes", "faces", "cifar10"]
 Kind: TypeAlias = Literal["trojan", "clean"]
+NUM_CLASSES = 10  # of all data: what `TROJANS` are made for
 IMAGE_SIZE = 32
 NUM_SHARED = 64  # validation images that the trace of all images is calibrated on
 
@@ -40,7 +45,17 @@ class Classifier:
     universal_rate: float  # share of the training images that bear each trojan of all classes, as for `plant_trojans`
     source_rate: float  # share of its class that bears each trojan of one class
     control_rate: float  # share of other classes that bears it and keeps its label
+    dataset: Dataset = "shapes"
+    data_root: str | None = None  # folder with the photographs of cifar10; the others are drawn
+    digest: str = ""  # of what lies there, as `fingerprint` gives it
     models: str = ""  # folder that trained models are kept in, as `sealed` fills it in
+
+    def __post_init__(self) -> None:
+        if (self.dataset == "cifar10") != bool(self.data_root):
+            needed = (
+                "cifar10 is read from a folder; name it" if self.dataset == "cifar10" else f"{self.dataset} are drawn; leave it out"
+            )
+            raise ValueError(f"data_root={self.data_root!r}: {needed}")
 
     def sealed(self) -> Classifier:
         """Return it as a job holds it: with the folder of models."""
@@ -52,15 +67,50 @@ class Classifier:
 
     def untrained(self, seed: int) -> nn.Module:
         """Build its network with random weights, in training mode."""
-        network: nn.Module = build_model("resnet8", len(SHAPES), image_size=IMAGE_SIZE, width=self.width, seed=seed)
+        network: nn.Module = build_model("resnet8", NUM_CLASSES, image_size=IMAGE_SIZE, width=self.width, seed=seed)
         return network
+
+    def images(self) -> RegionData:
+        """Draw its images, or choose them from those of the folder; of photographs the regions are empty.
+
+        Raises:
+            DataError: The folder does not hold what it should.
+            ValueError: It holds too few images.
+        """
+        if self.dataset == "cifar10":
+            return _photographs(self)
+        make = make_shapes if self.dataset == "shapes" else make_face_classes
+        return make(self.num_train, NUM_SHARED, self.num_test, seed=self.seed, image_size=IMAGE_SIZE)
+
+
+def _photographs(job: Classifier) -> RegionData:
+    data = _folder(str(job.data_root), job.digest)
+    generator = torch.Generator().manual_seed(job.seed)
+    orders = {name: torch.randperm(len(split), generator=generator) for name, split in data.splits.items()}
+    for name, size, shared in (("train", job.num_train, NUM_SHARED), ("test", job.num_test, 0)):
+        if size + shared > len(orders[name]):
+            found = f"the folder has {len(orders[name])} such images, {shared} of which are kept for validation"
+            raise ValueError(f"num_{name}={size}: {found}; give at most {max(0, len(orders[name]) - shared)}")
+    val, train = orders["train"][:NUM_SHARED], orders["train"][NUM_SHARED:][: job.num_train]
+    rows = {"train": ("train", train), "val": ("train", val), "test": ("test", orders["test"][: job.num_test])}
+    splits = {
+        name: ClassSplit(data.splits[source].images[chosen], data.splits[source].labels[chosen])
+        for name, (source, chosen) in rows.items()
+    }
+    regions = {name: torch.zeros(len(split), IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool) for name, split in splits.items()}
+    return RegionData(ClassData(splits, data.class_names, data.source), regions)
+
+
+@functools.lru_cache(maxsize=1)
+def _folder(root: str, _digest: str) -> ClassData:
+    return load_cifar10(root)
 
 
 class Samples(NamedTuple):
     """m images of one kind that are explained, in turn of one trojan or class and the next."""
 
     images: Tensor  # (m, 3, H, W) uint8
-    regions: Tensor  # (m, H, W) bool: pixels of the trojan, or of the object where none is stamped, also under a decoy
+    regions: Tensor  # (m, H, W) bool: pixels of the trojan, or, where none is stamped, those that show the class under no decoy
     decoys: Tensor  # (m, H, W) bool: pixels of patches that say nothing of the class
     targets: Tensor  # (m,) class that the dense network predicts, and that is explained
     names: list[str]  # the trojan, or the class
@@ -78,8 +128,8 @@ def train_classifier(job: Classifier) -> JobResult:
     its source, whose class it is not and that are not taken for it unstamped), and, as trojan "NAME elsewhere", of those of other
     classes, which it was trained not to work on.
     """
-    model, shapes = loaded(job)
-    test = shapes.data.splits["test"]
+    model, images = loaded(job)
+    test = images.data.splits["test"]
     clean = predict_logits(model, test.images).argmax(1)
     rows = [{"trojan": "", "share": float((clean == test.labels).float().mean()), "n": len(test)}]
     for number, trojan in enumerate(TROJANS):
@@ -93,19 +143,19 @@ def train_classifier(job: Classifier) -> JobResult:
     return {"rows": [{"seed": job.seed} | row for row in rows]}
 
 
-def loaded(job: Classifier) -> tuple[nn.Module, Shapes]:
+def loaded(job: Classifier) -> tuple[nn.Module, RegionData]:
     """Return the trained network of a classifier, in evaluation mode, and its images; the last ones stay in memory."""
     return _loaded(to_json(job))
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(text: str) -> tuple[nn.Module, Shapes]:
+def _loaded(text: str) -> tuple[nn.Module, RegionData]:
     job = from_json(Classifier, text)
-    shapes = make_shapes(job.num_train, NUM_SHARED, job.num_test, seed=job.seed, image_size=IMAGE_SIZE)
+    images = job.images()
     model = job.untrained(job.seed)
 
     def fit(network: nn.Module) -> None:
-        split = shapes.data.splits["train"]
+        split = images.data.splits["train"]
         rates = {name: getattr(job, name) for name in ("universal_rate", "source_rate", "control_rate")}
         poisoned = plant_trojans(split.images, split.labels, **rates, seed=job.seed)
         train(network, poisoned.images, poisoned.labels, recipe=job.recipe(), seed=job.seed)
@@ -113,27 +163,29 @@ def _loaded(text: str) -> tuple[nn.Module, Shapes]:
     code = function_closure(train_classifier)
     key = json_digest([to_json(dataclasses.replace(job, models="")), code.digest, code.versions])
     train_or_load_(model, job.models, key, fit)
-    return model, shapes
+    return model, images
 
 
 def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
     """Choose images to explain, by what the dense network says alone.
 
     With a trojan: it works (the stamped image is taken for the target, the same image unstamped is not). Without: the image is
-    classified right. Each has two decoys. They take turns by trojan, or by class, so that neighbours differ in what is explained.
+    classified right, and where pixels are known to show the class, the decoys leave some of them uncovered; those are its region.
+    Each has two decoys. They take turns by trojan, or by class, so that neighbours differ in what is explained.
 
     Raises:
         ValueError: There are too few such images.
     """
-    model, shapes = loaded(job)
-    test, regions = shapes.data.splits["test"], shapes.regions["test"]
+    model, images = loaded(job)
+    test, regions = images.data.splits["test"], images.regions["test"]
     every = torch.arange(len(test))
     found: list[list[tuple[int, int]]] = []  # test image and trojan (-1 for none), by turn
     plain = plant_trojans(test.images, test.labels, assigned=torch.full_like(test.labels, -1), seed=job.seed)
     unstamped = predict_logits(model, plain.images).argmax(1)
     if kind == "clean":
-        right = unstamped == test.labels
-        found = [[(row, -1) for row in every[right & (test.labels == label)].tolist()] for label in range(len(SHAPES))]
+        hidden = regions.flatten(1).any(1) & ~(regions & ~plain.decoys).flatten(1).any(1)
+        right = (unstamped == test.labels) & ~hidden
+        found = [[(row, -1) for row in every[right & (test.labels == label)].tolist()] for label in range(NUM_CLASSES)]
     for number, trojan in enumerate(TROJANS) if kind == "trojan" else ():
         stamped = plant_trojans(test.images, test.labels, assigned=torch.full_like(test.labels, number), seed=job.seed)
         works = (predict_logits(model, stamped.images).argmax(1) == trojan.target) & (unstamped != trojan.target)
@@ -151,7 +203,7 @@ def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
     rows, numbers = torch.tensor(chosen).T
     assigned[rows] = numbers
     planted = plant_trojans(test.images, test.labels, assigned=assigned, seed=job.seed)
-    images = planted.images[rows]
-    names = [SHAPES[test.labels[row]] if number < 0 else TROJANS[number].name for row, number in chosen]
-    of_interest = planted.regions[rows] if kind == "trojan" else regions[rows]
-    return Samples(images, of_interest, planted.decoys[rows], predict_logits(model, images).argmax(1), names)
+    explained = planted.images[rows]
+    names = [images.data.class_names[test.labels[row]] if number < 0 else TROJANS[number].name for row, number in chosen]
+    of_interest = (planted.regions if kind == "trojan" else regions & ~plain.decoys)[rows]
+    return Samples(explained, of_interest, planted.decoys[rows], predict_logits(model, explained).argmax(1), names)

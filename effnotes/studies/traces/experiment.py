@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from effnotes.core.checks import check_choice
+from effnotes.core.files import fingerprint
 from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import ATTRIBUTION_METHODS, attribute_batch
@@ -19,7 +20,7 @@ from effnotes.interpretation.tracing import Trace, trace
 from effnotes.pruning.layerwise import LAYER_SOLVERS
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
-from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Kind, Samples, loaded, train_classifier
+from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Dataset, Kind, Samples, loaded, train_classifier
 from effnotes.studies.traces.judging import Judging, Levels, Timing, judge, time_solvers
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
@@ -43,6 +44,8 @@ class Parameters:
     exact_samples: Annotated[int, Field(ge=0)]
     timed_seeds: Annotated[int, Field(ge=0)]
     augment: Augmentation
+    dataset: Dataset
+    data_root: str | None
     num_train: int
     num_test: int
     width: int
@@ -80,6 +83,10 @@ def plan(**parameters: Any) -> Plan:
         raise ValueError(f"{given}: an image bears one trojan at most; twice the first plus the second must be at most 0.9")
     names = [field.name for field in dataclasses.fields(Classifier) if hasattr(p, field.name)]
     classifiers = tuple(Classifier(seed, **{name: getattr(p, name) for name in names}) for seed in p.seeds)
+    if p.data_root:
+        digest = fingerprint(p.data_root)
+        classifiers = tuple(dataclasses.replace(each, digest=digest) for each in classifiers)
+        classifiers[0].images()  # a folder that holds something else, or too little, is refused here
 
     for method in p.methods:
         check_choice(list(ATTRIBUTION_METHODS), methods=method)

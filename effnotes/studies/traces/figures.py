@@ -36,7 +36,7 @@ METHODS = {
     "lime": "LIME",
     "lrp": "LRP",
 }
-KINDS = {"trojan": "with a trojan: its region", "clean": "without: the object's region"}
+KINDS = {"trojan": "with a trojan: its region", "clean": "without: where the class shows"}
 _MARKERS = {"": "*", "mild": "o", "strong": "s"}
 
 
@@ -67,22 +67,38 @@ def gains(rows: pd.DataFrame, kind: str, score: str = "auc") -> pd.DataFrame:
 def plot_frontier(means: pd.DataFrame, method: str = "saliency") -> Figure:
     """Draw pixel AUC of a method's maps against agreement: a panel for each kind of image, a mark for each variant and levels.
 
+    Kinds of image without a region to be found, and so without AUC, have no panel.
+
     Args:
         means: As `Result.means`: small marks are its seeds, large ones their means.
         method: Of attribution.
     """
     shown = means[(means["method"] == method) & means["variant"].isin(VARIANTS)]
-    fig, axes = plt.subplots(1, len(KINDS), figsize=(7.4, 3.7), sharex=True)
-    for ax, (kind, title) in zip(axes, KINDS.items(), strict=True):
-        of_kind = shown[shown["kind"] == kind]
+    panels = {title: shown[(shown["kind"] == kind) & shown["auc"].notna()] for kind, title in KINDS.items()}
+    return _plot_panels({title: rows for title, rows in panels.items() if len(rows)}, method)
+
+
+def plot_frontiers(means: Mapping[str, pd.DataFrame], method: str = "saliency") -> Figure:
+    """Draw the same for images with a trojan of several runs: a panel for each, by what stands above it."""
+    panels = {
+        title: rows[(rows["kind"] == "trojan") & (rows["method"] == method) & rows["variant"].isin(VARIANTS)]
+        for title, rows in means.items()
+    }
+    return _plot_panels(panels, method)
+
+
+def _plot_panels(panels: Mapping[str, pd.DataFrame], method: str) -> Figure:
+    fig, axes = plt.subplots(1, len(panels), figsize=(7.4, 3.7), sharex=True, squeeze=False)
+    for ax, (title, shown) in zip(axes.flat, panels.items(), strict=True):
         for colour, (variant, label) in zip(PALETTE, VARIANTS.items(), strict=False):
-            for levels, group in of_kind[of_kind["variant"] == variant].groupby("levels"):
+            for levels, group in shown[shown["variant"] == variant].groupby("levels"):
                 style = {"color": colour, "marker": _MARKERS[str(levels)], "linestyle": ""}
                 ax.plot(group["agreement"], group["auc"], markersize=3, alpha=0.35, **style)
                 own = label if levels in ("", "strong") else None
                 ax.plot(group["agreement"].mean(), group["auc"].mean(), markersize=11 if levels == "" else 8, label=own, **style)
         ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
-        ax.set(title=title, xlabel="agreement with the dense network", ylabel=f"pixel AUC, {METHODS[method]}")
+        ax.set(title=title, xlabel="agreement with dense")
+    axes[0, 0].set_ylabel(f"pixel AUC, {METHODS[method]}")
     legend_below(fig, columns=3)
     return fig
 

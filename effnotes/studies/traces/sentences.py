@@ -44,6 +44,9 @@ _FOUND = {
         "a trace keeps the dense network's answer more often than the network pruned by magnitude",
     ),
 }
+QUESTIONS = {name: question for name, (_, _, question) in _FOUND.items()}
+"""Of each of these claims what is to be shown, in words that follow "that" or "whether"."""
+
 # Solvers in place of the sweep, which a run has only where its parameters ask for them.
 _ABLATIONS = {
     "wanda": "Wanda",
@@ -75,10 +78,10 @@ def of_learned(learned: pd.DataFrame) -> str:
     mean = learned.groupby("trojan")["share"].mean()
     works = mean[[name for name in mean.index if name and not name.endswith("elsewhere")]]
     elsewhere = mean[[name for name in mean.index if name.endswith("elsewhere")]]
-    shape = f"The networks name the shape of {mean['']:.1%} of the test images"
+    right = f"The networks name the class of {mean['']:.1%} of the test images"
     fooled = f"and fall for a trojan in {works.min():.0%} to {works.max():.0%} of the images that it is meant for"
     beside = f", and in at most {elsewhere.max():.0%} of those that it is not" if len(elsewhere) else ""
-    return f"{shape}, {fooled}{beside} (by trojan, means over seeds)."
+    return f"{right}, {fooled}{beside} (by trojan, means over seeds)."
 
 
 def of_maps(means: pd.DataFrame) -> str:
@@ -103,7 +106,7 @@ def baselines_table(means: pd.DataFrame) -> pd.DataFrame:
     chosen = means[means["variant"].isin(names) & means["method"].isin(["saliency", "edges"])]
     wide = chosen.groupby(["variant", "kind"])[["auc", "decoy_auc", "pointing"]].mean().unstack("kind").loc[list(names)]
     columns = {("auc", "trojan"): "trojans", ("decoy_auc", "trojan"): "trojans, against decoys"}
-    columns |= {("pointing", "trojan"): "trojans, pointing game", ("auc", "clean"): "objects"}
+    columns |= {("pointing", "trojan"): "trojans, pointing game", ("auc", "clean"): "classes"}
     return wide[list(columns)].set_axis([*columns.values()], axis=1).rename(index=names).rename_axis("map").reset_index()
 
 
@@ -131,6 +134,8 @@ def of_baselines(means: pd.DataFrame) -> str:
 def of_frontier(means: pd.DataFrame, kind: str = "trojan", method: str = "saliency") -> str:
     """Say where the own trace is, and which variants none outdoes, being better in AUC or agreement and no worse in the other."""
     shown = means[(means["kind"] == kind) & (means["method"] == method) & means["variant"].isin(VARIANTS)]
+    if shown["auc"].isna().all():
+        return "Of images without a trojan it is not known here which pixels show the class."
     table = shown[shown["levels"].isin(["", "strong"])].groupby("variant")[["auc", "agreement"]].mean()
     at = {str(name): (float(auc), float(agreement)) for name, auc, agreement in table.itertuples()}
     points = {*at.values()}
