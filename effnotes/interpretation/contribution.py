@@ -6,13 +6,14 @@ Khakzar, Baselizadeh, Khanduja, Rupprecht, Kim & Navab ("Improving Feature Attri
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from effnotes.core.checks import check_choice, check_range
+from effnotes.core.checks import check_range
+from effnotes.core.errors import nearest
 from effnotes.interpretation.augmentation import check_image
 from effnotes.interpretation.rebuilding import one_module_a_call
 from effnotes.interpretation.tracing import Levels
@@ -23,12 +24,7 @@ from effnotes.pruning.masks import kept_count
 
 
 def critical_neurons(
-    model: nn.Module,
-    image: Tensor,
-    levels: Levels,
-    *,
-    target: int | None = None,
-    prepare: Callable[[Tensor], Tensor] = normalize,
+    model: nn.Module, image: Tensor, levels: Levels, *, target: int | None = None, prepare: Callable[[Tensor], Tensor] = normalize
 ) -> nn.Module:
     """Copy a classifier without the neurons that contribute least to its answer for one image.
 
@@ -55,10 +51,10 @@ def critical_neurons(
     check_image(image)
     check_evaluating(model)
     check_finite(model)
-    groups = levels if isinstance(levels, dict) else {"": levels}
-    for group in groups:
-        check_choice([name for name, _ in model.named_modules()], **{"a group of levels": group})
-    for level in groups.values():
+    groups = dict(levels) if isinstance(levels, Mapping) else {"": levels}
+    for group, level in groups.items():
+        if group not in (known := dict(model.named_modules())):
+            raise ValueError(f"levels: {group!r} is no module of the model.{nearest(group, known)}")
         kept_count(1, level)
     # What is copied must be differentiable whatever mode the caller is in.
     with torch.inference_mode(False), torch.enable_grad():

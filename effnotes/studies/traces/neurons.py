@@ -19,7 +19,7 @@ from effnotes.models.images import normalize
 from effnotes.studies.traces.classifiers import Classifier, Kind, choose_samples, loaded
 
 KINDS: tuple[Kind, ...] = ("trojan", "clean")
-STEPS, _STARTS = 64, 4  # of a visualisation, and how many of them a network is judged by
+STEPS, _STARTS = 96, 2  # of a visualisation, and how many of them a network is judged by
 _HELD_OUT, _FEWEST = 32, 4  # images of a facet: at most, and below which its class is left out
 
 # By class that a trojan makes: images (k, 3, H, W) uint8 of each facet, which the network takes for the class.
@@ -120,13 +120,17 @@ def picture(job: Picturing) -> JobResult:
             with own.applied() as pruned:
                 pictures = visualise(pruned, [target] * _STARTS, size=size, steps=STEPS, seed=seed)
             for variant, towards in (("dense", dense[target]), ("own", gaps(pictures, target))):
-                gap = towards if kind == "trojan" else -towards
-                undecided = gap.abs() < threshold
-                score = torch.where(undecided, 0.5, (gap > 0).float())
-                numbers = {"gap": gap, "undecided": undecided.float(), "score": score}
+                score = decided(towards, kind, threshold)
+                numbers = {"gap": towards if kind == "trojan" else -towards, "undecided": score == 0.5, "score": score}
                 told = {"seed": seed, "kind": kind, "sample": number, "variant": variant}
-                rows.append(told | {name: float(values.mean()) for name, values in numbers.items()})
+                rows.append(told | {name: float(values.float().mean()) for name, values in numbers.items()})
     return {"rows": rows}
+
+
+def decided(gaps: Tensor, kind: Kind, threshold: float) -> Tensor:
+    """Score pictures by their gap towards the facet with a trojan: 1 where it is the image's, 0 where not, 0.5 below a size."""
+    right = (gaps > 0) == (kind == "trojan")
+    return torch.where(gaps.abs() < threshold, 0.5, right.float())
 
 
 def _features(model: nn.Module, images: Tensor) -> Tensor:
