@@ -70,9 +70,10 @@ strong: dict[str, float] = {"blocks.0": 0.8, "blocks.1": 0.8, "blocks.2": 0.9, "
 
 # Further settings
 methods: list[str] = ["saliency", "input_x_gradient", "integrated_gradients", "guided_backprop"]  # of attribution
-solvers: list[str] = ["magnitude", "random"]  # that a trace is compared with; see effnotes.pruning.layerwise.LAYER_SOLVERS
+solvers: list[str] = ["magnitude", "random"]  # that a trace is compared with: LAYER_SOLVERS, and "contribution", by neurons
 exact_samples: int = 0  # images of each kind and network that are also traced by exact optimal brain surgery, which is slow
 timed_seeds: int = 1  # networks in which the exact solver is timed
+visualised: int = 2  # images of each kind and network whose class neuron is pictured
 augment: Literal["paper", "small"] = "small"  # how views are drawn: as published, or for small images
 dataset: Literal["shapes", "faces", "cifar10"] = "shapes"  # drawn shapes or faces, or photographs
 data_root: str | None = None  # folder with the photographs; none for what is drawn
@@ -89,7 +90,7 @@ control_rate: float = 0.02  # share of other classes that bears each of those, a
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 of_training = {"num_train": num_train, "num_test": num_test, "width": width, "epochs": epochs, "batch_size": batch_size}
 of_traces = {"n": n, "mild": mild, "strong": strong, "solvers": solvers, "exact_samples": exact_samples, "augment": augment}
-of_units = {"seeds": seeds, "samples": samples, "timed_seeds": timed_seeds, "methods": methods}
+of_units = {"seeds": seeds, "samples": samples, "timed_seeds": timed_seeds, "methods": methods, "visualised": visualised}
 # A value that cannot work is refused here, before anything is trained.
 of_poison = {"universal_rate": universal_rate, "source_rate": source_rate, "control_rate": control_rate}
 of_images = {"dataset": dataset, "data_root": data_root}
@@ -301,14 +302,13 @@ cards("points-better-than-magnitude", "agrees-more-than-magnitude", "own-points-
 # %% [markdown]
 # Is it the choice of weights that counts, or that the others make up for them?
 # More solvers can be put in place of the sweep (`-p solvers=...`, `-p exact_samples=...`): Wanda, the {term}`mask` of the sweep with the weights as they were, and the exact solver on whole kernels.
+# With `contribution` neurons go in place of weights, as before SPADE {cite:p}`khakzar2019pruning`: the numbers behind each ReLU of which activation times gradient is small for this image, as large a share of them as of the weights.
 # Each is compared with the image's own trace on the same images.
 
 # %% tags=["remove-input"]
 ablations = said.ablations_table(result.rows)
 if len(ablations):
-    caption = (
-        "Other solvers minus the sweep, Saliency on images with a trojan, at the strong levels; means over the images of both."
-    )
+    caption = "Other ways to prune for the image minus the sweep, Saliency on images with a trojan, at the strong levels; means over the images of both."
     display(ablations.pipe(page_table).format("{:+.3f}", subset=["pixel AUC", "agreement"]).set_caption(caption))
 finding(said.of_ablations(ablations))
 
@@ -394,7 +394,36 @@ cards("exact-is-slower")
 #
 # ## People and neurons
 #
-# The paper also asked people.
+# A class neuron may answer to several things, here to an object and to a trojan: these are {term}`facets <facet>` of the class.
+# {term}`Feature visualisation` {cite:p}`olah2017feature` shows what excites a neuron: an image is changed, step by step, until the logit is as large as it gets.
+# On the dense network both facets may be in it; on a trace, if it keeps what its image needs, there should be more of that image's facet.
+
+# %% mystnb={"figure": {"caption": "Two classes that a trojan makes, a row each: an image with the trojan and one without, and what excites the neuron of the class most, on the dense network, on the trace of the first image and on that of the second; strong levels, the same start.", "name": "fig-neurons"}, "image": {"alt": "Rows of five small pictures: two images with shapes and patches, then three coloured patterns."}} tags=["hide-input"]
+pictures = traces.example_pictures(plan, with_trojan, without)
+if pictures:
+    order = torch.stack([*pictures.values()], dim=1).flatten(0, 1)
+    _ = show_images(order, [*pictures] * (len(order) // len(pictures)), columns=len(pictures), size=1.45)
+else:
+    print("too few samples: no class is explained both with a trojan and without")
+
+# %% tags=["remove-input"]
+finding(said.of_pictures(result.pictures), figure="fig-neurons" if pictures else "")
+
+# %% [markdown]
+# The score stands in for people.
+# Its answer to *trojan or object?* is the facet whose images, among those that are not explained, have dense features most like the picture's, or none where the two are nearly as like: as for a quarter of the dense network's own pictures.
+# Right counts one, undecided one half, and a picture of the dense network is the same for both kinds of image, so that without a trace one half is what decided answers come to.
+#
+# Without pictures, the neuron can be asked itself: how probable does a trace find the class on other images of its image's facet, and how probable on those of the other one?
+
+# %% tags=["remove-input"]
+finding(said.of_facets(result.facets))
+
+# %% tags=["remove-input"]
+cards("facet-margin", "visualisation-decides")
+
+# %% [markdown]
+# The paper asked people.
 # Shown a picture of what excites an output neuron, they were to say which of two patches had made a decision; Score-CAM was the reference.
 # A picture of a trace left fewer of them undecided.
 
@@ -620,6 +649,39 @@ def probabilities(images: torch.Tensor) -> torch.Tensor:
 print("the dense network:", insertion(probabilities, one, its_map, target), deletion(probabilities, one, its_map, target))
 with found.applied():
     print("the trace:", insertion(probabilities, one, its_map, target), deletion(probabilities, one, its_map, target))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start}
+# :label: exercise-picture
+# ```
+# What excites the class neuron of the first image with a trojan most, on the network and on the image's trace?
+# Visualise both, and compare the dense network's logits of the class: of the two pictures, of the image, and the largest of all test images.
+# What does that say about taking such a picture for an example of the class?
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} exercise-picture
+# :class: dropdown
+# ```
+# A picture for which the logit is the only aim goes far beyond what any image does, with patterns that no image of the data has: it shows what the neuron looks for, and not what it meets.
+# The trace's neuron is another one, so what excites it most need not excite the dense one as much.
+
+# %%
+from effnotes.interpretation import visualise
+
+target = int(with_trojan.targets[0])
+of_network = visualise(network, [target], size=32)
+with trace(network, with_trojan.images[0], strong, n=n, augment=augment).applied() as pruned:
+    of_trace = visualise(pruned, [target], size=32)
+compared = {"network's picture": of_network, "trace's picture": of_trace, "the image": with_trojan.images[:1]}
+for what, images in (compared | {"all test images": shapes.data.splits["test"].images}).items():
+    with torch.no_grad():
+        print(f"{what}: {network(normalize(images))[:, target].max():.1f}")
 
 # %% [markdown]
 # ```{solution-end}

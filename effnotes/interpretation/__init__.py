@@ -6,7 +6,9 @@ _HOMES = {
     "effnotes.interpretation.attribution": "ATTRIBUTION_METHODS attribute attribute_batch edge_map",
     "effnotes.interpretation.augmentation": "augment",
     "effnotes.interpretation.causal": "causal_trace",
+    "effnotes.interpretation.contribution": "critical_neurons",
     "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",
+    "effnotes.interpretation.visualisation": "visualise",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

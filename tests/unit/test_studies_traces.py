@@ -16,11 +16,12 @@ from effnotes.models.store import train_or_load_
 from effnotes.reporting.claims import load_register
 from effnotes.reporting.tables import read_table
 from effnotes.studies import traces
-from effnotes.studies.traces import classifiers, effects, figures, judging, published, sentences
+from effnotes.studies.traces import classifiers, effects, figures, judging, neurons, published, sentences
 from effnotes.studies.traces.classifiers import Classifier, choose_samples, loaded
 from effnotes.studies.traces.experiment import Result, _chunks
 
 CIFAR10 = str(Path(__file__).parents[1] / "fixtures" / "cifar10")
+OF_IMAGE = ("exact_obs_kernel", "contribution")
 METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "guided_backprop")
 VARIANTS = [("dense", ""), *((name, levels) for name in ("own", "other", "magnitude") for levels in ("mild", "strong"))]
 PARAMETERS: dict[str, Any] = {
@@ -30,9 +31,10 @@ PARAMETERS: dict[str, Any] = {
     "mild": {"blocks.2": 0.5, "fc": 0.5},
     "strong": {"blocks.1": 0.8, "blocks.2": 0.9},
     "methods": ["saliency"],
-    "solvers": ["magnitude"],
+    "solvers": ["magnitude", "contribution"],
     "exact_samples": 1,
     "timed_seeds": 1,
+    "visualised": 1,
     "augment": "small",
     "dataset": "shapes",
     "data_root": None,
@@ -75,7 +77,19 @@ def test_effects_are_paired_by_image_and_grouped_by_seed() -> None:
         }
     )
     none = pd.DataFrame()
-    found = effects.effects(Result(traces.plan(**PARAMETERS), none, rows, none, none, layers))
+    by_image = [("dense", "", 0.0), ("own", "mild", 0.5), ("own", "strong", 0.04)]
+    facets = pd.DataFrame(
+        [
+            {"seed": seed, "kind": kind, "sample": 7, "variant": variant, "levels": levels, "margin": seed / 10 + value}
+            for seed in (1, 2)
+            for kind in ("trojan", "clean")
+            for variant, levels, value in by_image
+        ]
+    )
+    pictures = facets[facets["levels"] != "mild"].drop(columns="levels").rename(columns={"margin": "score"})
+    found = effects.effects(Result(traces.plan(**PARAMETERS), none, rows, none, none, layers, facets, pictures))
+    for name in ("facet-margin", "visualisation-decides"):
+        np.testing.assert_allclose(found[name], np.full((2, 2), 0.04))
     np.testing.assert_allclose(found["saliency-gains"], np.full((2, 3), 0.03))
     np.testing.assert_allclose(found["own-points-better"], np.full((2, 3), 0.02))
     np.testing.assert_allclose(found["points-better-than-magnitude"], np.full((2, 3), -0.02))
@@ -104,6 +118,7 @@ def test_images_without_a_score_are_left_out() -> None:
         ({"samples": 1}, "samples=1"),
         ({"seeds": [1, 1]}, "each once"),
         ({"universal_rate": 0.3}, "at most 0.9"),
+        ({"visualised": -1}, "visualised=-1"),
         ({"augment": "none"}, "augment"),
         ({"dataset": "cifar"}, "dataset"),
         ({"dataset": "cifar10"}, "data_root=None: cifar10 is read from a folder"),
@@ -195,7 +210,7 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
     plan = traces.plan(**PARAMETERS | {"seeds": [1], "epochs": 5, "num_train": 3000, "universal_rate": 0.15})
     result = traces.run(plan, workers=1)
     at = result.rows[(result.rows["kind"] == "clean") & (result.rows["method"] == "saliency")]
-    assert set(at["variant"]) == {"dense", "own", "other", "global", "magnitude", "exact_obs_kernel", "untrained", "another class"}
+    assert set(at["variant"]) == {"dense", "own", "other", "global", "magnitude", *OF_IMAGE, "untrained", "another class"}
     assert (at.loc[at["variant"] == "dense", "agreement"] == 1).all()
     assert result.rows["auc"].between(0, 1).all()
     assert at.loc[at["variant"] == "own", ["insertion", "deletion"]].notna().all(axis=None)
@@ -217,19 +232,29 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
         sentences.of_costs(result.costs),
         sentences.of_layers(result.layers),
         sentences.of_overlaps(result.overlaps),
+        sentences.of_facets(result.facets),
+        sentences.of_pictures(result.pictures),
     ):
         assert sentence.endswith(".")
         assert "nan" not in sentence
     assert set(sentences.variants_table(result.means)["network"]) == {
-        figures.VARIANTS[name] for name in ("dense", "own", "other", "global", "magnitude")
+        figures.VARIANTS[name] for name in ("dense", "own", "other", "global", "magnitude", "contribution")
     }
     for table_shown in (sentences.variants_table(result.means), sentences.baselines_table(result.means)):
         assert table_shown.notna().all(axis=None)
+    # Held-out images of both facets are taken for the class, and are none of those that are explained.
+    classifier = plan.classifiers[0].sealed()
+    model, _ = loaded(classifier)
+    assert len(result.pictures) == 2 * result.pictures.groupby(["kind", "sample"]).ngroups
+    assert set(result.facets["variant"]) == {"dense", "own", "global"}
+    for target, held in neurons.facets(classifier, 4).items():
+        for images in held.values():
+            assert (neurons.logits_of(model, images).argmax(1) == target).all()
+            assert not any(bool((images == each).flatten(1).all(1).any()) for each in choose_samples(classifier, "clean", 4).images)
     # Neighbours differ in what is explained, or the trace of another image would be one of its own kind.
     samples = choose_samples(plan.classifiers[0].sealed(), "trojan", 4)
     assert all(one != other for one, other in zip(samples.names, samples.names[1:], strict=False))
-    model, _ = loaded(plan.classifiers[0].sealed())
-    assert torch.equal(judging._logits(model, samples.images).argmax(1), samples.targets)
+    assert torch.equal(neurons.logits_of(model, samples.images).argmax(1), samples.targets)
     with pytest.raises(ValueError, match=r"num_test"):
         choose_samples(plan.classifiers[0].sealed(), "clean", 400)
 
@@ -312,9 +337,46 @@ def test_sentences_follow_the_verdict(gain: float, verdict: str) -> None:
     )
     none = pd.DataFrame()
     measured = {
-        each.claim.id: each.to_json() for each in traces.measure(Result(traces.plan(**PARAMETERS), none, rows, none, none, none))
+        each.claim.id: each.to_json()
+        for each in traces.measure(Result(traces.plan(**PARAMETERS), none, rows, none, none, none, none, none))
     }
     said = sentences.judged(measured["traces.saliency-gains"])
     assert measured["traces.saliency-gains"]["verdict"] == verdict
     assert ("better" in said) == (gain > 0)
     assert ("worse" in said) == (gain < 0)
+
+
+def test_the_margin_is_towards_the_images_own_facet() -> None:
+    """Against probabilities taken one by one."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    held: dict[neurons.Kind, torch.Tensor] = {
+        kind: torch.randint(0, 256, (count, 3, 2, 2), dtype=torch.uint8) for kind, count in (("trojan", 3), ("clean", 5))
+    }
+    of_trojan, of_clean = (
+        np.mean([float(torch.softmax(network((image[None] - 127.5) / 127.5), 1)[0, 1]) for image in held[kind]])
+        for kind in neurons.KINDS
+    )
+    assert neurons.facet_margin(network, held, 1, "trojan") == pytest.approx(of_trojan - of_clean)
+    assert neurons.facet_margin(network, held, 1, "clean") == pytest.approx(of_clean - of_trojan)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "kind", "scores"),
+    [
+        ([0.3, -0.3, 0.01, -0.01], "trojan", [1.0, 0.0, 0.5, 0.5]),
+        ([0.3, -0.3, 0.01, -0.01], "clean", [0.0, 1.0, 0.5, 0.5]),
+        ([0.05], "trojan", [1.0]),
+    ],
+)
+def test_a_picture_decides_where_its_gap_is_large(gaps: list[float], kind: neurons.Kind, scores: list[float]) -> None:
+    """Right, wrong, and one half where the facets are nearly as like; a gap at the threshold decides."""
+    assert neurons.decided(torch.tensor(gaps), kind, 0.05).tolist() == scores
+
+
+def test_no_facets_and_no_pictures_are_said_to_be_none() -> None:
+    """A run without them has sentences and effects nevertheless."""
+    none = pd.DataFrame()
+    assert sentences.of_facets(none).startswith("This run explains no image")
+    assert sentences.of_pictures(none).startswith("This run judges no pictures")
+    assert effects.by_seed(effects.by_image(none, "margin")) == []

@@ -5,6 +5,9 @@
 
 from effnotes.core.lazy import exports
 
-_HOMES = {"effnotes.studies.traces.effects": "measure", "effnotes.studies.traces.experiment": "example_maps plan run trace_of"}
+_HOMES = {
+    "effnotes.studies.traces.effects": "measure",
+    "effnotes.studies.traces.experiment": "example_maps example_pictures plan run trace_of",
+}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

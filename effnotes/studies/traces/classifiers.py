@@ -114,10 +114,11 @@ class Samples(NamedTuple):
     decoys: Tensor  # (m, H, W) bool: pixels of patches that say nothing of the class
     targets: Tensor  # (m,) class that the dense network predicts, and that is explained
     names: list[str]  # the trojan, or the class
+    rows: Tensor  # (m,) place among the test images
 
     def take(self, rows: slice) -> Samples:
         """Return some of them."""
-        return Samples(self.images[rows], self.regions[rows], self.decoys[rows], self.targets[rows], self.names[rows])
+        return Samples(*(each[rows] for each in self))
 
 
 def train_classifier(job: Classifier) -> JobResult:
@@ -166,6 +167,7 @@ def _loaded(text: str) -> tuple[nn.Module, RegionData]:
     return model, images
 
 
+@functools.lru_cache(maxsize=4)
 def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
     """Choose images to explain, by what the dense network says alone.
 
@@ -206,4 +208,4 @@ def choose_samples(job: Classifier, kind: Kind, count: int) -> Samples:
     explained = planted.images[rows]
     names = [images.data.class_names[test.labels[row]] if number < 0 else TROJANS[number].name for row, number in chosen]
     of_interest = (planted.regions if kind == "trojan" else regions & ~plain.decoys)[rows]
-    return Samples(explained, of_interest, planted.decoys[rows], predict_logits(model, explained).argmax(1), names)
+    return Samples(explained, of_interest, planted.decoys[rows], predict_logits(model, explained).argmax(1), names, rows)

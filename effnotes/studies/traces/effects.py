@@ -39,6 +39,21 @@ def differences(rows: pd.DataFrame, score: str, one: str, other: str, methods: S
     return (means(one) - means(other)).dropna()
 
 
+def by_image(table: pd.DataFrame, score: str, levels: str = "strong") -> pd.Series:
+    """Return a score of each image's own trace, at the levels where the table has any, minus that of the dense network.
+
+    Args:
+        table: As `Result.facets` or `Result.pictures`.
+        score: A column.
+        levels: Name of the set of levels.
+    """
+    if table.empty:
+        return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], []], names=["seed", "sample"]))
+    at = table[table["levels"].isin(["", levels])] if "levels" in table else table
+    wide = at.pivot(index=["seed", "kind", "sample"], columns="variant", values=score)
+    return (wide["own"] - wide["dense"]).dropna()
+
+
 def by_seed(values: pd.Series) -> BySeed:
     """Return one list of images' values for each seed."""
     return [group.tolist() for _, group in values.groupby(level="seed")]
@@ -61,6 +76,8 @@ def effects(result: Result) -> dict[str, BySeed | list[float]]:
         "points-better-than-magnitude": by_seed(differences(trojans, "auc", "own", "magnitude", PLAIN)),
         "agrees-more-than-magnitude": by_seed(differences(trojans, "agreement", "own", "magnitude", PLAIN)),
         "insertion-rises": by_seed(differences(clean, "insertion", "own", "dense", ["saliency"])),
+        "facet-margin": by_seed(by_image(result.facets, "margin")),
+        "visualisation-decides": by_seed(by_image(result.pictures, "score")),
         "exact-is-slower": [] if solvers is None else np.log10(solvers["exact_obs_kernel"] / solvers["sparsegpt"]).tolist(),
     }
 

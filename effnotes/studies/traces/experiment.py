@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 import pandas as pd
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from effnotes.core.checks import check_choice
 from effnotes.core.files import fingerprint
@@ -17,14 +17,15 @@ from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import ATTRIBUTION_METHODS, attribute_batch
 from effnotes.interpretation.augmentation import Augmentation
 from effnotes.interpretation.tracing import Trace, trace
+from effnotes.interpretation.visualisation import visualise
 from effnotes.pruning.layerwise import LAYER_SOLVERS
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
-from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Dataset, Kind, Samples, loaded, train_classifier
-from effnotes.studies.traces.judging import Judging, Levels, Timing, judge, time_solvers
+from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Dataset, Samples, loaded, train_classifier
+from effnotes.studies.traces.judging import NEURONS, Judging, Levels, Timing, judge, time_solvers
+from effnotes.studies.traces.neurons import KINDS, STEPS, Picturing, picture
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
-KINDS: tuple[Kind, ...] = ("trojan", "clean")
 # What a record of many networks has no room for.
 _NOT_OF = {"trojan": ["insertion", "deletion"], "clean": ["decoy_auc", "pointing", "kl"]}
 SCORES = ["auc", "decoy_auc", "pointing", "insertion", "deletion", "agreement", "kl"]
@@ -43,6 +44,7 @@ class Parameters:
     solvers: tuple[str, ...]
     exact_samples: Annotated[int, Field(ge=0)]
     timed_seeds: Annotated[int, Field(ge=0)]
+    visualised: Annotated[int, Field(ge=0)]
     augment: Augmentation
     dataset: Dataset
     data_root: str | None
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
     classifiers: tuple[Classifier, ...]  # one a seed
     judged: tuple[Judging, ...]
     timed: tuple[Timing, ...]
+    pictured: tuple[Picturing, ...]
     parameters: Parameters
 
 
@@ -91,7 +94,7 @@ def plan(**parameters: Any) -> Plan:
     for method in p.methods:
         check_choice(list(ATTRIBUTION_METHODS), methods=method)
     for solver in p.solvers:
-        check_choice([name for name in LAYER_SOLVERS if name != "sparsegpt"], solvers=solver)
+        check_choice([*(name for name in LAYER_SOLVERS if name != "sparsegpt"), NEURONS], solvers=solver)
     for name, levels in (("mild", p.mild), ("strong", p.strong)):
         try:
             _try(classifiers[0], levels)
@@ -106,7 +109,9 @@ def plan(**parameters: Any) -> Plan:
         for first, size, exact in ((at, size, min(size, max(0, p.exact_samples - at))) for at, size in sizes)
     )
     timed = tuple(Timing(each, levels=p.strong, **common) for each in classifiers[: p.timed_seeds])
-    return Plan(classifiers, judged, timed, p)
+    of_neurons = [(each, p.samples, p.visualised) for each in classifiers if p.visualised]
+    pictured = tuple(Picturing(*each, levels=p.strong, **common) for each in of_neurons)
+    return Plan(classifiers, judged, timed, pictured, p)
 
 
 def _try(classifier: Classifier, levels: Levels) -> None:
@@ -131,6 +136,8 @@ class Result(NamedTuple):
     costs: pd.DataFrame
     overlaps: pd.DataFrame
     layers: pd.DataFrame  # as `time_solvers` gives it
+    facets: pd.DataFrame  # as `judge` gives them
+    pictures: pd.DataFrame  # as `picture` gives it
 
     @property
     def means(self) -> pd.DataFrame:
@@ -142,6 +149,10 @@ class Result(NamedTuple):
         stages = self.costs.groupby(["seed", "kind", "levels"], sort=False).mean().drop(columns="sample").reset_index()
         alike = self.overlaps.groupby(["seed", "kind", "levels", "alike"], sort=False)["jaccard"].mean().reset_index()
         tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers}
+        for name, of_neurons in (("facets", self.facets), ("pictures", self.pictures)):
+            if len(of_neurons):
+                by = [key for key in ("seed", "kind", "variant", "levels") if key in of_neurons]
+                tables[name] = of_neurons.groupby(by, sort=False).mean().drop(columns="sample").reset_index()
         for kind, group in self.means.groupby("kind"):
             tables[str(kind)] = group.drop(columns=["kind", *_NOT_OF[str(kind)]]).reset_index(drop=True)
         return [keep_table(name, table) for name, table in tables.items() if len(table)]
@@ -157,13 +168,15 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     learned = run_table(train_classifier, list(sealed.values()), names=lambda _: {}, workers=workers)
     jobs = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.judged]
     results = run_jobs(judge, jobs, workers=workers)
-    rows, costs, overlaps = (
+    rows, costs, overlaps, facets = (
         pd.DataFrame([row for each in results for row in cast(list[dict[str, Any]], each[name])])
-        for name in ("rows", "costs", "overlaps")
+        for name in ("rows", "costs", "overlaps", "facets")
     )
     timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
-    return Result(plan, learned, rows, costs, overlaps, layers)
+    pictured = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.pictured]
+    pictures = run_table(picture, pictured, names=lambda _: {}, workers=workers)
+    return Result(plan, learned, rows, costs, overlaps, layers, facets, pictures)
 
 
 def trace_of(plan: Plan, image: Tensor, levels: Literal["mild", "strong"]) -> Trace:
@@ -189,3 +202,28 @@ def example_maps(plan: Plan, samples: Samples) -> dict[str, Tensor]:
 def _saliency(own: Trace, image: Tensor, target: Tensor) -> Tensor:
     with own.applied() as pruned:
         return attribute_batch(pruned, image[None], "saliency", target[None])
+
+
+def example_pictures(plan: Plan, with_trojan: Samples, without: Samples) -> dict[str, Tensor]:
+    """Return images (k, 3, H, W) for up to two classes that a trojan makes, by what they are called on the page.
+
+    For each class: an image with the trojan and one without, and visualisations of its neuron on the first network, on the trace of
+    the one, and on that of the other, at the strong levels.
+    """
+    model, _ = loaded(plan.classifiers[0].sealed())
+    of_clean = {int(target): number for number, target in reversed([*enumerate(without.targets)])}
+    pairs = {int(target): number for number, target in reversed([*enumerate(with_trojan.targets)]) if int(target) in of_clean}
+    rows: list[list[Tensor]] = []
+    for target, number in sorted(pairs.items())[:2]:
+        images = [with_trojan.images[number], without.images[of_clean[target]]]
+        shown = [_picture(model, target, plan)]
+        for image in images:
+            with trace_of(plan, image, "strong").applied() as pruned:
+                shown.append(_picture(pruned, target, plan))
+        rows.append([*images, *shown])
+    titles = ("with a trojan", "without", "dense network", "trace, with", "trace, without")
+    return {title: torch.stack(column) for title, column in zip(titles, zip(*rows, strict=True), strict=True)} if rows else {}
+
+
+def _picture(network: nn.Module, target: int, plan: Plan) -> Tensor:
+    return visualise(network, [target], size=IMAGE_SIZE, steps=STEPS, seed=plan.parameters.seeds[0])[0]

@@ -23,6 +23,7 @@ VARIANTS = {
     "global": "one trace for all",
     "magnitude": "pruned by magnitude",
     "random": "pruned at random",
+    "contribution": "its neurons pruned",
 }
 METHODS = {
     "saliency": "Saliency",

@@ -16,15 +16,17 @@ from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import attribute_batch, edge_map
 from effnotes.interpretation.augmentation import Augmentation
+from effnotes.interpretation.contribution import critical_neurons
 from effnotes.interpretation.tracing import Trace, TraceRequest, traces
 from effnotes.metrics.localisation import decoy_auc, deletion, insertion, pixel_auc, pointing_game
-from effnotes.models.images import normalize
 from effnotes.pruning.masks import prunable_parameters
 from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
+from effnotes.studies.traces.neurons import facet_margin, facets, logits_of
 
 Levels = dict[str, float]
 # Solvers whose masks depend on the weights alone: one pruned network for all images.
 OF_WEIGHTS = ("magnitude", "random")
+NEURONS = "contribution"  # no solver of layers: removes neurons; see `critical_neurons`
 
 
 @settings
@@ -40,7 +42,7 @@ class Judging:
     augment: Augmentation
     levels: dict[str, Levels]  # sets of levels by name
     methods: tuple[str, ...]  # of attribution
-    solvers: tuple[str, ...]  # besides sparsegpt
+    solvers: tuple[str, ...]  # besides sparsegpt; `NEURONS` counts as one
     exact: Annotated[int, Field(ge=0)]  # images, of the first of this job, that are traced by exact OBS as well
 
 
@@ -63,13 +65,15 @@ def judge(job: Judging) -> JobResult:
     (with that solver in place of sparsegpt), and the baselines, by Saliency alone, "untrained" and "another class" (the dense
     network's map of the class that it finds least probable), and "edges". Those of "costs" hold sample, levels, the seconds of its
     trace by stage, and its sparsity; those of "overlaps" levels, alike (whether two images have the same trojan or class) and
-    jaccard (of the weights that their traces keep).
+    jaccard (of the weights that their traces keep). Those of "facets" hold, for images whose class a trojan makes, sample, variant
+    ("dense", "own", "global"), levels and margin, as `facet_margin` gives it.
     """
     model, shapes = loaded(job.classifier)
     samples = choose_samples(job.classifier, job.kind, job.samples).take(slice(job.first, job.first + job.count))
     seed, m = job.classifier.seed, len(samples.names)
     rows: list[dict[str, Any]] = []
-    dense = _logits(model, samples.images)
+    dense = logits_of(model, samples.images)
+    held, margins = facets(job.classifier, job.samples), list[dict[str, Any]]()
 
     def enter(variant: str, levels: str, maps: Mapping[str, Tensor], logits: Tensor, chosen: list[int]) -> None:
         rows.extend(_judged(job, model, samples, dense, chosen, variant, levels, maps, logits))
@@ -78,13 +82,20 @@ def judge(job: Judging) -> JobResult:
         images, classes = samples.images[chosen], targets[chosen]
         return {method: attribute_batch(network, images, method, classes, seed=seed) for method in methods}
 
+    def ask(network: nn.Module, variant: str, levels: str, chosen: list[int]) -> None:
+        targets = {number: target for number in chosen if (target := int(samples.targets[number])) in held}
+        margin = {target: facet_margin(network, held[target], target, job.kind) for target in {*targets.values()}}
+        for number, target in targets.items():
+            margins.append({"sample": job.first + number, "variant": variant, "levels": levels, "margin": margin[target]})
+
     everyone = list(range(m))
     enter("dense", "", explain(model, everyone, samples.targets), dense, everyone)
+    ask(model, "dense", "", everyone)
     enter("another class", "", explain(model, everyone, dense.argmin(1), ["saliency"]), dense, everyone)
     enter("edges", "", {"edges": edge_map(samples.images)}, dense, everyone)
     untrained = job.classifier.untrained(seed + 1).eval()
     maps = explain(untrained, everyone, samples.targets, ["saliency"])
-    enter("untrained", "", maps, _logits(untrained, samples.images), everyone)
+    enter("untrained", "", maps, logits_of(untrained, samples.images), everyone)
 
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
     asked = [(name, solver) for name in job.levels for solver in by_weights]
@@ -93,27 +104,36 @@ def judge(job: Judging) -> JobResult:
     shared += traces(model, samples.images[0], [TraceRequest(levels) for levels in job.levels.values()], views=many)
     for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
         with trace.applied() as pruned:
-            enter(variant, name, explain(pruned, everyone, samples.targets), _logits(pruned, samples.images), everyone)
+            enter(variant, name, explain(pruned, everyone, samples.targets), logits_of(pruned, samples.images), everyone)
+            if variant == "global":
+                ask(pruned, variant, name, everyone)
 
     costs: list[dict[str, Any]] = []
     own: dict[str, list[Trace]] = {name: [] for name in job.levels}
     for number in everyone:
-        solvers = ["sparsegpt", *(each for each in job.solvers if each not in OF_WEIGHTS)]
+        solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
         solvers += ["exact_obs_kernel"] if number < job.exact else []
         for name, solver, trace in _traced(job, model, samples.images[number], solvers):
             # The image before it is judged by the same pruned network: its other trace.
             chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
             with trace.applied() as pruned:
-                maps, logits = explain(pruned, chosen, samples.targets), _logits(pruned, samples.images[chosen])
+                maps, logits = explain(pruned, chosen, samples.targets), logits_of(pruned, samples.images[chosen])
+                if solver == "sparsegpt":
+                    ask(pruned, "own", name, [number])
             for place, each in enumerate(chosen):
                 variant = ("own", "other")[place] if solver == "sparsegpt" else solver
                 enter(variant, name, {method: found[[place]] for method, found in maps.items()}, logits[[place]], [each])
             if solver == "sparsegpt":
                 own[name].append(trace)
                 costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
+        for name, levels in job.levels.items() if NEURONS in job.solvers else ():
+            pruned = critical_neurons(model, samples.images[number], levels, target=int(samples.targets[number]))
+            logits = logits_of(pruned, samples.images[[number]])
+            enter(NEURONS, name, explain(pruned, [number], samples.targets), logits, [number])
     told = {"seed": seed, "kind": job.kind}
     overlaps = [told | row for name, each in own.items() for row in _overlaps(name, each, samples.names)]
-    return {"rows": rows, "costs": [told | row for row in costs], "overlaps": overlaps}
+    tables = {"costs": costs, "facets": margins}
+    return {"rows": rows, "overlaps": overlaps} | {name: [told | row for row in each] for name, each in tables.items()}
 
 
 def time_solvers(job: Timing) -> JobResult:
@@ -134,12 +154,6 @@ def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -
     requests = [TraceRequest(job.levels[name], solver) for name, solver in asked]
     found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
     return ((name, solver, trace) for (name, solver), trace in zip(asked, found, strict=True))
-
-
-@torch.inference_mode()
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = model(normalize(images))
-    return logits.float()
 
 
 def _judged(
@@ -167,7 +181,7 @@ def _judged(
         if job.kind == "clean" and variant in ("dense", "own"):
             for score in (insertion, deletion):
                 scores[score.__name__] = score(
-                    lambda images: _logits(model, images).softmax(1), samples.images[chosen], found, samples.targets[chosen]
+                    lambda images: logits_of(model, images).softmax(1), samples.images[chosen], found, samples.targets[chosen]
                 )
         for place, number in enumerate(chosen):
             told = {"seed": job.classifier.seed, "kind": job.kind, "sample": job.first + number, "name": samples.names[number]}

@@ -52,6 +52,7 @@ _ABLATIONS = {
     "wanda": "Wanda",
     "sparsegpt_mask": "the sweep's mask, weights as they were",
     "exact_obs_kernel": "the exact solver, whole kernels",
+    "contribution": "neurons, by their contribution, in place of weights",
 }
 _SHORT = ("saliency-gains", "own-points-better", "points-better-than-magnitude")
 
@@ -255,6 +256,36 @@ def of_overlaps(overlaps: pd.DataFrame) -> str:
     more = "more" if mean[True] > mean[False] else "no more"
     said = f"Traces of images with the same trojan have {more} kept weights in common than those of images with different ones"
     return f"{said}: {mean[True]:.3f} against {mean[False]:.3f} of all that either keeps, at the strong levels."
+
+
+def of_facets(facets: pd.DataFrame) -> str:
+    """Say how far networks tell the facets of a class apart, by the margin towards the explained image's own."""
+    if facets.empty:
+        return "This run explains no image whose class a trojan makes."
+    mean = facets[facets["levels"].isin(["", "strong"])].groupby(["variant", "kind"])["margin"].mean()
+    kinds = {"trojan": "with a trojan", "clean": "without one"}
+
+    def each(variant: str) -> str:
+        return " and ".join(f"{mean[variant, kind]:+.2f} {label}" for kind, label in kinds.items() if (variant, kind) in mean)
+
+    return (
+        "On held-out images the probability of the class is higher for the image's own facet than for the other one by"
+        f" {each('own')} on the image's own trace at the strong levels, {each('dense')} on the dense network, and {each('global')}"
+        " on one trace for all."
+    )
+
+
+def of_pictures(pictures: pd.DataFrame) -> str:
+    """Say how often pictures of a class neuron show what made the explained image's class."""
+    if pictures.empty:
+        return "This run judges no pictures of neurons."
+    mean = pictures.groupby("variant")[["score", "undecided"]].mean()
+    own, dense = (f"{mean.at[each, 'score']:.2f} ({mean.at[each, 'undecided']:.0%} undecided)" for each in ("own", "dense"))
+    images = pictures.groupby(["seed", "kind", "sample"]).ngroups
+    return (
+        f"Pictures on the image's own trace score {own}, where half is chance, and pictures on the dense network {dense};"
+        f" {images} images, means over images."
+    )
 
 
 def to_take_away(claims: Mapping[str, Payload], costs: pd.DataFrame) -> list[str]:
