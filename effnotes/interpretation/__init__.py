@@ -6,6 +6,7 @@ _HOMES = {
     "effnotes.interpretation.attribution": "ATTRIBUTION_METHODS attribute attribute_batch edge_map",
     "effnotes.interpretation.augmentation": "augment",
     "effnotes.interpretation.causal": "causal_trace",
+    "effnotes.interpretation.search": "FoundLevels SolvedLevels",
     "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",
 }
 
