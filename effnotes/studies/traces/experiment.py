@@ -21,6 +21,7 @@ from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
 from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Kind, Samples, loaded, train_classifier
 from effnotes.studies.traces.judging import Judging, Levels, Timing, judge, time_solvers
+from effnotes.studies.traces.tuning import Tuning, tune
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
 KINDS: tuple[Kind, ...] = ("trojan", "clean")
@@ -42,6 +43,7 @@ class Parameters:
     solvers: tuple[str, ...]
     exact_samples: Annotated[int, Field(ge=0)]
     timed_seeds: Annotated[int, Field(ge=0)]
+    tuned_seeds: Annotated[int, Field(ge=0)]
     augment: Augmentation
     num_train: int
     num_test: int
@@ -60,6 +62,7 @@ class Plan(NamedTuple):
     classifiers: tuple[Classifier, ...]  # one a seed
     judged: tuple[Judging, ...]
     timed: tuple[Timing, ...]
+    tuned: tuple[Tuning, ...]
     parameters: Parameters
 
 
@@ -99,7 +102,8 @@ def plan(**parameters: Any) -> Plan:
         for first, size, exact in ((at, size, min(size, max(0, p.exact_samples - at))) for at, size in sizes)
     )
     timed = tuple(Timing(each, levels=p.strong, **common) for each in classifiers[: p.timed_seeds])
-    return Plan(classifiers, judged, timed, p)
+    tuned = tuple(Tuning(each, p.samples, levels=sets, **common) for each in classifiers[: p.tuned_seeds])
+    return Plan(classifiers, judged, timed, tuned, p)
 
 
 def _try(classifier: Classifier, levels: Levels) -> None:
@@ -124,6 +128,7 @@ class Result(NamedTuple):
     costs: pd.DataFrame
     overlaps: pd.DataFrame
     layers: pd.DataFrame  # as `time_solvers` gives it
+    tuning: pd.DataFrame  # as `tune` gives it
 
     @property
     def means(self) -> pd.DataFrame:
@@ -134,14 +139,14 @@ class Result(NamedTuple):
         """Make the tables ready to be kept with the record of the run."""
         stages = self.costs.groupby(["seed", "kind", "levels"], sort=False).mean().drop(columns="sample").reset_index()
         alike = self.overlaps.groupby(["seed", "kind", "levels", "alike"], sort=False)["jaccard"].mean().reset_index()
-        tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers}
+        tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers, "tuning": self.tuning}
         for kind, group in self.means.groupby("kind"):
             tables[str(kind)] = group.drop(columns=["kind", *_NOT_OF[str(kind)]]).reset_index(drop=True)
         return [keep_table(name, table) for name, table in tables.items() if len(table)]
 
 
 def run(plan: Plan, *, workers: Workers = None) -> Result:
-    """Train the classifiers of a plan, trace and explain their images, and time both solvers.
+    """Train the classifiers of a plan, trace and explain their images, time both solvers and tune levels.
 
     Raises:
         JobError: A training or a judgement failed, such as where the trojans work on too few images.
@@ -156,7 +161,9 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     )
     timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
-    return Result(plan, learned, rows, costs, overlaps, layers)
+    to_tune = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.tuned]
+    tuning = run_table(tune, to_tune, names=lambda _: {}, workers=workers)
+    return Result(plan, learned, rows, costs, overlaps, layers, tuning)
 
 
 def trace_of(plan: Plan, image: Tensor, levels: Literal["mild", "strong"]) -> Trace:
