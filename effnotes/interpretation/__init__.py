@@ -7,6 +7,7 @@ _HOMES = {
     "effnotes.interpretation.augmentation": "augment",
     "effnotes.interpretation.causal": "causal_trace",
     "effnotes.interpretation.contribution": "critical_neurons",
+    "effnotes.interpretation.search": "FoundLevels SolvedLevels",
     "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",
     "effnotes.interpretation.visualisation": "visualise",
 }

@@ -85,7 +85,7 @@ class Trace:
         Nothing is copied. Inside, another trace of the same model may be applied, and takes this one's place. Biases and
         normalisation layers are the model's; in-place changes inside, such as training, outlast the trace.
         """
-        with _holding(self.model, self.weights):
+        with holding(self.model, self.weights):
             yield self.model
 
 
@@ -174,7 +174,7 @@ def traces(
         each = dense | {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
         weights = {name: solution.weight for name, solution in each.items()}
         masks = {name: solution.mask for name, solution in each.items()}
-        with own("judge"), _holding(model, weights):
+        with own("judge"), holding(model, weights):
             logits = model(network.inputs)
         rows = [(_layer(name), level, int(masks[name].sum()), *each[name][2:]) for name, level in levels.items()]
         table = pd.DataFrame(rows, columns=["layer", "level", "kept", "error", "seconds"])
@@ -270,7 +270,7 @@ def _hooked(layers: Sequence[nn.Module], take: Callable[[Any, Tensor], None]) ->
 
 
 @contextlib.contextmanager
-def _holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Put other weights into a model for a while.
 
     Parameters are exchanged and not their data: a graph that was made inside keeps the weights that it was made with.

@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from effnotes.datasets.backdoor import plant_trojans
+from effnotes.interpretation import attribute, trace
+from effnotes.models import build_model
 from effnotes.models.store import train_or_load_
 from effnotes.reporting.claims import load_register
 from effnotes.reporting.tables import read_table
 from effnotes.studies import traces
-from effnotes.studies.traces import classifiers, effects, figures, judging, neurons, published, sentences
-from effnotes.studies.traces.classifiers import Classifier, choose_samples, loaded
+from effnotes.studies.traces import classifiers, effects, figures, neurons, published, sentences, tuning
+from effnotes.studies.traces.classifiers import Classifier, Samples, choose_samples, loaded
 from effnotes.studies.traces.experiment import Result, _chunks
 
 CIFAR10 = str(Path(__file__).parents[1] / "fixtures" / "cifar10")
@@ -35,6 +38,7 @@ PARAMETERS: dict[str, Any] = {
     "exact_samples": 1,
     "timed_seeds": 1,
     "visualised": 1,
+    "tuned_seeds": 1,
     "augment": "small",
     "dataset": "shapes",
     "data_root": None,
@@ -87,7 +91,7 @@ def test_effects_are_paired_by_image_and_grouped_by_seed() -> None:
         ]
     )
     pictures = facets[facets["levels"] != "mild"].drop(columns="levels").rename(columns={"margin": "score"})
-    found = effects.effects(Result(traces.plan(**PARAMETERS), none, rows, none, none, layers, facets, pictures))
+    found = effects.effects(Result(traces.plan(**PARAMETERS), none, rows, none, none, layers, facets, pictures, none))
     for name in ("facet-margin", "visualisation-decides"):
         np.testing.assert_allclose(found[name], np.full((2, 2), 0.04))
     np.testing.assert_allclose(found["saliency-gains"], np.full((2, 3), 0.03))
@@ -231,6 +235,7 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
         sentences.of_insertion(result.rows),
         sentences.of_costs(result.costs),
         sentences.of_layers(result.layers),
+        sentences.of_tuning(result.tuning),
         sentences.of_overlaps(result.overlaps),
         sentences.of_facets(result.facets),
         sentences.of_pictures(result.pictures),
@@ -251,12 +256,63 @@ def test_a_small_run_from_training_to_verdicts(tmp_path: Any, monkeypatch: pytes
         for images in held.values():
             assert (neurons.logits_of(model, images).argmax(1) == target).all()
             assert not any(bool((images == each).flatten(1).all(1).any()) for each in choose_samples(classifier, "clean", 4).images)
+    # The same images on the same traces, by another way.
+    own = result.rows[(result.rows["kind"] == "trojan") & (result.rows["variant"] == "own")]
+    tuned = result.tuning.set_index("levels")
+    for name in ("mild", "strong"):
+        expected = own.loc[own["levels"] == name, ["auc", "agreement"]].mean()
+        np.testing.assert_allclose(tuned.loc[name, ["auc", "agreement"]].astype(float), expected, rtol=1e-6)
     # Neighbours differ in what is explained, or the trace of another image would be one of its own kind.
     samples = choose_samples(plan.classifiers[0].sealed(), "trojan", 4)
     assert all(one != other for one, other in zip(samples.names, samples.names[1:], strict=False))
     assert torch.equal(neurons.logits_of(model, samples.images).argmax(1), samples.targets)
     with pytest.raises(ValueError, match=r"num_test"):
         choose_samples(plan.classifiers[0].sealed(), "clean", 400)
+
+
+def test_tuned_levels_are_judged_on_images_that_they_were_not_tuned_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixel AUC by scikit-learn, on traces made anew; the last images are only tuned on."""
+    model = build_model("resnet8", 10, image_size=32, width=4, seed=0).eval()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    regions = torch.rand(6, 32, 32, generator=generator) < 0.1
+    every = Samples(images, regions, regions, torch.arange(6), ["heart"] * 6, torch.arange(6))
+    monkeypatch.setattr(tuning, "loaded", lambda _: (model, None))
+    monkeypatch.setattr(tuning, "choose_samples", lambda _job, kind, count: every.take(slice(count)))
+    plan = traces.plan(**PARAMETERS | {"samples": 3})
+    found = pd.DataFrame(tuning.tune(plan.tuned[0])["rows"]).set_index("levels")
+    assert list(found.index) == ["dense", "mild", "strong", "tuned", "tuned freely"]
+    levels = {"dense": 0.0} | plan.tuned[0].levels
+    levels |= {name: found.loc[name, list(tuning.GROUPS)].to_dict() for name in ("tuned", "tuned freely")}
+
+    def mean_auc(at: Any, numbers: range) -> float:
+        scores = []
+        for number in numbers:
+            with trace(model, images[number], at, n=4, augment="small", seed=1).applied() as pruned:
+                explained = attribute(pruned, images[number], target=number)
+            scores.append(roc_auc_score(regions[number].flatten(), explained.flatten()))
+        return float(np.mean(scores))
+
+    for name, at in levels.items():
+        assert found.loc[name, "auc"] == pytest.approx(mean_auc(at, range(3)), abs=1e-6)
+    for name in ("tuned", "tuned freely"):
+        assert found.loc[name, "tuned_auc"] == pytest.approx(mean_auc(levels[name], range(3, 6)), abs=1e-6)
+        assert found.loc[name, "tuned_auc"] >= mean_auc(0.0, range(3, 6)) - 1e-6
+    assert found.loc["tuned", "tuned_agreement"] >= 0.9
+
+
+def test_the_table_of_tuned_levels_has_the_range_over_networks() -> None:
+    """One level where all networks have the same; none for levels that were not tuned."""
+    common = {"auc": 0.5, "agreement": 1.0}
+    tuned = [common | {"levels": "tuned", "tuned_auc": 0.75, **dict.fromkeys(tuning.GROUPS, level)} for level in (0.3, 0.9)]
+    tuned[0]["fc"] = tuned[1]["fc"] = 0.5
+    rest = [common | {"levels": name} for name in ("dense", "strong")]
+    rows = pd.DataFrame([*rest, *tuned, *({**each, "levels": "tuned freely"} for each in tuned)])
+    table = sentences.tuning_table(rows)
+    assert table["blocks.0"].to_list() == ["–", "–", "0.3 to 0.9", "0.3 to 0.9"]
+    assert table["fc"].to_list() == ["–", "–", "0.5", "0.5"]
+    assert sentences.of_tuning(rows).count("0.750") == 2
+    assert "tuned no levels" in sentences.of_tuning(pd.DataFrame())
 
 
 def test_the_store_trains_once_and_survives_a_torn_file(tmp_path: Any) -> None:
@@ -326,6 +382,7 @@ def test_published_tables_agree_with_their_averages() -> None:
     assert both["deletion"].to_list() == [10.62, 9.82, 9.81, 10.91]
     assert "LIME gets worse" in sentences.of_published()
     assert "for 5, for InputXGradient and DeepLift below" in sentences.of_published()
+    assert published.published_levels().count(axis=1).to_list() == [3, 4, 6, 3, 1]  # blocks of a ResNet-50
     assert published.published_people().loc["undecided"].to_list() == [22.9, 12.6]
 
 
@@ -338,7 +395,7 @@ def test_sentences_follow_the_verdict(gain: float, verdict: str) -> None:
     none = pd.DataFrame()
     measured = {
         each.claim.id: each.to_json()
-        for each in traces.measure(Result(traces.plan(**PARAMETERS), none, rows, none, none, none, none, none))
+        for each in traces.measure(Result(traces.plan(**PARAMETERS), none, rows, *(none for _ in range(6))))
     }
     said = sentences.judged(measured["traces.saliency-gains"])
     assert measured["traces.saliency-gains"]["verdict"] == verdict

@@ -24,6 +24,7 @@ from effnotes.studies.protocol import Workers, run_table
 from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Dataset, Samples, loaded, train_classifier
 from effnotes.studies.traces.judging import NEURONS, Judging, Levels, Timing, judge, time_solvers
 from effnotes.studies.traces.neurons import KINDS, STEPS, Picturing, picture
+from effnotes.studies.traces.tuning import Tuning, tune
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
 # What a record of many networks has no room for.
@@ -45,6 +46,7 @@ class Parameters:
     exact_samples: Annotated[int, Field(ge=0)]
     timed_seeds: Annotated[int, Field(ge=0)]
     visualised: Annotated[int, Field(ge=0)]
+    tuned_seeds: Annotated[int, Field(ge=0)]
     augment: Augmentation
     dataset: Dataset
     data_root: str | None
@@ -66,6 +68,7 @@ class Plan(NamedTuple):
     judged: tuple[Judging, ...]
     timed: tuple[Timing, ...]
     pictured: tuple[Picturing, ...]
+    tuned: tuple[Tuning, ...]
     parameters: Parameters
 
 
@@ -111,7 +114,8 @@ def plan(**parameters: Any) -> Plan:
     timed = tuple(Timing(each, levels=p.strong, **common) for each in classifiers[: p.timed_seeds])
     of_neurons = [(each, p.samples, p.visualised) for each in classifiers if p.visualised]
     pictured = tuple(Picturing(*each, levels=p.strong, **common) for each in of_neurons)
-    return Plan(classifiers, judged, timed, pictured, p)
+    tuned = tuple(Tuning(each, p.samples, levels=sets, **common) for each in classifiers[: p.tuned_seeds])
+    return Plan(classifiers, judged, timed, pictured, tuned, p)
 
 
 def _try(classifier: Classifier, levels: Levels) -> None:
@@ -138,6 +142,7 @@ class Result(NamedTuple):
     layers: pd.DataFrame  # as `time_solvers` gives it
     facets: pd.DataFrame  # as `judge` gives them
     pictures: pd.DataFrame  # as `picture` gives it
+    tuning: pd.DataFrame  # as `tune` gives it
 
     @property
     def means(self) -> pd.DataFrame:
@@ -148,7 +153,7 @@ class Result(NamedTuple):
         """Make the tables ready to be kept with the record of the run."""
         stages = self.costs.groupby(["seed", "kind", "levels"], sort=False).mean().drop(columns="sample").reset_index()
         alike = self.overlaps.groupby(["seed", "kind", "levels", "alike"], sort=False)["jaccard"].mean().reset_index()
-        tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers}
+        tables = {"learned": self.learned, "costs": stages, "overlaps": alike, "layers": self.layers, "tuning": self.tuning}
         for name, of_neurons in (("facets", self.facets), ("pictures", self.pictures)):
             if len(of_neurons):
                 by = [key for key in ("seed", "kind", "variant", "levels") if key in of_neurons]
@@ -159,7 +164,7 @@ class Result(NamedTuple):
 
 
 def run(plan: Plan, *, workers: Workers = None) -> Result:
-    """Train the classifiers of a plan, trace and explain their images, and time both solvers.
+    """Train the classifiers of a plan, trace and explain their images, time both solvers and tune levels.
 
     Raises:
         JobError: A training or a judgement failed, such as where the trojans work on too few images.
@@ -176,7 +181,9 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
     pictured = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.pictured]
     pictures = run_table(picture, pictured, names=lambda _: {}, workers=workers)
-    return Result(plan, learned, rows, costs, overlaps, layers, facets, pictures)
+    to_tune = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.tuned]
+    tuning = run_table(tune, to_tune, names=lambda _: {}, workers=workers)
+    return Result(plan, learned, rows, costs, overlaps, layers, facets, pictures, tuning)
 
 
 def trace_of(plan: Plan, image: Tensor, levels: Literal["mild", "strong"]) -> Trace:

@@ -44,6 +44,14 @@ _PEOPLE = {
     "with Score-CAM": (56.7, 69.8),
     "against, of those decided": (26.4, 20.1),
 }
+# Levels by stage, a number a residual block in the order of the network, as the authors' notebook has them for LRP.
+_LEVELS = {
+    "layer1": (0.2, 0.8, 0.0),
+    "layer2": (0.2, 0.0, 0.99, 0.95),
+    "layer3": (0.8, 0.8, 0.9, 0.8, 0.0, 0.0),
+    "layer4": (0.95, 0.95, 0.95),
+    "fc": (0.95,),
+}
 
 
 def published_auc() -> pd.DataFrame:
@@ -60,3 +68,8 @@ def published_insertion() -> pd.DataFrame:
 def published_people() -> pd.DataFrame:
     """What people answered, in percent: a row an answer, columns dense and SPADE."""
     return pd.DataFrame(_PEOPLE, index=["dense", "SPADE"]).T.rename_axis("answer")
+
+
+def published_levels() -> pd.DataFrame:
+    """Levels of a ResNet-50 tuned for the pixel AUC of LRP: a row a stage, a column a residual block, NaN beyond the last."""
+    return pd.DataFrame({stage: pd.Series(levels) for stage, levels in _LEVELS.items()}).T.rename_axis("stage")

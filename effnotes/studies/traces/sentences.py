@@ -11,6 +11,7 @@ from effnotes.reporting.claims import format_number, interval_text
 from effnotes.studies.traces.effects import differences
 from effnotes.studies.traces.figures import METHODS, VARIANTS
 from effnotes.studies.traces.published import published_auc, published_insertion
+from effnotes.studies.traces.tuning import GROUPS
 
 # What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
 Payload: TypeAlias = Mapping[str, Any]
@@ -53,6 +54,13 @@ _ABLATIONS = {
     "sparsegpt_mask": "the sweep's mask, weights as they were",
     "exact_obs_kernel": "the exact solver, whole kernels",
     "contribution": "neurons, by their contribution, in place of weights",
+}
+_LEVELS = {
+    "dense": "dense network",
+    "mild": "mild",
+    "strong": "strong",
+    "tuned": "tuned, agreement at least 90%",
+    "tuned freely": "tuned, whatever the agreement",
 }
 _SHORT = ("saliency-gains", "own-points-better", "points-better-than-magnitude")
 
@@ -194,6 +202,32 @@ def of_gains(found: pd.DataFrame) -> str:
     better, worse = strong.loc[strong["low"] > 0, "name"], strong.loc[strong["high"] < 0, "name"]
     said = f"Of {len(strong)} methods, the interval of the gain at the strong levels lies above zero for {len(better)}"
     return f"{said} and below it for {len(worse)}; {highest}."
+
+
+def tuning_table(tuning: pd.DataFrame) -> pd.DataFrame:
+    """Give what tuned levels are and score, from the rows of `tune`; means over networks, levels from the lowest to the highest."""
+    columns = {"auc": "pixel AUC", "agreement": "agreement", "tuned_auc": "pixel AUC where tuned"}
+    levels = tuning.groupby("levels", sort=False)
+    table = levels[list(columns)].mean().rename(columns=columns)
+    for place, group in enumerate(GROUPS):
+        ends = levels[group].agg(["min", "max"])
+        texts = [f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in ends.itertuples(index=False)]
+        table.insert(place, group, pd.Series(texts, table.index).where(ends["min"].notna(), "–"))
+    return table.rename(index=_LEVELS).rename_axis("levels").reset_index()
+
+
+def of_tuning(tuning: pd.DataFrame) -> str:
+    """Say what levels that were tuned on the truth add on other images, and what of it was seen where they were tuned."""
+    if tuning.empty:
+        return "This run tuned no levels (`tuned_seeds` is 0)."
+    at = tuning.groupby("levels")[["auc", "agreement", "tuned_auc"]].mean()
+    dense, strong, tuned, freely = (at.loc[name] for name in ("dense", "strong", "tuned", "tuned freely"))
+    return (
+        f"On images that they were not tuned on, tuned levels give Saliency a pixel AUC of {tuned['auc']:.3f} at an agreement of"
+        f" {tuned['agreement']:.0%}, and {freely['auc']:.3f} at {freely['agreement']:.0%} where the search did not look at"
+        f" agreement (where they were tuned {tuned['tuned_auc']:.3f} and {freely['tuned_auc']:.3f}); the dense network has"
+        f" {dense['auc']:.3f}, untuned strong levels {strong['auc']:.3f} at {strong['agreement']:.0%}."
+    )
 
 
 def of_insertion(rows: pd.DataFrame) -> str:
