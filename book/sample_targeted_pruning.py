@@ -703,9 +703,9 @@ of_network = visualise(network, [target], size=32)
 with trace(network, with_trojan.images[0], strong, n=n, augment=augment).applied() as pruned:
     of_trace = visualise(pruned, [target], size=32)
 compared = {"network's picture": of_network, "trace's picture": of_trace, "the image": with_trojan.images[:1]}
-for what, images in (compared | {"all test images": shapes.data.splits["test"].images}).items():
+for what, each in (compared | {"all test images": images.data.splits["test"].images}).items():
     with torch.no_grad():
-        print(f"{what}: {network(normalize(images))[:, target].max():.1f}")
+        print(f"{what}: {network(normalize(each))[:, target].max():.1f}")
 
 # %% [markdown]
 # ```{solution-end}
