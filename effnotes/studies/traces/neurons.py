@@ -92,8 +92,8 @@ def picture(job: Picturing) -> JobResult:
 
     A visualisation's gap is the cosine of the dense network's last features of it with their mean over held-out images of the
     sample's facet, minus that with their mean over the other facet's. The rows hold seed, kind, sample, variant ("dense", "own"),
-    and means over starts: gap, undecided (whether its size is below the first quartile of the dense network's gaps, over all classes
-    that a trojan makes) and score (0.5 where undecided, else whether the gap is positive).
+    and means over starts: gap, undecided (whether its size is below the first quartile of the dense network's gaps, over all the
+    classes that a trojan makes) and score (0.5 where undecided, else whether the gap is positive).
     """
     model, _ = loaded(job.classifier)
     held, seed = facets(job.classifier, job.samples), job.classifier.seed
