@@ -436,7 +436,8 @@ finding(said.of_pictures(result.pictures), figure="fig-neurons" if pictures else
 # %% [markdown]
 # The score stands in for people.
 # Its answer to *trojan or object?* is the facet whose images, among those that are not explained, have dense features most like the picture's, or none where the two are nearly as like: as for a quarter of the dense network's own pictures.
-# Right counts one, undecided one half, and a picture of the dense network is the same for both kinds of image, so that without a trace one half is what decided answers come to.
+# Right counts one, undecided one half.
+# A picture of the dense network is the same for an image with a trojan and one without: where both are asked about in a class, it scores one half in all.
 #
 # Without pictures, the neuron can be asked itself: how probable does a trace find the class on other images of its image's facet, and how probable on those of the other one?
 
@@ -474,6 +475,7 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 # Nothing that a claim is judged by: statements, directions, margins, levels and augmentation were written down before the first run on any seed.
 # Network, recipe and poison rates were chosen on two seeds that are not reported, by accuracy and by whether the trojans work, without a map being computed.
 # Four such seeds then gave the spread by which the numbers of seeds and images were set; their effects were seen, and nothing else was changed after them but that a layer counts once for the time of a solver, in however many networks it was timed.
+# The two claims on neurons came later, before their first run; steps and starts of a picture (96 and 2) were set on one such seed by what pictures look like and what they cost, while its scores with 64 and 128 steps, for four images, and its margins were seen.
 #
 # ## More for your own models
 #

@@ -1,6 +1,6 @@
 """A network that is pruned for one image by its neurons, the nearest relative of a trace.
 
-Khakzar, Baselizadeh, Khanduja, Rupprecht, Kim & Navab ("Improving Feature Attribution through Input-specific Network Pruning", 2019).
+Khakzar et al. ("Improving Feature Attribution through Input-specific Network Pruning", 2019).
 """
 
 from __future__ import annotations

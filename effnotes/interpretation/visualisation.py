@@ -12,7 +12,7 @@ from effnotes.models.images import normalize
 from effnotes.models.modes import check_evaluating
 from effnotes.models.weights import check_finite, like_weights
 
-# A square root of the covariance of colours in ImageNet's images, as in the paper's code (Lucid), which also has the constants below.
+# A square root of the covariance of colours in ImageNet, from the paper's code (Lucid), which also has the constants below.
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _START, _SHRUNK, _RATE, _SHIFT = 0.01, 4.0, 0.05, 2
 
@@ -34,8 +34,8 @@ def visualise(
 
     Args:
         model: A classifier in evaluation mode that maps (n, 3, size, size) to logits (n, K). It stays as it is.
-        targets: A class, from 0 to K - 1, for each image. The same class twice gives two images, from different starts, which are the
-            first and second start of every class.
+        targets: A class, from 0 to K - 1, for each image. The same class twice gives two images, from its first and second start,
+            which are the same for all classes.
         size: Height and width in pixels, at least 1.
         steps: Of gradient ascent, at least 1.
         seed: Of starts and shifts.
@@ -52,25 +52,25 @@ def visualise(
     check_range(1, whole=True, targets=len(targets), size=size, steps=steps)
     check_evaluating(model)
     check_finite(model)
-    device = like_weights(model, torch.zeros(1)).device
     generator = torch.Generator().manual_seed(seed)
-    colours = (_COLOURS / _COLOURS.norm(dim=0).max()).to(device)
-    frequencies = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)).clamp(min=1 / size).to(device)
-
-    # Gradients are needed whatever mode the caller is in.
+    # Gradients are needed whatever mode the caller is in, and tensors made in inference mode can have none.
     with torch.inference_mode(False), torch.enable_grad():
+        device = like_weights(model, torch.zeros(1)).device
+        colours = (_COLOURS / _COLOURS.norm(dim=0).max()).to(device)
+        frequencies = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)).clamp(min=1 / size).to(device)
+        shifts = torch.randint(-_SHIFT, _SHIFT + 1, (steps, 2), generator=generator).tolist()
         turns = [list(targets[:place]).count(target) for place, target in enumerate(targets)]
-        starts = _START * torch.randn(max(turns) + 1, 3, *frequencies.shape, 2, generator=generator)
-        spectrum = starts[turns].to(device).requires_grad_()
+        # One by one: what several drawn at once are depends on how many.
+        starts = [_START * torch.randn(3, *frequencies.shape, 2, generator=generator) for _ in range(max(turns) + 1)]
+        spectrum = torch.stack([starts[turn] for turn in turns]).to(device).requires_grad_()
         optimizer = torch.optim.Adam([spectrum], lr=_RATE, maximize=True)
 
         def picture() -> Tensor:
             waves = torch.fft.irfft2(torch.view_as_complex(spectrum) / frequencies, s=(size, size), norm="ortho")
             return 255 * torch.sigmoid(torch.einsum("ij,njhw->nihw", colours, waves / _SHRUNK))
 
-        for _ in range(steps):
-            shifts = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=generator).tolist()
-            logits = model(like_weights(model, prepare(picture().roll(shifts, (2, 3)))))
+        for shift in shifts:
+            logits = model(like_weights(model, prepare(picture().roll(shift, (2, 3)))))
             for target in targets:
                 check_range(0, logits.shape[1] - 1, whole=True, target=target)
             wanted = logits[torch.arange(len(targets)), list(targets)].sum()

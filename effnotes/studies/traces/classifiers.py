@@ -118,7 +118,8 @@ class Samples(NamedTuple):
 
     def take(self, rows: slice) -> Samples:
         """Return some of them."""
-        return Samples(*(each[rows] for each in self))
+        images, regions, decoys, targets = (each[rows] for each in self[:4])
+        return Samples(images, regions, decoys, targets, self.names[rows], self.rows[rows])
 
 
 def train_classifier(job: Classifier) -> JobResult:

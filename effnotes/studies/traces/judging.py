@@ -132,8 +132,8 @@ def judge(job: Judging) -> JobResult:
             enter(NEURONS, name, explain(pruned, [number], samples.targets), logits, [number])
     told = {"seed": seed, "kind": job.kind}
     overlaps = [told | row for name, each in own.items() for row in _overlaps(name, each, samples.names)]
-    tables = {"costs": costs, "facets": margins}
-    return {"rows": rows, "overlaps": overlaps} | {name: [told | row for row in each] for name, each in tables.items()}
+    costs, margins = ([told | row for row in each] for each in (costs, margins))
+    return {"rows": rows, "costs": costs, "overlaps": overlaps, "facets": margins}
 
 
 def time_solvers(job: Timing) -> JobResult:
