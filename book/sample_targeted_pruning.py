@@ -146,6 +146,7 @@ finding(said.of_learned(result.learned), figure="fig-samples")
 
 # %% [markdown]
 # Explained are images that the network itself picks: with a trojan those where it works (the stamped image is taken for the target, the same image unstamped is not), without one those that are classified right.
+# A decoy can lie over part of an object; what it covers is not to be found, and an object that it hides wholly is not explained.
 # Nothing is left out afterwards, also where a trace gives another answer.
 #
 # ## The method: prune what this image does not need
@@ -465,6 +466,8 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 #   That pruned paths need not carry the critical input was shown before SPADE {cite:p}`khakzar2021pathways`.
 # - **A trojan is not a typical reason.**
 #   It is small, local and decisive; most of what networks use is none of these.
+# - **Shapes are not photographs.**
+#   Which way to prune wins may depend on the data: {doc}`sample_targeted_pruning_elsewhere` has the same claims on drawn faces and on photographs.
 # - **Tuning on the truth is an oracle.**
 #   Levels that were tuned on images whose trojans are known cannot be had where an explanation is needed; the claims here are judged at levels that nobody tuned.
 # - **Weights are not the only thing that can leak.**
