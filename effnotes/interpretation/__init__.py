@@ -7,7 +7,7 @@ _HOMES = {
     "effnotes.interpretation.augmentation": "augment",
     "effnotes.interpretation.causal": "causal_trace",
     "effnotes.interpretation.search": "FoundLevels SolvedLevels",
-    "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",
+    "effnotes.interpretation.tracing": "Trace TraceRequest trace trace_batch traces",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)
