@@ -8,7 +8,7 @@ _HOMES = {
     "effnotes.interpretation.causal": "causal_trace",
     "effnotes.interpretation.contribution": "critical_neurons",
     "effnotes.interpretation.search": "FoundLevels SolvedLevels",
-    "effnotes.interpretation.tracing": "Trace TraceRequest trace traces",
+    "effnotes.interpretation.tracing": "Trace TraceRequest trace trace_batch traces",
     "effnotes.interpretation.visualisation": "visualise",
 }
 

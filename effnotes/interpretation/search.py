@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from effnotes.core.checks import check_range
 from effnotes.datasets.attributes import check_images
 from effnotes.interpretation.augmentation import Augmentation
-from effnotes.interpretation.tracing import Prepare, TraceRequest, holding, traces
+from effnotes.interpretation.tracing import Prepare, TraceRequest, holding, trace_batch
 from effnotes.models.images import normalize
 from effnotes.models.weights import like_weights
 
@@ -72,7 +72,7 @@ class SolvedLevels:
                 raise ValueError(f"groups={list(groups)}: {one!r} holds {other!r}, and a layer has one level; leave one out")
         self.model, self.groups, self.grid = model, tuple(groups), tuple(sorted({0.0, *grid}))
         requests = [TraceRequest(dict.fromkeys(groups, level)) for level in self.grid[1:]]
-        found = [traces(model, image, requests, n=n, augment=augment, prepare=prepare, seed=seed) for image in images]
+        found = trace_batch(model, images, requests, n=n, augment=augment, prepare=prepare, seed=seed)
         self._inputs, self._targets = like_weights(model, prepare(images)), [each[0].target for each in found]
         self._weights = [
             {

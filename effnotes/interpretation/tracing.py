@@ -28,9 +28,12 @@ from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, ch
 from effnotes.models.images import normalize
 from effnotes.models.modes import check_evaluating
 from effnotes.models.weights import check_finite, like_weights
-from effnotes.pruning.gram import Layer, gram_matrix
-from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, solve_layer
+from effnotes.pruning.gram import Layer, gram_matrix_batch
+from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, solve_layer_batch
 from effnotes.pruning.masks import Masks, prunable_parameters, sparsity
+
+_PIXELS_AT_A_TIME = 256 * 32 * 32  # of views in a pass, of more than one image
+_BYTES_AT_A_TIME = 64_000_000  # of Gram matrices, of more than one image
 
 Levels = float | Mapping[str, float]
 Prepare = Callable[[Tensor], Tensor]
@@ -60,7 +63,7 @@ class Trace:
         agreement: Whether it is the trace's top class as well.
         kl: Kullback-Leibler divergence of the trace's softmax from the dense model's for the image itself, in nats.
         seconds: CPU seconds of this process by stage: augment, forward, gram, solve and judge. Traces that were made together share
-            all but solve and their part of judge.
+            all but solve and their part of judge; what took several images at once is shared out evenly.
     """
 
     model: nn.Module
@@ -126,7 +129,6 @@ def trace(
     return traces(model, image, [TraceRequest(levels, solver, update)], n=n, augment=augment, prepare=prepare, seed=seed)[0]
 
 
-@torch.no_grad()
 def traces(
     model: nn.Module,
     image: Tensor,
@@ -152,36 +154,72 @@ def traces(
     check_image(image)
     if views is not None:
         check_images(views)
+    return _traces(model, image[None], requests, n, augment, prepare, seed, views)[0]
+
+
+def trace_batch(
+    model: nn.Module,
+    images: Tensor,
+    requests: Sequence[TraceRequest],
+    *,
+    n: int = 32,
+    augment: Augmentation = "paper",
+    prepare: Prepare = normalize,
+    seed: int = 0,
+) -> list[list[Trace]]:
+    """Prune a classifier for each of some images, in several ways, small images several in one pass.
+
+    Args:
+        model, n, augment, prepare, seed: As for `trace`, as are errors. Every layer must get its inputs image by image, as does
+            a convolution, or a linear layer with inputs (n, ..., c).
+        images: uint8 (m, 3, H, W), m at least 1.
+        requests: Levels, solver and update of each trace.
+
+    Returns:
+        A list for each image, with a trace for each request; each is the one that `trace` gives, up to rounding.
+    """
+    check_images(images)
+    return _traces(model, images, requests, n, augment, prepare, seed)
+
+
+@torch.no_grad()
+def _traces(
+    model: nn.Module,
+    images: Tensor,
+    requests: Sequence[TraceRequest],
+    n: int,
+    augment: Augmentation,
+    prepare: Prepare,
+    seed: int,
+    views: Tensor | None = None,
+) -> list[list[Trace]]:
     check_range(1, whole=True, n=n)
     check_choice(AUGMENTATIONS, augment=augment)
     for request in requests:
         check_choice(tuple(LAYER_SOLVERS), solver=request.solver)
         _check_levels(request.levels)
     _check_model(model)
-    clock = _Clock()
-    with clock("judge"):
-        network = _Network(model, like_weights(model, prepare(image[None])))
-    wanted = [network.levels(request.levels) for request in requests]
-    if views is None:
+    found: list[list[Trace]] = []
+    for some in images.split(max(1, _PIXELS_AT_A_TIME // (n * images[0, 0].numel()))):
+        clock, m = _Clock(), len(some)
+        with clock("judge"):
+            network = _Network(model, like_weights(model, prepare(some)))
+        wanted = [network.levels(request.levels) for request in requests]
         with clock("augment"):
-            views = augmentation.augment(image, n, augment, generator=torch.Generator().manual_seed(seed))
-    with clock("forward"):
-        solved = network.solve(like_weights(model, prepare(views)), requests, wanted, seed, clock)
-    dense = {name: LayerSolution(weight.detach(), torch.ones_like(weight).bool(), 0.0, 0.0) for name, weight in network.own.items()}
-    target, found = int(network.logits.argmax()), []
-    for request, levels in zip(requests, wanted, strict=True):
-        own = _Clock(clock)
-        each = dense | {name: solved[name, level, request.solver, request.update] for name, level in levels.items() if level}
-        weights = {name: solution.weight for name, solution in each.items()}
-        masks = {name: solution.mask for name, solution in each.items()}
-        with own("judge"), holding(model, weights):
-            logits = model(network.inputs)
-        rows = [(_layer(name), level, int(masks[name].sum()), *each[name][2:]) for name, level in levels.items()]
-        table = pd.DataFrame(rows, columns=["layer", "level", "kept", "error", "seconds"])
-        kl = float(kl_divergence(*(Categorical(logits=one.double()) for one in (network.logits, logits))))
-        seconds = dict(own) | {"solve": float(table["seconds"].sum())}
-        found.append(Trace(model, weights, masks, network.left_dense, table, target, int(logits.argmax()) == target, kl, seconds))
+            # The same crops of each image, as if each came alone.
+            drawn = [augmentation.augment(each, n, augment, generator=torch.Generator().manual_seed(seed)) for each in some]
+        with clock("forward"):
+            inputs = like_weights(model, prepare(torch.cat(drawn) if views is None else views))
+            solved = network.solve(inputs, m, requests, wanted, seed, clock)
+        shared = {stage: seconds / m for stage, seconds in clock.items()}
+        found += [
+            [network.trace(number, *each, solved, shared) for each in zip(requests, wanted, strict=True)] for number in range(m)
+        ]
     return found
+
+
+# By name of weight, level, solver and update: a solution for each image.
+_Solved = dict[tuple[str, float, str, bool], list[LayerSolution]]
 
 
 class _Clock(dict[str, float]):
@@ -200,7 +238,7 @@ class _Clock(dict[str, float]):
 
 
 class _Network:
-    """What one pass of the image itself tells of a model: its answer, and which of its layers are called."""
+    """What one pass of the images themselves tells of a model: its answers, and which of its layers are called."""
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         self.model, self.inputs, self.own = model, inputs, prunable_parameters(model, changing=True)
@@ -237,26 +275,58 @@ class _Network:
         return {name: float(levels[parts[-1]]) if parts else 0.0 for name, parts in groups.items()}
 
     def solve(
-        self, views: Tensor, requests: Sequence[TraceRequest], wanted: Sequence[Mapping[str, float]], seed: int, clock: _Clock
-    ) -> dict[tuple[str, float, str, bool], LayerSolution]:
-        """Solutions by name of weight, level, solver and update, from one pass over the views."""
+        self,
+        views: Tensor,
+        m: int,
+        requests: Sequence[TraceRequest],
+        wanted: Sequence[Mapping[str, float]],
+        seed: int,
+        clock: _Clock,
+    ) -> _Solved:
+        """Solutions from one pass over the views of m images."""
         seeds = dict(zip(self.pruned, np.random.SeedSequence(seed).generate_state(len(self.pruned)).tolist(), strict=True))
-        solved: dict[tuple[str, float, str, bool], LayerSolution] = {}
+        solved: _Solved = {}
 
         def take(layer: Layer, inputs: Tensor) -> None:
             name = self.name_of[layer]
-            with clock("gram"):
-                gram = gram_matrix(layer, inputs)
-            for (_, solver, update), levels in zip(requests, wanted, strict=True):
-                key = name, levels[name], solver, update
-                if key not in solved and levels[name]:
+            each = zip(requests, wanted, strict=True)
+            asked = dict.fromkeys((levels[name], solver, update) for (_, solver, update), levels in each if levels[name])
+            if m > 1 and len(inputs) != len(views):
+                what = f"{name} gets inputs of shape {tuple(inputs.shape)} for {len(views)} views"
+                raise ValueError(f"{what}, so they cannot be told apart by image; trace the images one by one")
+            size = inputs.element_size() * layer.weight[0].numel() ** 2 * getattr(layer, "groups", 1)
+            for some in inputs.unflatten(0, (m, -1)).split(max(1, _BYTES_AT_A_TIME // size)):
+                with clock("gram"):
+                    grams = gram_matrix_batch(layer, some)
+                for level, solver, update in asked:
                     with clock("solve"):
-                        solved[key] = solve_layer(layer, gram, levels[name], solver=solver, update=update, seed=seeds[name])
+                        own = solve_layer_batch(layer, grams, level, solver=solver, update=update, seed=seeds[name])
+                    solved.setdefault((name, level, solver, update), []).extend(own)
 
         pruned = [layer for layer, name in self.name_of.items() if any(levels.get(name) for levels in wanted)]
         with _hooked(pruned, take):
             self.model(views)
         return solved
+
+    def trace(
+        self, number: int, request: TraceRequest, levels: Mapping[str, float], solved: _Solved, seconds: Mapping[str, float]
+    ) -> Trace:
+        """Put the trace of an image together, and ask it for its answer."""
+        each = {name: LayerSolution(weight.detach(), torch.ones_like(weight).bool(), 0.0, 0.0) for name, weight in self.own.items()}
+        for name, level in levels.items():
+            if level:
+                each[name] = solved[name, level, request.solver, request.update][number]
+        weights = {name: solution.weight for name, solution in each.items()}
+        masks = {name: solution.mask for name, solution in each.items()}
+        clock, dense = _Clock(seconds), self.logits[number]
+        with clock("judge"), holding(self.model, weights):
+            logits = self.model(self.inputs[number, None])[0]
+        rows = [(_layer(name), level, int(masks[name].sum()), *each[name][2:]) for name, level in levels.items()]
+        table = pd.DataFrame(rows, columns=["layer", "level", "kept", "error", "seconds"])
+        kl = float(kl_divergence(*(Categorical(logits=one.double()) for one in (dense, logits))))
+        target = int(dense.argmax())
+        stages = dict(clock) | {"solve": float(table["seconds"].sum())}
+        return Trace(self.model, weights, masks, self.left_dense, table, target, int(logits.argmax()) == target, kl, stages)
 
 
 @contextlib.contextmanager

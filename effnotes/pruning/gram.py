@@ -25,7 +25,6 @@ def weight_matrices(layer: Layer) -> tuple[Tensor, int]:
     return weight.reshape(groups, len(weight) // groups, -1), weight[0, 0].numel()
 
 
-@torch.no_grad()
 def gram_matrix(layer: Layer, inputs: Tensor) -> Tensor:
     """Give the Gram matrix of a layer's inputs, the sum of x x^T over all images and output positions.
 
@@ -43,37 +42,46 @@ def gram_matrix(layer: Layer, inputs: Tensor) -> Tensor:
     Raises:
         ValueError: The layer is of another kind, or inputs do not fit it.
     """
+    return gram_matrix_batch(layer, inputs[None])[0]
+
+
+@torch.no_grad()
+def gram_matrix_batch(layer: Layer, inputs: Tensor) -> Tensor:
+    """Give the Gram matrix of each of m inputs (m, ...) of a layer, as (m, groups, c, c); see `gram_matrix`, the case m = 1."""
     weight, _ = weight_matrices(layer)
     groups, _, columns = weight.shape
     if isinstance(layer, nn.Linear):
-        needed, fits = f"(..., {columns})", inputs.ndim >= 1 and inputs.shape[-1] == columns
+        needed, fits = f"(..., {columns})", inputs.ndim >= 2 and inputs.shape[-1] == columns
     else:
-        needed, fits = f"(images, {layer.in_channels}, height, width)", inputs.ndim == 4 and inputs.shape[1] == layer.in_channels
+        needed, fits = f"(images, {layer.in_channels}, height, width)", inputs.ndim == 5 and inputs.shape[2] == layer.in_channels
     if not fits:
-        raise ValueError(f"inputs of shape {tuple(inputs.shape)}: {type(layer).__name__} takes {needed}; give those of its hook")
+        what = f"inputs of shape {tuple(inputs.shape[1:])}: {type(layer).__name__} takes {needed}"
+        raise ValueError(f"{what}; give those of its hook")
     inputs = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-    total = inputs.new_zeros(groups, columns, columns)
+    total = inputs.new_zeros(len(inputs), groups, columns, columns)
     if isinstance(layer, nn.Linear):
-        _add_outer_(total[0], inputs.reshape(-1, columns).T)
+        for one, each in zip(total, inputs, strict=True):
+            _add_outer_(one[0], each.reshape(-1, columns).T)
     else:
         pads = layer._reversed_padding_repeated_twice  # left, right, top, bottom, also for padding="same"
-        padded = F.pad(inputs, pads, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+        padded = F.pad(inputs.flatten(0, 1), pads, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
         shape = zip(padded.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True)
         positions = [(size - d * (k - 1) - 1) // s + 1 for size, k, d, s in shape]
         if min(positions) < 1:
-            small = f"inputs of {inputs.shape[2]} x {inputs.shape[3]} pixels are smaller than the kernel"
+            small = f"inputs of {inputs.shape[3]} x {inputs.shape[4]} pixels are smaller than the kernel"
             raise ValueError(f"{small} {layer.kernel_size[0]} x {layer.kernel_size[1]}; give larger images")
-        _add_patches_(total, layer, padded, positions)
-    return _mirrored_(total)
+        for one, each in zip(total, padded.unflatten(0, (len(inputs), -1)), strict=True):
+            _add_patches_(one, layer, each, positions)
+    _mirrored_(total.flatten(0, 1))
+    return total
 
 
-def _mirrored_(total: Tensor, width: int = 128) -> Tensor:
+def _mirrored_(total: Tensor, width: int = 128) -> None:
     """Copy the lower triangle into the upper one, in blocks that fit a cache, which is five times as fast as the whole at once."""
     for start in range(0, total.shape[-1], width):
         here, rest = slice(start, start + width), slice(start + width, None)
         total[:, here, rest] = total[:, rest, here].mT
         total[:, here, here] = total[:, here, here].tril() + total[:, here, here].tril(-1).mT
-    return total
 
 
 def _add_outer_(total: Tensor, vectors: Tensor) -> None:

@@ -6,6 +6,7 @@ squared change of the layer's outputs summed over the inputs that H was made fro
 A *dead* column is an input that was always zero: its weights change nothing, so `sparsegpt` and `exact_obs` set them to zero.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -31,20 +32,20 @@ class LayerSolution(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What a solver gets: weights (groups, rows, columns), Gram matrices (groups, columns, columns), in one floating type."""
+    """What a solver gets, weights and Gram matrices in one floating type."""
 
-    weight: Tensor
-    gram: Tensor
+    images: int
+    weight: Tensor  # (m, rows, columns), m = images x groups
+    gram: Tensor  # (m, columns, columns)
     taps: int  # weights of a kernel, the columns of one input channel
     level: float
     damping: float
     seed: int
 
 
-_Answer = tuple[Tensor, Tensor, float | None]  # weights and mask, both (groups, rows, columns), and tr(D H D^T) where known
+_Answer = tuple[Tensor, Tensor, Tensor | None]  # weights and mask, both (m, rows, columns), and tr(D H D^T), (m,), where known
 
 
-@torch.no_grad()
 def solve_layer(
     layer: Layer,
     gram: Tensor,
@@ -83,77 +84,95 @@ def solve_layer(
         ValueError: An argument is out of range, the layer is neither a convolution nor linear, its weights or the Gram matrix are
             not finite or do not fit, or the Gram matrix is singular in spite of the damping.
     """
+    return solve_layer_batch(layer, gram[None], level, solver=solver, update=update, damping=damping, seed=seed)[0]
+
+
+@torch.no_grad()
+def solve_layer_batch(
+    layer: Layer,
+    grams: Tensor,
+    level: float,
+    *,
+    solver: str = "sparsegpt",
+    update: bool = True,
+    damping: float = 0.01,
+    seed: int = 0,
+) -> list[LayerSolution]:
+    """Prune a layer once for each of m Gram matrices; see `solve_layer`, of which this is the case m = 1.
+
+    `grams` is (m, groups, c, c), m at least 1. What takes more time in a small layer is that there is a next step, not what is done
+    in it; "sparsegpt" takes each step for all matrices. The seconds are shared out evenly.
+    """
     weight, taps = weight_matrices(layer)
     check_choice(tuple(LAYER_SOLVERS), solver=solver)
     check_range(0.0, damping=damping)
     kept_count(1, level)
     groups, _, columns = weight.shape
-    if gram.shape != (groups, columns, columns) or gram.dtype not in (torch.float32, torch.float64):
-        given, needed = f"gram is {gram.dtype} of shape {tuple(gram.shape)}", f"float32 or float64 of {(groups, columns, columns)}"
-        raise ValueError(f"{given}: {type(layer).__name__} needs {needed}, as gram_matrix gives it")
-    for name, tensor in {"the Gram matrix": gram, "the layer's weight": weight}.items():
+    m, shape = len(grams), layer.weight.shape
+    if grams.shape[1:] != (groups, columns, columns) or not m or grams.dtype not in (torch.float32, torch.float64):
+        given, needed = f"gram is {grams.dtype} of shape {tuple(grams.shape[1:])}", (groups, columns, columns)
+        raise ValueError(f"{given}: {type(layer).__name__} needs float32 or float64 of {needed}, as gram_matrix gives it")
+    for name, tensor in {"the Gram matrix": grams, "the layer's weight": weight}.items():
         if not math.isfinite(float(tensor.sum())):  # one pass; a test of every value takes as long as a third of the factor
             raise ValueError(f"{name} has values that are NaN or infinite; look for them in the images and in the model")
-    shape = layer.weight.shape
     if level == 0:
-        return LayerSolution(weight.reshape(shape).clone(), torch.ones(shape, dtype=torch.bool, device=weight.device), 0.0, 0.0)
+        whole = torch.ones(shape, dtype=torch.bool, device=weight.device)
+        return [LayerSolution(weight.reshape(shape).clone(), whole.clone(), 0.0, 0.0) for _ in range(m)]
     start = time.process_time()
-    wide = weight.to(gram.dtype)
-    answer, mask, lost = LAYER_SOLVERS[solver](_Task(wide, gram, taps, level, damping, seed))
+    wide, gram = weight.to(grams.dtype).repeat(m, 1, 1), grams.flatten(0, 1)
+    answer, mask, lost = LAYER_SOLVERS[solver](_Task(m, wide, gram, taps, level, damping, seed))
     if not update:
         answer, lost = wide * mask, None
-    whole = sum(_energy(one, h) for one, h in zip(wide, gram, strict=True))
     if lost is None:
-        lost = sum(_energy(one, h) for one, h in zip(wide - answer.to(gram.dtype), gram, strict=True))
-    seconds, error = time.process_time() - start, max(lost, 0.0) / whole if whole else 0.0
-    return LayerSolution(answer.to(weight.dtype).reshape(shape), mask.reshape(shape), error, seconds)
+        lost = _energy(wide - answer.to(gram.dtype), gram)
+    of_image = zip(*(each.view(m, groups).sum(1).tolist() for each in (lost, _energy(wide, gram))), strict=True)
+    errors = [max(lost_here, 0.0) / whole_here if whole_here else 0.0 for lost_here, whole_here in of_image]
+    seconds = (time.process_time() - start) / m
+    found = zip(answer.to(weight.dtype).reshape(m, *shape), mask.reshape(m, *shape), errors, strict=True)
+    return [LayerSolution(*each, seconds) for each in found]
 
 
-def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> float:
-    """tr(W H W^T) of one group, from the upper triangle of H alone, which halves the work."""
-    total = 0.0
-    for start in range(0, len(gram), width):
-        here = weight[:, start : start + width]
-        sums = here @ gram[start : start + width, start : start + width]
-        sums.addmm_(weight[:, :start], gram[:start, start : start + width], alpha=2)
-        total += float(sums.mul_(here).sum(dtype=torch.float64))
+def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> Tensor:
+    """tr(W H W^T), (m,), from the upper triangle of H alone, which halves the work."""
+    total = torch.zeros(len(gram), dtype=torch.float64, device=gram.device)
+    for start in range(0, gram.shape[1], width):
+        here = weight[..., start : start + width]
+        sums = here @ gram[:, start : start + width, start : start + width]
+        sums.baddbmm_(weight[..., :start], gram[:, :start, start : start + width], alpha=2)
+        total += sums.mul_(here).sum((1, 2), dtype=torch.float64)
     return total
 
 
-def _condition_(gram: Tensor, damping: float) -> tuple[Tensor, float]:
-    """Make the Gram matrix of one group one that can be factored; return which columns are dead, and what was added.
+def _condition_(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """Make Gram matrices ones that can be factored; return which columns are dead, (m, columns), and what was added, (m, 1).
 
     The mean of the diagonal is that of the live columns: ones put in for dead columns would shift the damping.
     """
-    diagonal = gram.diagonal()
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
     dead = diagonal <= 0
-    added = float(damping * diagonal.sum() / (~dead).sum().clamp(min=1))
+    added = damping * diagonal.sum(-1, keepdim=True) / (~dead).sum(-1, keepdim=True).clamp(min=1)
     diagonal.add_(added).masked_fill_(dead, 1.0)
     return dead, added
 
 
 def _cholesky(gram: Tensor) -> Tensor:
-    """The lower factor of a matrix that may be overwritten; what lies above its diagonal is left undefined."""
+    """The lower factors of matrices that may be overwritten; what lies above their diagonals is left undefined."""
     if gram.device.type == "cpu":
         # SciPy's LAPACK works in place; torch copies twice, and clears the upper triangle against the grain of its memory.
         potrf = lapack.spotrf if gram.dtype == torch.float32 else lapack.dpotrf
-        array, failed = potrf(gram.numpy().T, lower=1, clean=0, overwrite_a=1)
-        factor = torch.from_numpy(array)
+        gram = gram.contiguous()
+        failed = any(potrf(one.T, lower=1, clean=0, overwrite_a=1)[1] for one in gram[None].flatten(0, -3).numpy())
+        factor = gram.mT
     else:
-        factor, failed = torch.linalg.cholesky_ex(gram)
+        factor, info = torch.linalg.cholesky_ex(gram)
+        failed = bool(info.any())
     if failed:
         raise ValueError("the Gram matrix is singular to working precision; take a damping above 0 (0.01 is usual), or float64")
     return factor
 
 
 def _sparsegpt(task: _Task) -> _Answer:
-    swept = [_sweep(weight, gram, task) for weight, gram in zip(task.weight, task.gram, strict=True)]
-    weights, masks, lost = zip(*swept, strict=True)
-    return torch.stack(weights), torch.stack(masks), sum(lost)
-
-
-def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, float]:
-    """SparseGPT's sweep over one group's (rows, columns), without the inverse of H that SparseGPT takes its numbers from.
+    """SparseGPT's sweep, without the inverse of H that SparseGPT takes its numbers from.
 
     With H = R R^T, R upper triangular, SparseGPT's factor of the inverse is U = R^-1, and its errors are D R, D the changes so far.
     So the columns q of a quota, made up for all D to their left, are w_q + (sum over i of D_i R_iq) U_qq, and of U only these
@@ -162,67 +181,67 @@ def _sweep(weight: Tensor, gram: Tensor, task: _Task) -> tuple[Tensor, Tensor, f
     allows, whatever the width of a quota.
     """
     # A lower factor of the reversed matrix is, reversed again, the upper one.
-    matrix = gram.flip(0, 1)
+    matrix = task.gram.flip(1, 2)
     dead, added = _condition_(matrix, task.damping)
-    factor, taps, columns = _cholesky(matrix).flip(0, 1), task.taps, len(gram)
-    blocks = factor.unflatten(1, (-1, taps)).unflatten(0, (-1, taps)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+    factor, taps, (_, rows, columns) = _cholesky(matrix).flip(1, 2), task.taps, task.weight.shape
+    blocks = factor.unflatten(2, (-1, taps)).unflatten(1, (-1, taps)).diagonal(dim1=1, dim2=3).movedim(-1, 0)
     unit = torch.eye(taps, dtype=factor.dtype, device=factor.device)
     inverses = torch.linalg.solve_triangular(blocks, unit, upper=True)
-    shares = (inverses * blocks.diagonal(dim1=1, dim2=2)[..., None]).triu(1)  # of a removed tap's weight in a later tap's
+    shares = (inverses * blocks.diagonal(dim1=2, dim2=3)[..., None]).triu(1).mT  # of a removed tap's weight in a later tap's
     # Columns are worked on one after the other, so each is contiguous here.
-    result = weight.T.clone(memory_format=torch.contiguous_format).masked_fill_(dead.flip(0)[:, None], 0.0)
+    result = task.weight.mT.clone(memory_format=torch.contiguous_format).masked_fill_(dead.flip(1)[..., None], 0.0)
     change, sums = torch.zeros_like(result), torch.zeros_like(result)  # of a quota that is done, `sums` holds the errors
     gone = torch.ones_like(result)  # 0 where kept
-    quotas = [part.split(taps) for part in (result, change, sums, gone, factor.diagonal()[:, None])]
-    keep = kept_count(weight.shape[0] * taps, task.level)
+    quotas = [part.split(taps, 1) for part in (result, change, sums, gone, factor.diagonal(dim1=1, dim2=2)[..., None])]
+    quotas += [inverses.mT.unbind(), shares.unbind()]
+    keep = kept_count(rows * taps, task.level)
 
     def solve(first: int, last: int) -> None:
         if last - first > taps:
             middle = first + taps * ((last - first) // taps // 2)
             solve(first, middle)
-            sums[middle:last].addmm_(factor[first:middle, middle:last].T, change[first:middle])
+            sums[:, middle:last].baddbmm_(factor[:, first:middle, middle:last].mT, change[:, first:middle])
             solve(middle, last)
             return
         quota = first // taps
-        here, changed, sums_here, pruned, pivots = (parts[quota] for parts in quotas)
-        current = torch.addmm(here, inverses[quota].T, sums_here)
+        here, changed, sums_here, pruned, pivots, inverse, shares_here = (parts[quota] for parts in quotas)
+        current = torch.baddbmm(here, inverse, sums_here)
         # The loss of a weight is its square times that of the pivot; the order is that of the roots.
-        pruned.view(-1).index_fill_(0, (current * pivots).abs_().view(-1).topk(keep, sorted=False).indices, 0.0)
+        pruned.flatten(1).scatter_(1, (current * pivots).abs_().flatten(1).topk(keep, sorted=False).indices, 0.0)
         removed = current * pruned
         if taps > 1:
-            taken = zip(current.unbind(), removed.unbind(), pruned.unbind(), shares[quota].unbind(1), strict=True)
-            for column, gone_here, where, share in taken:
-                torch.mul(column.addmv_(removed.T, share, alpha=-1), where, out=gone_here)
+            of_taps = zip(*(each.split(1, 1) for each in (current, shares_here, pruned, removed)), strict=True)
+            for column, share, where, gone_here in itertools.islice(of_taps, 1, None):
+                torch.mul(column.baddbmm_(share, removed, alpha=-1), where, out=gone_here)
         torch.mul(removed, pivots, out=sums_here)
         torch.sub(here, current.sub_(removed), out=changed)
         here.copy_(current)
 
     solve(0, columns)
     # The errors are those of the damped matrix; what was put on its diagonal is no change of the outputs.
-    lost = _square(sums) - added * _square(change)
-    return result.T, gone.T == 0, lost
+    lost = _square(sums) - added[:, 0] * _square(change)
+    return result.mT, gone.mT == 0, lost
 
 
-def _square(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64) ** 2)
+def _square(tensor: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(tensor, dim=(1, 2), dtype=torch.float64).square()
 
 
 def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _Answer:
-    """Optimal Brain Surgeon by groups of neighbouring columns, with one selection over all rows of the layer."""
+    """Optimal Brain Surgeon by groups of neighbouring columns, with one selection over all rows of the layer, image by image."""
     columns = task.weight.shape[-1]
     order = torch.arange(columns, device=task.weight.device)
     if channels_last:
         order = order.view(-1, task.taps).T.flatten()
     weight = task.weight.double()[..., order]
     grams = task.gram.double()[:, order][..., order]
-    for one, gram in zip(weight, grams, strict=True):
-        one[:, _condition_(gram, task.damping)[0]] = 0.0
+    weight.masked_fill_(_condition_(grams, task.damping)[0][:, None], 0.0)
     paths = [_removals(one, gram, group) for one, gram in zip(weight, grams, strict=True)]
-    chosen, losses = (torch.stack(part) for part in zip(*paths, strict=True))  # (groups, rows, steps)
+    chosen, losses = (torch.stack(part) for part in zip(*paths, strict=True))  # (m, rows, steps)
     # As in OBC: the smallest losses of all rows count how many steps each row goes along its own path.
-    gone = torch.zeros_like(losses).view(-1)
-    gone[losses.view(-1).argsort(stable=True)[: losses.numel() - kept_count(losses.numel(), task.level)]] = 1
-    steps = gone.view_as(losses).sum(-1, keepdim=True)
+    of_layer = losses.view(task.images, -1)
+    order_of_losses = of_layer.argsort(stable=True)[:, : -kept_count(of_layer.shape[1], task.level)]
+    steps = torch.zeros_like(of_layer).scatter_(1, order_of_losses, 1.0).view_as(losses).sum(-1, keepdim=True)
     mask = (chosen.argsort(-1) >= steps).repeat_interleave(group, -1)
     result = torch.zeros_like(weight)
     for where, kept in ((where, mask[where].nonzero().flatten()) for where in np.ndindex(*mask.shape[:2])):
@@ -276,8 +295,9 @@ def _masked(task: _Task, mask: Tensor) -> _Answer:
 
 
 def _random(task: _Task) -> _Answer:
-    draws = torch.rand(task.weight.shape, generator=torch.Generator().manual_seed(task.seed))
-    return _by_score(task, draws.to(task.weight.device))
+    m, *shape = task.weight.shape
+    draws = torch.rand(m // task.images, *shape, generator=torch.Generator().manual_seed(task.seed))
+    return _by_score(task, draws.repeat(task.images, 1, 1).to(task.weight.device))
 
 
 LAYER_SOLVERS: Mapping[str, Callable[[_Task], _Answer]] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from effnotes.interpretation import FoundLevels, SolvedLevels, trace, tracing
 from effnotes.models import build_model
 from effnotes.models.images import normalize
-from effnotes.pruning.layerwise import solve_layer
+from effnotes.pruning.layerwise import solve_layer_batch
 
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 GRID = (0.0, 0.5, 0.9)
@@ -99,10 +99,10 @@ def test_a_layer_is_solved_once_for_an_image_and_a_level_whatever_is_searched(
     calls: list[tuple[int, float]] = []
 
     def counted(layer: Any, gram: Tensor, level: float, **named: Any) -> Any:
-        calls.append((id(layer), level))
-        return solve_layer(layer, gram, level, **named)
+        calls.extend([(id(layer), level)] * len(gram))
+        return solve_layer_batch(layer, gram, level, **named)
 
-    monkeypatch.setattr(tracing, "solve_layer", counted)
+    monkeypatch.setattr(tracing, "solve_layer_batch", counted)
     solved = SolvedLevels(model, IMAGES[:2], ["blocks.2", "fc"], grid=GRID, **GIVEN)
     assert len(calls) == 2 * 4 * 2
     assert len(set(calls)) == 4 * 2
@@ -138,7 +138,7 @@ def test_a_bad_score_leaves_the_model_as_it_was(model: nn.Module, solved: Solved
 def test_bad_arguments_are_refused_before_any_layer_is_solved(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix", None)
+    monkeypatch.setattr(tracing, "gram_matrix_batch", None)
     named: dict[str, Any] = {"images": IMAGES, "groups": ["fc"], "grid": GRID, **GIVEN} | given
     with pytest.raises(ValueError, match=message):
         SolvedLevels(model, **named)

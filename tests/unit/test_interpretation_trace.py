@@ -14,13 +14,13 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from effnotes.interpretation import Trace, TraceRequest, trace, traces, tracing
+from effnotes.interpretation import Trace, TraceRequest, trace, trace_batch, traces, tracing
 from effnotes.interpretation.augmentation import augment
 from effnotes.models import build_model
 from effnotes.models.images import normalize
 from effnotes.pruning import masks_in_force, prunable_parameters, size_on_disk
-from effnotes.pruning.gram import gram_matrix
-from effnotes.pruning.layerwise import solve_layer
+from effnotes.pruning.gram import gram_matrix, gram_matrix_batch
+from effnotes.pruning.layerwise import solve_layer, solve_layer_batch
 
 IMAGE = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
@@ -158,7 +158,7 @@ def test_groups_get_their_own_levels_the_innermost_counts_and_others_stay_dense(
 
 
 def test_level_zero_everywhere_is_the_dense_model(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix", None)  # nothing is solved
+    monkeypatch.setattr(tracing, "gram_matrix_batch", None)  # nothing is solved
     found = trace(model, IMAGE, 0, n=2)
     assert (found.sparsity, found.kl, found.agreement) == (0.0, 0.0, True)
     with found.applied() as same:
@@ -206,15 +206,15 @@ def test_traces_made_together_are_those_made_alone_and_nothing_is_solved_twice(
 
     def counted(layer: Any, inputs: Tensor) -> Tensor:
         assert not [each for each in grams if each() is not None], "a Gram matrix outlives its layer"
-        grams.append(weakref.ref(gram := gram_matrix(layer, inputs)))
+        grams.append(weakref.ref(gram := gram_matrix_batch(layer, inputs)))
         return gram
 
     def solve(*given: Any, **named: Any) -> Any:
         solved.append(given[2])
-        return solve_layer(*given, **named)
+        return solve_layer_batch(*given, **named)
 
-    monkeypatch.setattr(tracing, "gram_matrix", counted)
-    monkeypatch.setattr(tracing, "solve_layer", solve)
+    monkeypatch.setattr(tracing, "gram_matrix_batch", counted)
+    monkeypatch.setattr(tracing, "solve_layer_batch", solve)
     together = traces(model, IMAGE, requests, n=4)
     assert len(grams) == 9
     assert sorted(solved) == [0.5] * 18 + [0.8] * 8
@@ -227,6 +227,49 @@ def test_traces_made_together_are_those_made_alone_and_nothing_is_solved_twice(
     assert together[0].seconds["solve"] == pytest.approx(together[0].layers["seconds"].sum())
     assert all(seconds >= 0 for each in together for seconds in each.seconds.values())
     assert list(together[0].seconds) == ["augment", "forward", "gram", "solve", "judge"]
+
+
+@pytest.mark.parametrize("at_a_time", [{}, {"_PIXELS_AT_A_TIME": 2 * 3 * 1024}, {"_BYTES_AT_A_TIME": 400_000}])
+def test_images_traced_together_are_those_traced_alone(monkeypatch: pytest.MonkeyPatch, at_a_time: dict[str, int]) -> None:
+    """Whatever part of them goes through the network, or is solved, at a time."""
+    model = network().double()
+    model.blocks[1] = seeded(lambda: nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2), nn.ReLU())).double()
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    rest = ["random", "exact_obs", "wanda", "sparsegpt_mask"]
+    requests = [TraceRequest(0.6), TraceRequest({"blocks": 0.8, "fc": 0.5}), *(TraceRequest({"fc": 0.5}, each) for each in rest)]
+    requests += [TraceRequest({"blocks.1": 0.5}, "exact_obs_kernel"), TraceRequest(0.6, update=False)]
+    alone = [traces(model, image, requests, n=3, augment="small", seed=4) for image in images]
+    for name, value in at_a_time.items():
+        monkeypatch.setattr(tracing, name, value)
+    together = trace_batch(model, images, requests, n=3, augment="small", seed=4)
+    assert len({round(one[0].kl, 6) for one in alone}) == 5
+    for one, other in zip((each for found in alone for each in found), (each for found in together for each in found), strict=True):
+        assert (one.target, one.agreement, one.left_dense) == (other.target, other.agreement, other.left_dense)
+        assert one.kl == pytest.approx(other.kl, abs=1e-10)
+        np.testing.assert_allclose(one.layers["error"], other.layers["error"], atol=1e-10)
+        for name, weight in one.weights.items():
+            assert torch.equal(one.masks[name], other.masks[name])
+            torch.testing.assert_close(other.weights[name], weight, rtol=0, atol=1e-10)
+        assert list(other.seconds) == list(one.seconds)
+
+
+def test_inputs_that_do_not_come_image_by_image_are_refused() -> None:
+    """A layer that sees tokens first would mix the images."""
+
+    class TokensFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.head = nn.Linear(12, 4), nn.Linear(4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.inside(images.flatten(2).transpose(0, 1)).mean(0))
+
+    model, images = seeded(TokensFirst), torch.stack([IMAGE[:, :3, :4]] * 2)
+    trace(model, images[0], n=2)
+    with pytest.raises(ValueError, match=r"inside.weight gets inputs of shape \(3, 4, 12\) for 4 views.*one by one"):
+        trace_batch(model, images, [TraceRequest()], n=2)
+    with pytest.raises(ValueError, match="images"):
+        trace_batch(model, IMAGE, [TraceRequest()])
 
 
 def test_applied_puts_weights_in_and_back_also_after_an_error(model: nn.Module) -> None:
@@ -268,7 +311,7 @@ def test_a_graph_made_inside_keeps_the_weights_of_the_trace(model: nn.Module) ->
     assert not torch.equal(torch.autograd.grad(model(inputs)[0, 0], inputs)[0], inside)
 
 
-@pytest.mark.parametrize("broken", ["gram_matrix", "solve_layer"])
+@pytest.mark.parametrize("broken", ["gram_matrix_batch", "solve_layer_batch"])
 def test_an_error_in_a_layer_leaves_no_hook(model: nn.Module, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def fail(*given: Any, **named: Any) -> Any:
         raise ValueError("singular")
@@ -360,6 +403,6 @@ def test_a_model_that_cannot_be_traced_is_refused(change: Callable[[nn.Module], 
 def test_bad_arguments_are_refused_before_any_layer_is_solved(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix", None)
+    monkeypatch.setattr(tracing, "gram_matrix_batch", None)
     with pytest.raises(ValueError, match=message):
         trace(model, **{"image": IMAGE, **given})

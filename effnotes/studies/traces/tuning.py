@@ -13,7 +13,7 @@ from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import attribute_batch
 from effnotes.interpretation.augmentation import Augmentation
 from effnotes.interpretation.search import SolvedLevels
-from effnotes.interpretation.tracing import Trace, TraceRequest, traces
+from effnotes.interpretation.tracing import Trace, TraceRequest, trace_batch
 from effnotes.metrics.localisation import pixel_auc
 from effnotes.studies.traces.classifiers import Classifier, Samples, choose_samples, loaded
 from effnotes.studies.traces.judging import Levels
@@ -50,7 +50,7 @@ def tune(job: Tuning) -> JobResult:
     }
     levels = {"dense": 0.0, **job.levels, **{name: each.levels for name, each in found.items()}}
     requests = [TraceRequest(each) for each in levels.values()]
-    made = (traces(model, image, requests, n=job.n, augment=job.augment, seed=seed) for image in judged.images)
+    made = trace_batch(model, judged.images, requests, n=job.n, augment=job.augment, seed=seed)
     measured = np.array([[_measured(each, judged, number) for each in own] for number, own in enumerate(made)]).mean(axis=0)
     rows: list[dict[str, Any]] = []
     for name, (auc, agreement) in zip(levels, measured.tolist(), strict=True):
