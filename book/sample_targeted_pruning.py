@@ -697,7 +697,7 @@ with found.applied():
 # ```{solution-start} exercise-picture
 # :class: dropdown
 # ```
-# A picture for which the logit is the only aim goes far beyond what any image does, with patterns that no image of the data has: it shows what the neuron looks for, and not what it meets.
+# A picture for which the logit is the only aim has patterns that no image of the data has, and with enough steps a larger logit than any of them: it shows what the neuron looks for, and not what it meets.
 # The trace's neuron is another one, so what excites it most need not excite the dense one as much.
 
 # %%

@@ -45,7 +45,7 @@ def test_the_least_contributing_neurons_go(small: Small) -> None:
     by_first, by_second = torch.autograd.grad(small.fc(second.flatten(1))[0, 2], [first, second])
 
     def keep(values: Tensor, slopes: Tensor) -> Tensor:
-        scores = [abs(float(one)) for one in (values * slopes).flatten()]
+        scores = [abs(one) for one in (values * slopes).flatten().tolist()]
         kept = sorted(range(len(scores)), key=lambda place: -scores[place])[: round(0.3 * len(scores))]
         mask = torch.zeros(len(scores), dtype=values.dtype)
         mask[kept] = 1

@@ -313,8 +313,8 @@ def of_pictures(pictures: pd.DataFrame) -> str:
     """Say how often pictures of a class neuron show what made the explained image's class."""
     if pictures.empty:
         return "This run judges no pictures of neurons."
-    mean = pictures.groupby("variant")[["score", "undecided"]].mean()
-    own, dense = (f"{mean.at[each, 'score']:.2f} ({mean.at[each, 'undecided']:.0%} undecided)" for each in ("own", "dense"))
+    means = pictures.groupby("variant")[["score", "undecided"]].mean().loc[["own", "dense"]].to_numpy()
+    own, dense = (f"{score:.2f} ({undecided:.0%} undecided)" for score, undecided in means)
     images = pictures.groupby(["seed", "kind", "sample"]).ngroups
     return (
         f"Pictures on the image's own trace score {own}, where half is chance, and pictures on the dense network {dense};"
