@@ -114,9 +114,9 @@ def of_frontiers(records: Records, method: str = "saliency") -> str:
         means = kept_means(record)
         chosen = means[(means["kind"] == "trojan") & (means["method"] == method) & (means["levels"] == "strong")]
         best = chosen[chosen["variant"].isin(VARIANTS)].groupby("variant")[["auc", "agreement"]].mean()
-        points, agrees = best["auc"].idxmax(), best["agreement"].idxmax()
-        first = f"pixel AUC, {VARIANTS[points]} ({best.loc[points, 'auc']:.3f})"
-        said.append(f"on {name} in {first}, and in agreement, {VARIANTS[agrees]} ({best.loc[agrees, 'agreement']:.0%})")
+        highest = {score: VARIANTS[str(values.idxmax())] for score, values in best.items()}
+        first = f"pixel AUC, {highest['auc']} ({best['auc'].max():.3f})"
+        said.append(f"on {name} in {first}, and in agreement, {highest['agreement']} ({best['agreement'].max():.0%})")
     return f"Highest at the strong levels, by {METHODS[method]}: {'; '.join(said)}."
 
 
