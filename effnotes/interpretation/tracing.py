@@ -56,7 +56,8 @@ class Trace:
         weights: Every prunable weight by parameter name; those that were not pruned are the model's own tensors.
         masks: A mask for each of them, all True where nothing was pruned.
         left_dense: Names of the layers that are never pruned: the stem, which is the first convolution that the image enters, then
-            those that the forward pass does not call, such as the output projection of `MultiheadAttention`.
+            those that the forward pass does not call, such as the output projection of `MultiheadAttention`
+            (whose `in_proj_weight` is no module's weight, so it stays dense too, unnamed and uncounted).
         layers: A row for each other layer, in the order of the model's modules: layer (its name), level, kept (number of weights),
             error (of its output on the views, tr(dW H dW^T) / tr(W H W^T)) and seconds (CPU seconds of the solver).
         target: The dense model's top class for the image itself: what an explanation of its answer is to explain.

@@ -17,7 +17,7 @@ import torch
 from scipy.linalg import blas, lapack
 from torch import nn
 
-from effnotes.interpretation import trace
+from effnotes.interpretation import TraceRequest, trace, trace_batch
 from effnotes.models import build_model
 
 VIEWS = 32
@@ -132,3 +132,20 @@ def test_the_chapters_network(benchmark, width: int) -> None:
     benchmark.pedantic(once, rounds=10, warmup_rounds=1)
     print(f"\nresnet8, width {width}, n = 16: {min(seconds):.3f} to {max(seconds):.3f} CPU s, {benchmark.extra_info}")
     assert min(seconds) <= 0.25
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_the_chapters_network_in_batches_of_16(benchmark, width: int) -> None:
+    model = build_model("resnet8", 10, image_size=32, width=width, seed=0).eval()
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    seconds = []
+
+    def once() -> None:
+        start = time.process_time()
+        found = trace_batch(model, images, [TraceRequest()], n=16, augment="small")
+        seconds.append((time.process_time() - start) / len(images))
+        benchmark.extra_info |= {stage: round(each, 4) for stage, each in found[0][0].seconds.items()}
+
+    benchmark.pedantic(once, rounds=4, warmup_rounds=1)
+    print(f"\nresnet8, width {width}, n = 16, batches of 16: {min(seconds):.3f} to {max(seconds):.3f} CPU s an image")
+    assert min(seconds) <= 0.1

@@ -14,7 +14,7 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from effnotes.interpretation import Trace, TraceRequest, trace, trace_batch, traces, tracing
+from effnotes.interpretation import Trace, TraceRequest, attribute, trace, trace_batch, traces, tracing
 from effnotes.interpretation.augmentation import augment
 from effnotes.models import build_model
 from effnotes.models.images import normalize
@@ -341,6 +341,32 @@ def test_a_vision_transformer_keeps_its_attention_and_names_what_no_hook_reaches
     mlps = [f"encoder.layers.encoder_layer_{i}.mlp.{j}" for i in (0, 1) for j in (0, 3)]
     assert list(found.layers["layer"]) == [*mlps, "heads.head"]
     assert list(found.layers["kept"]) == [16 * 12] * 4 + [16 * 3]  # half of 5 is rounded up
+    assert not [name for name in found.weights if "in_proj" in name]
+
+
+def test_a_vision_transformer_is_solved_for_all_tokens_and_explained() -> None:
+    """The Gram matrix of inputs (views, tokens, c) against a loop over both; maps that follow the trace."""
+    model = seeded(lambda: VisionTransformer(32, 8, 2, 2, 16, 24, num_classes=5))
+    nn.init.normal_(model.heads.head.weight, generator=torch.Generator().manual_seed(1))  # torchvision's is zero
+    views = normalize(augment(IMAGE, 3, "paper", generator=torch.Generator().manual_seed(0)))
+    name = "encoder.layers.encoder_layer_1.mlp.3"
+    inputs = layer_inputs(model, views)[name][0]
+    assert inputs.shape == (3, 17, 24)
+    gram = sum(torch.outer(token, token) for view in inputs.double() for token in view)
+    found = trace(model, IMAGE, 0.5, n=3)
+    expected = solve_layer(model.get_submodule(name), gram[None], 0.5)
+    torch.testing.assert_close(found.weights[f"{name}.weight"], expected.weight, rtol=1e-4, atol=1e-5)
+    (together,) = trace_batch(model, torch.stack([IMAGE, IMAGE.flip(2)]), [TraceRequest(0.5)], n=3)[1]
+    assert together.kl == pytest.approx(trace(model, IMAGE.flip(2), 0.5, n=3).kl, rel=1e-3)
+    for method in ("saliency", "integrated_gradients"):
+        dense = attribute(model, IMAGE, method, target=found.target)
+        with found.applied() as pruned:
+            explained = attribute(pruned, IMAGE, method, target=found.target)
+        assert explained.shape == (32, 32)
+        assert explained.isfinite().all()
+        assert (explained >= 0).all()
+        assert (explained > 0).any()
+        assert not torch.allclose(explained, dense)
 
 
 def test_a_model_without_convolutions_and_in_float64_has_no_stem() -> None:
