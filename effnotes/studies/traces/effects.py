@@ -10,12 +10,10 @@ import pandas as pd
 
 from effnotes.reporting import claims
 from effnotes.studies.traces.experiment import Result
+from effnotes.studies.traces.judging import PLAIN
 
 # One list of images' effects for each seed.
 BySeed: TypeAlias = list[list[float]]
-
-PLAIN = ("saliency", "input_x_gradient", "integrated_gradients")
-"""Methods of attribution that take the gradient as it is: what the claims speak of."""
 
 
 def differences(rows: pd.DataFrame, score: str, one: str, other: str, methods: Sequence[str], levels: str = "strong") -> pd.Series:

@@ -24,6 +24,8 @@ from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Sa
 from effnotes.studies.traces.neurons import facet_margin, facets, logits_of
 
 Levels = dict[str, float]
+PLAIN = ("saliency", "input_x_gradient", "integrated_gradients")
+"""Methods of attribution that take the gradient as it is: what the claims speak of."""
 # Solvers whose masks depend on the weights alone: one pruned network for all images.
 OF_WEIGHTS = ("magnitude", "random")
 NEURONS = "contribution"  # no solver of layers: removes neurons; see `critical_neurons`
@@ -62,8 +64,9 @@ def judge(job: Judging) -> JobResult:
     The rows of "rows" hold seed, kind, sample, name, variant, levels, method, auc, decoy_auc, pointing, agreement, kl, and for
     the dense network and the own trace of clean images insertion and deletion. Variants are "dense", "own" (the image's own
     trace), "other" (that of the next image, which has another trojan or class), "global" (of validation images), a solver's name
-    (with that solver in place of sparsegpt), and the baselines, by Saliency alone, "untrained" and "another class" (the dense
-    network's map of the class that it finds least probable), and "edges". Those of "costs" hold sample, levels, the seconds of its
+    (with that solver in place of sparsegpt), and the baselines "untrained" and "another class" (the dense network's map of the
+    class that it finds least probable), and "edges". The methods of "other" and "magnitude" are those of `PLAIN`, and all that is
+    neither these nor "dense" nor "own" is explained by Saliency alone. Those of "costs" hold sample, levels, the seconds of its
     trace by stage, and its sparsity; those of "overlaps" levels, alike (whether two images have the same trojan or class) and
     jaccard (of the weights that their traces keep). Those of "facets" hold, for images whose class a trojan makes, sample, variant
     ("dense", "own", "global"), levels and margin, as `facet_margin` gives it.
@@ -78,7 +81,7 @@ def judge(job: Judging) -> JobResult:
     def enter(variant: str, levels: str, maps: Mapping[str, Tensor], logits: Tensor, chosen: list[int]) -> None:
         rows.extend(_judged(job, model, samples, dense, chosen, variant, levels, maps, logits))
 
-    def explain(network: nn.Module, chosen: list[int], targets: Tensor, methods: Sequence[str] = job.methods) -> dict[str, Tensor]:
+    def explain(network: nn.Module, chosen: list[int], targets: Tensor, methods: Sequence[str]) -> dict[str, Tensor]:
         images, classes = samples.images[chosen], targets[chosen]
         return {method: attribute_batch(network, images, method, classes, seed=seed) for method in methods}
 
@@ -88,13 +91,14 @@ def judge(job: Judging) -> JobResult:
         for number, target in targets.items():
             margins.append({"sample": job.first + number, "variant": variant, "levels": levels, "margin": margin[target]})
 
-    everyone = list(range(m))
-    enter("dense", "", explain(model, everyone, samples.targets), dense, everyone)
+    everyone, short = list(range(m)), ["saliency"]
+    plain, rest = ([method for method in job.methods if (method in PLAIN) == yes] for yes in (True, False))
+    enter("dense", "", explain(model, everyone, samples.targets, job.methods), dense, everyone)
     ask(model, "dense", "", everyone)
-    enter("another class", "", explain(model, everyone, dense.argmin(1), ["saliency"]), dense, everyone)
+    enter("another class", "", explain(model, everyone, dense.argmin(1), short), dense, everyone)
     enter("edges", "", {"edges": edge_map(samples.images)}, dense, everyone)
     untrained = job.classifier.untrained(seed + 1).eval()
-    maps = explain(untrained, everyone, samples.targets, ["saliency"])
+    maps = explain(untrained, everyone, samples.targets, short)
     enter("untrained", "", maps, logits_of(untrained, samples.images), everyone)
 
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
@@ -104,7 +108,8 @@ def judge(job: Judging) -> JobResult:
     shared += traces(model, samples.images[0], [TraceRequest(levels) for levels in job.levels.values()], views=many)
     for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
         with trace.applied() as pruned:
-            enter(variant, name, explain(pruned, everyone, samples.targets), logits_of(pruned, samples.images), everyone)
+            maps = explain(pruned, everyone, samples.targets, plain if variant == "magnitude" else short)
+            enter(variant, name, maps, logits_of(pruned, samples.images), everyone)
             if variant == "global":
                 ask(pruned, variant, name, everyone)
 
@@ -114,22 +119,24 @@ def judge(job: Judging) -> JobResult:
         solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
         solvers += ["exact_obs_kernel"] if number < job.exact else []
         for name, solver, trace in _traced(job, model, samples.images[number], solvers):
-            # The image before it is judged by the same pruned network: its other trace.
-            chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
             with trace.applied() as pruned:
-                maps, logits = explain(pruned, chosen, samples.targets), logits_of(pruned, samples.images[chosen])
-                if solver == "sparsegpt":
-                    ask(pruned, "own", name, [number])
-            for place, each in enumerate(chosen):
-                variant = ("own", "other")[place] if solver == "sparsegpt" else solver
-                enter(variant, name, {method: found[[place]] for method, found in maps.items()}, logits[[place]], [each])
-            if solver == "sparsegpt":
-                own[name].append(trace)
-                costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
+                if solver != "sparsegpt":
+                    maps = explain(pruned, [number], samples.targets, short)
+                    enter(solver, name, maps, logits_of(pruned, samples.images[[number]]), [number])
+                    continue
+                # The image before it is judged by the same pruned network: its other trace.
+                both = [number, (number - 1) % m]
+                maps, logits = explain(pruned, both, samples.targets, plain), logits_of(pruned, samples.images[both])
+                mine, others = ({method: found[[place]] for method, found in maps.items()} for place in (0, 1))
+                enter("own", name, mine | explain(pruned, [number], samples.targets, rest), logits[[0]], [number])
+                enter("other", name, others, logits[[1]], both[1:])
+                ask(pruned, "own", name, [number])
+            own[name].append(trace)
+            costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
         for name, levels in job.levels.items() if NEURONS in job.solvers else ():
             pruned = critical_neurons(model, samples.images[number], levels, target=int(samples.targets[number]))
             logits = logits_of(pruned, samples.images[[number]])
-            enter(NEURONS, name, explain(pruned, [number], samples.targets), logits, [number])
+            enter(NEURONS, name, explain(pruned, [number], samples.targets, short), logits, [number])
     told = {"seed": seed, "kind": job.kind}
     overlaps = [told | row for name, each in own.items() for row in _overlaps(name, each, samples.names)]
     costs, margins = ([told | row for row in each] for each in (costs, margins))
