@@ -189,7 +189,7 @@ def test_where_no_region_is_known_tables_and_sentences_leave_it_out() -> None:
     costs = pd.DataFrame([{"seed": 1, "kind": "clean", "levels": "mild", "sample": 0, "solve": 1.0}])
     overlaps = pd.DataFrame([{"seed": 1, "kind": "clean", "levels": "mild", "alike": True, "jaccard": 1.0}])
     none = pd.DataFrame()
-    result = Result(traces.plan(**PARAMETERS), none, rows, costs, overlaps, none)
+    result = Result(traces.plan(**PARAMETERS), none, rows, costs, overlaps, *(none for _ in range(4)))
     kept = {table.name: read_table({"tables": {table.name: table.to_json()}}, table.name) for table in result.keep()}
     assert kept["clean"]["auc"].isna().all()
     assert kept["clean"]["insertion"].notna().all()

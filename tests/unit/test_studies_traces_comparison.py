@@ -33,7 +33,7 @@ def invented(sign: int, *, region: bool) -> KeptRecord:
         columns=["seed", "trojan", "share", "n"],
     )
     none: Any = None
-    means = Result(none, learned, pd.DataFrame(rows), none, none, none).means
+    means = Result(none, learned, pd.DataFrame(rows), *(none for _ in range(6))).means
     tables = {kind: group.drop(columns="kind").reset_index(drop=True) for kind, group in means.groupby("kind")}
     payloads = {name: keep_table(str(name), table).to_json() for name, table in (tables | {"learned": learned}).items()}
     effects = [[sign * gain] * 2 for gain in GAINS.values()]
