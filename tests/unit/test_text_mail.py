@@ -56,7 +56,10 @@ def test_a_body_line_that_begins_with_on_deletes_nothing(read: Callable[..., Mai
 
 @pytest.mark.parametrize(
     "body",
-    ["On Monday Anna wrote:\nthat was all there was in it", "From: my point of view\nTo: be honest\nDate: unclear\nit is late"],
+    [
+        "On Monday at 10:30 Anna wrote:\nthat was all there was in it",
+        "From: my point of view\nTo: be honest\nDate: unclear\nit is late",
+    ],
 )
 def test_lines_that_look_like_headers_but_hold_no_address_and_no_date_stay(read: Callable[..., Mailbox], body: str) -> None:
     body = f"{TEN}\n{body}\nBest,\nAda"
@@ -95,7 +98,7 @@ def test_an_undecodable_mail_is_counted_and_the_others_are_read(read: Callable[.
 def test_a_mail_in_html_alone_is_read_and_its_block_quotes_are_its_thread(read: Callable[..., Mailbox]) -> None:
     made = EmailMessage()
     made["From"] = ADA
-    html = f"<style>p{{}}</style><div>Hi Anna,</div><div>{OWN}</div><br><div>On Mon, 2 Mar 2026, Anna &lt;anna@example.com&gt; wrote:</div>"
+    html = f"<style>p{{}}</style><div>Hi Anna,</div><div>{OWN}</div><br><div>On Mon, 2 Mar 2026, Anna &lt;a@b.c&gt; wrote:</div>"
     made.set_content(f"{html}<blockquote>When?<blockquote>Long ago</blockquote></blockquote>", subtype="html")
     (mail,) = read(made).mails
     assert mail.text == f"Hi Anna,\n{OWN}"
@@ -121,8 +124,8 @@ def test_line_ends_and_hard_wraps_are_joined_and_short_lines_are_not(read: Calla
         "the first of them and find that it answers most of what we had asked in the\nspring, though not all.\n\nBest,\nAda"
     )
     joined = (
-        "Dear Anna,\n\nthank you for the papers that came with the post on Thursday; I have read the first of them and find that it "
-        "answers most of what we had asked in the spring, though not all.\n\nBest,\nAda"
+        "Dear Anna,\n\nthank you for the papers that came with the post on Thursday; I have read the first of them and find that "
+        "it answers most of what we had asked in the spring, though not all.\n\nBest,\nAda"
     )
     crlf = raw(wrapped.replace("\n", "\r\n").encode(), "Content-Type: text/plain")
     assert read(crlf).mails[0].text == joined
@@ -168,6 +171,7 @@ def test_a_mail_without_a_date_that_can_be_read_is_kept(read: Callable[..., Mail
         (f"> {TEN}\n> more", "", (f"{TEN}\nmore",)),  # no attribution: not the sender's
         (f"On Mon, 2 Mar 2026 at 10:00, Anna Berg\n<anna@example.com> wrote:\n> When?\n\n{OWN}", OWN, ("When?",)),  # bottom-posted
         (f"{OWN}\n\nOn 2 Mar 2026, Anna wrote:\n> > old\n> new", OWN, ("old", "new")),
+        (f"On 2 Mar 2026, Anna <a@b.it> wrote:\n> {'long ' * 99}\n\n{OWN}", OWN, ("long " * 98 + "long",)),
         ("> first?\nyes\n> second?\nno", "yes\n\nno", ("first?\n\nsecond?",)),  # answers between, in their order
         (f"{OWN}\n\nFrom: Anna\nSent: Monday, 2 March 2026 10:00\nTo: Ada\nSubject: x\n\nWhen?", OWN, ("When?",)),
         (
@@ -242,10 +246,18 @@ def test_an_invitation_is_automatic_and_a_quoted_banner_forwards_nothing(read: C
 @pytest.mark.parametrize(
     "header",
     [
-        "Message-ID: <[abc@x>", "Subject: =?utf-8?q?=FF=FE?= =?x?y?", "To: @,;:<", "References: <a <b> [", "Content-Type: text/plain; charset*=''",
-        "Content-Type: multipart/mixed", "Content-Disposition: ;;=", "Content-Transfer-Encoding: base65", "Content-Type: ///", "Cc: \udce4 <",
+        "Message-ID: <[abc@x>",
+        "Subject: =?utf-8?q?=FF=FE?= =?x?y?",
+        "To: @,;:<",
+        "References: <a <b> [",
+        "Content-Type: text/plain; charset*=''",
+        "Content-Type: multipart/mixed",
+        "Content-Disposition: ;;=",
+        "Content-Transfer-Encoding: base65",
+        "Content-Type: ///",
+        "Cc: \udce4 <",
     ],
-)  # fmt: skip
+)
 def test_broken_headers_stop_nothing(read: Callable[..., Mailbox], header: str) -> None:
     content = raw(OWN.encode()).replace(b"\n\n", b"\n" + header.encode("utf-8", "surrogateescape") + b"\n\n", 1)
     found = read(content, message())

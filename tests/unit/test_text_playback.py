@@ -95,6 +95,7 @@ def test_without_a_model_one_mail_alone_has_an_instruction_too() -> None:
     assert play_back(MAILS[:1], Extractive()).given_up == 0
 
 
+LENGTHS = [MAILS[0].text[:20], MAILS[1].text[:60], MAILS[2].text, MAILS[3].text]
 ANSWER = "Instruction: Ask for the paper in kind words."
 
 
@@ -115,9 +116,9 @@ def asked() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(special + words), max_position_embeddings=320, **ends, **shape))
     prompts = Instruct(model, tokenizer, max_new_tokens=30)
     answer = [*tokenizer(ANSWER)["input_ids"], 1]
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    for step in range(40):
-        prompt = prompts._ids(MAILS[step % 3].text)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for step in range(220):
+        prompt = prompts._ids(LENGTHS[step % 4])
         optimizer.zero_grad()
         labels = torch.tensor([[-100] * len(prompt) + answer])
         model(torch.tensor([prompt + answer]), labels=labels).loss.backward()
@@ -137,10 +138,9 @@ def test_mails_of_different_lengths_side_by_side_are_answered_as_each_alone(
     asked: tuple[LlamaForCausalLM, PreTrainedTokenizerFast],
 ) -> None:
     model, tokenizer = asked
-    texts = [MAILS[0].text[:k] for k in (20, 60, 100)] + [MAILS[0].text]
     before = torch.random.get_rng_state()
-    together, alone = (Instruct(model, tokenizer, batch=batch, max_new_tokens=30)(texts, 0) for batch in (4, 1))
-    assert together == alone
+    together, alone = (Instruct(model, tokenizer, batch=batch, max_new_tokens=30)(LENGTHS, 0) for batch in (4, 1))
+    assert together == alone == [ANSWER] * 4
     assert torch.equal(before, torch.random.get_rng_state())
     assert tokenizer.padding_side == "right"
 

@@ -10,8 +10,6 @@ import pytest
 
 from effnotes.datasets.text import Mail, check_apart, group_mails, redact, restore, split_mails, split_manifest
 
-WORDS = ["apple", "river", "stone", "cloud", "paper", "light", "garden", "winter", "music", "table", "window", "letter", "forest", "silver", "bridge", "candle"]
-
 
 def mails(n: int, *, threads: int | None = None, seed: int = 0) -> list[Mail]:
     """Mails of random words, so that none is like another; of each thread the first, second, ... in turn."""
@@ -120,13 +118,13 @@ def test_splits_that_overlap_are_refused(field: str) -> None:
 def test_sizes_that_cannot_be_are_refused(sizes: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         split_mails(mails(100), sizes)
-    with pytest.raises(ValueError, match="by='tread'.*Did you mean 'thread'"):
+    with pytest.raises(ValueError, match=r"by='tread'.*Did you mean 'thread'"):
         split_mails(mails(30), by="tread")  # type: ignore[arg-type]
 
 
 TEXT = (
     "Write to anna.b@mail.example.org or see https://example.org/a?b=1, call +43 (1) 555 0123 or 01 5550123 or (212) 555-0199, "
-    "pay to AT61 1904 3002 3457 3201 or DE89370400440532013000 by 02.03.2026 at 10:00; cc anna.b@mail.example.org. Room 12, 1234567."
+    "pay to AT61 1904 3002 3457 3201 or DE89370400440532013000 by 02.03.2026 at 10:00; cc anna.b@mail.example.org. Room 12."
 )
 
 
@@ -134,7 +132,7 @@ def test_addresses_numbers_and_links_become_tokens_and_come_back() -> None:
     redacted, known = redact(TEXT)
     assert redacted == (
         "Write to <email-1> or see <url-1>, call <phone-1> or <phone-2> or <phone-3>, "
-        "pay to <iban-1> or <iban-2> by 02.03.2026 at 10:00; cc <email-1>. Room 12, 1234567."
+        "pay to <iban-1> or <iban-2> by 02.03.2026 at 10:00; cc <email-1>. Room 12."
     )
     assert restore(redacted, known) == TEXT
 

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import email
+import functools
 import mailbox
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.policy import EmailPolicy
+from email.policy import EmailPolicy, default
 from email.utils import getaddresses, parsedate_to_datetime
 from os import PathLike
 from pathlib import Path
@@ -105,7 +106,7 @@ def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_le
             seen[mail.id] = hash(mail.text)
         except _LeftOut as reason:
             discarded[str(reason)] += 1
-        except Exception:  # the email package lets errors of many kinds out of damaged messages, and one must not stop the rest
+        except Exception:  # the email package lets errors of many kinds out of damaged messages, and none must stop the rest
             discarded["broken"] += 1
         else:
             mails.append(mail)
@@ -218,21 +219,22 @@ def _read(raw: bytes, number: str, addresses: set[str], senders: Counter[str], p
 
 
 class _Lenient(EmailPolicy):
-    """`email.policy.default`, where a header that cannot be parsed is empty.
-
-    The parser lets IndexError, HeaderParseError and others out at what RFC 5322 and 2045 do not allow: for Content-Type while the
-    message is read.
-    """
+    """`email.policy.default`, but a header that its parser fails on (with IndexError, HeaderParseError and others) is empty."""
 
     def header_fetch_parse(self, name: str, value: str) -> Any:
-        """Return the header parsed."""
-        try:
-            return super().header_fetch_parse(name, value)
-        except Exception:
-            return self.header_factory(name, "")
+        """Return the header parsed; the same few types and encodings come again and again."""
+        return _parsed(name, value)
 
 
 _POLICY = _Lenient()
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(name: str, value: str) -> Any:
+    try:
+        return default.header_fetch_parse(name, value)
+    except Exception:
+        return default.header_factory(name, "")
 
 
 def _sent(message: EmailMessage, name: str) -> str:

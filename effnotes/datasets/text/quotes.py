@@ -1,5 +1,6 @@
 """What the sender of a mail wrote himself, and what he quotes: the plain text of a message taken apart."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,12 +17,12 @@ _LONGEST_HEADER_LINE = 300  # characters; the library's patterns take time in th
 _QUOTED = re.compile(r"(?:> ?)+")
 _MARK = re.compile(r"\s*>")
 _LINE = re.compile(r"^[^\n]", re.MULTILINE)
-_ADDRESS_OR_DATE = re.compile(r"[^\s<>]@[^\s<>]|\b(?:19|20)\d\d\b|\d[./年-] ?\d{1,2}[./月-]|\d{1,2}[:.]\d\d\b")
+_ADDRESS_OR_DATE = re.compile(r"[^\s<>]@[^\s<>]|\b(?:19|20)\d\d\b|\d[./年년-] ?\d{1,2}[./月월-]")
 _FIELD = re.compile(r"^[>* ]*[^\W\d]{1,14} ?:", re.MULTILINE)
 _RULE = re.compile(r"(?:\A|\n)[ \t]*(?:-{3,}.*-{3,}|[_-]{10,})\s*\Z")
 _BANNER = re.compile(
-    r"^-{4,} ?(?:Forwarded message|Weitergeleitete Nachricht|Message transféré|Mensaje reenviado|Messaggio inoltrato|"
-    r"Doorgestuurd bericht) ?-{4,}$|^(?:Begin forwarded message|Anfang der weitergeleiteten Nachricht|Début du message réexpédié) ?:$",
+    r"^-{4,} ?(?:Forwarded message|Weitergeleitete Nachricht|Message transféré|Mensaje reenviado|Messaggio inoltrato) ?-{4,}$|"
+    r"^(?:Begin forwarded message|Anfang der weitergeleiteten Nachricht|Début du message réexpédié) ?:$",
     re.MULTILINE | re.IGNORECASE,
 )
 _TYPEWRITER = str.maketrans({"\u00a0": " ", "\u202f": " ", **dict.fromkeys("‘’‚", "'"), **dict.fromkeys("“”„", '"')})
@@ -51,7 +52,7 @@ def take_apart(text: str, *, plain: bool = True) -> Levels:
     """
     levels: dict[int, list[str]] = {}
     forwards, base, start = False, 0, 0
-    masked = re.sub(rf"[^\n]{{{_LONGEST_HEADER_LINE + 1},}}", lambda line: "\0" * len(line[0]), text)
+    masked = re.sub(rf"[^\n]{{{_LONGEST_HEADER_LINE + 1},}}", lambda line: line[0][0] + "\0" * (len(line[0]) - 1), text)
     for begin, end, marked in (*_introductions(masked), (len(text), len(text), True)):
         piece = text[start:begin]
         forwards |= base == 0 and bool(_BANNER.search(piece))
@@ -116,12 +117,12 @@ def _tidied(lines: list[str], plain: bool) -> str:
 
 
 def _unwrapped(lines: list[str]) -> list[str]:
-    """Join lines that a client broke: where the next word would have gone past the longest line, if that is as long as wraps are."""
+    """Join lines that a client broke: where the next word would have gone past the longest line, if that is as long as wraps."""
     width = max(map(len, lines), default=0)
     if width not in _WRAPS:
         return lines
     joined = lines[:1]
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         word = following.split(" ", 1)[0]
         closes = line.endswith((".", "!", "?")) and len(following.split()) < 4  # a sign-off, not the rest of a sentence
         if len(line) + 1 + len(word) > width and word and word[0] not in "-*•" and not closes:
@@ -132,7 +133,7 @@ def _unwrapped(lines: list[str]) -> list[str]:
 
 
 def unflowed(text: str, delete_space: bool) -> str:
-    """Join the soft-broken lines of a text of format=flowed (RFC 3676, section 4): those that end in a blank, within one quote depth.
+    """Join the lines of a text of format=flowed that end in a blank with the next, within one quote depth (RFC 3676, section 4).
 
     Args:
         text: With plain line ends.
@@ -166,7 +167,8 @@ def text_of_html(source: str) -> str:
     # lxml refuses a declared encoding in text that is decoded already.
     tree = html.document_fromstring(re.sub(r"^\s*<\?xml[^>]*>", "", source))
     for quote in reversed(list(tree.iter("blockquote"))):  # the inner ones first
-        inner = get_text(html.tostring(quote, encoding="unicode", with_tail=False).replace("blockquote", "div"), _AS_READ)
+        quote.tag = "div"
+        inner = get_text(html.tostring(quote, encoding="unicode", with_tail=False), _AS_READ)
         marked = html.Element("pre")
         marked.text = "\n".join(f"> {line}" for line in inner.strip("\n").split("\n"))
         marked.tail = quote.tail

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 _URL = r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)\]]"
 _EMAIL = r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"
 _IBAN = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"
-_PHONE = r"(?<![\w.])(?:\+|\(?0|(?=\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b))(?!\d{0,2}[./-]\d{1,2}[./-]\d{2,4}\b)[\d()][\d ()/.-]{5,18}\d(?!\w)"
+_DATE = r"\d{0,2}[./-]\d{1,2}[./-]\d{2,4}\b"  # behind a zero, as in 02.03.2026
+_AMERICAN = r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b"
+_PHONE = rf"(?<![\w.])(?:\+|\(?0|(?={_AMERICAN}))(?!{_DATE})[\d()][\d ()/.-]{{5,18}}\d(?!\w)"
 _KINDS = re.compile(f"(?P<url>{_URL})|(?P<email>{_EMAIL})|(?P<iban>{_IBAN})|(?P<phone>{_PHONE})")
 
 

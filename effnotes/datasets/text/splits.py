@@ -40,12 +40,7 @@ def group_mails(mails: Sequence[Mail], similarity: float = 0.9) -> list[Mail]:
 
 
 def split_mails(
-    mails: Sequence[Mail],
-    sizes: Mapping[str, float] | None = None,
-    *,
-    by: Literal["thread", "date"] = "thread",
-    seed: int = 0,
-    similarity: float = 0.9,
+    mails: Sequence[Mail], sizes: Mapping[str, float] | None = None, *, by: Literal["thread", "date"] = "thread", seed: int = 0
 ) -> Splits:
     """Split mails into "train", "val" and "test" so that no group of `group_mails` is in two of them.
 
@@ -59,7 +54,6 @@ def split_mails(
             1 at most. None takes .7, .15 and .15. Counts are kept exactly; by fractions, "train" may end up smaller.
         by: What decides.
         seed: Of the order of threads.
-        similarity: Cosine from which mails are near duplicates.
 
     Raises:
         ValueError: The sizes are none, or there are too few mails or threads for them.
@@ -67,7 +61,7 @@ def split_mails(
     check_choice(("thread", "date"), by=by)
     wanted = _counts(dict(sizes or {"train": 0.7, "val": 0.15, "test": 0.15}), len(mails))
     is_exact = sizes is not None and max(sizes.values()) >= 1
-    grouped = group_mails(mails, similarity)
+    grouped = group_mails(mails)
     places = range(len(grouped))
     if by == "date":
         order = sorted(
