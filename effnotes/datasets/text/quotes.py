@@ -173,4 +173,4 @@ def text_of_html(source: str) -> str:
         marked.text = "\n".join(f"> {line}" for line in inner.strip("\n").split("\n"))
         marked.tail = quote.tail
         quote.getparent().replace(quote, marked)
-    return get_text(html.tostring(tree, encoding="unicode"), _AS_READ)
+    return str(get_text(html.tostring(tree, encoding="unicode"), _AS_READ))
