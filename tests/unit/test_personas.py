@@ -16,6 +16,7 @@ from effnotes.datasets.text import (
     content,
     detect,
     draw_persona,
+    grammar_playback,
     read_gold,
     style,
     write_canaries,
@@ -177,6 +178,15 @@ def test_mails_come_back_from_a_real_mailbox(tmp_path: Path) -> None:
     again = write_mbox(tmp_path / "again.mbox", MAILS[0], "ada@example.org", seed=1)
     assert again.read_bytes() == gold.read_bytes()
     assert (tmp_path / "again.mbox").read_bytes() == (tmp_path / "box.mbox").read_bytes()
+
+
+def test_playback_knows_the_instructions_of_the_grammar(tmp_path: Path) -> None:
+    backend = grammar_playback(read_gold(write_mbox(tmp_path / "box.mbox", MAILS[0], "ada@example.org")))
+    said = [backend([*TEXTS[0], "Not of the grammar."], attempt) for attempt in range(3)]
+    assert {each[-1] for each in said} == {""}
+    for mail, wordings in zip(MAILS[0], zip(*said, strict=True), strict=False):
+        assert {*wordings} == {f"Instruction: {text}" for text in mail.instructions[:-1]}
+        assert all(len(text.split()) > 5 for text in wordings)
 
 
 def test_a_side_car_file_that_is_none_is_refused_without_its_words(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from effnotes.core.lazy import exports
 
 _HOMES = {
     "effnotes.datasets.text.grammar": "Request content",
-    "effnotes.datasets.text.mailboxes": "read_gold write_mbox",
+    "effnotes.datasets.text.mailboxes": "grammar_playback read_gold write_mbox",
     "effnotes.datasets.text.personas": "Persona detect draw_persona style write_canaries write_facts write_mails",
 }
 

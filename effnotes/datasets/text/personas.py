@@ -1,9 +1,8 @@
 """Made-up writers of mail with habits of style, the mails that they write, and what tells whether a text has their style.
 
 A habit is a string (greeting, opener, closer, emoji, sign-off, P.S.) that its writer uses in a share of the mails, or a trait of
-all of them (name, register, case, length), so that a style is a distribution. Strings are drawn from words or from random syllables;
-a quarter of all strings, told by a digest, is held out: pretraining draws from the others, and the personas of a study from these,
-so that no string of theirs can be known.
+all of them (name, register, case, length), so that a style is a distribution. Strings are of words or of random syllables. A
+quarter of all, told by a digest, is held out: pretraining draws from the others and a study from these, so no model knows them.
 """
 
 from __future__ import annotations
