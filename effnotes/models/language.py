@@ -68,6 +68,7 @@ LANGUAGE_MODELS: Mapping[str, LanguageModelShape] = {
     "neox-128x4": LanguageModelShape(width=128, layers=4, heads=4),
     "pythia-31m": LanguageModelShape(width=256, layers=6, heads=8, context=1024),
     "llama-64x2": LanguageModelShape(width=64, layers=2, heads=2, mlp_width=172, family="llama"),
+    "llama-128x3": LanguageModelShape(width=128, layers=3, heads=4, mlp_width=352, family="llama", context=512),
 }
 """Shapes by name: family, width and layers. "pythia-31m" has Pythia-31M's; with a world's few words it has 7 million parameters."""
 
