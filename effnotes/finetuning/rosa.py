@@ -57,11 +57,12 @@ def equal_budget(
     Raises:
         ValueError: A rank alone trains more, or no density gives so many; as for `block_linears`.
     """
-    shapes = [linear.weight.shape for linear in block_linears(model, blocks, layers).values()]  # type: ignore[union-attr]
+    linears: dict[str, Any] = dict(block_linears(model, blocks, layers))
+    shapes = [linear.weight.shape for linear in linears.values()]
     densities = {}
     for rank in ranks:
         check_range(0, whole=True, rank=rank)
-        density = (trainable - n_trained(shapes, rank, 0)) / sum(shape.numel() for shape in shapes)  # type: ignore[misc]
+        density = (trainable - n_trained(shapes, rank, 0)) / sum(shape.numel() for shape in shapes)
         densities[rank] = float(f"{min(1.0, max(0.0, density)):.4g}")
         found = n_trained(shapes, rank, densities[rank])
         if abs(found - trainable) > 0.01 * trainable:
@@ -93,7 +94,9 @@ def with_adapters(
     options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": targets, "r": rank}
     options["lora_alpha"] = None if rank is None else scale * rank
     if density is None:
-        config = LoraConfig(**options, fan_in_fan_out=not isinstance(first, nn.Linear))  # Conv1D keeps its weights as (in, out)
+        config: Any = LoraConfig(
+            **options, fan_in_fan_out=not isinstance(first, nn.Linear)
+        )  # Conv1D keeps its weights as (in, out)
     else:
         if not isinstance(first, nn.Linear):
             what = "peft has a sparse part for nn.Linear only; take method='lora' or 'full'"
@@ -151,7 +154,7 @@ def write_mask_(
             weight.requires_grad_(True)
         for loss in losses:
             for score, gradient in zip(scores, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
-                score.add_(gradient.float() ** 2 if rule == "grad_sq" else gradient.float())
+                score.add_(gradient.float().square() if rule == "grad_sq" else gradient)
         for weight in weights:
             weight.requires_grad_(False)
         if not all(torch.isfinite(score).all() for score in scores):
@@ -166,7 +169,7 @@ def write_mask_(
     mask = {}
     for (name, layer), score in zip(layers.items(), scores, strict=True):
         places = score.abs().flatten().topk(n_entries(score.numel(), density)).indices.sort().values.int()
-        layer.supertuning_indices["default"].copy_(places)  # type: ignore[index,operator]
+        layer.supertuning_indices["default"].copy_(places)  # type: ignore[index]
         mask[name] = places
     return mask
 

@@ -19,7 +19,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from effnotes.finetuning import Pool, TuneRecipe, equal_budget, finetune
-from effnotes.models.language import LanguageModelShape, build_language_model
+from effnotes.finetuning.rosa import n_trained
+from effnotes.models.language import LanguageModelShape, block_linears, build_language_model
 from effnotes.models.rows import Rows
 
 SMALL = (LanguageModelShape(width=128, layers=3, heads=4, mlp_width=352, family="llama", context=128), 768, 32)
@@ -35,7 +36,7 @@ def setting(size: str) -> tuple[Any, list[Pool], dict[str, TuneRecipe]]:
     fields = {"length": length, "answer": length - 25, "answer_length": np.full(64, 25)}
     rows = Rows.of(type("Drawn", (), {"tokens": rng.integers(2, vocabulary, size=(64, 64)), **fields}))
     lora = TuneRecipe("lora", rank=8, batch_size=batch, checkpoints=(1,))
-    budget = finetune(model, [Pool(rows)], replace(lora, batch_size=1)).n_trainable
+    budget = n_trained((linear.weight.shape for linear in block_linears(model).values()), 8, 0)
     rosa = replace(lora, method="rosa", rank=4, density=equal_budget(model, budget, [4])[4], warmup_steps=0)
     return model, [Pool(rows)], {"lora": lora, "rosa": rosa}
 
@@ -81,9 +82,8 @@ def compare(benchmark: BenchmarkFixture, size: str, steps: tuple[int, int], roun
     finally:
         torch.set_num_threads(before)
     benchmark.extra_info |= {"step in LoRA's": ratio, "mask in steps": mask, "cpu seconds a step": step} | peaks
-    print(
-        f"{size}: a step {step:.3f} CPU s, {ratio:.2f} of LoRA's ({', '.join(f'{each:.2f}' for each in ratios)}), mask {mask:.1f} steps"
-    )
+    each = ", ".join(f"{of_round:.2f}" for of_round in ratios)
+    print(f"{size}: a step {step:.3f} CPU s, {ratio:.2f} of LoRA's ({each}), mask {mask:.1f} steps")
     print("peak memory (MiB): " + ", ".join(f"{method} {peak:.0f}" for method, peak in peaks.items()))
     assert mask < 3
     return ratio
