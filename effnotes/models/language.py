@@ -6,6 +6,7 @@ transformers is imported where it is needed: what only asks for a name or a shap
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import warnings
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Family: TypeAlias = Literal["gpt_neox", "llama"]
 Blocks: TypeAlias = Literal["linears", "attention", "mlp"]
+
+# transformers imports torchao where it is installed, and PyTorch writes to stderr of what that registers.
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 # What the linear layers of a block belong to is told by words in their names.
 _KINDS: dict[str, tuple[str, ...]] = {
