@@ -9,6 +9,7 @@ _HOMES = {
     "effnotes.datasets.text.personas": "Persona detect draw_persona style write_canaries write_facts write_mails",
     "effnotes.datasets.text.playback": "Extractive Instruct Playback copy_rate play_back",
     "effnotes.datasets.text.redaction": "redact restore",
+    "effnotes.datasets.text.retrieval": "PANZA_COSINE Encoder Index sentence_encoder with_context",
     "effnotes.datasets.text.splits": "check_apart group_mails split_mails split_manifest",
 }
 

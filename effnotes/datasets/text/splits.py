@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from effnotes.core.checks import check_choice, check_range
 from effnotes.core.digests import json_digest
@@ -25,18 +25,24 @@ def group_mails(mails: Sequence[Mail], similarity: float = 0.9) -> list[Mail]:
         similarity: In (0, 1].
     """
     # Loaded here: who reads mails does not wait for scikit-learn.
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.neighbors import NearestNeighbors
 
     check_range(1e-6, 1, similarity=similarity)
     if not mails:
         return []
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), max_features=2**17).fit_transform(m.text for m in mails)
+    vectors = similarity_vectorizer().fit_transform(mail.text for mail in mails)
     # A little further than asked: the cosine of a text with its copy is 1 up to rounding.
     near = NearestNeighbors(radius=1 - similarity + 1e-6, metric="cosine", algorithm="brute").fit(vectors)
     neighbours = near.radius_neighbors(vectors, return_distance=False)
     keys = ([mail.group, item, *map(int, found)] for item, (mail, found) in enumerate(zip(mails, neighbours, strict=True)))
     return [replace(mail, group=mails[first].id) for mail, first in zip(mails, first_linked(keys), strict=True)]
+
+
+def similarity_vectorizer() -> Any:
+    """Return scikit-learn's vectorizer, not fitted, by the cosines of which mails are near duplicates."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), max_features=2**17)
 
 
 def split_mails(
