@@ -5,9 +5,6 @@
 
 from effnotes.core.lazy import exports
 
-_HOMES = {
-    "effnotes.studies.personalization.effects": "measure",
-    "effnotes.studies.personalization.experiment": "examples plan run",
-}
+_HOMES = {"effnotes.studies.personalization.effects": "measure", "effnotes.studies.personalization.experiment": "plan run"}
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -80,9 +80,11 @@ class Tuning:
 def tune_and_judge(job: Tuning) -> JobResult:
     """Tune, write and judge; for `run_jobs`.
 
-    Lists of rows. "course": step, val_loss (nats a token) and exposure (bits; NaN without a canary) at each checkpoint. "systems", one
-    for each way to serve: serve, style, content and facts (shares), bleu, test_loss, accepted and accepted_real (shares that the judge
-    of authorship takes for the writer's, of what is written and of the real mails), trainable, cpu_s. "crosses": other, style.
+    Lists of rows. "course": step, val_loss (nats a token) and exposure (bits; NaN without a canary) at each checkpoint. "systems",
+    one for each way to serve: serve, style, content and facts (shares), bleu, test_loss, accepted and accepted_real (shares that
+    the judge of authorship takes for the writer's, of what is written and of the real mails), trainable, cpu_s. "crosses": other,
+    style.
+    "examples": serve, instruction, real and written, of a made-up person's first test mail; texts of a reader's are in none.
     Of a reader's own mails style is the judge's mean probability, and content and facts are NaN.
     """
     with no_network() if job.writer.mailbox else contextlib.nullcontext():
@@ -97,13 +99,13 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
     index = search_index(own, job.method.mails)
     model, row, course = base, {"trainable": 0, "cpu_s": 0.0}, list[dict[str, float]]()
     if job.method.kind != "none":
-        examples = own.train[: job.method.mails]
-        orders = [each.instruction for each in examples]
-        shown: Sequence[tuple[str, ...]] = [()] * len(examples)
+        learnt = own.train[: job.method.mails]
+        orders = [each.instruction for each in learnt]
+        contexts: Sequence[tuple[str, ...]] = [()] * len(learnt)
         if job.method.raft:
-            shown = with_context(index, [each.mail for each in examples], orders, k=job.context, seed=job.writer.seed)
-        prompts = [Prompt(order, context) for order, context in zip(orders, shown, strict=True)]
-        rows = encode(tokenizer, prompts, [each.mail.text for each in examples], _longest(base)).rows
+            contexts = with_context(index, [each.mail for each in learnt], orders, k=job.context, seed=job.writer.seed)
+        prompts = [Prompt(order, context) for order, context in zip(orders, contexts, strict=True)]
+        rows = _rows(tokenizer, learnt, prompts, _longest(base))
         held_out = _rows(tokenizer, own.val, [Prompt(each.instruction) for each in own.val], _longest(base))
 
         def observe(trainee: nn.Module) -> dict[str, float]:
@@ -113,11 +115,17 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
         tuned = finetune(base, [Pool(rows)], recipe(job, base), seed=job.writer.seed, observe=observe)
         model, course = tuned.model, tuned.history[["step", "val_loss", "exposure"]].to_dict("records")
         row = {"trainable": tuned.n_trainable, "cpu_s": tuned.cpu_s}
-    systems = [row | {"serve": serve} | _judged(job, model, tokenizer, own, index, serve) for serve in job.serve]
-    crosses = [
-        {"other": writer.seed, "style": _style_of(model, tokenizer, material(writer))} for writer in (job.writer, *job.others)
+    judged = {serve: _judged(job, model, tokenizer, own, index, serve) for serve in job.serve}
+    systems = [row | {"serve": serve} | found for serve, (found, _) in judged.items()]
+    shown = own.test[0]
+    examples = [
+        {"serve": serve, "instruction": shown.instruction, "real": shown.mail.text, "written": text}
+        for serve, (_, text) in judged.items()
+        if own.persona is not None
     ]
-    return {"course": course, "systems": systems, "crosses": crosses if job.others else []}
+    others = (job.writer, *job.others) if job.others else ()
+    crosses = [{"other": other.seed, "style": _style_of(model, tokenizer, material(other))} for other in others]
+    return {"course": course, "systems": systems, "crosses": crosses, "examples": examples}
 
 
 def recipe(job: Tuning, base: nn.Module) -> TuneRecipe:
@@ -161,7 +169,7 @@ def _asked(index: Index, orders: Sequence[str], k: int) -> list[Prompt]:
 
 def _judged(
     job: Tuning, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, own: Material, index: Index, serve: str
-) -> dict[str, float]:
+) -> tuple[dict[str, float], str]:
     k = job.context if serve == "RAG" else 0
     prompts, gold = _asked(index, [each.instruction for each in own.test], k), [each.mail.text for each in own.test]
     texts = write(model, tokenizer, prompts)
@@ -177,17 +185,18 @@ def _judged(
     }
     if own.persona is not None:
         row["style"] = style(texts, own.persona, gold)
-        row["content"] = float(np.mean([content(text, each.request) for text, each in zip(texts, own.test, strict=True) if each.request]))
+        asked = [(text, each.request) for text, each in zip(texts, own.test, strict=True) if each.request]
+        row["content"] = float(np.mean([content(text, request) for text, request in asked]))
     # Where only some mails are indexed, no mail tells the facts.
     if own.facts and job.method.mails >= len(own.train):
         answers = write(model, tokenizer, _asked(index, [mail.instructions[0] for mail in own.facts], k))
         row["facts"] = float(np.mean([says(text, mail.request.value) for text, mail in zip(answers, own.facts, strict=True)]))
-    return row
+    return row, texts[0]
 
 
 @functools.lru_cache(maxsize=2)
 def _judge(writer: Writer, base: MailBase) -> AuthorshipJudge:
-    """The judge knows real mails of the writer and, of a persona, of others; of a reader, what the base writes to the same orders."""
+    """The judge knows mails of the writer and of other persons; of a reader's, what the base writes to the same orders."""
     own = material(writer)
     learnt, others = own.train[:_JUDGED], own.others
     if not others:

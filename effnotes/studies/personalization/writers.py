@@ -22,7 +22,7 @@ from effnotes.datasets.text.splits import check_apart, split_mails
 
 ADDRESS = "persona@example.org"
 _SPARE = 1.25  # more mails than are used, as near duplicates are kept on one side
-_OTHERS = range(800, 808)  # persons whose mails the judge of authorship is shown beside; they are in no result
+OTHERS = range(800, 808)  # persons whose mails the judge of authorship is shown beside; they are in no result
 
 
 @settings
@@ -102,7 +102,7 @@ def _made_up(writer: Writer) -> Material:
         [mail for mail in box.mails if intents.get(mail.id) in FACTS],
         [fact.asked for fact in facts],
         canaries[0],
-        [mail.text for other in _OTHERS if other != seed for mail in write_mails(draw_persona(other), 8, other)],
+        [mail.text for other in OTHERS if other != seed for mail in write_mails(draw_persona(other), 8, other)],
         dict(box.discarded),
     )
 

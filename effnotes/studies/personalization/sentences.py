@@ -1,0 +1,196 @@
+"""What a run of the chapter on personalisation found, in sentences from its tables and claims, true whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from effnotes.reporting.claims import format_number, interval_text
+from effnotes.studies.personalization.figures import NAMES, on_all_mails, served
+from effnotes.studies.personalization.published import published
+
+# What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
+Payload: TypeAlias = Mapping[str, Any]
+
+# Of each claim that the top of the page names: what is said where it is shown, where it is contradicted, and behind "Whether" where
+# it is not settled.
+_FOUND = {
+    "tuning-beats-rag": (
+        "Tuned on a person's mails, a model has more of the person's style than the base with earlier mails in its prompt",
+        "Tuned on a person's mails, a model has no more of the person's style than the base with earlier mails in its prompt",
+        "tuning gives a model more of a person's style than earlier mails in the prompt do",
+    ),
+    "peft-as-good": (
+        "RoSA, which trains few numbers, has as much of the style as full fine-tuning",
+        "RoSA, which trains few numbers, has less of the style than full fine-tuning",
+        "RoSA has as much of the style as full fine-tuning",
+    ),
+    "rosa-beats-lora": (
+        "With as many trained numbers, RoSA has a lower loss on held-out mails than LoRA",
+        "With as many trained numbers, RoSA has a higher loss on held-out mails than LoRA",
+        "RoSA has a lower loss than LoRA with as many trained numbers",
+    ),
+    "under-100": (
+        "Fewer than 100 mails give as much style as twice as many",
+        "Fewer than 100 mails give less style than twice as many",
+        "fewer than 100 mails give as much style as twice as many",
+    ),
+    "raft-mends": (
+        "A tuned model that is shown mails for the first time when it writes loses style, and tuning with mails shown mends that",
+        "Tuning with mails shown does not mend what they cost a tuned model in style",
+        "tuning with retrieved mails mends what they cost a tuned model in style",
+    ),
+    "lora-leaks-less": (
+        "Full fine-tuning gives a secret away more readily than LoRA that has learnt as much",
+        "Full fine-tuning does not give a secret away more readily than LoRA that has learnt as much",
+        "LoRA gives a secret away less readily than full fine-tuning that has learnt as much",
+    ),
+}
+QUESTIONS = {name: question for name, (_, _, question) in _FOUND.items()}
+"""Of each of these claims what is to be shown, in words that follow "that" or "whether"."""
+
+_SHORT = ("tuning-beats-rag", "under-100", "lora-leaks-less")
+
+
+def judged(claim: Payload) -> str:
+    """Say what was found for a claim: in words by its verdict, then the estimate, its interval and the units."""
+    shown, contradicted, question = _FOUND[claim["id"].partition(".")[2]]
+    said = {"shown": shown, "contradicted": contradicted}.get(claim["verdict"], f"Whether {question} is not settled")
+    if claim["estimate"] is None:
+        return f"{said}: this run has nothing to measure it on."
+    bounds, n = claim["interval"], claim["n_units"]
+    estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
+    interval = f"95% interval {interval_text(bounds)}" if bounds else "no interval"
+    return f"{said} (difference in {claim['unit']} {estimate}, {interval}, {n} persona{'' if n == 1 else 's'})."
+
+
+def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
+    """Give the sentences for the top of the page, each with its claim."""
+    return [(judged(claims[name]), name) for name in (f"personal.{short}" for short in _FOUND) if name in claims]
+
+
+def to_take_away(claims: Mapping[str, Payload]) -> list[str]:
+    """Say what to take away: three claims, and how to read them."""
+    last = "What writes like a person can pretend to be that person: tune on mails of your own alone."
+    return [*(judged(claims[f"personal.{name}"]) for name in _SHORT), last]
+
+
+def _mean(systems: pd.DataFrame, score: str) -> pd.Series[float]:
+    shown = on_all_mails(systems)
+    return shown[shown["serve"] == "none"].groupby("name", sort=False)[score].mean()
+
+
+def rates_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """Give the chosen learning rates and steps, with the validation loss there and the number of rates that were tried."""
+    table = rates.assign(validation_loss=-rates["score"])[["method", "learning_rate", "step", "validation_loss", "tried"]]
+    return table.rename(columns={"learning_rate": "learning rate", "step": "steps", "validation_loss": "validation loss"})
+
+
+def of_rates(rates: pd.DataFrame) -> str:
+    """Say whether learning rates were found within their grids."""
+    edges = rates.loc[rates["edge"] != "", "method"].tolist()
+    said = f"Each of {len(rates)} methods has a learning rate and a number of steps of its own"
+    return f"{said}; the best rate is the last that was tried for {', '.join(edges)}." if edges else f"{said}, within its grid."
+
+
+def methods_table(systems: pd.DataFrame) -> pd.DataFrame:
+    """Give means over personas of each system: a row for each method and way to serve."""
+    names = {"test_loss": "loss", "bleu": "BLEU", "accepted": "judge", "trainable": "numbers trained", "cpu_s": "CPU seconds"}
+    scores = ["style", "content", "facts", *names]
+    means = systems.groupby(["method", "serve"], sort=False)[scores].mean().rename(columns=names).reset_index()
+    return means.astype({"numbers trained": int}).rename(columns={"serve": "context"})
+
+
+def of_methods(systems: pd.DataFrame) -> str:
+    """Say how the methods on all mails compare in style and loss."""
+    style, loss = _mean(systems, "style"), _mean(systems, "test_loss")
+    listed = ", ".join(f"{name} {style[name]:.2f}" for name in NAMES.values() if name in style)
+    best = str(loss.idxmin())
+    lowest = f"the lowest loss on held-out mails is that of {best}, {loss[best]:.3f} nats a token"
+    return f"Style, without mails in the prompt: {listed}; {lowest}."
+
+
+def of_budget(systems: pd.DataFrame) -> str:
+    """Say how many numbers the methods train."""
+    trained = _mean(systems, "trainable")
+    least, most = (trained[["LoRA", "sparse", "RoSA"]].agg(each) for each in ("min", "max"))
+    return (
+        f"LoRA, sparse and RoSA train {least:,.0f} to {most:,.0f} numbers, {most / trained['full']:.0%} of the {trained['full']:,.0f}"
+        " in the linear layers."
+    )
+
+
+def of_numbers(systems: pd.DataFrame) -> str:
+    """Say how style grows with the number of mails under LoRA."""
+    chosen = systems[(systems["kind"] == "lora") & ~systems["raft"] & (systems["serve"] == "none")]
+    means = chosen.groupby("mails")["style"].mean()
+    listed = ", ".join(f"{value:.2f} on {number}" for number, value in means.items())
+    return f"Style by LoRA is {listed} mails; the untuned base has {_mean(systems, 'style')['base']:.2f}."
+
+
+def of_served(systems: pd.DataFrame) -> str:
+    """Say what mails in the prompt do to style and to facts, with and without RAFT."""
+    style, facts = served(systems, "style"), served(systems, "facts")
+    parts = [f"{name} {before:.2f} alone and {after:.2f} with them" for name, before, after in style.itertuples()]
+    said = f"Retrieved mails in the prompt and style: {'; '.join(parts)}"
+    if facts.isna().all(axis=None):
+        return f"{said}."
+    alone, shown = facts.loc["LoRA, RAFT"]
+    told = f"the model tuned with RAFT tells {shown:.0%} with retrieval and {alone:.0%} without"
+    return f"{said}. Of facts that only an indexed mail tells, {told}."
+
+
+def of_crosses(crosses: pd.DataFrame) -> str:
+    """Say for how many personas no other's model writes their mails better than their own."""
+    if crosses.empty:
+        return "This run has one writer, whose model cannot be compared with those of others."
+    table = crosses.pivot(index="persona", columns="other", values="style")
+    best = sum(table.loc[persona, persona] >= table[persona].max() for persona in table.columns)
+    own = float(sum(table.loc[persona, persona] for persona in table.columns) / len(table))
+    others = float((table.to_numpy().sum() - own * len(table)) / (table.size - len(table)))
+    scores = f"style {own:.2f}, by others' models {others:.2f}"
+    return f"Of {len(table)} personas {best} have their mails written best by their own model: {scores}."
+
+
+def of_exposure(course: pd.DataFrame) -> str:
+    """Say how exposed the code is at the end of training, by method."""
+    shown = on_all_mails(course).dropna(subset="exposure")
+    if shown.empty:
+        return "There is no planted code in these mails, and so no exposure."
+    last = shown[shown["step"] == shown.groupby(["persona", "name"])["step"].transform("max")]
+    means = last.groupby("name")["exposure"].mean()
+    before = shown.loc[shown["step"] == 0, "exposure"].mean()
+    listed = ", ".join(f"{means[name]:.1f} after {name}" for name in NAMES.values() if name in means)
+    return f"Of at most 13.3 bits the code has an exposure of {before:.1f} before training and {listed}."
+
+
+def of_metrics(systems: pd.DataFrame) -> str:
+    """Say how BLEU goes with content and style over all systems, means over personas first."""
+    means = systems.groupby(["method", "serve"])[["bleu", "content", "style"]].mean()
+    if means["content"].isna().all():
+        return "Of a reader's own mails it is not known what they were to say, so BLEU is compared with nothing."
+    found = means.rank().corr()["bleu"]
+    both = f"{found['content']:.2f} with content and {found['style']:.2f} with style"
+    return f"Over {len(means)} systems BLEU has a Spearman correlation of {both}."
+
+
+def of_published() -> str:
+    """Say what stands in RoSA's published table, where it contradicts a figure beside it, and what is missing of Panza's."""
+    table, bars, panza = published("rosa"), published("rosa_bars"), published("panza")
+    kind = table["method"].str.split().str[0]
+    better = sum(
+        table.loc[(kind == "RoSA") & (table["parameters"] == budget), task].max()
+        > table.loc[(kind == "LoRA") & (table["parameters"] == budget), task].max()
+        for budget in table.loc[kind == "LoRA", "parameters"]
+        for task in ("gsm8k", "viggo", "sql")
+    )
+    full = table.loc[kind == "full", ["gsm8k", "viggo", "sql"]].iloc[0]
+    pairs = ", ".join(f"{bars[task].iloc[0]:.1f} against {full[task]:.1f}" for task in full.index)
+    missing = int(panza.isna().sum().sum())
+    return (
+        f"In {better} of 9 pairs of task and budget the best RoSA of the table is above LoRA after one epoch. For full tuning the"
+        f" bars beside the table show other accuracies than the table ({pairs}). Of Panza's own tables {missing} cells are not"
+        " transcribed."
+    )
