@@ -116,10 +116,8 @@ def of_budget(systems: pd.DataFrame) -> str:
     """Say how many numbers the methods train."""
     trained = _mean(systems, "trainable")
     least, most = (trained[["LoRA", "sparse", "RoSA"]].agg(each) for each in ("min", "max"))
-    return (
-        f"LoRA, sparse and RoSA train {least:,.0f} to {most:,.0f} numbers, {most / trained['full']:.0%} of the {trained['full']:,.0f}"
-        " in the linear layers."
-    )
+    share = f"{most / trained['full']:.0%} of the {trained['full']:,.0f} in the linear layers"
+    return f"LoRA, sparse and RoSA train {least:,.0f} to {most:,.0f} numbers, {share}."
 
 
 def of_numbers(systems: pd.DataFrame) -> str:

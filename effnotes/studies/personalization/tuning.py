@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -95,6 +96,7 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
     base, tokenizer = loaded(job.base)
     own = material(job.writer)
     if job.method.nf4:
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # warns of torchao's import, which nobody can mend here
         base = quantise_base(base).model
     index = search_index(own, job.method.mails)
     model, row, course = base, {"trainable": 0, "cpu_s": 0.0}, list[dict[str, float]]()
