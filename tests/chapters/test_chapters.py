@@ -41,7 +41,7 @@ def notebook(build: Path, page: Chapter):
 
 
 def test_the_book_has_chapters():
-    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "sample_targeted_pruning", "model_editing"]
+    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
 
 
 @each_page

@@ -27,6 +27,7 @@ from effnotes.training.mail_base import train_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "persona.mbox"
 SENTINEL = "heron flew over nine green ladders"
+SHAPE = {"width": 64, "layers": 1, "heads": 2, "mlp_width": 64, "family": "llama", "context": 512}
 PARAMETERS: dict[str, Any] = {
     "personas": [1, 2, 3],
     "checkpoint": "",
@@ -51,7 +52,7 @@ PARAMETERS: dict[str, Any] = {
     "extensions": 0,
     "steps": [2, 4],
     "tune_personas": [901],
-    "pretraining": {"steps": 5, "word_steps": 5, "tokenizer_mails": 300},
+    "pretraining": {"shape": SHAPE, "steps": 5, "word_steps": 5, "tokenizer_mails": 200},
 }
 OWN = {"mailbox": str(FIXTURE), "address": "ada@example.org"}
 
@@ -250,7 +251,7 @@ def test_sparse_and_rosa_train_as_many_numbers_as_lora(plan: Plan) -> None:
     from effnotes.studies.personalization.experiment import _job, _untrained
 
     base = _untrained(plan.base)
-    shapes = [(128, 128)] * 12 + [(352, 128)] * 6 + [(128, 352)] * 3
+    shapes = [(64, 64)] * 7
     budget = sum(4 * (m + n) for m, n in shapes)
     for kind, rank in (("sparse", 0), ("rosa", 2)):
         made = tuning.recipe(_job(plan, plan.writers[0], plan.method(kind), (2,), 0.1), base)
