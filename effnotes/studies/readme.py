@@ -19,7 +19,8 @@ PICTURE = "data/records/pruning_bias/full.svg"
 CHAPTERS = {
     "pruning_bias": "1. Bias in pruned vision models",
     "sample_targeted_pruning": "2. One trace per example",
-    "model_editing": "3. Editing what a model knows",
+    "personalization": "3. A writing assistant of your own",
+    "model_editing": "4. Editing what a model knows",
 }
 _VERDICTS = ("shown", "contradicted", "not settled")
 _BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)

@@ -13,13 +13,14 @@ from effnotes.core.digests import json_digest
 from effnotes.core.files import user_path
 from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings, to_json
+from effnotes.models.language import LanguageModelShape, build_language_model
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.personalization.bases import MailBase, loaded, prepare_base
 from effnotes.studies.personalization.private import kept_private, private_folder
 from effnotes.studies.personalization.tuning import Method, Tuning, recipe, tune_and_judge
 from effnotes.studies.personalization.writers import OTHERS, Writer, own_material
 from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, run_table
-from effnotes.training.mail_base import MailBaseRecipe
+from effnotes.training.mail_base import DEFAULT, MailBaseRecipe
 
 Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 Steps = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -105,7 +106,9 @@ def plan(**parameters: Any) -> Plan:
         )
     if list(p.steps) != sorted(set(p.steps)):
         raise ValueError(f"steps={list(p.steps)}: must be numbers of steps, each larger than the one before")
-    base = MailBase(p.checkpoint, MailBaseRecipe(**p.pretraining))
+    shape = p.pretraining.get("shape", DEFAULT.shape)
+    shape = shape if isinstance(shape, str) else LanguageModelShape(**shape)
+    base = MailBase(p.checkpoint, MailBaseRecipe(**(p.pretraining | {"shape": shape})))
     if p.checkpoint:
         base.files()
     sizes = {"mails": p.mails, "val": p.val, "test": p.test}
@@ -139,8 +142,6 @@ def _reader(p: Parameters, sizes: dict[str, int]) -> Writer:
 
 
 def _untrained(base: MailBase) -> Any:
-    from effnotes.models.language import build_language_model
-
     return build_language_model(base.recipe.shape, base.recipe.vocab_size, seed=0)
 
 
