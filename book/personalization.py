@@ -63,8 +63,8 @@ mails: int = 150  # mails of each to train on
 under: int = 75  # the fewer than 100 that are to be enough
 few: int = 5  # so few that showing them may be better than tuning on them
 checkpoint: str = "data/bases/mail-llama-128x3"  # folder of the model to start from, with its tokenizer; "" pretrains a small one
-mailbox: str = ""  # your own mails in place of the personas': an mbox file, a Maildir, or a folder of .eml files
-address: str = ""  # the address that you send from
+mailbox: str = ""  # private: your own mails in place of the personas', as an mbox file, a Maildir, or a folder of .eml files
+address: str = ""  # private: the address that you send from
 
 # Further settings
 redacted: bool = False  # whether addresses, numbers and links in your own mails are replaced by tokens first

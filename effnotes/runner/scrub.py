@@ -1,10 +1,11 @@
 """Take the paths of a machine out of what a run returns: records and pages are shown to others."""
 
+import hashlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from effnotes.runner.parameters import texts
 Replacements = list[tuple[str, str]]
 
 
-def private_paths(directory: str | None, cache_dir: str | None, parameters: Iterable[Mapping[str, Any]]) -> Replacements:
+def private_paths(directory: str | None, cache_dir: str | None, parameters: Sequence[Mapping[str, Any]]) -> Replacements:
     """Return the paths of this machine that must not be shown, longest first, each with what is shown instead.
 
     Args:
         directory: working directory of the kernel.
         cache_dir: where it keeps finished parts.
-        parameters: of the run; absolute paths among their values, and what links in them lead to, are shown by their last part.
+        parameters: of the run; absolute paths among their values, and what links in them lead to, are shown by their last part, and
+            the text of one whose help begins with "private:" by its digest.
     """
     paths = {
         os.path.expanduser("~"): "~",  # noqa: PTH111 - Path.home() raises where no home is known, as in some containers
@@ -41,6 +43,10 @@ def private_paths(directory: str | None, cache_dir: str | None, parameters: Iter
         given_as_path = [place, str(Path(place))] if Path(os.path.expanduser(given)).is_absolute() else []  # noqa: PTH111
         paths |= {path: f"…/{Path(path).name}" for path in [*private, *given_as_path]}
     pairs = [(path, shown) for path, shown in paths.items() if len(Path(path).parts) > 1]
+    secrets = (
+        text for parameter in parameters if str(parameter.get("help")).startswith("private:") for text in texts(parameter["value"])
+    )
+    pairs += [(secret, f"sha256:{hashlib.sha256(secret.encode()).hexdigest()}") for secret in secrets if secret]
     return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
 
 

@@ -160,6 +160,15 @@ def test_a_path_is_scrubbed_that_ends_in_a_slash_or_a_sentence_and_that_of_a_lin
     assert scrub("/a/b.png /a/b.", [("/a/b", "X")]) == "/a/b.png X."
 
 
+def test_a_private_value_is_shown_by_its_digest(tmp_path):
+    private = [{"value": "Mail/Sent", "help": "private: a mailbox"}, {"value": "ada@example.org", "help": "private: its owner"}]
+    paths = private_paths(str(tmp_path), None, [*private, {"value": "shapes", "help": "what is drawn"}])
+    shown = scrub({"error": "no mail of ada@example.org in Mail/Sent", "data": "shapes"}, paths)
+    assert shown["error"].count("sha256:") == 2
+    assert not any(parameter["value"] in shown["error"] for parameter in private)
+    assert shown["data"] == "shapes"
+
+
 def test_editing_what_a_chapter_imports_runs_it_again_and_words_or_other_code_do_not(book, tmp_path):
     copy = tmp_path / "library" / "effnotes"
     shutil.copytree(CHECKOUT / "effnotes", copy, ignore=shutil.ignore_patterns("__pycache__"))
