@@ -13,7 +13,7 @@
 # %% [markdown]
 # # A writing assistant of your own
 #
-# A language model on your own machine is to write your mails as you would, and all that it has to learn from are a few dozen that you have sent.
+# A language model on your own machine is to write your mails as you would, and all that it has to learn from are a few that you have sent.
 # The thesis {cite:p}`iofinova2026thesis` and its paper on Panza {cite:p}`nicolicioiu2026panza` report that this works: by {term}`fine-tuning` a stock model, of which only few numbers are trained, on fewer than 100 mails, with nothing leaving the machine.
 # This chapter asks **how little is enough**: how few trained numbers, how few mails, and whether earlier mails in the prompt do the same without any training.
 #
@@ -237,7 +237,7 @@ finding(said.of_published(), figure="fig-rosa-published")
 told(published("panza")).pipe(page_table).set_caption("Panza's results by method, which nobody has transcribed here.")
 
 # %% [markdown]
-# ### On four bits
+# ### On a quantised base
 #
 # If the frozen weights are rounded to four bits {cite:p}`dettmers2023qlora`, they take an eighth of the memory.
 # What that costs RoSA in loss is asked last.
@@ -248,7 +248,7 @@ cards("quantised-as-good")
 # %% [markdown]
 # ## How many mails?
 
-# %% mystnb={"figure": {"caption": "Style and content by LoRA against the number of mails, from the untuned base on; the dotted line is 100 mails, dots are personas.", "name": "fig-mails"}, "image": {"alt": "A line chart of style and content against the number of training mails, with a dotted vertical line at one hundred."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Style and content by LoRA against the number of mails, from the untuned base on; the dotted line is the claim's bound, dots are personas.", "name": "fig-mails"}, "image": {"alt": "A line chart of style and content against the number of training mails, with a dotted vertical line at the bound of the claim."}} tags=["hide-input"]
 _ = figures.plot_numbers(result.systems)
 
 # %% tags=["remove-input"]
@@ -340,7 +340,7 @@ cards("lora-leaks-less")
 # - **A score of style is not a person's judgement.**
 #   Panza asked people; `effnotes.metrics.blinded` writes and scores such a study, and this chapter has none.
 # - **The assistant can be turned against you.**
-#   Whoever has some dozens of your mails can tune the same model to write as you: this is impersonation, and the fewer mails it takes, the easier it is.
+#   Whoever has a few of your mails can tune the same model to write as you: this is impersonation, and the fewer mails it takes, the easier it is.
 #   Tune on your own mails only, and keep the adapters as you would the mails: they hold what was learnt from them, your correspondents' words among it.
 # - **A low exposure is no safety.**
 #   It is of one code, by one attack.

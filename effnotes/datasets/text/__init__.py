@@ -1,4 +1,4 @@
-"""Mails: read out of mailboxes or written by made-up persons, split so that nothing of a test is learnt, with an instruction each."""
+"""Mails: read out of mailboxes or written by made-up persons, split so that no test is learnt, with an instruction each."""
 
 from effnotes.core.lazy import exports
 
