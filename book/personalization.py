@@ -139,7 +139,9 @@ print(f"order: {own.test[0].instruction}\n\n{own.test[0].mail.text}")
 
 
 # %%
-def rosa(x: torch.Tensor, weight: torch.Tensor, entries: torch.Tensor, places: torch.Tensor, low: Any, scale: float) -> torch.Tensor:
+def rosa(
+    x: torch.Tensor, weight: torch.Tensor, entries: torch.Tensor, places: torch.Tensor, low: Any, scale: float
+) -> torch.Tensor:
     """Compute one layer of RoSA: entries at places of the weight, read row by row, and low = (A, B)."""
     sparse = torch.zeros(weight.numel()).index_put((places.long(),), entries).view_as(weight)
     a, b = low
@@ -153,9 +155,8 @@ def rosa(x: torch.Tensor, weight: torch.Tensor, entries: torch.Tensor, places: t
 from effnotes.finetuning.rosa import with_adapters
 from effnotes.models.language import build_language_model
 
-small = build_language_model("llama-64x2", 300, seed=0)
 name = "model.layers.0.mlp.up_proj"
-wrapped = with_adapters(small, [name], rank=4, scale=2.0, density=0.05, seed=0)
+wrapped = with_adapters(build_language_model("llama-64x2", 300, seed=0), [name], rank=4, scale=2.0, density=0.05, seed=0)
 layer: Any = wrapped.get_submodule(f"base_model.model.{name}")
 torch.nn.init.normal_(layer.supertuning_values["default"])
 torch.nn.init.normal_(layer.supertuning_lora_B["default"].weight)
@@ -172,7 +173,8 @@ print(f"largest difference {(by_hand - layer(x)).abs().max():.1g}")
 from effnotes.finetuning.rosa import equal_budget, n_trained
 from effnotes.models.language import block_linears
 
-shapes = [linear.weight.shape for linear in block_linears(small).values()]
+small = build_language_model("llama-64x2", 300, seed=0)
+shapes = [linear.weight.shape for linear in block_linears(small).values()]  # type: ignore[union-attr]
 print({r: equal_budget(small, n_trained(shapes, 8, 0), [r])[r] for r in (0, 2, 4, 8)})
 
 # %% [markdown]

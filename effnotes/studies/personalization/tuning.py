@@ -192,8 +192,8 @@ def _judged(
         row["style"] = style(texts, own.persona, gold)
         asked = [(text, each.request) for text, each in zip(texts, own.test, strict=True) if each.request]
         row["content"] = float(np.mean([content(text, request) for text, request in asked]))
-    # Where only some mails are indexed, no mail tells the facts.
-    if own.facts and job.method.mails >= len(own.train):
+    # Where only some mails are indexed, no mail tells the facts; and they are asked for where both ways to serve are compared.
+    if own.facts and job.method.mails >= len(own.train) and len(job.serve) > 1:
         answers = write(model, tokenizer, _asked(index, [mail.instructions[0] for mail in own.facts], k))
         row["facts"] = float(np.mean([says(text, mail.request.value) for text, mail in zip(answers, own.facts, strict=True)]))
     return row, texts[0]
