@@ -276,7 +276,7 @@ print(Prompt(order, tuple(mail.text for mail, _ in best)).text)
 
 # %% [markdown]
 # A model that was tuned without mails in its prompt has never seen them there.
-# {term}`RAFT` {cite:p}`zhang2024raft` tunes with them, here as Panza does: 55% of the training mails get up to two that were found, and never themselves.
+# {term}`RAFT` {cite:p}`zhang2024raft` tunes with them, here as Panza does {cite:p}`nicolicioiu2026panza`: a bit more than half of the training mails are drawn, and get up to two mails that fit well enough, and never themselves.
 
 # %%
 from effnotes.datasets.text import with_context
