@@ -81,7 +81,7 @@ lora_rates: list[float] = [1e-2]  # the same, of LoRA
 sparse_rates: list[float] = [1e-2]  # the same, of sparse tuning
 rosa_rates: list[float] = [1e-2]  # the same, of RoSA
 extensions: int = 0  # how often a list of rates is extended where the best one is its end
-steps: list[int] = [10, 20, 40]  # steps after which losses are taken; the number of steps is chosen from them
+steps: list[int] = [10, 20, 30]  # steps after which losses are taken; the number of steps is chosen from them
 tune_personas: list[int] = [901]  # other writers, whom rates and steps are chosen on
 pretraining: dict[str, Any] = {}  # of MailBaseRecipe, for a model that is pretrained here
 
