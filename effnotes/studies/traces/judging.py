@@ -119,18 +119,21 @@ def judge(job: Judging) -> JobResult:
         solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
         solvers += ["exact_obs_kernel"] if number < job.exact else []
         for name, solver, trace in _traced(job, model, samples.images[number], solvers):
+            # The image before it is judged by the same pruned network: its other trace.
+            chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
             with trace.applied() as pruned:
-                if solver != "sparsegpt":
-                    maps = explain(pruned, [number], samples.targets, short)
-                    enter(solver, name, maps, logits_of(pruned, samples.images[[number]]), [number])
-                    continue
-                # The image before it is judged by the same pruned network: its other trace.
-                both = [number, (number - 1) % m]
-                maps, logits = explain(pruned, both, samples.targets, plain), logits_of(pruned, samples.images[both])
-                mine, others = ({method: found[[place]] for method, found in maps.items()} for place in (0, 1))
-                enter("own", name, mine | explain(pruned, [number], samples.targets, rest), logits[[0]], [number])
-                enter("other", name, others, logits[[1]], both[1:])
-                ask(pruned, "own", name, [number])
+                maps = explain(pruned, chosen, samples.targets, plain if solver == "sparsegpt" else short)
+                logits = logits_of(pruned, samples.images[chosen])
+                if solver == "sparsegpt":
+                    more = explain(pruned, [number], samples.targets, rest)
+                    ask(pruned, "own", name, [number])
+            # Outside, as the dense network is the judge of insertion and deletion.
+            if solver != "sparsegpt":
+                enter(solver, name, maps, logits, chosen)
+                continue
+            mine, others = ({method: found[[place]] for method, found in maps.items()} for place in (0, 1))
+            enter("own", name, mine | more, logits[[0]], chosen[:1])
+            enter("other", name, others, logits[[1]], chosen[1:])
             own[name].append(trace)
             costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
         for name, levels in job.levels.items() if NEURONS in job.solvers else ():
