@@ -108,8 +108,7 @@ def _plain(value: Any, wanted: frozenset[type]) -> Any:
     if type(value) is dict:
         return {key: _plain(item, wanted) for key, item in value.items()}
     if type(value) in (list, tuple):
-        kind = tuple if tuple in wanted and list not in wanted else type(value)
-        return kind(_plain(item, wanted) for item in value)
+        return (tuple if tuple in wanted and list not in wanted else type(value))(_plain(item, wanted) for item in value)
     return value
 
 
@@ -177,5 +176,4 @@ def from_json(kind: type[T], text: str) -> T:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        given = None if error.errors()[0]["type"] == "json_invalid" else json.loads(text)
-        raise explained(error, names, given) from None
+        raise explained(error, names, None if error.errors()[0]["type"] == "json_invalid" else json.loads(text)) from None

@@ -67,8 +67,7 @@ def pointing_game(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor) -> Floa
     """
     scores, (inside,) = _read(maps, regions=regions)
     highest = scores == scores.max(axis=(1, 2), keepdims=True)
-    share = (highest & inside).sum(axis=(1, 2)) / highest.sum(axis=(1, 2))
-    return np.where(inside.any(axis=(1, 2)), share, np.nan)
+    return np.where(inside.any(axis=(1, 2)), (highest & inside).sum(axis=(1, 2)) / highest.sum(axis=(1, 2)), np.nan)
 
 
 def insertion(

@@ -220,8 +220,7 @@ def _commit(root: Path) -> dict[str, Any] | None:
     """Return the checkout's revision and whether it has uncommitted changes; None where there is no Git."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return {"revision": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}

@@ -324,10 +324,8 @@ def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> typ
             return KernelSpec(argv=[*start, f"--IPKernelApp.extra_extensions={kernel.__name__}"], **_KERNEL_SPEC)
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-            with log.open("w", encoding="utf-8") as output:
-                await super()._async_launch_kernel(
-                    kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": output, "stderr": output}
-                )
+            with log.open("w", encoding="utf-8") as out:
+                await super()._async_launch_kernel(kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": out, "stderr": out})
             started: Any = self.provisioner
             watch.process = started.process
             watch.start(started.pid)

@@ -180,5 +180,4 @@ def _as_yaml(value: Any) -> str:
 
 def _as_text(kept: Mapping[str, Any]) -> str:
     """Write a kept record as JSON with sorted keys, what is deep within on one line, such as each column of a table."""
-    text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)
-    return re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", text) + "\n"
+    return re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)) + "\n"

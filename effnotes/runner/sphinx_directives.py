@@ -219,17 +219,10 @@ class RunTable(BuildDirective):
         if record is None:
             return [name, NONE, "failed" if chapter["failed"] else "not run", *[[]] * 6]
         commit = record["commit"]
-        return [
-            name,
-            record["profile"],
-            record["status"],
-            record["started"][:16].replace("T", " "),
-            format_duration(record["duration_s"]),
-            format_memory(record["peak_memory_bytes"]),
-            record["environment"]["device"] or NONE,
-            NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
-            record["key"][:8],
-        ]
+        revision = NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes")
+        used = format_duration(record["duration_s"]), format_memory(record["peak_memory_bytes"])
+        started, device = record["started"][:16].replace("T", " "), record["environment"]["device"] or NONE
+        return [name, record["profile"], record["status"], started, *used, device, revision, record["key"][:8]]
 
 
 def card_anchor(claim: str) -> str:

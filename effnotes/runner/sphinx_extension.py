@@ -66,8 +66,7 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
     Sphinx copies them only while it renders pages, and would leave an old style sheet where nothing else changed.
     """
     found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
-    content = b"".join(path.read_bytes() for path in found if path.is_file())
-    config.effnotes_static_digest = hashlib.sha256(content).hexdigest()
+    config.effnotes_static_digest = hashlib.sha256(b"".join(path.read_bytes() for path in found if path.is_file())).hexdigest()
 
 
 def _mend_open_graph(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:

@@ -42,9 +42,8 @@ class Scoreboard(BuildDirective):
         build = read_build(self.env)
         if build is None:
             return [not_run_note("The scoreboard is filled in when the chapters are run.")]
-        chapters = {
-            c["name"]: c for c in build["chapters"] if any(row["chapter"] == c["name"] for row in build["claims"]["record"])
-        }
+        claiming = {row["chapter"] for row in build["claims"]["record"]}
+        chapters = {chapter["name"]: chapter for chapter in build["chapters"] if chapter["name"] in claiming}
         titles = {name: chapter["title"] for name, chapter in chapters.items()}
         runs = {"larger run (full)": build["claims"]["kept"], f"this build ({build['profile']})": build["claims"]["record"]}
         runs = {name: rows for name, rows in runs.items() if any(row["verdict"] != NOT_MEASURED for row in rows)}
@@ -52,6 +51,7 @@ class Scoreboard(BuildDirective):
         if not runs:
             return shown
         by_chapter = {title: lambda row, name=name: row["chapter"] == name for name, title in titles.items()}
+        by_chapter["all chapters"] = lambda _row: True
         by_kind = {text: lambda row, kind=kind: row["source"]["kind"] == kind for kind, text in _KINDS.items()}
         picture = self.drawing("claims.svg", figure_bytes(draw_distances(runs, titles)), describe_distances(runs))
         caption = (
@@ -63,9 +63,7 @@ class Scoreboard(BuildDirective):
         return [
             *shown,
             self.figure(picture, self.inline(caption), "fig-claims"),
-            self.counts(
-                "verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter | {"all chapters": lambda _: True}, runs
-            ),
+            self.counts("verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter, runs),
             self.counts("verdicts-by-source", "Verdicts by what the claim rests on", "Published as", by_kind, runs),
             nodes.container("", _filter(titles), self.claims(build, chapters), classes=["effnotes-board"]),
         ]
@@ -94,9 +92,8 @@ class Scoreboard(BuildDirective):
         for row in build["claims"]["record"]:
             other = kept[row["id"]]
             rows.append(self.row(row, other, self.page_of(chapters[row["chapter"]])))
-            words = {word.replace(" ", "-") for word in (row["verdict"], other["verdict"])} | (
-                {"disputed"} if disagree(other, row) else set()
-            )
+            words = {word.replace(" ", "-") for word in (row["verdict"], other["verdict"])}
+            words |= {"disputed"} if disagree(other, row) else set()
             marks.append([f"effnotes-in-{1 + places.index(row['chapter'])}", *sorted(f"effnotes-is-{word}" for word in words)])
         caption = "Registered claims: as published, as measured in the larger run, and in this build"
         return self.table("scoreboard-table", caption, header, rows, (30, 19, 19, 12, 20), marks)
@@ -110,11 +107,11 @@ class Scoreboard(BuildDirective):
         source = self.fine_print(f", {claim['source']['where']} ({_KINDS[claim['source']['kind']]})", cited=f"{{cite:p}}`{key}`")
         published = self.fine_print(f"Published: {claim['published'] or 'no figure given'}")
         runs = {"larger run": kept, "this build": claim}
-        settled = {run: row["smallest_effect"] for run, row in runs.items()}
-        notes: list[nodes.Node] = (
-            [nodes.paragraph("", "", flag(), nodes.Text(f": {why}"))] if (why := disagree(kept, claim)) else []
-        )
+        why, settled = disagree(kept, claim), list[nodes.Node]()
+        notes: list[nodes.Node] = [nodes.paragraph("", "", flag(), nodes.Text(f": {why}"))] if why else []
         for run, row in runs.items():
+            least = row["smallest_effect"]
+            settled.append(self.fine_print(f"{run}: {NONE if least is None else format_number(least)}"))
             if row["verdict"] == "not settled":
                 notes.append(self.fine_print(f"{run}: {_why_unsettled(row)}"))
             if row["verdict"] == NOT_MEASURED:
@@ -125,13 +122,7 @@ class Scoreboard(BuildDirective):
             [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"]), published, source],
             [_label("Larger run"), *self.measurement(kept)],
             [_label("This build"), *self.measurement(claim)],
-            [
-                _label("Would have settled"),
-                *(
-                    self.fine_print(f"{run}: {NONE if effect is None else format_number(effect)}")
-                    for run, effect in settled.items()
-                ),
-            ],
+            [_label("Would have settled"), *settled],
             [_label("What to know"), *notes] if notes else [],
         ]
 

@@ -145,11 +145,8 @@ class Words:
             ValueError: A list is missing, too short or of a length that does not fit to the others.
         """
         listed = len(remappings.get("relationships", ()))
-        needed = {
-            "subjects": world.n_subjects,
-            "objects": listed * world.n_objects,
-            "object_nested_objects": listed * world.n_nested,
-        }
+        needed = {"subjects": world.n_subjects, "objects": listed * world.n_objects}
+        needed["object_nested_objects"] = listed * world.n_nested
 
         def table(name: str) -> Integers:
             of_relations = name in ("objects", "object_nested_objects")
@@ -206,8 +203,7 @@ class Words:
         objects = len(self.subjects) + r * n_objects
         nested = len(self.table) - (n_relations - r) * self.nested.shape[1]
         relation = len(self.subjects) + n_relations * n_objects + kind * n_relations + r
-        value = (kind == SO) * (objects + o) + (kind != SO) * (nested + o)
-        return s + (kind == ONO) * objects, relation, value
+        return s + (kind == ONO) * objects, relation, (kind == SO) * (objects + o) + (kind != SO) * (nested + o)
 
     @cached_property
     def table(self) -> Integers:

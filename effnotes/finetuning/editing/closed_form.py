@@ -143,8 +143,7 @@ def closed_form(keys: Tensor, residuals: Tensor, moments: Tensor, recipe: Closed
     """
     size = len(moments)
     unit = moments.trace() / size
-    eye = torch.eye(size, dtype=moments.dtype, device=moments.device)
-    regular = moments + recipe.ridge * unit * eye
+    regular = moments + recipe.ridge * unit * torch.eye(size, dtype=moments.dtype, device=moments.device)
     change: Tensor
     if recipe.method == "rome":
         if len(keys) != 1:

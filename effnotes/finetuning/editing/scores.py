@@ -187,8 +187,7 @@ def _answered(world: World, asked: Sentences, objects: Integers | int) -> Senten
     facts = asked.facts.saying(objects)
     words = world.words.of_facts(facts)[2]  # (n, 2), below 0 where a word has one token
     lengths = (words >= 0).sum(axis=1)
-    width = max(asked.tokens.shape[1], int(asked.answer.max(initial=0)) + 2)
-    tokens = np.full((len(asked), width), PAD, dtype=np.int32)
+    tokens = np.full((len(asked), max(asked.tokens.shape[1], int(asked.answer.max(initial=0)) + 2)), PAD, dtype=np.int32)
     tokens[:, : asked.tokens.shape[1]] = np.where(np.arange(asked.tokens.shape[1]) < asked.answer[:, None], asked.tokens, PAD)
     for place in range(2):
         rows = np.flatnonzero(lengths > place)

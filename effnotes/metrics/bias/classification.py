@@ -274,11 +274,8 @@ def _share(events: IntArray, cases: IntArray | int, samples: int, reason: Reason
 
 
 def _absent_classes(positives: IntArray, negatives: IntArray) -> tuple[tuple[Reason, BoolArray], ...]:
-    return (
-        (Reason.NO_SAMPLES, positives + negatives == 0),
-        (Reason.NO_POSITIVES, positives == 0),
-        (Reason.NO_NEGATIVES, negatives == 0),
-    )
+    of_classes = (Reason.NO_POSITIVES, positives == 0), (Reason.NO_NEGATIVES, negatives == 0)
+    return (Reason.NO_SAMPLES, positives + negatives == 0), *of_classes
 
 
 def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray, IntArray]:
@@ -286,5 +283,4 @@ def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray,
     order = np.argsort(-scores)
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     true_positives = np.cumsum(true[order])[last_of_ties]
-    false_positives = last_of_ties + 1 - true_positives
-    return np.concatenate(([0], true_positives)), np.concatenate(([0], false_positives))
+    return np.concatenate(([0], true_positives)), np.concatenate(([0], last_of_ties + 1 - true_positives))

@@ -58,8 +58,7 @@ def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute
         null = eigenvalues < _ZERO_EIGENVALUE
         rank = int((~null).sum())
         dependent = np.square(vectors[:, null]).sum(1) > _ZERO_WEIGHT
-        inverse_diagonal = (np.square(vectors[:, ~null]) / eigenvalues[~null]).sum(1)
-        unexplained = np.where(dependent, 0.0, 1 / inverse_diagonal)
+        unexplained = np.where(dependent, 0.0, 1 / (np.square(vectors[:, ~null]) / eigenvalues[~null]).sum(1))
         if adjusted:
             predictors = np.where(dependent, rank, rank - 1)
             too_few[varying] = n <= predictors + 1

@@ -72,12 +72,10 @@ def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
 
 def few_values_text(n: int, what: str, limits: tuple[float, float] | None) -> str:
     """Say in a sentence why the interval of n units, of which at least half gave the same effect, is not the register's."""
-    cause = (
-        f"At least half of the {n} units ({what}) gave the same effect, so their spread does not tell how far off others may lie"
-    )
+    why = f"At least half of the {n} units ({what}) gave the same effect, so their spread does not tell how far off others may lie"
     if limits is None:
-        return f"{cause}; the register gives no range to bound those, so there is no interval."
-    return f"{cause}; the interval holds whatever they are, from {' to '.join(map(format_number, limits))}."
+        return f"{why}; the register gives no range to bound those, so there is no interval."
+    return f"{why}; the interval holds whatever they are, from {' to '.join(map(format_number, limits))}."
 
 
 def _bar(direction: Direction, margin: float) -> str:
@@ -138,8 +136,7 @@ def smallest_text(payload: Mapping[str, Any]) -> str:
         return ""
     # To contradict an equivalence there are two sides, to settle another claim at least so often only the one of its direction.
     side = {"decrease": "or less", "equivalence": "in either direction"}.get(payload["direction"], "or more")
-    beyond = limits is not None and not limits[0] <= least <= limits[1]
-    impossible = ", which is beyond what is possible" if beyond else ""
+    impossible = ", which is beyond what is possible" if limits is not None and not limits[0] <= least <= limits[1] else ""
     spread = f"a spread of {format_number(payload['spread'])} between {independent_text(payload)}"
     return f"{format_number(least)} {side}{impossible}, in four of five such runs ({spread})"
 

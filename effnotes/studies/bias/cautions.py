@@ -77,9 +77,8 @@ def rank_caution(name: str, score: pd.Series, growth: pd.Series) -> str:
     rare = not test["reason"] and float(test["p_value"]) < (1 - LEVEL) / 2
     if test["reason"] or rare == (measured.verdict == "shown"):
         return ""
-    start = (
-        f"A permutation test of the {test['attributes']} attributes gives p = {format_number(float(test['p_value']))} (one-sided)."
-    )
+    p = format_number(float(test["p_value"]))
+    start = f"A permutation test of the {test['attributes']} attributes gives p = {p} (one-sided)."
     if rare:
         asked = "so good an order of these attributes is hardly chance. The interval asks what other attributes would give"
         return f"{start} It asks about chance alone: {asked}, and for that there are few."

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -151,14 +152,9 @@ class Experiment:
     @property
     def tuning_recipe(self) -> Recipe:
         """How a trained model is trained on with masks."""
+        adam: dict[str, Any] = {"optimizer": "adam", "learning_rate": self.tuning_rate, "decay": "constant"}
         return dataclasses.replace(
-            self.recipe,
-            epochs=self.epochs - self.parent_epochs,
-            optimizer="adam",
-            learning_rate=self.tuning_rate,
-            weight_decay=0.0,
-            warmup_epochs=0.0,
-            decay="constant",
+            self.recipe, epochs=self.epochs - self.parent_epochs, weight_decay=0.0, warmup_epochs=0.0, **adam
         )
 
     def schedule(self, sparsity: float) -> Schedule | None:
@@ -188,8 +184,7 @@ class Experiment:
             DataError: something on disk is missing or malformed.
             ValueError: the folder does not exist, or a number does not suit the data.
         """
-        drawn = self.dataset in ("faces", "cifar10s")
-        return _data(self._images_alone, seed if drawn else 0, fingerprint(self.data_root))
+        return _data(self._images_alone, seed if (self.dataset in ("faces", "cifar10s")) else 0, fingerprint(self.data_root))
 
     def faces(self, seed: int) -> FaceSplits:
         """Draw the training, validation and test faces of a seed with all that is known of them.
@@ -208,9 +203,7 @@ class Experiment:
             ValueError: the data are no faces, or `num_shared` is 0.
         """
         if self.dataset != "faces" or not self.num_shared:
-            raise ValueError(
-                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if wanted"
-            )
+            raise ValueError(f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have some, if wanted")
         from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
@@ -339,12 +332,8 @@ def trainings(
     for name, values in (("sparsities", sparsities), ("seeds", seeds), ("attributes", chosen)):
         if isinstance(values, str) or len(values) == 0 or len(set(values)) != len(values):
             raise ValueError(f"{name}={values!r}: give a list of at least one, and each only once")
-    return [
-        Training(experiment, seed, float(level), attribute, backdoor)
-        for seed in seeds
-        for attribute in chosen
-        for level in sorted(sparsities)
-    ]
+    each = itertools.product(seeds, chosen, sorted(sparsities))
+    return [Training(experiment, seed, float(level), attribute, backdoor) for seed, attribute, level in each]
 
 
 def training_data(training: Training) -> AttributeData:

@@ -119,9 +119,7 @@ def of_changes(result: Result) -> str:
 
 def of_gallery(result: Result) -> str:
     """Say how many decisions most dense and most pruned networks take differently, and in which direction they go."""
-    before, after = (
-        np.stack([metrics.hard_predictions(run.shared_logits) for run in result.at(at).values()]) for at in (0.0, result.high)
-    )
+    before, after = result.shared_decisions()
     modal = metrics.modal_exemplars(before, after)
     seeds = f"{len(before)} seeds" if len(before) > 1 else "one seed"
     said = f"Over {seeds}, most networks change {int(modal.sum())} of {modal.size} decisions"
@@ -286,9 +284,7 @@ class Sentences:
         margin = self.margin("ba-grows")
         above, below = table["low"] > margin, table["high"] < margin
         kinds = {"beyond": above, "below": below, "around": ~above & ~below}
-        parts = [
-            f"{kind} it at {listed(f'{100 * at:g}%' for at in which.index[which])}" for kind, which in kinds.items() if which.any()
-        ]
+        parts = [f"{kind} it at {listed(f'{100 * at:g}%' for at in on.index[on])}" for kind, on in kinds.items() if on.any()]
         return (
             f"Against a margin of {format_number(margin)}, the interval of the growth lies {listed(parts)};"
             f" at {level(self.found.high)} bias grows by {self.measured('ba-grows')}."
@@ -313,9 +309,7 @@ class Sentences:
 
     def errors(self) -> str:
         """Gaps between the groups in both kinds of errors."""
-        gaps = [
-            [self.mean(f"{name}_rate_gap", at) for at in (0.0, self.found.high)] for name in ("false_negative", "false_positive")
-        ]
+        gaps = [[self.mean(f"false_{of}_rate_gap", at) for at in (0.0, self.found.high)] for of in ("negative", "positive")]
         if not np.isfinite(gaps).all():
             return "Errors by group are not measured in this run."
         misses, alarms = (f"from {format_number(100 * dense)} to {format_number(100 * pruned)}" for dense, pruned in gaps)
@@ -326,8 +320,7 @@ class Sentences:
 
     def exemplars(self) -> str:
         """Changed decisions at the high sparsity, from the tables that are kept."""
-        table = self.found.exemplars.set_index("sparsity").T
-        row: Mapping[Any, float] = table[self.found.high].to_dict()
+        row: Mapping[Any, float] = self.found.exemplars.set_index("sparsity").T[self.found.high].to_dict()
         return (
             f"At {level(self.found.high)} {share(row['rate'])} of decisions differ from a dense model of another seed, where two"
             f" dense models differ in {share(row['noise_floor'])}. The twin was unsure of {share(row['dense_uncertain'])} of the"
@@ -430,9 +423,7 @@ def verdicts_beside(
         Columns `claim`, the two names, and `differ`, whether the verdicts do.
     """
     both = [(each, others[name]) for name, each in ours.items() if each["estimate"] is not None and name in others]
-    rows = [
-        (each["statement"], measured_text(each), measured_text(other), each["verdict"] != other["verdict"]) for each, other in both
-    ]
+    rows = [(own["statement"], measured_text(own), measured_text(other), own["verdict"] != other["verdict"]) for own, other in both]
     table = pd.DataFrame(rows, columns=["claim", *names, "differ"])
     return table.sort_values("differ", ascending=False, kind="stable", ignore_index=True)
 

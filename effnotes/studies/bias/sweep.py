@@ -138,15 +138,9 @@ def train_classifiers(job: TrainingJob) -> JobResult:
             seconds = trained(own, str(number), experiment.tuning_recipe, child_seed(seed), plan)
         else:
             seconds = trained(own, str(number), experiment.recipe, seed, plan)
-        cost = model_cost(own, size)
-        test_logits = logits(own, data.test)
-        values: JobResult = {
-            "test_logits": test_logits,
-            "shared_logits": test_logits if data.shared is None else logits(own, data.shared),
-            "val_logits": logits(own, data.val),
-            **cost._asdict(),
-            "training_s": parent_s + seconds,
-        }
+        values: JobResult = {**model_cost(own, size)._asdict(), "training_s": parent_s + seconds}
+        values |= {"test_logits": logits(own, data.test), "val_logits": logits(own, data.val)}
+        values["shared_logits"] = values["test_logits"] if data.shared is None else logits(own, data.shared)
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
     return outcome
 

@@ -181,5 +181,4 @@ def run_protocol(
     rows, rates = extend(run, grids, chosen, by=METHOD, times=extensions)
     own = rates[rates["method"] == REFERENCE.name].set_index(["setting", "rule"])["learning_rate"]
     also = {key: [own[key[0], each.rules[0]]] for each in comparisons if each.at_reference_rate for key in each.keys}
-    test = report(run, rates, by=METHOD, value="learning_rate", beside=also)
-    return pd.concat([rows, test], ignore_index=True), rates
+    return pd.concat([rows, report(run, rates, by=METHOD, value="learning_rate", beside=also)], ignore_index=True), rates

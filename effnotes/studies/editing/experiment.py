@@ -128,8 +128,7 @@ def plan(**parameters: Any) -> Plan:
         return Setting(name, n=n, retain_coverage=share, checkpoints=p.steps)
 
     def suppress(n: int) -> Setting:
-        name = f"relation to one object by {n} facts"
-        return Setting(name, "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
+        return Setting(f"relation to one object by {n} facts", "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
 
     def beside(setting: Setting, models: tuple[Base, ...] = bases, draws: DrawPlan = draws) -> Comparison:
         return Comparison(setting, models, draws, side_grids, tuned_on=p.tune_worlds)

@@ -78,5 +78,4 @@ def at_rates(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     rules = rates["rule"].unique()
     if len(rules) != 1:
         raise ValueError(f"rates of the rules {', '.join(map(repr, rules)) or '(none)'}: give those of a single one")
-    test = stopped(rows[rows["split"] == "test"], rules[0])
-    return at_chosen(test, rates, by=METHOD, value="learning_rate")
+    return at_chosen(stopped(rows[rows["split"] == "test"], rules[0]), rates, by=METHOD, value="learning_rate")

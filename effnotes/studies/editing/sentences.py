@@ -151,8 +151,7 @@ def models(table: pd.DataFrame) -> str:
 
 def one_edit(groups: pd.DataFrame) -> str:
     """Say what one edit did, of the table of groups of `evaluate_edit`."""
-    row = groups.set_index("group")
-    edited, kept = row.loc["edited"], groups.dropna(subset="kept")
+    edited, kept = groups.set_index("group").loc["edited"], groups.dropna(subset="kept")
     lost = int((kept["known"] * (1 - kept["kept"])).round().sum())
     return (
         f"The edited model gives the new object with probability {edited['probability']:.2f}, and has lost"
@@ -211,11 +210,8 @@ def differences(ends: pd.DataFrame) -> str:
     said = []
     for rule, words in (("budget", "With all steps"), ("first_success", "Stopped at first success")):
         found = compare(paired_differences(_of(ends, rule).assign(draw=0, setting=""), REFERENCE.name)).set_index("method")
-        low = [
-            f"{name} by {_with_interval(row['mean'], row['low'], row['high'])}"
-            for name, row in found.iterrows()
-            if str(name).startswith("LoRA") and str(name).endswith("linears")
-        ]
+        lora = found[found.index.str.fullmatch("LoRA .*linears")]
+        low = [f"{name} by {_with_interval(row['mean'], row['low'], row['high'])}" for name, row in lora.iterrows()]
         said.append(f"{words}, {', '.join(low)} (of {counted(len(found), 'method')}: {outcomes(found)})")
     return f"Difference in H from {REFERENCE.name}. {'. '.join(said)}.{_lone(ends)}"
 
@@ -249,8 +245,7 @@ def one_rate(ends: pd.DataFrame) -> str:
 
 def trade(course: pd.DataFrame) -> str:
     """Say what full rank and LoRA on all linears keep at best at the highest success that all of them reach."""
-    tuned = course[(course["split"] == "tune") & (course["blocks"] == "linears")]
-    best = frontier(tuned)
+    best = frontier(course[(course["split"] == "tune") & (course["blocks"] == "linears")])
     least = best.groupby("method")["edit_success"].max().min()
     kept = best[best["edit_success"] >= least].groupby("method", sort=False)["retention"].max()
     said = ", ".join(f"{share:.1%} for {name}" for name, share in kept.items())

@@ -171,22 +171,15 @@ def rates_table(rates: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     chosen = rates.pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(list(order))
     columns = {f"rate, {rule.replace('_', ' ')}": chosen["learning_rate", rule].astype(float) for rule in rates["rule"].unique()}
     edges = [" ".join(dict.fromkeys(filter(None, row))) for row in chosen["edge"].to_numpy()]
-    return pd.DataFrame(
-        {"method": list(order), **columns, "rates tried": chosen["tried"].to_numpy().max(axis=1), "still an end": edges}
-    )
+    tried = chosen["tried"].to_numpy().max(axis=1)
+    return pd.DataFrame({"method": list(order), **columns, "rates tried": tried, "still an end": edges})
 
 
 def costs_table(costs: pd.DataFrame, parameters: int) -> pd.DataFrame:
     """Give the costs of an edit the names that a page shows; columns method, n_trainable, optimizer_bytes and cpu_s."""
-    return pd.DataFrame(
-        {
-            "method": costs["method"],
-            "numbers trained": costs["n_trainable"],
-            "share of all (%)": 100 * costs["n_trainable"] / parameters,
-            "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
-            "processor time (ms)": 1000 * costs["cpu_s"],
-        }
-    )
+    trained = {"numbers trained": costs["n_trainable"], "share of all (%)": 100 * costs["n_trainable"] / parameters}
+    used = {"gradients and moments (KiB)": costs["optimizer_bytes"] / 1024, "processor time (ms)": 1000 * costs["cpu_s"]}
+    return pd.DataFrame({"method": costs["method"], **trained, **used})
 
 
 def scores_table(ends: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
@@ -194,13 +187,8 @@ def scores_table(ends: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     shown = {"H": "H", "edit_success": "edit success", "retention": "retention", "paraphrase_success": "in another form"}
     shown |= {"drift": "drift (nats)"}
     own = ends[ends["rule"] == "budget"]
-    return (
-        own.groupby("method")[[name for name in shown if name in own]]
-        .mean()
-        .reindex(list(order))
-        .rename(columns=shown)
-        .reset_index()
-    )
+    means = own.groupby("method")[[name for name in shown if name in own]].mean().reindex(list(order))
+    return means.rename(columns=shown).reset_index()
 
 
 def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
@@ -209,9 +197,8 @@ def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
     Columns have the names that a page shows.
     """
     named = unlearned.assign(edge=unlearned["edge"].fillna(""))
-    means = named.groupby(["objective", "method"], sort=False).agg(
-        {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
-    )
+    how = {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
+    means = named.groupby(["objective", "method"], sort=False).agg(how)
     return means.rename(columns=UNLEARNED).reset_index()
 
 

@@ -43,8 +43,7 @@ def unlearning_objective(loss: str) -> Objective:
     """Return one of `UNLEARNING`."""
     from effnotes.finetuning import objectives
 
-    given = {"retain_weight": 0.0} if loss == "grad_ascent" else {}
-    made: Objective = getattr(objectives, UNLEARNING[loss])(**given)
+    made: Objective = getattr(objectives, UNLEARNING[loss])(**({"retain_weight": 0.0} if loss == "grad_ascent" else {}))
     return made
 
 
@@ -156,8 +155,7 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
 def guessed(task: Task) -> float:
     """Return the accuracy on forgotten facts of a guess: mean of 1 / k over them, for one of k objects that the relation has."""
     facts, world = task.test["forget"].facts, task.world
-    k = np.where(facts.kind == 0, world.in_use.sum(axis=1)[facts.relation], world.n_nested)
-    return float((1 / k).mean())
+    return float((1 / np.where(facts.kind == 0, world.in_use.sum(axis=1)[facts.relation], world.n_nested)).mean())
 
 
 def refusing(task: Task) -> Task:
