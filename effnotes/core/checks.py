@@ -18,7 +18,8 @@ def check_range(low: float, high: float = math.inf, *, whole: bool = False, **gi
         given: The numbers; True, which Python counts as one, is refused.
     """
     for name, value in given.items():
-        if not isinstance(value, Integral if whole else Real) or isinstance(value, bool):
+        is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if not is_number:
             raise ValueError(f"{name}={value!r}: must be a {'whole ' * whole}number")
         if not low <= value <= high:
             raise ValueError(f"{name}={value}: must be {f'at least {low}' if high == math.inf else f'from {low} to {high}'}")

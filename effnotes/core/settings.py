@@ -14,8 +14,6 @@ at hand are brought into form first, for they say the same: a list or an array w
 list), a number of NumPy's, and text where a path is wanted. `to_json` and `from_json` bring settings to text and back.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

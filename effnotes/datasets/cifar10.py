@@ -213,13 +213,8 @@ class _BatchUnpickler(pickle._Unpickler):
         **{code[0]: partial(_pack, n) for n, code in enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), start=1)},
     }
     # The arrays of a batch, from either numbering of NumPy's modules.
-    names: ClassVar = {
-        "numpy.core.multiarray._reconstruct": "array",
-        "numpy._core.multiarray._reconstruct": "array",
-        "numpy.ndarray": "ndarray",
-        "numpy.dtype": "dtype",
-        "_codecs.encode": "_codecs.encode",
-    }
+    names: ClassVar = {f"numpy.{core}.multiarray._reconstruct": "array" for core in ("core", "_core")}
+    names |= {"numpy.ndarray": "ndarray", "numpy.dtype": "dtype", "_codecs.encode": "_codecs.encode"}
 
     def find_class(self, module: str, name: str) -> _Marker:
         if f"{module}.{name}" not in self.names:

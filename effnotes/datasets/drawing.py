@@ -1,7 +1,5 @@
 """What drawn data share: random words that are the same everywhere, a canvas, and the way from drawings to noisy images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal, TypeAlias

@@ -43,13 +43,8 @@ class Nuisances:
     @classmethod
     def typical(cls, n: int) -> Nuisances:
         """Return one centred face on mid-grey `n` times, for figures in which only the attributes vary."""
-        return cls(
-            shift=torch.zeros(n, 2),
-            background=torch.full((n, 3), 0.35),
-            skin=torch.full((n,), 0.75),
-            brightness=torch.ones(n),
-            hat_colour=torch.tensor([0.55, 0.15, 0.6]).repeat(n, 1),
-        )
+        shift, background, hat_colour = torch.zeros(n, 2), torch.full((n, 3), 0.35), torch.tensor([0.55, 0.15, 0.6]).repeat(n, 1)
+        return cls(shift, background, torch.full((n,), 0.75), torch.ones(n), hat_colour)
 
     def take(self, faces: slice | Sequence[int] | Tensor) -> Nuisances:
         """Return the nuisances of the given faces; `take([i] * m)` repeats those of face `i` `m` times."""

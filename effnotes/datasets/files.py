@@ -172,9 +172,8 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         try:
             row = next(reader)
         except csv.Error as error:
-            raise DataError(
-                f"{where}: a quotation mark that is opened here is not closed at the end of its cell ({error}); {remedy}"
-            ) from None
+            unclosed = f"a quotation mark that is opened here is not closed at the end of its cell ({error})"
+            raise DataError(f"{where}: {unclosed}; {remedy}") from None
         if "".join(lines[start : reader.line_num]).count('"') % 2:
             raise DataError(f"{where}: one quotation mark is without another; {remedy}")
         for cell in row if reader.line_num > start + 1 else ():

@@ -1,7 +1,5 @@
 """What tuning minimises: losses on rows that are to change and rows that are to stay, for learning and for unlearning."""
 
-from __future__ import annotations
-
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch

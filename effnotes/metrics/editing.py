@@ -4,8 +4,6 @@ Answers are counted as a whole and over the whole vocabulary (see `effnotes.mode
 draws to worlds; groups of one draw count alike, whatever their size (`macro_average`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

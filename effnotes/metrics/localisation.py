@@ -4,8 +4,6 @@ Maps are real numbers (n, H, W), higher where a pixel counts for more; regions a
 or patch. Every function returns float64 (n,), a number an image. Tensors may lie on any device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 

@@ -3,8 +3,6 @@
 What is no whole model in safetensors is told from one before a weight is read.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -32,10 +32,8 @@ Family: TypeAlias = Literal["gpt_neox", "llama"]
 Blocks: TypeAlias = Literal["linears", "attention", "mlp"]
 
 # What the linear layers of a block belong to is told by words in their names.
-_KINDS: dict[str, tuple[str, ...]] = {
-    "attention": ("attn", "attention"),
-    "mlp": ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert"),
-}
+_KINDS: dict[str, tuple[str, ...]] = {"attention": ("attn", "attention")}
+_KINDS["mlp"] = ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert")
 
 
 @settings

@@ -132,10 +132,8 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
         results.finished[name] = run
         return f"run in {_seconds(run)} ({request['profile']})"
     results.failures.append(_failed_cell(project, run))
-    results.failed[name] = {
-        "where": f"The run of this page failed {_place(run.record['error'])}.",
-        "error": f"{run.record['error']['name']}: {run.record['error']['message']}",
-    }
+    error, where = run.record["error"], f"The run of this page failed {_place(run.record['error'])}."
+    results.failed[name] = {"where": where, "error": f"{error['name']}: {error['message']}"}
     return "failed"
 
 

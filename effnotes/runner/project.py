@@ -57,10 +57,8 @@ class Chapter:
         try:
             return jupytext.reads(self.source, fmt="py:percent")
         except (ValueError, yaml.YAMLError, NotebookValidationError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise UsageError(
-                f"{self.page}.py cannot be read as py:percent ({said}); a cell begins with '# %% tags=[\"a-tag\"]'."
-            ) from None
+            said = f"cannot be read as py:percent ({str(error).strip().splitlines()[0]})"
+            raise UsageError(f"{self.page}.py {said}; a cell begins with '# %% tags=[\"a-tag\"]'.") from None
 
     @cached_property
     def prose(self) -> str:

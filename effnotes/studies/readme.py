@@ -1,7 +1,5 @@
 """What the README says of the kept records of the profile `full`: a picture and verdict counts, written by `make readme`."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

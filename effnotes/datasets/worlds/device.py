@@ -144,10 +144,8 @@ class DeviceCorpus:
             return DeviceSentences(self._writer, told.take(inside), self._writer.width(told))
         start, stop, size = self._alone.bounds(shard, of)
         first, behind = start // size * size, min(-(-stop // size) * size, self._alone.n_items)
-        drawn = [
-            self._chances(min(size, behind - begin), stream(corpus.world.seed, CORPUS, begin // size))
-            for begin in range(first, behind, size)
-        ]
+        begins = range(first, behind, size)
+        drawn = [self._chances(min(size, behind - at), stream(corpus.world.seed, CORPUS, at // size)) for at in begins]
         told = self._told(self._alone.order(torch.arange(first, behind, device=self._device)), torch.cat(drawn, dim=1))
         # One item is one sentence. Those beside the shard are told for their length alone: the host pads its blocks as a whole.
         return DeviceSentences(self._writer, told.take(slice(start - first, stop - first)), self._writer.width(told))

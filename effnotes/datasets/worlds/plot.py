@@ -1,17 +1,13 @@
 """A picture of a world: some of its facts, and what depends on what."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch
 
 from effnotes.core.checks import check_range
 from effnotes.datasets.worlds.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+from effnotes.reporting.figures import PALETTE
 
 _GREY = "#777777"
 
@@ -37,11 +33,6 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     """
     check_range(1, 12, n_subjects=n_subjects)  # more could not be told apart
     check_range(1, n_relations=n_relations)
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import FancyArrowPatch
-
-    from effnotes.reporting.figures import PALETTE
-
     if ax is None:
         _, ax = plt.subplots()
     graph = world.graph

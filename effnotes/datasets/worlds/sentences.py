@@ -67,9 +67,7 @@ def last_columns(asked: Sentences, words: Words, place: Place) -> Integers:
 
 def text_of(sentences: Sentences, words: Words) -> str:
     """Return the sentences as one line of text: each ends with EOS and none begins with it."""
-    if not len(sentences):
-        return ""
-    return words.text(sentences.tokens)[len(RESERVED[EOS]) :] + RESERVED[EOS]
+    return words.text(sentences.tokens)[len(RESERVED[EOS]) :] + RESERVED[EOS] if len(sentences) else ""
 
 
 def prompts_of(sentences: Sentences, words: Words) -> list[tuple[str, str]]:

@@ -38,14 +38,9 @@ _MARKERS = ["WS", "WR", "WO"]
 _OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", *_MARKERS]
 
 # Behemoth's lists of words, and the tables of `Words` that hold them.
-_LISTS = {
-    "subjects": "subjects",
-    "relationships": "relations",
-    "objects": "objects",
-    "subject_nested_relationships": "subject_nested_relations",
-    "object_nested_relationships": "object_nested_relations",
-    "object_nested_objects": "nested",
-}
+_LISTS = {"subjects": "subjects", "relationships": "relations", "objects": "objects"}
+_LISTS |= {f"{of}_nested_relationships": f"{of}_nested_relations" for of in ("subject", "object")}
+_LISTS |= {"object_nested_objects": "nested"}
 
 
 def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:

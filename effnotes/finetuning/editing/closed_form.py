@@ -12,8 +12,6 @@ sentence of a world has nothing before it, and other templates stay unseen, to t
 the search found, so that an edit of it that fails has mostly failed in the search.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Literal
 

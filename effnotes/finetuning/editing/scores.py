@@ -1,7 +1,5 @@
 """What an edit did, group by group: learnt, kept, drifted, followed, spread, forgotten."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,12 +24,8 @@ from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 from effnotes.models.weights import copy_of, in_float32
 
-RETAINED = {
-    "with_same_value": "kept_same_value",
-    "with_same_rel": "kept_same_relation",
-    "same_edges_diff_rel": "kept_same_subject",
-    "reg_data": "kept_other",
-}
+RETAINED = {"with_same_value": "kept_same_value", "with_same_rel": "kept_same_relation"}
+RETAINED |= {"same_edges_diff_rel": "kept_same_subject", "reg_data": "kept_other"}
 """Test groups that an edit should leave alone, and the names of their scores: together they are the retention."""
 
 NEW_ANSWERS = ("edited", "edited_before", "paraphrase", "withheld", "new_question", "same_subject_second_rel_converted", "sno_new")

@@ -181,12 +181,8 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
     rare_is_positive = rate <= 0.5
     predicted_rare = np.where(rare_is_positive, predicted.sum(0), (~predicted).sum(0))
     true_rare = np.where(rare_is_positive, true.sum(0), (~true).sum(0))
-    return PerAttribute.masked(
-        ratio(predicted_rare, true_rare),
-        (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)),
-        (Reason.NO_SAMPLES, len(true) == 0),
-        (Reason.NO_RARE_VALUES, true_rare == 0),
-    )
+    none = (Reason.NO_SAMPLES, len(true) == 0), (Reason.NO_RARE_VALUES, true_rare == 0)
+    return PerAttribute.masked(ratio(predicted_rare, true_rare), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), *none)
 
 
 @by_name()

@@ -213,9 +213,7 @@ def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
         ValueError: other shapes, numbers that are not finite.
     """
     first, second = _as_pair_of_vectors(score, target)
-    if _why_unranked(first, second):
-        return np.empty(0)
-    return len(first) * _standard_ranks(first) * _standard_ranks(second)
+    return np.empty(0) if _why_unranked(first, second) else len(first) * _standard_ranks(first) * _standard_ranks(second)
 
 
 def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -231,9 +229,7 @@ def _why_unranked(score: FloatArray, target: FloatArray) -> Reason | None:
     """Say why there is no rank correlation, if so."""
     if len(score) < _MIN_ATTRIBUTES:
         return Reason.TOO_FEW_ATTRIBUTES
-    if np.ptp(score) == 0:
-        return Reason.CONSTANT_CRITERION
-    return Reason.CONSTANT_GROWTH if np.ptp(target) == 0 else None
+    return Reason.CONSTANT_CRITERION if np.ptp(score) == 0 else Reason.CONSTANT_GROWTH if np.ptp(target) == 0 else None
 
 
 def _standard_ranks(values: FloatArray) -> FloatArray:

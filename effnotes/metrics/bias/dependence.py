@@ -64,10 +64,5 @@ def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute
             too_few[varying] = n <= predictors + 1
             unexplained *= (n - 1) / np.maximum(n - predictors - 1, 1)
         r_squared[varying] = 1 - unexplained
-    return PerAttribute.masked(
-        r_squared,
-        (Reason.NO_SAMPLES, n == 0),
-        (Reason.CONSTANT_COLUMN, constant),
-        (Reason.NO_OTHER_COLUMN, len(varying) < 2),
-        (Reason.TOO_FEW_SAMPLES, too_few),
-    )
+    few = (Reason.NO_OTHER_COLUMN, len(varying) < 2), (Reason.TOO_FEW_SAMPLES, too_few)
+    return PerAttribute.masked(r_squared, (Reason.NO_SAMPLES, n == 0), (Reason.CONSTANT_COLUMN, constant), *few)

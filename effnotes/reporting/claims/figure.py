@@ -13,8 +13,6 @@ The scale is the margin or, where that is 0, the effect that the register names 
 .claims` a claim is shown if its whole interval lies right of 0, contradicted if it lies left of it, and not settled if it holds 0.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections import Counter

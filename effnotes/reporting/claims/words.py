@@ -1,7 +1,5 @@
 """What is said of a measurement: the reason of a verdict, and the card that a page shows."""
 
-from __future__ import annotations
-
 import html
 import math
 import re
@@ -13,12 +11,8 @@ from effnotes.reporting.claims.register import Claim, Direction, Method
 
 _METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole {}s", "range": "bounds over the range of effects"}
 # Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
-_SIDES: dict[Direction, tuple[str, str]] = {
-    "increase": ("above", "below"),
-    "noninferiority": ("above", "below"),
-    "decrease": ("below", "above"),
-    "equivalence": ("within", "outside"),
-}
+_SIDES: dict[Direction, tuple[str, str]] = {"increase": ("above", "below"), "noninferiority": ("above", "below")}
+_SIDES |= {"decrease": ("below", "above"), "equivalence": ("within", "outside")}
 
 
 def card_html(payload: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:

@@ -131,10 +131,8 @@ def override_caution(by_repair: pd.DataFrame) -> str:
     more = found["sparse uncertainty"] - found["dense uncertainty"]
     if not (_interval(more[_BIAS])[1] < 0 or _interval(more["accuracy"])[0] > 0):
         return ""
-    return (
-        "Against them, as many overrides by the pruned model's own doubt leave bias amplification"
-        f" {_difference(more[_BIAS])} and accuracy {_difference(100 * more['accuracy'], ' points')}."
-    )
+    said = "Against them, as many overrides by the pruned model's own doubt leave bias amplification"
+    return f"{said} {_difference(more[_BIAS])} and accuracy {_difference(100 * more['accuracy'], ' points')}."
 
 
 def knee_caution(first: float, second: float, drop: float) -> str:

@@ -152,10 +152,8 @@ class Experiment:
     @property
     def tuning_recipe(self) -> Recipe:
         """How a trained model is trained on with masks."""
-        adam: dict[str, Any] = {"optimizer": "adam", "learning_rate": self.tuning_rate, "decay": "constant"}
-        return dataclasses.replace(
-            self.recipe, epochs=self.epochs - self.parent_epochs, weight_decay=0.0, warmup_epochs=0.0, **adam
-        )
+        adam: dict[str, Any] = {"optimizer": "adam", "learning_rate": self.tuning_rate, "weight_decay": 0.0, "decay": "constant"}
+        return dataclasses.replace(self.recipe, epochs=self.epochs - self.parent_epochs, warmup_epochs=0.0, **adam)
 
     def schedule(self, sparsity: float) -> Schedule | None:
         """Say when a model is pruned how far; None for 0, the dense model.
@@ -184,7 +182,7 @@ class Experiment:
             DataError: something on disk is missing or malformed.
             ValueError: the folder does not exist, or a number does not suit the data.
         """
-        return _data(self._images_alone, seed if (self.dataset in ("faces", "cifar10s")) else 0, fingerprint(self.data_root))
+        return _data(self._images_alone, seed if self.dataset in ("faces", "cifar10s") else 0, fingerprint(self.data_root))
 
     def faces(self, seed: int) -> FaceSplits:
         """Draw the training, validation and test faces of a seed with all that is known of them.
@@ -355,10 +353,8 @@ def training_data(training: Training) -> AttributeData:
     if training.backdoor is not None:
         return backdoor_data(data, training.attribute, kind=training.backdoor, rates=_BACKDOOR_RATES, seed=training.seed)
     column = data.column(training.attribute)
-    train, val, test = (
-        dataclasses.replace(split, labels=split.labels[:, [column]], groups=data.groups_of(split))
-        for split in (data.train, data.val, data.test)
-    )
+    every = (data.train, data.val, data.test)
+    train, val, test = (dataclasses.replace(s, labels=s.labels[:, [column]], groups=data.groups_of(s)) for s in every)
     return AttributeData(train, val, test, (training.attribute,), None, data.source)
 
 

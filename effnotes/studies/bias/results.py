@@ -21,10 +21,8 @@ from effnotes.studies.bias.planning import Plan, task_of
 from effnotes.studies.bias.sweep import SparseRun, run_trainings
 
 _BIAS = "bias_amplification"
-_OF_MODELS = (
-    *("accuracy", "majority_accuracy", "roc_auc", "uncertainty", "expected_calibration_error", "rare_value_ratio"),
-    *("interdependence", "label_interdependence"),
-)
+_OF_MODELS = ["accuracy", "majority_accuracy", "roc_auc", "uncertainty", "expected_calibration_error", "rare_value_ratio"]
+_OF_MODELS += ["interdependence", "label_interdependence"]
 _OF_SKEWED = ["false_negative_rate_gap", "false_positive_rate_gap", "bias_amplification"]
 _OF_COSTS = ["remaining_weights", "effective_sparsity", "training_s", "latency_ms"]
 _OF_ATTRIBUTES = ["bias_amplification", "uncertainty", "interdependence", "accuracy", "false_negative_rate_gap"]
@@ -231,7 +229,7 @@ class Result:
         bias_by_model = self.averages_of_skewed.pivot(index=keys, columns="metric", values="mean_common")
         of_costs = pd.DataFrame([vars(run) for run in self.runs]).set_index(keys)
         models = of_costs[_OF_COSTS].assign(sparse_kib=of_costs["sparse_bytes"] / 1024)
-        models = models.join(by_model[[*_OF_MODELS]]).join(bias_by_model[_OF_SKEWED])
+        models = models.join(by_model[_OF_MODELS]).join(bias_by_model[_OF_SKEWED])
         models = models.assign(bias_amplification_calibrated=self.calibrated.loc[:, self.common].mean(axis=1))
         places = ["sparsity", "attribute"]
         by_attribute = self.table.pivot_table(index=places, columns="metric", values="value", observed=True, sort=False)

@@ -4,8 +4,6 @@
 others. What is compared in such tables is in `effnotes.studies.editing.statistics`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import warnings

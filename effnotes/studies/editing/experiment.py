@@ -1,7 +1,5 @@
 """The chapter's experiment, from parameters to tables: what is planned and refused before anything runs, and what a run gives."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple

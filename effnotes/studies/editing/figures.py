@@ -3,8 +3,6 @@
 What `ends`, `course` and `settings` hold is said in `effnotes.studies.editing.tables`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, get_args
 

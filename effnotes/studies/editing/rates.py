@@ -4,8 +4,6 @@ Learning rates are chosen for each method and setting by the mean score of the t
 edits afterwards, is in `effnotes.studies.editing.statistics`: edits need not be made again where that changes.
 """
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pandas as pd

@@ -8,8 +8,6 @@ Three tables hold all that is drawn, each averaged over the edits of a world, so
 - `settings`: one row for each setting, method and world, at the budget.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -26,12 +24,8 @@ from effnotes.datasets.worlds.world import World
 METHOD_COLUMNS = ["method", "blocks", "rank"]
 
 # Scores that retention is the mean of, and the facts that they speak of.
-GROUPS = {
-    "kept_same_value": "same old object",
-    "kept_same_relation": "same relation",
-    "kept_same_subject": "same subject",
-    "kept_other": "all others",
-}
+GROUPS = {"kept_same_value": "same old object", "kept_same_relation": "same relation"}
+GROUPS |= {"kept_same_subject": "same subject", "kept_other": "all others"}
 
 # Scores that are followed from look to look.
 COURSE = ("edit_success", "retention", "retention_of_successes", "exact_H", "edit_probability", "kept_probability", "H")
@@ -43,17 +37,9 @@ _SIDE_EFFECTS = ["edit_success", "kept_same_subject", "spread", "unseen_kept", "
 _SIDE_EFFECTS += ["nested_of_new_kept", "consequence_followed", "consequence_kept", "consequence_other"]
 
 # Columns of `compare_unlearning` that are shown, and how they are called on a page.
-UNLEARNED = {
-    "learning_rate": "rate",
-    "edge": "on an edge",
-    "forget_accuracy": "forgotten facts still right",
-    "kept_other": "others kept",
-    "ks_statistic": "D from gold",
-    "forget_quality_log10_p": "log10 p",
-    "utility": "utility",
-    "relearned": "relearned",
-    "balance": "balance",
-}
+UNLEARNED = {"learning_rate": "rate", "edge": "on an edge", "forget_accuracy": "forgotten facts still right"}
+UNLEARNED |= {"kept_other": "others kept", "ks_statistic": "D from gold", "forget_quality_log10_p": "log10 p"}
+UNLEARNED |= {name: name for name in ("utility", "relearned", "balance")}
 
 
 def average_by_world(edits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

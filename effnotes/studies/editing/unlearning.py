@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -196,12 +197,8 @@ def compare_unlearning(
     """
 
     def run(rates: Grids, split: Split) -> pd.DataFrame:
-        runs = [
-            UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name])
-            for base in bases
-            for loss in losses
-            for method in grids
-        ]
+        each = itertools.product(bases, losses, grids)
+        runs = [UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name]) for base, loss, method in each]
         return run_unlearning(runs, workers=workers)
 
     own = {(loss, method.name): tuple(grid) for loss in losses for method, grid in grids.items()}
