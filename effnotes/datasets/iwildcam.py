@@ -84,8 +84,7 @@ def frequency_groups(labels: Tensor, num_classes: int, edges: Sequence[int] = FR
 
 def frequency_names(edges: Sequence[int] = FREQUENCY_EDGES) -> tuple[str, ...]:
     """Return how the groups of `frequency_groups` are called, by the images that their classes have: "1 to 5", ..., "over 150"."""
-    starts = (0, *edges)
-    return (*(f"{start + 1} to {end}" for start, end in zip(starts, edges, strict=False)), f"over {edges[-1]}")
+    return (*(f"{start + 1} to {end}" for start, end in zip((0, *edges), edges, strict=False)), f"over {edges[-1]}")
 
 
 def _class_index(text: str, table: Path, line: int) -> int:

@@ -85,8 +85,7 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        labelled = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
-        return navigation if kind == "raw" else labelled
+        return navigation if kind == "raw" else str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
 
     context["generate_toctree_html"] = with_names
 

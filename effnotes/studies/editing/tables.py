@@ -184,8 +184,7 @@ def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
     """
     named = unlearned.assign(edge=unlearned["edge"].fillna(""))
     how = {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
-    means = named.groupby(["objective", "method"], sort=False).agg(how)
-    return means.rename(columns=UNLEARNED).reset_index()
+    return named.groupby(["objective", "method"], sort=False).agg(how).rename(columns=UNLEARNED).reset_index()
 
 
 def differences_table(compared: pd.DataFrame) -> pd.DataFrame:
