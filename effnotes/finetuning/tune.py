@@ -101,8 +101,7 @@ class Batches:
         while True:
             parts: tuple[list[Rows], list[Rows]] = ([], [])  # to change, to stay
             for pool, size, stays in zip(self.pools, self.sizes, self.retained, strict=True):
-                drawn = torch.from_numpy(self.rng.integers(len(pool), size=size))
-                parts[stays].append(pool.take(drawn.to(pool.tokens.device)))
+                parts[stays].append(pool.take(torch.from_numpy(self.rng.integers(len(pool), size=size)).to(pool.tokens.device)))
             yield Rows.joined(*parts[0]), Rows.joined(*parts[1]) if parts[1] else None
 
 
