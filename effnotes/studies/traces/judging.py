@@ -17,7 +17,7 @@ from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import attribute_batch, edge_map
 from effnotes.interpretation.augmentation import Augmentation
 from effnotes.interpretation.contribution import critical_neurons
-from effnotes.interpretation.tracing import Trace, TraceRequest, traces
+from effnotes.interpretation.tracing import Trace, TraceRequest, trace_batch, traces
 from effnotes.metrics.localisation import decoy_auc, deletion, insertion, pixel_auc, pointing_game
 from effnotes.pruning.masks import prunable_parameters
 from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
@@ -115,10 +115,12 @@ def judge(job: Judging) -> JobResult:
 
     costs: list[dict[str, Any]] = []
     own: dict[str, list[Trace]] = {name: [] for name in job.levels}
+    solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
+    traced = _traced(job, model, samples.images, solvers)
+    for number, exact in enumerate(_traced(job, model, samples.images[: job.exact], ["exact_obs_kernel"])):
+        traced[number] += exact
     for number in everyone:
-        solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
-        solvers += ["exact_obs_kernel"] if number < job.exact else []
-        for name, solver, trace in _traced(job, model, samples.images[number], solvers):
+        for name, solver, trace in traced[number]:
             # The image before it is judged by the same pruned network: its other trace.
             chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
             with trace.applied() as pruned:
@@ -159,11 +161,14 @@ def time_solvers(job: Timing) -> JobResult:
     return {"rows": table[table["level"] > 0].to_dict("records")}
 
 
-def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -> Iterator[tuple[str, str, Trace]]:
+def _traced(job: Judging, model: nn.Module, images: Tensor, solvers: list[str]) -> list[list[tuple[str, str, Trace]]]:
+    """Traces of each image, with the name of their levels and their solver."""
+    if not len(images):
+        return []
     asked = [(name, solver) for solver in solvers for name in job.levels]
     requests = [TraceRequest(job.levels[name], solver) for name, solver in asked]
-    found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
-    return ((name, solver, trace) for (name, solver), trace in zip(asked, found, strict=True))
+    found = trace_batch(model, images, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
+    return [[(*told, trace) for told, trace in zip(asked, each, strict=True)] for each in found]
 
 
 def _judged(
