@@ -132,8 +132,9 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
         results.finished[name] = run
         return f"run in {_seconds(run)} ({request['profile']})"
     results.failures.append(_failed_cell(project, run))
-    error, where = run.record["error"], f"The run of this page failed {_place(run.record['error'])}."
-    results.failed[name] = {"where": where, "error": f"{error['name']}: {error['message']}"}
+    told = run.record["error"]
+    where = f"The run of this page failed {_place(told)}."
+    results.failed[name] = {"where": where, "error": f"{told['name']}: {told['message']}"}
     return "failed"
 
 

@@ -34,7 +34,6 @@ class Scoreboard(shared.BuildDirective):
         if not runs:
             return shown
         by_chapter = {title: lambda row, name=name: row["chapter"] == name for name, title in titles.items()}
-        by_chapter["all chapters"] = lambda _row: True
         by_kind = {text: lambda row, kind=kind: row["source"]["kind"] == kind for kind, text in _KINDS.items()}
         picture = self.drawing("claims.svg", figure_bytes(draw_distances(runs, titles)), describe_distances(runs))
         caption = (
@@ -46,7 +45,9 @@ class Scoreboard(shared.BuildDirective):
         return [
             *shown,
             self.figure(picture, self.inline(caption), "fig-claims"),
-            self.counts("verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter, runs),
+            self.counts(
+                "verdicts-by-chapter", "Verdicts by chapter", "Chapter", by_chapter | {"all chapters": lambda _: True}, runs
+            ),
             self.counts("verdicts-by-source", "Verdicts by what the claim rests on", "Published as", by_kind, runs),
             nodes.container("", _filter(titles), self.claims(build, chapters), classes=["effnotes-board"]),
         ]
