@@ -97,7 +97,7 @@ class Chapter:
                 raise UsageError(f"{self.page}.py: the {kind} is tagged 'parameters'; tag the code cell that declares them, alone.")
             if reserved := set(tags) & {INJECTED, "papermill-error-cell-tag"}:
                 name = min(reserved)
-                raise UsageError(f"{self.page}.py: the cell {start!r} is tagged {name!r}, for what papermill adds; remove it.")
+                raise UsageError(f"{self.page}.py: cell {start!r} is tagged {name!r}, which is for what papermill adds; remove it.")
         tagged = [(text, self.first_line(i)) for i, (text, tags) in enumerate(self.code, start=1) if "parameters" in tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
@@ -138,9 +138,9 @@ class Project:
         for page in self.pages:
             if (path := self.root / f"{page}.py").is_file():
                 chapter = Chapter(path.stem, page, self.read_text(f"{page}.py"))
-                if other := chapters.get(chapter.name):
+                if own := chapters.get(chapter.name):
                     why = "records go by the name of the file alone; rename one of them"
-                    raise UsageError(f"_toc.yml lists {other.page}.py and {page}.py, two chapters named '{path.stem}': {why}.")
+                    raise UsageError(f"_toc.yml lists {own.page}.py and {page}.py, two chapters of the name '{path.stem}': {why}.")
                 chapters[chapter.name] = chapter
         return chapters
 
