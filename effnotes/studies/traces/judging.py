@@ -71,7 +71,7 @@ def judge(job: Judging) -> JobResult:
     jaccard (of the weights that their traces keep). Those of "facets" hold, for images whose class a trojan makes, sample, variant
     ("dense", "own", "global"), levels and margin, as `facet_margin` gives it.
     """
-    model, shapes = loaded(job.classifier)
+    model, all_images = loaded(job.classifier)
     samples = choose_samples(job.classifier, job.kind, job.samples).take(slice(job.first, job.first + job.count))
     seed, m = job.classifier.seed, len(samples.names)
     rows: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ def judge(job: Judging) -> JobResult:
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
     asked = [(name, solver) for name in job.levels for solver in by_weights]
     shared = traces(model, samples.images[0], [TraceRequest(job.levels[name], solver) for name, solver in asked], n=1, seed=seed)
-    many = shapes.data.splits["val"].images[:NUM_SHARED]
+    many = all_images.data.splits["val"].images[:NUM_SHARED]
     shared += traces(model, samples.images[0], [TraceRequest(levels) for levels in job.levels.values()], views=many)
     for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
         with trace.applied() as pruned:
