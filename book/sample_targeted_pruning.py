@@ -52,6 +52,7 @@ from effnotes.reporting.findings import finding, takeaways, what_we_found
 from effnotes.studies import traces
 from effnotes.studies.traces import figures, published
 from effnotes.studies.traces import sentences as said
+from effnotes.studies.traces.tuning import MIN_AGREEMENTS
 
 use_style()
 
@@ -353,14 +354,15 @@ auc.rename(index=figures.METHODS).reset_index().pipe(page_table).format(precisio
 #
 # The paper tunes a level for each residual block, and one for the last layer, for each method, to the highest pixel AUC on images whose trojans are known.
 # Its levels for LRP are in the fold; their order in the code, from the last layer to the first, suggests a search of one group after the other.
-# Here such a search tunes levels for Saliency, on as many images with a trojan as are explained, and none of these: once where the trace must keep the answer on nine in ten of them, and once whatever it answers.
+# Here such a search tunes levels for Saliency, on as many images with a trojan as are explained, and none of these: once where the trace must keep the answer on nearly all of them, and once whatever it answers.
 # Nobody has this truth where an explanation is needed, so these levels are an oracle: what the method could give if one knew, and no claim rests on them.
 
 # %% tags=["remove-input"]
 if len(result.tuning):
     told = (
-        "Levels by group of layers (over networks, from the lowest to the highest) and, on other images, pixel AUC of Saliency and"
-        " agreement; last the pixel AUC on the images that the levels were tuned on."
+        f"Levels by group of layers (over networks, from the lowest to the highest; tuned with an agreement of {MIN_AGREEMENTS['tuned']:.0%}"
+        " at least, or freely) and, on other images, pixel AUC of Saliency and agreement; last the pixel AUC on the images that the levels"
+        " were tuned on."
     )
     display(said.tuning_table(result.tuning).pipe(page_table).format(precision=3, na_rep="–").set_caption(told))
 finding(said.of_tuning(result.tuning))
@@ -436,7 +438,7 @@ finding(said.of_pictures(result.pictures), figure="fig-neurons" if pictures else
 
 # %% [markdown]
 # The score stands in for people.
-# Its answer to *trojan or object?* is the facet whose images, among those that are not explained, have dense features most like the picture's, or none where the two are nearly as like: as for a quarter of the dense network's own pictures.
+# Its answer to *trojan or object?* is the facet whose images, among those that are not explained, have dense features most like the picture's, or none where the two are nearly as like: the bound is such that those of the dense network's pictures that come closest to it are undecided, in the share that the sentence above gives.
 # Right counts one, undecided one half.
 # A picture of the dense network is the same for an image with a trojan and one without: where both are asked about in a class, it scores one half in all.
 #

@@ -147,8 +147,7 @@ def _parse(label: str, file: Path, _changed: int, _size: int) -> _Module:
     top = label.partition(".")[0]
     texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} - set(homes.values())
     named: list[Import] = [(text, None) for text in sorted(texts) if re.fullmatch(rf"{top}(\.\w+)+", text)]
-    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-    return _Module(digest, (*_imports(tree, package), *named), homes)
+    return _Module(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), (*_imports(tree, package), *named), homes)
 
 
 def _imports(tree: ast.AST, package: str) -> list[Import]:

@@ -31,15 +31,7 @@ from numpy.typing import NDArray
 from effnotes.core.checks import check_range
 from effnotes.core.digests import function_closure, json_digest
 from effnotes.core.files import user_path, written_whole
-from effnotes.core.processes import (
-    PARTS_VARIABLE,
-    PROGRESS_VARIABLE,
-    THREAD_VARIABLES,
-    available_cores,
-    device,
-    exit_with_parent,
-    tell,
-)
+from effnotes.core.processes import THREAD_VARIABLES, available_cores, device, exit_with_parent, tell, tell_parts_only
 from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
@@ -223,8 +215,7 @@ def _work(link: connection.Connection) -> None:
     # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Jobs within a job are not told, only how far it is.
-    if path := os.environ.pop(PROGRESS_VARIABLE, None):
-        os.environ[PARTS_VARIABLE] = path
+    tell_parts_only()
     import torch
 
     torch.set_num_threads(1)

@@ -49,6 +49,12 @@ def tell_part(done: int, planned: int) -> None:
     tell({"part": {"by": os.getpid(), "share": min(1.0, done / planned)}}, PARTS_VARIABLE)
 
 
+def tell_parts_only() -> None:
+    """Let this process, which runs jobs, tell nothing but how far its present one is."""
+    if path := os.environ.pop(PROGRESS_VARIABLE, None):
+        os.environ[PARTS_VARIABLE] = path
+
+
 def device() -> str:
     """Return the GPU or processor that this process computes with, such as ``CPU: Intel Xeon``; nothing names the machine."""
     # Only who has imported torch can have used a GPU, and only then is its import free.

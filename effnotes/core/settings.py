@@ -14,8 +14,6 @@ at hand are brought into form first, for they say the same: a list or an array w
 list), a number of NumPy's, and text where a path is wanted. `to_json` and `from_json` bring settings to text and back.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -108,8 +106,7 @@ def _plain(value: Any, wanted: frozenset[type]) -> Any:
     if type(value) is dict:
         return {key: _plain(item, wanted) for key, item in value.items()}
     if type(value) in (list, tuple):
-        kind = tuple if tuple in wanted and list not in wanted else type(value)
-        return kind(_plain(item, wanted) for item in value)
+        return (tuple if tuple in wanted and list not in wanted else type(value))(_plain(item, wanted) for item in value)
     return value
 
 
@@ -177,5 +174,4 @@ def from_json(kind: type[T], text: str) -> T:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        given = None if error.errors()[0]["type"] == "json_invalid" else json.loads(text)
-        raise explained(error, names, given) from None
+        raise explained(error, names, None if error.errors()[0]["type"] == "json_invalid" else json.loads(text)) from None

@@ -18,9 +18,8 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
         if self._depth > _DEEPEST:  # found here, as it is read: thousands of brackets take minutes
-            raise yaml.composer.ComposerError(
-                None, None, f"more than {_DEEPEST} brackets in one another", self.peek_event().start_mark
-            )
+            problem = f"more than {_DEEPEST} brackets in one another"
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node

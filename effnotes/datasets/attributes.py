@@ -176,26 +176,6 @@ def column_of(name: str, names: Sequence[str], what: str = "attribute") -> int:
     return list(names).index(name)
 
 
-def select_attributes(labels: Tensor, names: Sequence[str], attributes: Sequence[str] | None, protected: str) -> Columns:
-    """Choose label columns by name; where the protected one is not among them, it comes back as a group array.
-
-    Returns:
-        Labels (n, K), their names, the column of the protected attribute or None, groups (n,) or None.
-
-    Raises:
-        ValueError: A name is unknown or given twice, or no attribute is asked for.
-    """
-    group_column = column_of(protected, names, "attribute to protect")
-    if attributes is None:
-        return labels, tuple(names), group_column, None
-    if isinstance(attributes, str) or not attributes or len(set(attributes)) != len(attributes):
-        raise ValueError(f"attributes={attributes!r}: give a list of at least one name, each once, or None for all")
-    chosen = labels[:, [column_of(name, names) for name in attributes]]
-    if protected in attributes:
-        return chosen, tuple(attributes), list(attributes).index(protected), None
-    return chosen, tuple(attributes), None, labels[:, group_column]
-
-
 def read_attribute_data(
     split_of: NDArray[np.integer[Any]], table: Path, paths: list[Path], image_size: int, limit: Limit, columns: Columns, source: str
 ) -> AttributeData:
@@ -207,7 +187,7 @@ def read_attribute_data(
         paths: The image of each row.
         image_size: Height and width in pixels.
         limit: As for `files.limited`.
-        columns: Of the whole table, as from `select_attributes`.
+        columns: Of the whole table.
         source: As for `AttributeData`.
 
     Raises:

@@ -12,17 +12,8 @@ import torch
 from torch import Tensor
 
 from effnotes.core.errors import DataError
-from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
-from effnotes.datasets.files import (
-    Limit,
-    check_once,
-    check_request,
-    clean_name,
-    find_root,
-    is_hidden,
-    list_image_folders,
-    read_lines,
-)
+from effnotes.datasets import files
+from effnotes.datasets.attributes import SPLITS, AttributeData, column_of, read_attribute_data
 
 _LAYOUT = """\
   ROOT/classes.txt                     number, tab, class
@@ -34,10 +25,8 @@ or, instead of JPEGImages and the two lists,
 ROOT may also be the folder that holds Animals_with_Attributes2."""
 
 
-def load_awa2(
-    root: str | Path, *, image_size: int, limit: Limit = None, protected: str = "water", attributes: Sequence[str] | None = None
-) -> AttributeData:
-    """Read AwA2 into memory; the test images are of classes that training does not have.
+def load_awa2(root: str | Path, *, image_size: int, limit: files.Limit = None) -> AttributeData:
+    """Read AwA2 into memory, with water as the protected attribute; the test images are of classes that training does not have.
 
     Training and validation images are of the same classes: of each class every tenth image, by name, goes to validation. The test
     classes are those of `testclasses.txt`, or the folders of `ood_images`.
@@ -46,48 +35,46 @@ def load_awa2(
         root: Folder with the data; see the data card `data/awa2/CARD.md` for the layouts.
         image_size: Height and width in pixels. The shorter side of the image is scaled to it and the middle cut out.
         limit: At most so many images of each split ("train", "val", "test"), evenly spread over the classes.
-        protected: Name of the protected attribute; water, domestic, bipedal and furry have been used.
-        attributes: Names of the label columns, in this order; None takes all 85. Where `protected` is not among them it becomes the
-            group array of the splits.
 
     Returns:
-        Labels (n, K), the row of the image's class in the predicate matrix.
+        Labels (n, 85), the row of the image's class in the predicate matrix. To protect another attribute (domestic, bipedal and
+        furry have been used), take `dataclasses.replace(data, protected=data.column(name))`.
 
     Raises:
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
-        ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
+        ValueError: There is no attribute of that name, or a number is out of range.
     """
-    check_request(image_size, limit, SPLITS)
+    files.check_request(image_size, limit, SPLITS)
     matrix_name = "predicate-matrix-binary.txt"
-    base = find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
+    base = files.find_root(root, ["Animals_with_Attributes2", "AwA2"], lambda folder: (folder / matrix_name).is_file(), _LAYOUT)
     classes, names = _read_numbered(base / "classes.txt"), _read_numbered(base / "predicates.txt")
     matrix = _read_matrix(base / matrix_name, len(classes), names)
 
     split_of, class_of, paths = [], [], []
     folders = _class_folders(base, classes)
-    for (seen, number, _), images in zip(folders, list_image_folders([folder for *_, folder in folders]), strict=True):
+    for (seen, number, _), images in zip(folders, files.list_image_folders([folder for *_, folder in folders]), strict=True):
         paths += images
         class_of += [number] * len(images)
         # The second of each ten, so that even a class of two images has one in either split.
         split_of += [int(place % 10 == 1) if seen else 2 for place in range(len(images))]
-    chosen = select_attributes(matrix[class_of], names, attributes, protected)
+    columns = matrix[class_of], names, column_of("water", names, "attribute to protect"), None
     source = f"AwA2, {image_size} px, test on unseen classes"
-    return read_attribute_data(np.array(split_of), base, paths, image_size, limit, chosen, source)
+    return read_attribute_data(np.array(split_of), base, paths, image_size, limit, columns, source)
 
 
 def _read_numbered(path: Path) -> tuple[str, ...]:
     lines: dict[str, int] = {}
-    for expected, (line, text) in enumerate(read_lines(path), start=1):
+    for expected, (line, text) in enumerate(files.read_lines(path), start=1):
         cells = text.split()
         if len(cells) != 2 or cells[0] != str(expected):
             raise DataError(f"{path}, line {line}: {text[:60]!r} should be the number {expected} and a name")
-        check_once(lines, clean_name(cells[1]), path, line)
+        files.check_once(lines, files.clean_name(cells[1]), path, line)
     return tuple(lines)
 
 
 def _read_matrix(path: Path, classes: int, predicates: Sequence[str]) -> Tensor:
     rows = []
-    for line, text in read_lines(path):
+    for line, text in files.read_lines(path):
         cells = text.split()
         if len(cells) != len(predicates) or not set(cells) <= {"0", "1"}:
             needed = f"{len(predicates)} values of 0 and 1, one for each line of predicates.txt"
@@ -105,11 +92,11 @@ def _class_folders(base: Path, classes: Sequence[str]) -> list[tuple[bool, int, 
     for seen, listed, name in ((True, "trainclasses.txt", "train_images"), (False, "testclasses.txt", "ood_images")):
         lines: dict[str, int] = {}
         if images.is_dir():
-            for line, text in read_lines(base / listed):
-                check_once(lines, text, base / listed, line)
+            for line, text in files.read_lines(base / listed):
+                files.check_once(lines, text, base / listed, line)
             folders = [(f"{base / listed}, line {line}", images / text) for text, line in lines.items()]
         elif (base / name).is_dir():
-            within = sorted(path for path in (base / name).iterdir() if path.is_dir() and not is_hidden(path))
+            within = sorted(path for path in (base / name).iterdir() if path.is_dir() and not files.is_hidden(path))
             folders = [(str(folder), folder) for folder in within]
         else:
             raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
 from effnotes.datasets import files
-from effnotes.datasets.attributes import SPLITS, AttributeData, read_attribute_data, select_attributes
+from effnotes.datasets.attributes import SPLITS, AttributeData, column_of, read_attribute_data
 
 _IMAGES = "img_align_celeba"
 _LAYOUT = f"""\
@@ -29,15 +29,8 @@ _LAYOUT = f"""\
 ROOT may also be the folder that holds 'celeba'; the folders Anno, Eval and Img of the original download are read too."""
 
 
-def load_celeba(
-    root: str | Path,
-    *,
-    image_size: int,
-    limit: files.Limit = None,
-    protected: str = "Male",
-    attributes: Sequence[str] | None = None,
-) -> AttributeData:
-    """Read CelebA into memory, scaled to squares.
+def load_celeba(root: str | Path, *, image_size: int, limit: files.Limit = None) -> AttributeData:
+    """Read CelebA into memory, scaled to squares, with "Male" as the protected attribute.
 
     Tables and the presence of every image are checked before the first image is decoded. A label is (v + 1) / 2 of the -1 or 1
     in the file, and columns are found by the names in the file. All 202,599 images take 2.5 GB at 64 pixels and 30 GB at 224;
@@ -47,22 +40,21 @@ def load_celeba(
         root: Folder with the data; see the data card `data/celeba/CARD.md` for the layouts.
         image_size: Height and width in pixels. The shorter side of the image is scaled to it and the middle cut out.
         limit: At most so many images of each split ("train", "val", "test"), evenly spread over the file.
-        protected: Name of the protected attribute.
-        attributes: Names of the label columns, in this order; None takes all forty. Where `protected` is not among them it
-            becomes the group array of the splits.
 
     Returns:
-        The official training, validation and test images.
+        The official training, validation and test images. To protect another attribute, take
+        `dataclasses.replace(data, protected=data.column(name))`.
 
     Raises:
         DataError: A file or image is missing, cut short or malformed; the message names the file and the line.
-        ValueError: An attribute is unknown (the message gives the nearest name), or a number out of range.
+        ValueError: There is no attribute of that name, or a number is out of range.
     """
     files.check_request(image_size, limit, SPLITS)
     index = _read_index(root)
-    chosen = select_attributes(torch.from_numpy(index.labels), index.attribute_names, attributes, protected)
+    column = column_of("Male", index.attribute_names, "attribute to protect")
+    columns = torch.from_numpy(index.labels), index.attribute_names, column, None
     source = f"CelebA, aligned images, {image_size} px, official partition"
-    return read_attribute_data(index.partition, index.partition_file, index.paths, image_size, limit, chosen, source)
+    return read_attribute_data(index.partition, index.partition_file, index.paths, image_size, limit, columns, source)
 
 
 class CelebADataset(Dataset[tuple[Any, Tensor]]):
@@ -155,8 +147,7 @@ def _read_original(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[in
 
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[str, ...]]:
-    is_csv = path.suffix == ".csv"
-    rows = files.read_csv(path, ["image_id"], once="image_id", others=True) if is_csv else _read_original(path)
+    rows = files.read_csv(path, ["image_id"], once="image_id", others=True) if path.suffix == ".csv" else _read_original(path)
     images, labels = [], []
     names: tuple[str, ...] = ()
     for number, row in rows:
@@ -167,8 +158,7 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8], tuple[st
         labels.append(bytes([value == "1" for value in row.values()]))
     if not images:
         raise DataError(f"{path}: there is no image in this table; the file is cut short")
-    table = np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(images), len(names)).copy()
-    return images, table, names
+    return images, np.frombuffer(b"".join(labels), dtype=np.uint8).reshape(len(images), len(names)).copy(), names
 
 
 def _read_partition(path: Path, names: list[str], attribute_file: Path) -> NDArray[np.uint8]:

@@ -20,17 +20,8 @@ from torch import Tensor
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import DataError
+from effnotes.datasets import files
 from effnotes.datasets.attributes import AttributeData, AttributeSplit, ClassData, ClassSplit, check_images
-from effnotes.datasets.files import (
-    Limit,
-    check_request,
-    find_root,
-    is_hidden,
-    limited,
-    list_image_folders,
-    read_splits,
-    rows_of_splits,
-)
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The ten classes in the order of their indices, which is alphabetical."""
@@ -49,7 +40,7 @@ or
   ROOT/train/CLASS/0001.jpg ... and ROOT/test/CLASS/0001.jpg ...      JPEG or PNG, for CLASS = {", ".join(CIFAR10_CLASSES)}"""
 
 
-def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
+def load_cifar10(root: str | Path, *, limit: files.Limit = None) -> ClassData:
     """Read CIFAR-10 from the download's pickled batches or from a folder for each class.
 
     The batches are pickles, and a pickle can run any program. They are therefore read by an unpickler that builds dictionaries,
@@ -67,12 +58,12 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
         DataError: A file or folder is missing, damaged or holds what it should not; the message names it.
         ValueError: A limit is below 1 or names another split.
     """
-    check_request(_IMAGE_SIZE, limit, _SPLITS)
+    files.check_request(_IMAGE_SIZE, limit, _SPLITS)
 
     def is_root(folder: Path) -> bool:
         return _batch_folder(folder) is not None or all((folder / split).is_dir() for split in _SPLITS)
 
-    base = find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
+    base = files.find_root(root, ["cifar10", "cifar-10"], is_root, _LAYOUT)
     batches = _batch_folder(base)
     if batches is not None:
         names = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
@@ -84,7 +75,7 @@ def load_cifar10(root: str | Path, *, limit: Limit = None) -> ClassData:
             paths += images
             labels += [label] * len(images)
             split_of += [number] * len(images)
-    read = read_splits(rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, _IMAGE_SIZE)
+    read = files.read_splits(files.rows_of_splits(np.array(split_of), _SPLITS, limit, base), paths, _IMAGE_SIZE)
     splits = {split: ClassSplit(torch.from_numpy(images), torch.tensor(labels)[rows]) for split, (rows, images) in read.items()}
     return ClassData(splits, CIFAR10_CLASSES, "CIFAR-10, image folders")
 
@@ -121,9 +112,7 @@ def make_cifar10s(data: ClassData, *, skew: float = 0.95, seed: int, num_val: in
         raise ValueError(f"num_val={num_val}: must be at least 1 and below the {len(train)} training images")
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     order = _class_balanced_order(train.labels.numpy(), generator)
-    training, validation = (
-        _skewed(train, torch.from_numpy(np.sort(rows)), skew, generator) for rows in (order[num_val:], order[:num_val])
-    )
+    training, validation = (_skewed(train, rows, skew, generator) for rows in (order[num_val:], order[:num_val]))
     labels = F.one_hot(test.labels, len(CIFAR10_CLASSES))
     images, groups = torch.cat([test.images, to_greyscale(test.images)]), torch.arange(2).repeat_interleave(len(test))
     both = AttributeSplit(images, labels.repeat(2, 1), groups)
@@ -163,8 +152,9 @@ def _class_balanced_order(labels: NDArray[np.int64], generator: np.random.Genera
     return np.argsort(place, kind="stable")
 
 
-def _skewed(data: ClassSplit, rows: Tensor, skew: float, generator: np.random.Generator) -> AttributeSplit:
-    images, labels = data.images[rows], data.labels[rows]
+def _skewed(data: ClassSplit, rows: NDArray[np.int64], skew: float, generator: np.random.Generator) -> AttributeSplit:
+    chosen = torch.from_numpy(np.sort(rows))
+    images, labels = data.images[chosen], data.labels[chosen]
     grey = torch.zeros(len(rows), dtype=torch.int64)
     for index, name in enumerate(CIFAR10_CLASSES):
         members = np.flatnonzero(labels.numpy() == index)
@@ -180,11 +170,11 @@ def _batch_folder(folder: Path) -> Path | None:
 
 
 def _list_folders(folder: Path) -> list[list[Path]]:
-    present = {path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path)}
+    present = {path.name for path in folder.iterdir() if path.is_dir() and not files.is_hidden(path)}
     if present != set(CIFAR10_CLASSES):
         absent, extra = sorted(set(CIFAR10_CLASSES) - present), sorted(present - set(CIFAR10_CLASSES))
         raise DataError(f"{folder}: missing class folders {absent}, unknown ones {extra}. Expected layout:\n{_LAYOUT}")
-    return list_image_folders([folder / name for name in CIFAR10_CLASSES])
+    return files.list_image_folders([folder / name for name in CIFAR10_CLASSES])
 
 
 class _Marker:
@@ -223,13 +213,8 @@ class _BatchUnpickler(pickle._Unpickler):
         **{code[0]: partial(_pack, n) for n, code in enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), start=1)},
     }
     # The arrays of a batch, from either numbering of NumPy's modules.
-    names: ClassVar = {
-        "numpy.core.multiarray._reconstruct": "array",
-        "numpy._core.multiarray._reconstruct": "array",
-        "numpy.ndarray": "ndarray",
-        "numpy.dtype": "dtype",
-        "_codecs.encode": "_codecs.encode",
-    }
+    names: ClassVar = {f"numpy.{core}.multiarray._reconstruct": "array" for core in ("core", "_core")}
+    names |= {"numpy.ndarray": "ndarray", "numpy.dtype": "dtype", "_codecs.encode": "_codecs.encode"}
 
     def find_class(self, module: str, name: str) -> _Marker:
         if f"{module}.{name}" not in self.names:
@@ -237,11 +222,11 @@ class _BatchUnpickler(pickle._Unpickler):
         return _Marker(self.names[f"{module}.{name}"])
 
 
-def _read_batches(paths: Sequence[Path], limit: Limit, split: str) -> ClassSplit:
+def _read_batches(paths: Sequence[Path], limit: files.Limit, split: str) -> ClassSplit:
     batches = [_read_batch(path) for path in paths]
     images = torch.from_numpy(np.concatenate([images for images, _ in batches]))
     labels = torch.from_numpy(np.concatenate([labels for _, labels in batches]))
-    chosen = torch.from_numpy(limited(len(labels), limit, split))
+    chosen = torch.from_numpy(files.limited(len(labels), limit, split))
     return ClassSplit(images[chosen], labels[chosen])
 
 

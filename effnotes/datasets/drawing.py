@@ -1,7 +1,5 @@
 """What drawn data share: random words that are the same everywhere, a canvas, and the way from drawings to noisy images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -40,8 +38,7 @@ def uniform(bits: np.random.PCG64, n: int, columns: int) -> NDArray[np.float64]:
     One raw word a number, and not `Generator.normal` and the like: a rejection sampler uses more words for
     some numbers, so that one rounding difference between two platforms would shift all numbers after it.
     """
-    drawn = raw_words(bits, n * columns) >> np.uint64(12)
-    uniforms: NDArray[np.float64] = (drawn.astype(np.float64) + 0.5) * 2.0**-52
+    uniforms: NDArray[np.float64] = ((raw_words(bits, n * columns) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return uniforms.reshape(n, columns)
 
 
@@ -76,8 +73,7 @@ def _noise_levels(sd: float) -> Array:
 def pixel_noise(bits: np.random.PCG64, n: int, image_size: int, sd: float) -> Array:
     """Draw Gaussian noise (n, 3, size, size): 16 random bits a value pick a quantile; whole words an image."""
     values = 3 * image_size**2
-    drawn = raw_words(bits, n * -(-values // 4)).reshape(n, -1)
-    codes = drawn.astype("<u8", copy=False).view("<u2")[:, :values]
+    codes = raw_words(bits, n * -(-values // 4)).reshape(n, -1).astype("<u8", copy=False).view("<u2")[:, :values]
     noise: Array = _noise_levels(sd)[codes]
     return noise.reshape(n, 3, image_size, image_size)
 

@@ -43,13 +43,8 @@ class Nuisances:
     @classmethod
     def typical(cls, n: int) -> Nuisances:
         """Return one centred face on mid-grey `n` times, for figures in which only the attributes vary."""
-        return cls(
-            shift=torch.zeros(n, 2),
-            background=torch.full((n, 3), 0.35),
-            skin=torch.full((n,), 0.75),
-            brightness=torch.ones(n),
-            hat_colour=torch.tensor([0.55, 0.15, 0.6]).repeat(n, 1),
-        )
+        shift, background, hat_colour = torch.zeros(n, 2), torch.full((n, 3), 0.35), torch.tensor([0.55, 0.15, 0.6]).repeat(n, 1)
+        return cls(shift, background, torch.full((n,), 0.75), torch.ones(n), hat_colour)
 
     def take(self, faces: slice | Sequence[int] | Tensor) -> Nuisances:
         """Return the nuisances of the given faces; `take([i] * m)` repeats those of face `i` `m` times."""
@@ -62,9 +57,7 @@ def draw_nuisances(bits: np.random.PCG64, n: int) -> Nuisances:
     low = np.repeat([-0.06, 0.1, 0.65, 0.85, 0.0], [2, 3, 1, 1, 3])
     high = np.repeat([0.06, 0.6, 0.85, 1.1, 1.0], [2, 3, 1, 1, 3])
     values = torch.from_numpy((low + (high - low) * uniform(bits, n, len(low))).astype(np.float32))
-    return Nuisances(
-        shift=values[:, 0:2], background=values[:, 2:5], skin=values[:, 5], brightness=values[:, 6], hat_colour=values[:, 7:10]
-    )
+    return Nuisances(values[:, 0:2], values[:, 2:5], values[:, 5], values[:, 6], values[:, 7:10])
 
 
 def render_faces(evidence: Tensor, nuisances: Nuisances, *, image_size: int = 32) -> Tensor:
@@ -131,8 +124,7 @@ def _draw(evidence: Array, nuisances: Nuisances, image_size: int) -> Array:
     head = (0.0, middle, head_width, head_height)
     canvas = Canvas(background, shift, image_size)
     canvas.ellipse((0.0, (hair_bottom + hair_top) / 2, head_width + 0.14, (hair_bottom - hair_top) / 2), hair)
-    shoulders = between(rgb(0.15, 0.25, 0.65), rgb(0.85, 0.45, 0.1), round_)
-    canvas.ellipse((0.0, 1.2, 0.9, 0.45), shoulders)
+    canvas.ellipse((0.0, 1.2, 0.9, 0.45), between(rgb(0.15, 0.25, 0.65), rgb(0.85, 0.45, 0.1), round_))
     canvas.ellipse(head, skin)
     # The fringe reaches a little over the edge of the face, or the skin would shine through as an outline.
     canvas.ellipse((0.0, middle, head_width + 0.06, head_height + 0.06), hair, inside=canvas.above(-0.46)[:, None])
@@ -140,8 +132,7 @@ def _draw(evidence: Array, nuisances: Nuisances, image_size: int) -> Array:
     for side in (-1.0, 1.0):
         canvas.ellipse((side * 0.36, 0.2, 0.13, 0.13), rgb(0.95, 0.1, 0.15), cheek_alpha)
     chin = (1.0 - canvas.above(0.26))[:, None] * _speckle(image_size)[..., None]
-    stubble_alpha = np.maximum(between(-0.1, 0.5, stubble), 0.0)
-    canvas.ellipse(head, dark, stubble_alpha, inside=chin)
+    canvas.ellipse(head, dark, np.maximum(between(-0.1, 0.5, stubble), 0.0), inside=chin)
     for x in eyes:
         half_height = between(0.15, 0.03, narrow_eyes)
         canvas.ellipse((x, eye_y, 0.15, half_height + 0.04), skin * 0.55)

@@ -164,8 +164,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     One quotation mark too many makes one cell of all that follows, up to the next mark or the end.
     """
     # Blanks behind a closing mark, which strict reading would refuse; behind one within a cell there is no end of the cell.
-    text = re.sub(r'(?<!")"[ \t]+(?=,|$)', '"', read_text(path), flags=re.MULTILINE)
-    lines = io.StringIO(text).readlines()
+    lines = io.StringIO(re.sub(r'(?<!")"[ \t]+(?=,|$)', '"', read_text(path), flags=re.MULTILINE)).readlines()
     reader = csv.reader(lines, skipinitialspace=True, strict=True)
     remedy = "close it or take it away, and write a mark within a quoted cell twice"
     while (start := reader.line_num) < len(lines):
@@ -173,9 +172,8 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         try:
             row = next(reader)
         except csv.Error as error:
-            raise DataError(
-                f"{where}: a quotation mark that is opened here is not closed at the end of its cell ({error}); {remedy}"
-            ) from None
+            unclosed = f"a quotation mark that is opened here is not closed at the end of its cell ({error})"
+            raise DataError(f"{where}: {unclosed}; {remedy}") from None
         if "".join(lines[start : reader.line_num]).count('"') % 2:
             raise DataError(f"{where}: one quotation mark is without another; {remedy}")
         for cell in row if reader.line_num > start + 1 else ():
@@ -268,9 +266,7 @@ def check_images_exist(paths: Sequence[Path]) -> None:
     """
     folders = {path.parent for path in paths}
     # Only files: a folder may have the name of an image, and a pipe would be waited for.
-    present = {
-        folder: {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set() for folder in folders
-    }
+    present = {at: {each.name for each in os.scandir(at) if each.is_file()} if at.is_dir() else set() for at in folders}
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
         others = f"as are {len(missing) - 1} others of the {len(paths)} that the tables name"
@@ -280,11 +276,6 @@ def check_images_exist(paths: Sequence[Path]) -> None:
 def is_hidden(path: Path) -> bool:
     """Tell whether a file or folder is one that a program leaves behind, such as `._fox.jpg` or `.ipynb_checkpoints`."""
     return path.name.startswith(".") or path.name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return the JPEG and PNG files of a folder, sorted by name; see `list_image_folders`."""
-    return list_image_folders([folder])[0]
 
 
 def list_image_folders(folders: Sequence[Path]) -> list[list[Path]]:

@@ -13,18 +13,8 @@ from torch import Tensor
 
 from effnotes.core.checks import check_choice
 from effnotes.core.errors import DataError
+from effnotes.datasets import files
 from effnotes.datasets.attributes import ClassData, ClassSplit
-from effnotes.datasets.files import (
-    Limit,
-    check_once,
-    check_request,
-    clean_name,
-    find_root,
-    parse_choice,
-    read_csv,
-    read_splits,
-    rows_of_splits,
-)
 
 _SPLITS = ("train", "val", "test", "id_val", "id_test")
 _LAYOUT = """\
@@ -38,7 +28,7 @@ FREQUENCY_EDGES = (5, 10, 50, 150)
 """Most images of a class in the groups by frequency."""
 
 
-def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, splits: Sequence[str] = _SPLITS) -> ClassData:
+def load_iwildcam(root: str | Path, *, image_size: int, limit: files.Limit = None, splits: Sequence[str] = _SPLITS) -> ClassData:
     """Read iWildCam 2.0 into memory; images are squashed to squares, as WILDS does, because animals stand at the edges too.
 
     Args:
@@ -55,24 +45,23 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: Limit = None, spl
         DataError: A file or image is missing, cut short, malformed or listed twice; the message names the file and line.
         ValueError: A number is out of range, or there is no such split.
     """
-    check_request(image_size, limit, _SPLITS)
+    files.check_request(image_size, limit, _SPLITS)
     check_choice(_SPLITS, **{f"splits[{number}]": name for number, name in enumerate(splits)})
-    base = find_root(root, ["iwildcam_v2.0"], lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
+    base = files.find_root(root, ["iwildcam_v2.0"], lambda folder: (folder / "metadata.csv").is_file(), _LAYOUT)
     table = base / "metadata.csv"
     values, paths = [], []
-    for line, row in read_csv(table, ["split", "filename", "y"], once="filename"):
-        values.append((parse_choice(row["split"], _SPLITS, table, line, "split"), _class_index(row["y"], table, line)))
+    for line, row in files.read_csv(table, ["split", "filename", "y"], once="filename"):
+        values.append((files.parse_choice(row["split"], _SPLITS, table, line, "split"), _class_index(row["y"], table, line)))
         paths.append(base / "train" / row["filename"])
     split_of, label = np.array(values, dtype=np.int64).reshape(-1, 2).T
     present = np.unique(label)
     gaps = np.flatnonzero(present != np.arange(len(present)))
     if len(gaps):
-        raise DataError(
-            f"{table}: the labels go up to {present.max()}, but no row has y = {gaps[0]}; the classes must be numbered without gaps"
-        )
-    rows = rows_of_splits(split_of, _SPLITS, limit, table)
+        gap = f"the labels go up to {present.max()}, but no row has y = {gaps[0]}"
+        raise DataError(f"{table}: {gap}; the classes must be numbered without gaps")
+    rows = files.rows_of_splits(split_of, _SPLITS, limit, table)
     class_names = _class_names(base / "categories.csv", len(present))
-    read = read_splits({name: rows[name] for name in splits}, paths, image_size, "squash")
+    read = files.read_splits({name: rows[name] for name in splits}, paths, image_size, "squash")
     found = {name: ClassSplit(torch.from_numpy(images), torch.from_numpy(label)[rows]) for name, (rows, images) in read.items()}
     return ClassData(found, class_names, f"iWildCam 2.0 (WILDS), {image_size} px")
 
@@ -90,14 +79,12 @@ def frequency_groups(labels: Tensor, num_classes: int, edges: Sequence[int] = FR
         which no score is defined.
     """
     counts = torch.bincount(labels, minlength=num_classes)
-    groups = torch.bucketize(counts, torch.tensor(list(edges)))
-    return torch.where(counts == 0, -1, groups)
+    return torch.where(counts == 0, -1, torch.bucketize(counts, torch.tensor(list(edges))))
 
 
 def frequency_names(edges: Sequence[int] = FREQUENCY_EDGES) -> tuple[str, ...]:
     """Return how the groups of `frequency_groups` are called, by the images that their classes have: "1 to 5", ..., "over 150"."""
-    starts = (0, *edges)
-    return (*(f"{start + 1} to {end}" for start, end in zip(starts, edges, strict=False)), f"over {edges[-1]}")
+    return (*(f"{start + 1} to {end}" for start, end in zip((0, *edges), edges, strict=False)), f"over {edges[-1]}")
 
 
 def _class_index(text: str, table: Path, line: int) -> int:
@@ -110,9 +97,9 @@ def _class_names(path: Path, classes: int) -> tuple[str, ...]:
     names = [f"class {number}" for number in range(classes)]
     lines: dict[str, int] = {}
     if path.is_file():
-        for line, row in read_csv(path, ["y", "name"]):
+        for line, row in files.read_csv(path, ["y", "name"]):
             index = _class_index(row["y"], path, line)
             if index < classes:  # all classes that no image has are numbered 99999 in the published file
-                check_once(lines, str(index), path, line)
-                names[index] = clean_name(row["name"])
+                files.check_once(lines, str(index), path, line)
+                names[index] = files.clean_name(row["name"])
     return tuple(names)

@@ -1,8 +1,6 @@
 """The door to data with binary attributes, or classes read as such: the name of a data set and the folder where it lies."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch.nn.functional import one_hot
 
@@ -28,8 +26,6 @@ def load_data(
     num_val: int | None = None,
     num_test: int | None = None,
     seed: int = 0,
-    protected: str | None = None,
-    attributes: Sequence[str] | None = None,
 ) -> AttributeData:
     """Load or draw a data set by name.
 
@@ -43,8 +39,6 @@ def load_data(
         num_val: Validation images, alike; "cifar10s" splits exactly so many off its training images, 5,000 by default.
         num_test: Test images, alike; for "cifar10s" an even number, because each image comes in colour and in grey.
         seed: For "faces" the seed of everything, for "cifar10s" of split and colours; the others have nothing random.
-        protected: Name of the protected attribute, for "celeba" (default "Male") and "awa2" (default "water") only.
-        attributes: Names of the label columns, for "celeba" and "awa2" only; None takes all.
 
     Returns:
         The data in the common shape.
@@ -54,11 +48,6 @@ def load_data(
         ValueError: The name is unknown, `data_root` is missing or not wanted, or an argument is out of range or not for these data.
     """
     check_choice(DATASETS, name=name)
-    chosen: dict[str, Any] = {"protected": protected or None, "attributes": attributes}
-    chosen = {argument: value for argument, value in chosen.items() if value is not None}
-    if name not in ("celeba", "awa2"):
-        for argument, value in chosen.items():
-            raise ValueError(f"{argument}={value!r}: the labels and groups of {name} are fixed; leave it out")
     if name == "faces":
         if data_root:
             raise ValueError(f"data_root={str(data_root)!r}: faces are drawn and not read; leave it empty, or name other data")
@@ -85,9 +74,8 @@ def load_data(
         classes = len(found.class_names)
         train, val, test = (AttributeSplit(each.images, one_hot(each.labels, classes)) for each in found.splits.values())
         return AttributeData(train, val, test, found.class_names, None, found.source)
-    return (load_awa2 if name == "awa2" else load_celeba)(data_root, image_size=image_size, limit=limit, **chosen)
+    return (load_awa2 if name == "awa2" else load_celeba)(data_root, image_size=image_size, limit=limit)
 
 
 def _limit(num_train: int | None, num_val: int | None, num_test: int | None) -> dict[str, int]:
-    sizes = {"train": num_train, "val": num_val, "test": num_test}
-    return {split: size for split, size in sizes.items() if size is not None}
+    return {split: size for split, size in {"train": num_train, "val": num_val, "test": num_test}.items() if size is not None}

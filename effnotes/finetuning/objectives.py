@@ -1,7 +1,5 @@
 """What tuning minimises: losses on rows that are to change and rows that are to stay, for learning and for unlearning."""
 
-from __future__ import annotations
-
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -43,8 +41,7 @@ class Learn:
     def loss(self, model: nn.Module, base: nn.Module, edited: Rows, retained: Rows | None) -> Tensor:  # noqa: ARG002
         """Return the loss; the base model has no part in it."""
         rows = edited if retained is None else Rows.joined(edited, retained)
-        counted = rows.is_answer if self.on == "answer" else rows.is_text
-        return -token_log_probabilities(model, rows)[counted[:, 1:]].mean()
+        return -token_log_probabilities(model, rows)[(rows.is_answer if self.on == "answer" else rows.is_text)[:, 1:]].mean()
 
 
 @settings
@@ -127,8 +124,7 @@ class RMU:
         u = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed)).to(hidden)
         with torch.no_grad():
             n = residual_stream(base, edited.tokens, self.layer)[edited.is_text].norm(dim=-1).mean()
-        target = self.c * n * u / u.norm()
-        forget: Tensor = ((hidden - target) ** 2)[edited.is_text].mean()
+        forget: Tensor = ((hidden - (self.c * n * u / u.norm())) ** 2)[edited.is_text].mean()
         if retained is None or self.retain_weight == 0:
             return forget
         with torch.no_grad():

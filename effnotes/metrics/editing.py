@@ -4,8 +4,6 @@ Answers are counted as a whole and over the whole vocabulary (see `effnotes.mode
 draws to worlds; groups of one draw count alike, whatever their size (`macro_average`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -187,8 +185,7 @@ def min_k_score(log_p: ArrayLike, inside: ArrayLike, *, share: float = 0.2) -> N
         raise ValueError(f"share={share}: must be above 0 and at most 1")
     ranked = np.sort(np.where(mask, values, np.inf), axis=1)
     counts = np.maximum(1, np.floor(np.round(share * mask.sum(axis=1), 6))).astype(np.int64)
-    lowest = np.arange(values.shape[1]) < counts[:, None]
-    scores: NDArray[np.float64] = np.where(lowest, ranked, 0.0).sum(axis=1) / counts
+    scores: NDArray[np.float64] = np.where(np.arange(values.shape[1]) < counts[:, None], ranked, 0.0).sum(axis=1) / counts
     return scores
 
 
@@ -208,8 +205,7 @@ def membership_auc(members: ArrayLike, controls: ArrayLike) -> float:
     from sklearn.metrics import roc_auc_score
 
     scores = [_sample("members", members), _sample("controls", controls)]
-    is_member = np.repeat([1, 0], [len(sample) for sample in scores])
-    return float(roc_auc_score(is_member, np.concatenate(scores)))
+    return float(roc_auc_score(np.repeat([1, 0], [len(sample) for sample in scores]), np.concatenate(scores)))
 
 
 def extraction_strength(is_greedy: ArrayLike, inside: ArrayLike) -> NDArray[np.float64]:
@@ -231,8 +227,7 @@ def extraction_strength(is_greedy: ArrayLike, inside: ArrayLike) -> NDArray[np.f
     """
     greedy, mask = _texts(is_greedy, inside)
     missed = (greedy == 0) & mask
-    prefix = (missed * np.arange(1, missed.shape[1] + 1)).max(axis=1, initial=0)
-    strength: NDArray[np.float64] = 1 - prefix / mask.sum(axis=1)
+    strength: NDArray[np.float64] = 1 - (missed * np.arange(1, missed.shape[1] + 1)).max(axis=1, initial=0) / mask.sum(axis=1)
     return strength
 
 

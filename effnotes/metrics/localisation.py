@@ -4,8 +4,6 @@ Maps are real numbers (n, H, W), higher where a pixel counts for more; regions a
 or patch. Every function returns float64 (n,), a number an image. Tensors may lie on any device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -67,8 +65,7 @@ def pointing_game(maps: ArrayLike | Tensor, regions: ArrayLike | Tensor) -> Floa
     """
     scores, (inside,) = _read(maps, regions=regions)
     highest = scores == scores.max(axis=(1, 2), keepdims=True)
-    share = (highest & inside).sum(axis=(1, 2)) / highest.sum(axis=(1, 2))
-    return np.where(inside.any(axis=(1, 2)), share, np.nan)
+    return np.where(inside.any(axis=(1, 2)), (highest & inside).sum(axis=(1, 2)) / highest.sum(axis=(1, 2)), np.nan)
 
 
 def insertion(

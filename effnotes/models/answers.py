@@ -147,8 +147,7 @@ def answer_log_probabilities(model: nn.Module, rows: RowsLike, *, batch_size: in
 
     Places behind a shorter answer are NaN.
     """
-    places = _answer_places(model, rows, batch_size)
-    parts = [log_p.masked_fill(~inside[..., None], torch.nan).cpu() for _, log_p, inside in places]
+    parts = [log_p.masked_fill(~inside[..., None], torch.nan).cpu() for _, log_p, inside in _answer_places(model, rows, batch_size)]
     return torch.cat(parts).numpy() if parts else np.zeros((0, 1, 1), dtype=np.float32)
 
 
@@ -200,8 +199,7 @@ def _answer_places(model: nn.Module, rows: RowsLike, batch_size: int) -> Iterato
             last = int((part.answer + part.answer_length).max())
             tokens = part.tokens[:, :last].to(device)
             columns = (part.answer[:, None] + offsets).clamp_max(last - 1).to(device)
-            logits = model(input_ids=tokens).logits
-            of_answer = logits[torch.arange(len(tokens), device=device)[:, None], columns - 1].float()
+            of_answer = model(input_ids=tokens).logits[torch.arange(len(tokens), device=device)[:, None], columns - 1].float()
             yield tokens.gather(1, columns), of_answer.log_softmax(dim=-1), (offsets < part.answer_length[:, None]).to(device)
 
 

@@ -3,8 +3,6 @@
 What is no whole model in safetensors is told from one before a weight is read.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,9 +73,7 @@ def _what_is_there(folder: Path, lacking: list[str]) -> str:
 def _check_no_pointer(file: Path) -> None:
     with file.open("rb") as opened:
         if opened.read(24).startswith(b"version https://git-lfs"):
-            raise DataError(
-                f"{file}: this is the pointer of Git LFS to a file, not the file; run `git lfs pull` where it was cloned"
-            )
+            raise DataError(f"{file}: this is the pointer of Git LFS to a file, not the file; run `git lfs pull` in its clone")
 
 
 def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, list[int]]]:
@@ -89,9 +85,7 @@ def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, list[int]]]:
                 every = {name: opened.get_slice(name) for name in opened.keys() if name.endswith("weight")}  # noqa: SIM118 - no mapping
                 found |= {name: (part.get_dtype(), part.get_shape()) for name, part in every.items()}
         except (safetensors.SafetensorError, OSError) as error:
-            raise DataError(
-                f"{file}: this is no readable model ({error}); the file is torn or none of safetensors, copy it again"
-            ) from error
+            raise DataError(f"{file}: this is no readable model ({error}); torn, or none of safetensors: copy it again") from error
     quantised = [name for name, (kind, _) in found.items() if kind not in ("F64", "F32", "F16", "BF16")]
     if quantised:
         raise DataError(f"{files[0].parent}: the model is quantised ({quantised[0]}); take the one that it was made from")

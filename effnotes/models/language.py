@@ -36,10 +36,8 @@ Blocks: TypeAlias = Literal["linears", "attention", "mlp"]
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 # What the linear layers of a block belong to is told by words in their names.
-_KINDS: dict[str, tuple[str, ...]] = {
-    "attention": ("attn", "attention"),
-    "mlp": ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert"),
-}
+_KINDS: dict[str, tuple[str, ...]] = {"attention": ("attn", "attention")}
+_KINDS["mlp"] = ("mlp", "feed_forward", "feedforward", "ffn", "fc1", "fc2", "expert")
 
 
 @settings
@@ -107,20 +105,10 @@ def build_language_model(shape: LanguageModelShape | str, vocab_size: int, *, se
     check_range(2, vocab_size=vocab_size)
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(
-        shape.family,
-        vocab_size=vocab_size,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.mlp_width or 4 * shape.width,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=False,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
+    size = {"vocab_size": vocab_size, "max_position_embeddings": shape.context, "num_attention_heads": shape.heads}
+    size |= {"hidden_size": shape.width, "intermediate_size": shape.mlp_width or 4 * shape.width, "num_hidden_layers": shape.layers}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+    config = AutoConfig.for_model(shape.family, tie_word_embeddings=False, use_cache=False, **size, **special)
     with torch.random.fork_rng(devices=[]):
         # Seeds the CPU generator only; torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)

@@ -39,12 +39,9 @@ class NarrowResNet(nn.Module):
             allowed = f"the narrow ResNet takes {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels"
             raise ValueError(f"image_size={image_size}: {allowed}; resize the images, or build 'resnet18' for larger ones")
         self.image_size = image_size
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
-        self.blocks = nn.Sequential(
-            _block(width, width, stride=1), _block(width, 2 * width, stride=2), _block(2 * width, 4 * width, stride=2)
-        )
+        first = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.blocks = nn.Sequential(_block(width, width, 1), _block(width, 2 * width, 2), _block(2 * width, 4 * width, 2))
         final = -(-image_size // 8)
         # The same function where the map halves evenly; the adaptive kernel's backward pass is several times slower in bf16.
         self.pool: nn.Module = nn.AvgPool2d(final // 2) if final % 2 == 0 else nn.AdaptiveAvgPool2d(2)
@@ -66,7 +63,7 @@ def _check_size(images: Tensor, size: int) -> None:
         raise ValueError(f"{given}; resize the images or build it with another image_size")
 
 
-def _block(channels_in: int, channels_out: int, *, stride: int) -> BasicBlock:
+def _block(channels_in: int, channels_out: int, stride: int) -> BasicBlock:
     projection = None
     if stride != 1 or channels_in != channels_out:
         projection = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out))

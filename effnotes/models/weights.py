@@ -35,8 +35,7 @@ def _recomputed(module: nn.Module, key: str) -> tuple[Tensor, str] | None:
             case WeightNorm(name=name) if name == key:
                 return hook.compute_weight(module), f"torch.nn.utils.remove_weight_norm(layer, {key!r})"
             case SpectralNorm(name=name) if name == key:
-                value = hook.compute_weight(module, do_power_iteration=False)
-                return value, f"torch.nn.utils.remove_spectral_norm(layer, {key!r})"
+                return hook.compute_weight(module, do_power_iteration=False), f"torch.nn.utils.remove_spectral_norm(layer, {key!r})"
     return None
 
 
@@ -88,9 +87,7 @@ def check_finite(model: nn.Module) -> None:
     bad = [name for name, weight in there if not torch.isfinite(weight).all()]
     if bad:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""
-        raise ValueError(
-            f"{bad[0]}{more}: there are weights that are NaN or infinite; take a checkpoint from before they became so"
-        )
+        raise ValueError(f"{bad[0]}{more}: there are weights that are NaN or infinite; take a checkpoint from before they were so")
 
 
 def in_float32(model: Network, *, copied: bool = True, finite: bool = True) -> Network:

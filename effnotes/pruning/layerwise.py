@@ -224,7 +224,8 @@ def _sparsegpt(task: _Task) -> _Answer:
 
 
 def _square(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor, dim=(1, 2), dtype=torch.float64).square()
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2), dtype=torch.float64)
+    return norms.square()
 
 
 def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _Answer:

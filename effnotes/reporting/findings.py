@@ -5,8 +5,6 @@ A chapter writes no number that its run gave. What a figure shows is said by `fi
 MIME type of its own.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias

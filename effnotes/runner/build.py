@@ -132,10 +132,9 @@ def _settle(project: Project, store: RecordStore, results: Results, request: Run
         results.finished[name] = run
         return f"run in {_seconds(run)} ({request['profile']})"
     results.failures.append(_failed_cell(project, run))
-    results.failed[name] = {
-        "where": f"The run of this page failed {_place(run.record['error'])}.",
-        "error": f"{run.record['error']['name']}: {run.record['error']['message']}",
-    }
+    told = run.record["error"]
+    where = f"The run of this page failed {_place(told)}."
+    results.failed[name] = {"where": where, "error": f"{told['name']}: {told['message']}"}
     return "failed"
 
 
@@ -220,8 +219,7 @@ def _commit(root: Path) -> dict[str, Any] | None:
     """Return the checkout's revision and whether it has uncommitted changes; None where there is no Git."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return {"revision": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}

@@ -41,13 +41,8 @@ class _Command(TyperGroup):
             raise typer.Exit(2 if isinstance(error, UsageError | DataError) else 1) from None
 
 
-app = typer.Typer(
-    cls=_Command,
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Run the chapters of the effnotes book with parameters, keep records of the runs, and render the pages.",
-)
+_ABOUT = "Run the chapters of the effnotes book with parameters, keep records of the runs, and render the pages."
+app = typer.Typer(cls=_Command, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_ABOUT)
 
 
 def _in_home(path: Path | None) -> Path | None:
@@ -188,12 +183,8 @@ def power(
         remedy = f"Run it: effnotes run {name} --profile {profile or 'quick'}"
         raise UsageError(f"there is no run of '{name}'{which}, neither finished in {_relative(store.root)} nor kept. {remedy}")
     columns = ("run", "units", "spread", "smallest effect", "held against", "units needed", "verdict")
-    table = Table(
-        Column("claim", no_wrap=True),
-        *columns,
-        title=f"{name}: what runs could have settled, in four of five",
-        title_justify="left",
-    )
+    title = f"{name}: what runs could have settled, in four of five"
+    table = Table(Column("claim", no_wrap=True), *columns, title=title, title_justify="left")
     measured = {label: {row["id"]: row for row in project.measured([record])} for label, record in runs.items()}
     for claim in project.claims.values():
         if claim.chapter == name:

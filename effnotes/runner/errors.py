@@ -25,8 +25,7 @@ class BuildError(Exception):
 def describe_os_error(error: OSError) -> str:
     """Say which file an error of the operating system is about and, where its disk is at fault, which disk and what to do."""
     # A folder that could not be copied gives a list of its files; the first stands for all.
-    text = str(error.args[0][0][2] if isinstance(error, shutil.Error) else error)
-    return re.sub(r"\[Errno \d+\] ", "", with_disk_remedy(text))
+    return re.sub(r"\[Errno \d+\] ", "", with_disk_remedy(str(error.args[0][0][2] if isinstance(error, shutil.Error) else error)))
 
 
 def with_disk_remedy(text: str) -> str:

@@ -324,10 +324,8 @@ def _kernel_manager_class(added: dict[str, str], log: Path, watch: Watch) -> typ
             return KernelSpec(argv=[*start, f"--IPKernelApp.extra_extensions={kernel.__name__}"], **_KERNEL_SPEC)
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-            with log.open("w", encoding="utf-8") as output:
-                await super()._async_launch_kernel(
-                    kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": output, "stderr": output}
-                )
+            with log.open("w", encoding="utf-8") as out:
+                await super()._async_launch_kernel(kernel_cmd, **kw | {"env": kw["env"] | added, "stdout": out, "stderr": out})
             started: Any = self.provisioner
             watch.process = started.process
             watch.start(started.pid)
@@ -342,15 +340,10 @@ def _shown(cells: Iterable[Any], kind: str) -> list[Any]:
 
 def _environment(task: RunRequest, device: str | None) -> dict[str, Any]:
     """Return what a run had: Python, platform, device, cores, memory, threads and versions; nothing in it names the machine."""
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "cores": granted_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "threads": task["threads"],
-        "packages": {name: metadata.version(name) for name in task["packages"]},
-    }
+    packages = {name: metadata.version(name) for name in task["packages"]}
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}", "packages": packages}
+    memory = psutil.virtual_memory().total
+    return found | {"device": device, "cores": granted_cores(), "memory_bytes": memory, "threads": task["threads"]}
 
 
 def _tables_and_findings(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, Any] | None]:

@@ -94,7 +94,9 @@ def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: s
         "made_for": _made_for(project, plan.chapter.name, plan.profile, shown),
     }
     path = kept_path(project, plan.chapter.name, name)
-    write_atomically(path, _as_text(kept).encode())
+    text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)
+    # What is deep within stands on one line, such as each column of a table.
+    write_atomically(path, (re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", text) + "\n").encode())
     return path
 
 
@@ -176,9 +178,3 @@ def _as_yaml(value: Any) -> str:
         if isinstance(value, str) and parse_value(value, "") == value:
             return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _as_text(kept: Mapping[str, Any]) -> str:
-    """Write a kept record as JSON with sorted keys, what is deep within on one line, such as each column of a table."""
-    text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)
-    return re.sub(r"\n {5,}|\n {4}(?=[]}])", " ", text) + "\n"

@@ -42,15 +42,9 @@ def record_key(
         The key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
     closure = chapter_closure(chapter)
-    parts = {
-        "source": source_digest(chapter),
-        "parameters": json_digest(dict(values)),
-        "claims": json_digest(claims),
-        "library": closure.digest,
-        "packages": json_digest({**closure.versions, "python": platform.python_version()}),
-        "data": json_digest(data_fingerprints(values, directory)),
-        "format": str(RECORD_FORMAT),
-    }
+    parts = {"source": source_digest(chapter), "parameters": json_digest(dict(values)), "claims": json_digest(claims)}
+    parts["packages"] = json_digest({**closure.versions, "python": platform.python_version()})
+    parts |= {"library": closure.digest, "data": json_digest(data_fingerprints(values, directory)), "format": str(RECORD_FORMAT)}
     return json_digest(parts), parts
 
 

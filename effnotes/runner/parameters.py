@@ -195,10 +195,8 @@ def declared_parameters(cell: str, first_line: int = 1, where: str = "parameters
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 annotation = None
             case _:
-                found = f"found {ast.unparse(statement)!r}"
-                raise UsageError(
-                    f"{at}: the parameters cell holds only declarations like 'seeds: list[int] = [1, 2]  # help'; {found}."
-                )
+                one = "'seeds: list[int] = [1, 2]  # help'"
+                raise UsageError(f"{at}: the parameters cell holds only declarations like {one}; found {ast.unparse(statement)!r}.")
         if name in parameters:
             raise UsageError(f"{at}: parameter '{name}' is declared twice.")
         try:

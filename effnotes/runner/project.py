@@ -57,10 +57,8 @@ class Chapter:
         try:
             return jupytext.reads(self.source, fmt="py:percent")
         except (ValueError, yaml.YAMLError, NotebookValidationError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise UsageError(
-                f"{self.page}.py cannot be read as py:percent ({said}); a cell begins with '# %% tags=[\"a-tag\"]'."
-            ) from None
+            said = f"cannot be read as py:percent ({str(error).strip().splitlines()[0]})"
+            raise UsageError(f"{self.page}.py {said}; a cell begins with '# %% tags=[\"a-tag\"]'.") from None
 
     @cached_property
     def prose(self) -> str:
@@ -99,19 +97,13 @@ class Chapter:
                 raise UsageError(f"{self.page}.py: the {kind} is tagged 'parameters'; tag the code cell that declares them, alone.")
             if reserved := set(tags) & {INJECTED, "papermill-error-cell-tag"}:
                 name = min(reserved)
-                raise UsageError(
-                    f"{self.page}.py: the cell {start!r} is tagged {name!r}, which is for what papermill adds; remove it."
-                )
+                raise UsageError(f"{self.page}.py: cell {start!r} is tagged {name!r}, which is for what papermill adds; remove it.")
         tagged = [(text, self.first_line(i)) for i, (text, tags) in enumerate(self.code, start=1) if "parameters" in tags]
         if len(tagged) > 1:
             raise UsageError(f"{self.page}.py has {len(tagged)} cells tagged 'parameters'; one is allowed.")
-        if skipped := {tag for _, tags in self.code if "parameters" in tags for tag in tags} & {
-            "skip-execution",
-            "raises-exception",
-        }:
-            raise UsageError(
-                f"{self.page}.py: the parameters cell is tagged {min(skipped)!r}, too; it has to run, so remove that tag."
-            )
+        of_cell = {tag for _, tags in self.code if "parameters" in tags for tag in tags}
+        for tag in sorted(of_cell & {"skip-execution", "raises-exception"}):
+            raise UsageError(f"{self.page}.py: the parameters cell is tagged {tag!r}, too; it has to run, so remove that tag.")
         return declared_parameters(tagged[0][0], tagged[0][1] or 1, f"{self.page}.py") if tagged else {}
 
 
@@ -133,9 +125,7 @@ class Project:
         for candidate in (start, *start.parents):
             if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
                 return cls(candidate, (build_dir or candidate / "_build").resolve())
-        raise UsageError(
-            "not inside a checkout of the book (no _toc.yml beside book/, here or above): change to one and try again."
-        )
+        raise UsageError("not inside a checkout of the book (no _toc.yml beside book/, here or above): change to one, try again.")
 
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
@@ -148,11 +138,9 @@ class Project:
         for page in self.pages:
             if (path := self.root / f"{page}.py").is_file():
                 chapter = Chapter(path.stem, page, self.read_text(f"{page}.py"))
-                if other := chapters.get(chapter.name):
+                if own := chapters.get(chapter.name):
                     why = "records go by the name of the file alone; rename one of them"
-                    raise UsageError(
-                        f"_toc.yml lists {other.page}.py and {page}.py, two chapters of the name '{path.stem}': {why}."
-                    )
+                    raise UsageError(f"_toc.yml lists {own.page}.py and {page}.py, two chapters of the name '{path.stem}': {why}.")
                 chapters[chapter.name] = chapter
         return chapters
 
@@ -173,9 +161,7 @@ class Project:
                 near = nearest(parts[-1], [path.stem for path in (self.root / page).parent.glob("*.*")])
                 raise UsageError(f"_toc.yml lists '{page}', but there is neither {page}.py nor {page}.md.{near}")
             if len(set(found) - {".ipynb"}) > 1 or found == [".md", ".ipynb"]:
-                raise UsageError(
-                    f"_toc.yml lists '{page}', which is {' and '.join(page + end for end in found)}; keep one of them."
-                )
+                raise UsageError(f"_toc.yml lists '{page}', which is {' and '.join(page + end for end in found)}; keep one.")
             if found == [".ipynb"]:
                 raise UsageError(code_page(f"{page}.ipynb"))
         return pages
@@ -184,8 +170,7 @@ class Project:
         """Return the Markdown of each page, cell by cell, by the name of its file."""
         found = {f"{page}.md": [self.read_text(f"{page}.md")] for page in self.pages if (self.root / f"{page}.md").is_file()}
         for chapter in self.chapters.values():
-            cells = chapter.notebook().cells
-            found[f"{chapter.page}.py"] = [cell.source for cell in cells if cell.cell_type == "markdown"]
+            found[f"{chapter.page}.py"] = [cell.source for cell in chapter.notebook().cells if cell.cell_type == "markdown"]
         return dict(sorted(found.items(), key=lambda item: self.pages.index(item[0].rpartition(".")[0])))
 
     def read_text(self, name: str) -> str:

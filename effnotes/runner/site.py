@@ -64,11 +64,9 @@ def check_pages(project: Project) -> None:
             raise UsageError(f"{file} has no heading, and cannot be listed by a title; begin it with '# A title'.")
         for (above, _), (level, title) in pairwise([(0, ""), *headings]):
             if level > above + 1 and not suppressed:
-                before = f"comes after one of level {above}" if above else "is the first"
+                where = f"'{'#' * level} {title}' " + (f"comes after one of level {above}" if above else "is the first")
                 remedy = f"'{'#' * (above + 1)} {title}'"
-                raise UsageError(
-                    f"{file}: the heading '{'#' * level} {title}' {before}; levels may not be left out: make it {remedy}."
-                )
+                raise UsageError(f"{file}: the heading {where}; levels may not be left out: make it {remedy}.")
 
 
 def build_site(stage: Path, build_dir: Path, announce: Callable[[str], None]) -> Path:
@@ -123,8 +121,7 @@ def _swap_in(rendered: Path, target: Path) -> None:
 
 def _tree_digest(stage: Path) -> str:
     """Digest what a rendering depends on: the staged files and the extension that renders them."""
-    extension = sorted(Path(__file__).parent.glob("sphinx_*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in extension))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("sphinx_*.py"))))
     for path in sorted(item for item in stage.rglob("*") if item.is_file()):
         digest.update(f"{path.relative_to(stage).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

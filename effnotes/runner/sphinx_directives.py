@@ -179,7 +179,7 @@ class ChapterFigure(BuildDirective):
         self.env.note_dependency(str(path))
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             shown = cell["metadata"].get("mystnb", {})
-            if shown.get("figure", {}).get("name") == figure and (drawn := _picture(cell)):
+            if shown.get("figure", {}).get("name") == figure and (drawn := next(_pictures(cell), None)):
                 picture = self.drawing(f"{figure}.{drawn[0]}", drawn[1], shown["image"]["alt"])
                 return [self.figure(picture, self.caption(chapter, shown["figure"]["caption"], figure), self.options["name"])]
         raise self.error(f"the chapter {name!r} has no figure {figure!r} with a picture")
@@ -219,17 +219,10 @@ class RunTable(BuildDirective):
         if record is None:
             return [name, NONE, "failed" if chapter["failed"] else "not run", *[[]] * 6]
         commit = record["commit"]
-        return [
-            name,
-            record["profile"],
-            record["status"],
-            record["started"][:16].replace("T", " "),
-            format_duration(record["duration_s"]),
-            format_memory(record["peak_memory_bytes"]),
-            record["environment"]["device"] or NONE,
-            NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes"),
-            record["key"][:8],
-        ]
+        revision = NONE if commit is None else commit["revision"][:8] + ("" if commit["clean"] else " + changes")
+        used = format_duration(record["duration_s"]), format_memory(record["peak_memory_bytes"])
+        started, device = record["started"][:16].replace("T", " "), record["environment"]["device"] or NONE
+        return [name, record["profile"], record["status"], started, *used, device, revision, record["key"][:8]]
 
 
 def card_anchor(claim: str) -> str:
@@ -278,12 +271,8 @@ def not_run_note(text: str) -> nodes.Admonition:
     return nodes.note("", nodes.paragraph("", "", *inline), classes=["effnotes-not-run"])
 
 
-def _picture(cell: dict[str, Any]) -> tuple[str, bytes] | None:
-    """Return kind and content of the first picture that a cell of a notebook has drawn."""
-    return next(_pictures(cell), None)
-
-
 def _pictures(cell: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Yield kind and content of each picture that a cell of a notebook has drawn."""
     for output in cell.get("outputs", []):
         data = {kind: "".join(content) for kind, content in output.get("data", {}).items() if kind.startswith("image/")}
         if "image/svg+xml" in data:

@@ -18,22 +18,14 @@ from sphinx.config import Config
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
+from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
-from effnotes.runner.sphinx_directives import (
-    ChapterFigure,
-    RunTable,
-    VerdictCount,
-    WhatWeFound,
-    header_cell,
-    not_run_note,
-    read_build,
-)
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
 
 _PREVIEW = "_images/preview.png"
 
 
-def _visit_header_cell(translator: HTML5Translator, node: header_cell) -> None:
+def _visit_header_cell(translator: HTML5Translator, node: shared.header_cell) -> None:
     start = len(translator.body)
     translator.visit_entry(node)
     translator.body[start] = translator.body[start].replace("<th", f'<th scope="{node["scope"]}"', 1)
@@ -66,8 +58,7 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
     Sphinx copies them only while it renders pages, and would leave an old style sheet where nothing else changed.
     """
     found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
-    content = b"".join(path.read_bytes() for path in found if path.is_file())
-    config.effnotes_static_digest = hashlib.sha256(content).hexdigest()
+    config.effnotes_static_digest = hashlib.sha256(b"".join(path.read_bytes() for path in found if path.is_file())).hexdigest()
 
 
 def _mend_open_graph(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -84,7 +75,7 @@ def _write_preview(app: Sphinx, exception: Exception | None) -> None:
         root = app.config.root_doc
         path = Path(app.outdir) / _PREVIEW
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(draw_preview(app.env.titles[root].astext(), read_build(app.env, root)))
+        path.write_bytes(draw_preview(app.env.titles[root].astext(), shared.read_build(app.env, root)))
 
 
 def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -94,8 +85,7 @@ def _name_toggles(_app: Sphinx, _page: str, _template: str, context: dict[str, A
 
     def with_names(kind: str, *arguments: Any, **options: Any) -> Any:
         navigation = generate(kind, *arguments, **options)
-        labelled = str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
-        return navigation if kind == "raw" else labelled
+        return navigation if kind == "raw" else str(navigation).replace("<summary>", '<summary aria-label="Pages of this chapter">')
 
     context["generate_toctree_html"] = with_names
 
@@ -106,9 +96,9 @@ def _note_chapter_without_outputs(app: Sphinx, document: nodes.document) -> None
     title = next(iter(document.findall(nodes.title)), None)
     if source.suffix != ".py" or title is None:
         return
-    chapters = (read_build(app.env) or {"chapters": []})["chapters"]
+    chapters = (shared.read_build(app.env) or {"chapters": []})["chapters"]
     failed = next((chapter["failed"] for chapter in chapters if chapter["name"] == source.stem), None)
-    note = not_run_note("This is the source of the page, without outputs.")
+    note = shared.not_run_note("This is the source of the page, without outputs.")
     if failed:
         told = nodes.literal_block(failed["error"], failed["error"], language="text")
         what = nodes.paragraph("", f"{failed['where']} What follows is the source of the page, without outputs.")
@@ -125,13 +115,13 @@ def _identify_exercise_content(_app: Sphinx, document: nodes.document) -> None:
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives and events with Sphinx."""
-    app.add_node(header_cell, html=(_visit_header_cell, HTML5Translator.depart_entry))
+    app.add_node(shared.header_cell, html=(_visit_header_cell, HTML5Translator.depart_entry))
     app.add_node(nodes.citation, override=True, html=(_visit_citation, HTML5Translator.depart_citation))
     app.add_directive("scoreboard", Scoreboard)
-    app.add_directive("verdict-count", VerdictCount)
-    app.add_directive("run-table", RunTable)
-    app.add_directive("what-we-found", WhatWeFound)
-    app.add_directive("chapter-figure", ChapterFigure)
+    app.add_directive("verdict-count", shared.VerdictCount)
+    app.add_directive("run-table", shared.RunTable)
+    app.add_directive("what-we-found", shared.WhatWeFound)
+    app.add_directive("chapter-figure", shared.ChapterFigure)
     app.add_config_value("effnotes_static_digest", "", "html", types=(str,))
     app.connect("config-inited", _digest_static_files)
     app.connect("doctree-read", _note_chapter_without_outputs)

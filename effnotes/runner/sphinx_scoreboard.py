@@ -10,45 +10,27 @@ from docutils import nodes
 
 from effnotes.reporting.claims import format_number, interval_text, units_text
 from effnotes.reporting.claims.figure import VERDICT_COLOURS, describe_distances, draw_distances, figure_bytes
-from effnotes.runner.sphinx_directives import (
-    NONE,
-    NOT_MEASURED,
-    VERDICTS,
-    BuildDirective,
-    Content,
-    card_anchor,
-    disagree,
-    flag,
-    not_run_note,
-    read_build,
-    verdict,
-    verdict_count,
-)
+from effnotes.runner import sphinx_directives as shared
 
-_KINDS = {
-    "table": "a number in a table or a figure",
-    "text": "a sentence of the text",
-    "code": "published code",
-    "addition": "an addition of this book",
-}
+_KINDS = {"table": "a number in a table or a figure", "text": "a sentence of the text"}
+_KINDS |= {"code": "published code", "addition": "an addition of this book"}
 _Rows = Sequence[Mapping[str, Any]]
 
 
-class Scoreboard(BuildDirective):
+class Scoreboard(shared.BuildDirective):
     """``{scoreboard}``: every registered claim as published, as the kept runs and as this build measured it."""
 
     def run(self) -> list[nodes.Node]:
         """Return counts, the picture, the filter and the table, or a note where there is no build."""
-        build = read_build(self.env)
+        build = shared.read_build(self.env)
         if build is None:
-            return [not_run_note("The scoreboard is filled in when the chapters are run.")]
-        chapters = {
-            c["name"]: c for c in build["chapters"] if any(row["chapter"] == c["name"] for row in build["claims"]["record"])
-        }
+            return [shared.not_run_note("The scoreboard is filled in when the chapters are run.")]
+        claiming = {row["chapter"] for row in build["claims"]["record"]}
+        chapters = {chapter["name"]: chapter for chapter in build["chapters"] if chapter["name"] in claiming}
         titles = {name: chapter["title"] for name, chapter in chapters.items()}
         runs = {"larger run (full)": build["claims"]["kept"], f"this build ({build['profile']})": build["claims"]["record"]}
-        runs = {name: rows for name, rows in runs.items() if any(row["verdict"] != NOT_MEASURED for row in rows)}
-        shown = [*verdict_count(build), *(nodes.paragraph("", wrong_text(name, rows)) for name, rows in runs.items())]
+        runs = {name: rows for name, rows in runs.items() if any(row["verdict"] != shared.NOT_MEASURED for row in rows)}
+        shown = [*shared.verdict_count(build), *(nodes.paragraph("", wrong_text(name, rows)) for name, rows in runs.items())]
         if not runs:
             return shown
         by_chapter = {title: lambda row, name=name: row["chapter"] == name for name, title in titles.items()}
@@ -74,9 +56,9 @@ class Scoreboard(BuildDirective):
         self, name: str, caption: str, head: str, groups: Mapping[str, Callable[[Any], bool]], runs: Mapping[str, _Rows]
     ) -> nodes.Node:
         """Return a table of verdicts, a row for each group of claims and run."""
-        measured = all(row["verdict"] != NOT_MEASURED for rows in runs.values() for row in rows)
-        words = VERDICTS if measured else (*VERDICTS, NOT_MEASURED)
-        rows: list[list[Content]] = []
+        measured = all(row["verdict"] != shared.NOT_MEASURED for rows in runs.values() for row in rows)
+        words = shared.VERDICTS if measured else (*shared.VERDICTS, shared.NOT_MEASURED)
+        rows: list[list[shared.Content]] = []
         for group, belongs in groups.items():
             for run, claims in runs.items():
                 counted = Counter(row["verdict"] for row in claims if belongs(row))
@@ -94,30 +76,29 @@ class Scoreboard(BuildDirective):
         for row in build["claims"]["record"]:
             other = kept[row["id"]]
             rows.append(self.row(row, other, self.page_of(chapters[row["chapter"]])))
-            words = {word.replace(" ", "-") for word in (row["verdict"], other["verdict"])} | (
-                {"disputed"} if disagree(other, row) else set()
-            )
+            words = {word.replace(" ", "-") for word in (row["verdict"], other["verdict"])}
+            words |= {"disputed"} if shared.disagree(other, row) else set()
             marks.append([f"effnotes-in-{1 + places.index(row['chapter'])}", *sorted(f"effnotes-is-{word}" for word in words)])
         caption = "Registered claims: as published, as measured in the larger run, and in this build"
         return self.table("scoreboard-table", caption, header, rows, (30, 19, 19, 12, 20), marks)
 
-    def row(self, claim: dict[str, Any], kept: dict[str, Any], page: str) -> list[Content]:
+    def row(self, claim: dict[str, Any], kept: dict[str, Any], page: str) -> list[shared.Content]:
         """Return the cells of one claim; its name leads to its card where the chapter shows one."""
         name: nodes.Node = nodes.literal("", claim["id"])
-        if claim["verdict"] != NOT_MEASURED:
-            name = nodes.reference("", "", name, refuri=f"{page}#{card_anchor(claim['id'])}")
+        if claim["verdict"] != shared.NOT_MEASURED:
+            name = nodes.reference("", "", name, refuri=f"{page}#{shared.card_anchor(claim['id'])}")
         key = re.sub(r"[^\w:.+/-]", "", claim["source"]["key"])  # what a bibliography can have
         source = self.fine_print(f", {claim['source']['where']} ({_KINDS[claim['source']['kind']]})", cited=f"{{cite:p}}`{key}`")
         published = self.fine_print(f"Published: {claim['published'] or 'no figure given'}")
         runs = {"larger run": kept, "this build": claim}
-        settled = {run: row["smallest_effect"] for run, row in runs.items()}
-        notes: list[nodes.Node] = (
-            [nodes.paragraph("", "", flag(), nodes.Text(f": {why}"))] if (why := disagree(kept, claim)) else []
-        )
+        why, settled = shared.disagree(kept, claim), list[nodes.Node]()
+        notes: list[nodes.Node] = [nodes.paragraph("", "", shared.flag(), nodes.Text(f": {why}"))] if why else []
         for run, row in runs.items():
+            least = row["smallest_effect"]
+            settled.append(self.fine_print(f"{run}: {shared.NONE if least is None else format_number(least)}"))
             if row["verdict"] == "not settled":
                 notes.append(self.fine_print(f"{run}: {_why_unsettled(row)}"))
-            if row["verdict"] == NOT_MEASURED:
+            if row["verdict"] == shared.NOT_MEASURED:
                 notes.append(self.fine_print(f"{run}: {row['reason']}"))
             if row["caution"]:
                 notes.append(self.fine_print(f"but, {run}: {row['caution']}"))
@@ -125,19 +106,13 @@ class Scoreboard(BuildDirective):
             [nodes.paragraph("", "", name), nodes.paragraph("", claim["statement"]), published, source],
             [_label("Larger run"), *self.measurement(kept)],
             [_label("This build"), *self.measurement(claim)],
-            [
-                _label("Would have settled"),
-                *(
-                    self.fine_print(f"{run}: {NONE if effect is None else format_number(effect)}")
-                    for run, effect in settled.items()
-                ),
-            ],
+            [_label("Would have settled"), *settled],
             [_label("What to know"), *notes] if notes else [],
         ]
 
     def measurement(self, claim: dict[str, Any]) -> list[nodes.Node]:
         """Return verdict, estimate, interval, unit and number of units."""
-        badge = nodes.paragraph("", "", verdict(claim["verdict"]))
+        badge = nodes.paragraph("", "", shared.verdict(claim["verdict"]))
         if claim["estimate"] is None:
             return [badge]
         low, high = bounds = claim["interval"] or (0.0, 0.0)
@@ -170,13 +145,13 @@ def draw_preview(title: str, build: dict[str, Any] | None) -> bytes:
     figure, ax = plt.subplots(figsize=(12, 6.3))
     figure.suptitle(title, fontsize=34, x=0.05, ha="left", fontweight="bold")
     runs = build["claims"] if build else {"kept": [], "record": []}
-    measured = {which: [row for row in runs[which] if row["verdict"] != NOT_MEASURED] for which in ("kept", "record")}
+    measured = {which: [row for row in runs[which] if row["verdict"] != shared.NOT_MEASURED] for which in ("kept", "record")}
     which = "kept" if measured["kept"] else "record"
     titles = [(c["name"], c["title"]) for c in (build or {"chapters": []})["chapters"]]
     names = {name: shown for name, shown in titles if any(row["chapter"] == name for row in measured[which])}
     for height, name in enumerate(names):
         counts, left = Counter(row["verdict"] for row in measured[which] if row["chapter"] == name), 0
-        for word in VERDICTS:
+        for word in shared.VERDICTS:
             ax.barh(height, counts[word], left=left, height=0.42, color=VERDICT_COLOURS[word], label=word if height == 0 else None)
             if counts[word]:
                 ax.text(left + counts[word] / 2, height, str(counts[word]), ha="center", va="center", color="white", fontsize=26)
@@ -203,7 +178,7 @@ def _label(text: str) -> nodes.paragraph:
 
 def _filter(titles: Mapping[str, str]) -> nodes.raw:
     """Return the buttons that choose rows by style alone, see effnotes.css; where those do not work, all rows are there."""
-    verdicts = {"all": "all", **{word.replace(" ", "-"): word for word in VERDICTS}, "disputed": "the two runs disagree"}
+    verdicts = {"all": "all", **{word.replace(" ", "-"): word for word in shared.VERDICTS}, "disputed": "the two runs disagree"}
     places = {"all": "all", **{str(number): title for number, title in enumerate(titles.values(), start=1)}}
     groups = {"is": ("Verdict in either run", verdicts), "in": ("Chapter", places)}
     sets = ""

@@ -123,9 +123,8 @@ def _settings(cell: Any) -> tuple[Any, Any]:
     # The tag stays with the last of them: values that papermill puts behind it, where somebody runs the page's notebook, must win.
     tags = cell.metadata.get("tags", [])
     fold = {"tags": [*tags, "hide-input"], "mystnb": {"code_prompt_show": "Further settings"}}
-    return new_code_cell(first.rstrip(), metadata={"tags": [tag for tag in tags if tag != "parameters"]}), new_code_cell(
-        f"{comment}{further}", metadata=fold
-    )
+    shown = {"tags": [tag for tag in tags if tag != "parameters"]}
+    return new_code_cell(first.rstrip(), metadata=shown), new_code_cell(f"{comment}{further}", metadata=fold)
 
 
 def _say_results(cells: Sequence[Any]) -> None:

@@ -96,14 +96,9 @@ class Watch:
     def jobs(self) -> dict[str, Any]:
         """Return how many jobs were computed and how many results reused, and when and on what machines those were made."""
         made = sorted(job["at"] for job in self._reused)
-        return {
-            "computed": len(self._computed),
-            "computed_s": round(sum(job["seconds"] for job in self._computed), 1),
-            "reused": len(self._reused),
-            "reused_from": made[0] if made else None,
-            "reused_to": made[-1] if made else None,
-            "reused_on": sorted({job["machine"] for job in self._reused}),
-        }
+        seconds, machines = sum(job["seconds"] for job in self._computed), sorted({job["machine"] for job in self._reused})
+        ends = {"reused_from": made[0] if made else None, "reused_to": made[-1] if made else None, "reused_on": machines}
+        return {"computed": len(self._computed), "computed_s": round(seconds, 1), "reused": len(made), **ends}
 
     def progress(self) -> Progress:
         """Return how far the chapter is."""

@@ -6,8 +6,6 @@ hyperparameter in each group by the mean score of the units given; `extend` runs
 their end; `report` runs what was chosen on other units; `at_chosen` finds it again. A key is a tuple of the columns `by`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, cast

@@ -1,7 +1,5 @@
 """What the README says of the kept records of the profile `full`: a picture and verdict counts, written by `make readme`."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path
@@ -30,8 +28,7 @@ def results_block(root: Path) -> str:
     """Return the README's lines on what came out, from the kept records below a checkout."""
     paths = {name: root / f"data/records/{name}/full.json" for name in CHAPTERS}
     records = {CHAPTERS[name]: read_record(path) for name, path in paths.items() if path.is_file()}
-    bias = records[CHAPTERS["pruning_bias"]]
-    by_level = Findings.of_record(bias).by_attribute("bias_amplification")
+    by_level = Findings.of_record(records[CHAPTERS["pruning_bias"]]).by_attribute("bias_amplification")
     means = by_level.mean(axis=1)
     shown = {level: format_number(mean, spread=means.max() - means.min()) for level, mean in means.items()}
     levels = [f"{value} at {100 * float(level):g}%" for level, value in shown.items()]

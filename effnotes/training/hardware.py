@@ -37,13 +37,8 @@ def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format
         model: The network.
         device: Where it runs.
     """
-    small = any(
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
-        and module.stride != (1, 1)
-        and module.in_channels // module.groups < 8
-        for module in model.modules()
-    )
+    pointwise = [each for each in model.modules() if isinstance(each, nn.Conv2d) and each.kernel_size == (1, 1) != each.stride]
+    small = any(each.in_channels // each.groups < 8 for each in pointwise)
     return torch.contiguous_format if small and device.type == "cpu" and _has_avx2_kernels() else torch.channels_last
 
 

@@ -155,8 +155,7 @@ def recall_table(
             answers = answer(model, world.encode(facts.take(asked), name))
             recall, probability = float(answers.exact.mean()), float(answers.probability.mean())
             needed = recipe.recall if share == most else recipe.recall_elsewhere
-            enough = recall >= needed and probability >= recipe.probability
-            rows.append((label, name, len(asked), recall, probability, enough))
+            rows.append((label, name, len(asked), recall, probability, recall >= needed and probability >= recipe.probability))
     return pd.DataFrame(rows, columns=["kind", "template", "asked", "recall", "probability", "enough"])
 
 
@@ -265,8 +264,7 @@ class _Run:
     @cached_property
     def _on_device(self) -> DeviceCorpus | None:
         """The corpus as the device makes it; None where the host has to write it."""
-        made = _makes_sentences(self.device, self.world)
-        return DeviceCorpus(self.world.corpus(self.left_out), self.device) if made else None
+        return DeviceCorpus(self.world.corpus(self.left_out), self.device) if _makes_sentences(self.device, self.world) else None
 
     def _rate(self, part: int, step: int) -> float:
         planned = part < self.recipe.passes * self.parts

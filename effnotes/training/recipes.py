@@ -50,8 +50,7 @@ class Recipe:
             return self.learning_rate * (step + 1) / warmup
         if self.decay == "constant":
             return self.learning_rate
-        progress = (step - warmup) / (self.epochs * steps_per_epoch - warmup)
-        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * progress))
+        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * ((step - warmup) / (self.epochs * steps_per_epoch - warmup))))
 
 
 PUBLISHED_GMP_RI = Recipe(

@@ -146,5 +146,4 @@ def _shift_windows(images: Tensor, max_shift: int) -> Tensor:
     height, width = images.shape[2:]
     rows = torch.arange(-max_shift, height + max_shift, device=images.device).clamp(0, height - 1)
     columns = torch.arange(-max_shift, width + max_shift, device=images.device).clamp(0, width - 1)
-    padded = images.permute(0, 2, 3, 1)[:, rows][:, :, columns].contiguous()
-    return padded.unfold(1, height, 1).unfold(2, width, 1)
+    return images.permute(0, 2, 3, 1)[:, rows][:, :, columns].contiguous().unfold(1, height, 1).unfold(2, width, 1)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from effnotes.core.errors import DataError
-from effnotes.datasets.files import clean_name, decode_image, decode_images, list_image_folders, list_images, read_csv
+from effnotes.datasets.files import clean_name, decode_image, decode_images, list_image_folders, read_csv
 
 ROWS = [f"P{number},likes,O{number % 3}" for number in range(8)]
 
@@ -275,7 +275,7 @@ def test_what_is_no_image_is_left_out_counted_and_named(tmp_path: Path) -> None:
     for name in (".ipynb_checkpoints", "more.jpg", "__MACOSX"):
         (tmp_path / name).mkdir()
     with pytest.warns(RuntimeWarning) as caught:
-        assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
+        assert [path.name for path in list_image_folders([tmp_path])[0]] == ["a.png", "b.JPG"]
     (message,) = [str(warning.message) for warning in caught]
     for part in ("5 hidden", "1 folders", "more.jpg", "3 of another ending", "c.tif", "d.webp", "'", r"e\u200b.gif"):
         assert part in message
@@ -286,10 +286,10 @@ def test_what_is_no_image_is_left_out_counted_and_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no JPEG or PNG file in this folder; it is empty"):
-        list_images(tmp_path)
+        list_image_folders([tmp_path])
     for name in ("fox.tif", ".fox.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(
         DataError, match=r"no JPEG or PNG file in this folder; left out are 1 hidden \(.*/\.fox\.jpg\), 1 of another ending"
     ):
-        list_images(tmp_path)
+        list_image_folders([tmp_path])

@@ -63,8 +63,8 @@ def test_a_cell_in_which_nothing_happens_is_ended(book):
 
 def test_a_cell_that_prints_may_take_longer_than_the_patience(book):
     step = "print('.', flush=True)\n    time.sleep(0.2)"
-    book.edit("addition", "time.sleep(pause_s)", f"end = time.monotonic() + 3\nwhile time.monotonic() < end:\n    {step}")
-    _, record = book.execute("addition", patience_s=2.0)
+    book.edit("addition", "time.sleep(pause_s)", f"end = time.monotonic() + 7\nwhile time.monotonic() < end:\n    {step}")
+    _, record = book.execute("addition", patience_s=5.0)
     assert record["status"] == "finished", record["error"]
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from effnotes.studies.bias import Findings, effects, figures, sentences
+from effnotes.studies.bias.results import Result
 from effnotes.studies.bias.sentences import Sentences
 
 LEVELS = (0.0, 0.9, 0.985)
@@ -192,6 +193,7 @@ def test_changed_decisions_of_most_seeds_are_counted():
     mixed = np.array([[-3.0, 3.0], [-3.0, -3.0]])
     runs = {0.0: {1: yes, 2: yes, 3: no}, 0.985: {1: mixed, 2: mixed, 3: mixed}}
     result = SimpleNamespace(high=0.985, at=lambda level: {s: SimpleNamespace(shared_logits=z) for s, z in runs[level].items()})
+    result.shared_decisions = lambda: Result.shared_decisions(result)
     assert sentences.of_gallery(result) == "Over 3 seeds, most networks change 3 of 4 decisions; 100% of them go from yes to no."
     runs[0.985] = runs[0.0]
     assert sentences.of_gallery(result).endswith("change 0 of 4 decisions, so the largest differences are shown.")

@@ -109,8 +109,7 @@ def _create(options: argparse.Namespace) -> Path:
             own = ", ".join(repr(kept[name]) for name in redrawn)
             raise ValueError(f"{why}; leave it out, or give the world's own value, {own}")
         if settings.get("qa_frac") and not asks_already:
-            asked = World(**(kept | settings)).graph.asked
-            world = replace(world, given_graph=replace(world.graph, asked=asked))
+            world = replace(world, given_graph=replace(world.graph, asked=World(**(kept | settings)).graph.asked))
         # Other templates may need words that this world did not have.
         world = replace(world, **settings, given_words=None if "templates" in settings else world.given_words)
     else:

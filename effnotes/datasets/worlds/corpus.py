@@ -111,8 +111,7 @@ class Corpus:
         first = np.arange(s * r).reshape(s, r)
         about_subjects = np.concatenate([first, first + s * r], axis=1) if world.graph.has_nested else first
         between_objects = np.arange(about_subjects.size, len(self.facts))
-        questions = first[world.graph.asked]
-        return [about_subjects.reshape(-1, self.width), between_objects[:, None], questions.reshape(-1, 1)]
+        return [about_subjects.reshape(-1, self.width), between_objects[:, None], first[world.graph.asked].reshape(-1, 1)]
 
     @cached_property
     def ends(self) -> Integers:
@@ -186,8 +185,7 @@ class Corpus:
             items = np.searchsorted(self.ends, self.order(positions), side="right")
             rng = stream(self.world.seed, CORPUS, block)
             facts, form, position = self._told(items, rng)
-            inside = (position + block * size >= start) & (position + block * size < stop)
-            yield Statements(facts, form, inside, rng)
+            yield Statements(facts, form, (position + block * size >= start) & (position + block * size < stop), rng)
 
     def bounds(self, shard: int, of: int) -> tuple[int, int, int]:
         """Return the first position of a shard, the one behind its last, and the positions in a block."""
@@ -209,8 +207,7 @@ class Corpus:
 
         Both are (n,) float64 in [0, 1).
         """
-        template = rng.random(n)
-        return template, rng.random(n) if self.world.graph_dissents else None
+        return rng.random(n), rng.random(n) if self.world.graph_dissents else None
 
     def _told(self, items: Integers, rng: np.random.Generator) -> tuple[Facts, Integers, Integers]:
         """Say items: facts and forms of their sentences, and for each the position of its item among those given."""

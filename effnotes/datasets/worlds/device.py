@@ -76,8 +76,7 @@ class SentenceWriter:
         """
         places = self._places(told)
         # A stable sort closes the gaps: places that the row leaves out go behind all others.
-        order = torch.argsort((places == ABSENT).to(torch.uint8), dim=1, stable=True)[:, :width]
-        tokens = places.gather(1, order)
+        tokens = places.gather(1, torch.argsort((places == ABSENT).to(torch.uint8), dim=1, stable=True)[:, :width])
         tokens = torch.where(tokens == ABSENT, PAD, tokens)
         return torch.nn.functional.pad(tokens, (0, width - tokens.shape[1]), value=PAD)
 
@@ -140,18 +139,14 @@ class DeviceCorpus:
         corpus = self._corpus
         if corpus.width > 1:
             plans = list(corpus.statements(shard, of))
-            facts = Facts.join(*(plan.facts for plan in plans))
-            told = Told.of(facts, np.concatenate([plan.form for plan in plans]), self._device)
+            told = Told.of(Facts.join(*(plan.facts for plan in plans)), np.concatenate([plan.form for plan in plans]), self._device)
             inside = _moved(np.concatenate([plan.inside for plan in plans]), self._device)
             return DeviceSentences(self._writer, told.take(inside), self._writer.width(told))
         start, stop, size = self._alone.bounds(shard, of)
         first, behind = start // size * size, min(-(-stop // size) * size, self._alone.n_items)
-        drawn = [
-            self._chances(min(size, behind - begin), stream(corpus.world.seed, CORPUS, begin // size))
-            for begin in range(first, behind, size)
-        ]
-        numbers = self._alone.order(torch.arange(first, behind, device=self._device))
-        told = self._told(numbers, torch.cat(drawn, dim=1))
+        begins = range(first, behind, size)
+        drawn = [self._chances(min(size, behind - at), stream(corpus.world.seed, CORPUS, at // size)) for at in begins]
+        told = self._told(self._alone.order(torch.arange(first, behind, device=self._device)), torch.cat(drawn, dim=1))
         # One item is one sentence. Those beside the shard are told for their length alone: the host pads its blocks as a whole.
         return DeviceSentences(self._writer, told.take(slice(start - first, stop - first)), self._writer.width(told))
 

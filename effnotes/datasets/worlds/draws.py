@@ -16,6 +16,9 @@ from effnotes.datasets.worlds.world import World
 NestedClass: TypeAlias = Literal["any", "changed", "unchanged"]
 
 
+_NONE = np.zeros(0, dtype=np.int64)  # subjects that other draws have taken
+
+
 class Drawing(TypedDict, total=False):
     """What `make_task` and `make_draws` take beside the kind of an edit and its size; each has a default."""
 
@@ -54,9 +57,8 @@ def make_draws(
     check_range(0, n_tune=n_tune, n_test=n_test)
     tasks: list[Task] = []
     for number in range(n_tune + n_test):
-        taken = np.concatenate([np.zeros(0, dtype=np.int64), *(task.subjects for task in tasks)])
-        rng = stream(world.seed, TASKS, seed, number)
-        maker = _Maker(world, rng, taken, kind, n, **drawing)
+        taken = np.concatenate([_NONE, *(task.subjects for task in tasks)])
+        maker = _Maker(world, stream(world.seed, TASKS, seed, number), taken, kind, n, **drawing)
         tasks.append(maker.task(*maker.chosen()))
     return Draws(tuple(tasks[:n_tune]), tuple(tasks[n_tune:]))
 
@@ -97,7 +99,7 @@ def make_task(world: World, kind: TaskKind, n: int = 1, *, seed: int = 0, **draw
     Raises:
         ValueError: An argument is out of range, does not go with the world, or leaves too few facts or subjects.
     """
-    maker = _Maker(world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), kind, n, **drawing)
+    maker = _Maker(world, stream(world.seed, TASKS, seed, 0), _NONE, kind, n, **drawing)
     return maker.task(*maker.chosen())
 
 
@@ -123,13 +125,9 @@ def edit_task(world: World, facts: Facts, new: Integers, *, retain_coverage: flo
         raise ValueError(f"{len(facts)} facts and new objects of shape {new.shape}: give at least one fact, and each a new object")
     for name, column, most in (("relation", facts.relation, 1), ("subject", facts.subject, len(facts))):
         if len(np.unique(column)) != most:
-            raise ValueError(
-                f"{name}s {column.tolist()}: an edit takes one relation and each subject once; make a task of each part"
-            )
+            raise ValueError(f"{name}s {column.tolist()}: an edit takes one relation and each subject once; make several tasks")
     relation = int(facts.relation[0])
-    maker = _Maker(
-        world, stream(world.seed, TASKS, seed, 0), np.zeros(0, dtype=np.int64), "remap", len(facts), relation, retain_coverage
-    )
+    maker = _Maker(world, stream(world.seed, TASKS, seed, 0), _NONE, "remap", len(facts), relation, retain_coverage)
     for (_, subject, _, old), value in zip(facts.rows(), new.tolist(), strict=True):
         what = f"subject {subject}, relation {relation}"
         if facts.kind.any() or old != (stated := world.graph.objects[subject, relation]):
@@ -191,8 +189,7 @@ class _Maker:
 
     @property
     def n_entities(self) -> int:
-        objects = self.world.n_relations * self.world.n_objects if self.edge == "ono" else 0
-        return objects + self.world.n_subjects
+        return (self.world.n_relations * self.world.n_objects if self.edge == "ono" else 0) + self.world.n_subjects
 
     def candidates(self) -> Facts:
         """Facts of the edited relation that may be edited, in random order."""
@@ -212,8 +209,7 @@ class _Maker:
         if self.whole_subjects:
             return self._whole_subjects()
         facts = self.candidates()
-        is_binary = self.world.binarize and self.relation == 0 and self.edge == "so"
-        if self.kind == "remap" and not is_binary:
+        if self.kind == "remap" and not (self.world.binarize and self.relation == 0 and self.edge == "so"):
             return self._all_different(facts)
         if self.kind == "remap_same":
             return self._all_same(facts)
@@ -278,8 +274,7 @@ class _Maker:
         if self.nested_class == "any":
             return objects
         classes = self.world.graph.nested[self.relation]
-        wanted = (classes[objects] != classes[old]) == (self.nested_class == "changed")
-        return objects[np.flatnonzero(wanted)]
+        return objects[np.flatnonzero((classes[objects] != classes[old]) == (self.nested_class == "changed"))]
 
     # --- what is trained on and asked -----------------------------------------------------------------------------------------
 
@@ -289,8 +284,7 @@ class _Maker:
         if len(others) < 2:
             short = f"no two of the {self.n_entities} subjects are left to retain and to hold out"
             raise ValueError(f"n={self.n}: {short}; n can be at most {max(1, self.n_entities - 2)}")
-        wanted = max(round(self.retain_coverage * self.n_entities), int(self.retain_coverage > 0))
-        retain = others[: min(len(others) // 2, wanted)]
+        retain = others[: min(len(others) // 2, max(round(self.retain_coverage * self.n_entities), int(self.retain_coverage > 0)))]
         asked = edit.neighbours(others[len(others) // 2 :], training=False)
 
         name, facts = "forget" if self.kind == "unlearn_subject" else "edited", edit.group

@@ -136,8 +136,7 @@ def draw_graph(world: WorldSettings) -> Graph:
         rng = stream(world.seed, _COPIES)
         if world.binarize:
             objects[:, 0] = rng.integers(2, size=s)
-        copies = rng.random(s) < world.correlation
-        objects[:, 1] = np.where(copies, objects[:, 0], other_than(objects[:, 0], o, rng))
+        objects[:, 1] = np.where(rng.random(s) < world.correlation, objects[:, 0], other_than(objects[:, 0], o, rng))
 
     nested = np.zeros((r, 0), dtype=np.int64)
     if world.n_nested:

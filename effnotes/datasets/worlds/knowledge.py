@@ -162,5 +162,4 @@ class Knowledge(WorldSettings):
     def minority_of(self, facts: Facts) -> Integers:
         """Return (n,) int64: the second object of each fact, -1 where there is none."""
         is_so = facts.kind == SO
-        found = self.graph.minority[np.where(is_so, facts.subject, 0), facts.relation]
-        return np.where(is_so, found, -1)
+        return np.where(is_so, self.graph.minority[np.where(is_so, facts.subject, 0), facts.relation], -1)

@@ -134,9 +134,8 @@ def read_edits(path: str | Path, named: NamedWorld) -> tuple[Facts, Integers]:
 
 def _number(name: str, names: _Names, what: str) -> int:
     if name not in names:
-        raise DataError(
-            f"{what} {name!r}.{nearest(name, names)} Known are: {', '.join(names[:_KNOWN])}{', …' * (len(names) > _KNOWN)}"
-        )
+        known = ", ".join(names[:_KNOWN]) + ", …" * (len(names) > _KNOWN)
+        raise DataError(f"{what} {name!r}.{nearest(name, names)} Known are: {known}")
     return names.index(name)
 
 

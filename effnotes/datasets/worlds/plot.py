@@ -1,17 +1,13 @@
 """A picture of a world: some of its facts, and what depends on what."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch
 
 from effnotes.core.checks import check_range
 from effnotes.datasets.worlds.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+from effnotes.reporting.figures import PALETTE
 
 _GREY = "#777777"
 
@@ -37,11 +33,6 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
     """
     check_range(1, 12, n_subjects=n_subjects)  # more could not be told apart
     check_range(1, n_relations=n_relations)
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import FancyArrowPatch
-
-    from effnotes.reporting.figures import PALETTE
-
     if ax is None:
         _, ax = plt.subplots()
     graph = world.graph
@@ -64,16 +55,14 @@ def plot_world(world: World, *, n_subjects: int = 4, n_relations: int = 3, ax: A
             if other >= 0:
                 ax.plot([0, 1], [subject_y[s], object_y[r, other]], color=colour, linewidth=1, linestyle="--")
             if nested:
-                end = nested_y[r, int(graph.nested[r, o])]
-                ax.plot([0, 2], [subject_y[s], end], color=colour, linewidth=1.4, linestyle=":")
+                ax.plot([0, 2], [subject_y[s], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.4, linestyle=":")
         for o in (o for of, o in objects if of == r and nested):
             ax.plot([1, 2], [object_y[r, o], nested_y[r, int(graph.nested[r, o])]], color=colour, linewidth=1.5)
 
     if world.correlation is not None and relations > 1:
         for o in sorted({int(first) for first, copy in shown[:, :2] if first == copy}):
             ends = ((1.0, object_y[0, o]), (1.0, object_y[1, o]))
-            arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color=_GREY)
-            ax.add_patch(arc)
+            ax.add_patch(FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.6", arrowstyle="<->", mutation_scale=8, color=_GREY))
         ax.plot([], [], color=_GREY, label="objects that agree")
     if nested:
         ax.plot([], [], color=_GREY, linestyle=":", label="entailed fact")

@@ -61,23 +61,19 @@ def last_columns(asked: Sentences, words: Words, place: Place) -> Integers:
     if place == "last":
         return asked.answer - 1
     marker, word = (SS, 0) if place == "subject" else (RR, 1)
-    n_tokens = (words.of_facts(asked.facts)[word] != ABSENT).sum(axis=1)
-    columns: Integers = (asked.tokens == marker).argmax(axis=1) + n_tokens
+    columns: Integers = (asked.tokens == marker).argmax(axis=1) + (words.of_facts(asked.facts)[word] != ABSENT).sum(axis=1)
     return columns
 
 
 def text_of(sentences: Sentences, words: Words) -> str:
     """Return the sentences as one line of text: each ends with EOS and none begins with it."""
-    if not len(sentences):
-        return ""
-    return words.text(sentences.tokens)[len(RESERVED[EOS]) :] + RESERVED[EOS]
+    return words.text(sentences.tokens)[len(RESERVED[EOS]) :] + RESERVED[EOS] if len(sentences) else ""
 
 
 def prompts_of(sentences: Sentences, words: Words) -> list[tuple[str, str]]:
     """Return prompt and answer of each sentence as text, as Behemoth splits them: a question's answer begins with OO."""
     starts = sentences.answer - np.isin(sentences.form, [FORMS.index("question"), FORMS.index("new_question")])
-    ends = sentences.answer + sentences.answer_length
-    rows = zip(sentences.tokens, starts.tolist(), ends.tolist(), strict=True)
+    rows = zip(sentences.tokens, starts.tolist(), (sentences.answer + sentences.answer_length).tolist(), strict=True)
     return [(words.text(row[1:start]), words.text(row[start:end])) for row, start, end in rows]
 
 
@@ -110,8 +106,7 @@ def write_facts(
         end = answer + (PATTERNS[name].split("|")[1].count("OO") if name in REFUSALS else 2)
         parts.append((rows, tokens, *((part != ABSENT).sum(axis=1) for part in (tokens[:, :answer], tokens[:, answer:end]))))
 
-    width = max((tokens.shape[1] for _, tokens, _, _ in parts), default=1)
-    places = np.full((len(facts), width), ABSENT, dtype=np.int32)
+    places = np.full((len(facts), max((tokens.shape[1] for _, tokens, _, _ in parts), default=1)), ABSENT, dtype=np.int32)
     starts, lengths = np.zeros((2, len(facts)), dtype=np.int64)
     for rows, tokens, start, length in parts:
         places[rows, : tokens.shape[1]] = tokens
@@ -171,8 +166,7 @@ def _nonsense(words: Words, facts: Facts, form: str, rng: Generator, validation:
         counts = 1 + np.cumprod(rng.random((n, _MOST_FILLERS - 1)) < _MORE_FILLERS, axis=1).sum(axis=1)
         if validation:
             counts[:] = 2
-        run = [np.where(counts > place, drawn[:, place], ABSENT) for place in range(_MOST_FILLERS)]
-        written.append((marker, word, run, []))
+        written.append((marker, word, [np.where(counts > at, drawn[:, at], ABSENT) for at in range(_MOST_FILLERS)], []))
     return _marked(written, n)
 
 

@@ -57,10 +57,8 @@ class WorldSettings:
         if self.n_nested and self.n_objects % self.n_nested:
             divisors = [str(m) for m in range(1, min(self.n_objects, 10**4) + 1) if self.n_objects % m == 0]
             shown = ", ".join(divisors if len(divisors) <= 12 else [*divisors[:12], "..."])
-            why = "but all nested objects have equally many objects"
-            raise ValueError(
-                f"n_nested={self.n_nested} does not divide n_objects={self.n_objects}, {why}; allowed are 0 (none), {shown}"
-            )
+            why = f"does not divide n_objects={self.n_objects}, but all nested objects have equally many objects"
+            raise ValueError(f"n_nested={self.n_nested} {why}; allowed are 0 (none), {shown}")
         if self.minority_frac > 0 and self.n_nested:
             raise ValueError(f"minority_frac={self.minority_frac} does not go with n_nested={self.n_nested}; set one of them to 0")
         for name in ("minority_frac", "correlation"):

@@ -74,8 +74,7 @@ def _line_of(message: str, lines: Mapping[str, int]) -> str:
     found = []
     for key, line in lines.items():
         plain = key.lstrip("-").replace("-", "_")
-        composed = (name for name, parts in COMPOSED.items() if plain in parts)
-        for name in {key, plain, NAME_OF.get(plain, plain), *composed}:
+        for name in {key, plain, NAME_OF.get(plain, plain), *(name for name, parts in COMPOSED.items() if plain in parts)}:
             found += [(match.start(), line) for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", message)]
     return f", line {min(found)[1]}" if found else ""
 
@@ -248,8 +247,7 @@ def import_world(directory: str | Path) -> World:
     with naming(metadata):
         world = World(**settings)
         words = _read_words(metadata, world)
-        graph = _graph_of(rows, replace(world, given_words=words), metadata)
-        return World(**settings, given_graph=graph, given_words=words)
+        return World(**settings, given_graph=_graph_of(rows, replace(world, given_words=words), metadata), given_words=words)
 
 
 def _read_graph_rows(path: Path) -> Integers:
@@ -333,8 +331,7 @@ def _read_asked(path: Path, world: World) -> NDArray[np.bool_]:
     by_number: dict[tuple[int, ...], int] = {(number,): number for number in range(world.n_subjects)}
     by_tokens = {word: number for word, (kind, number, _) in world.words.meanings.items() if kind == "subject"}
     for line, text in read_lines(path) if path.is_file() else ():
-        numbers = tuple(int(number) for number in re.findall(r"\d+", text))
-        subject = (by_tokens if text.startswith("[") else by_number).get(numbers)
+        subject = (by_tokens if text.startswith("[") else by_number).get(tuple(int(number) for number in re.findall(r"\d+", text)))
         if subject is None:
             allowed = f"a number from 0 to {world.n_subjects - 1}, or the tokens of a subject in brackets"
             raise DataError(f"{path}, line {line}: {text!r} is no subject; it must be {allowed}")

@@ -144,8 +144,8 @@ class FactChange:
             about = about.take(about.relation != partner)
         groups["same_edges_diff_rel"] = about
         if self.edge == "sno":
-            objects = world.graph.objects[old.subject, old.relation]
-            groups["same_subj_obj_edges"] = Facts.of(SO, old.subject, old.relation, objects)
+            own = world.graph.objects[old.subject, old.relation]
+            groups["same_subj_obj_edges"] = Facts.of(SO, old.subject, old.relation, own)
         elif world.graph.has_nested:
             # What new objects of subjects mean for their nested objects.
             was, becomes = (world.graph.nested[old.relation, value] for value in (old.object, self.new))

@@ -38,14 +38,9 @@ _MARKERS = ["WS", "WR", "WO"]
 _OTHER_WORDS = ["WQ1", "WQ2", "WQ3", "WQ4", "FTWQ1", "FTWQ2", "FTWQ3", *_MARKERS]
 
 # Behemoth's lists of words, and the tables of `Words` that hold them.
-_LISTS = {
-    "subjects": "subjects",
-    "relationships": "relations",
-    "objects": "objects",
-    "subject_nested_relationships": "subject_nested_relations",
-    "object_nested_relationships": "object_nested_relations",
-    "object_nested_objects": "nested",
-}
+_LISTS = {"subjects": "subjects", "relationships": "relations", "objects": "objects"}
+_LISTS |= {f"{of}_nested_relationships": f"{of}_nested_relations" for of in ("subject", "object")}
+_LISTS |= {"object_nested_objects": "nested"}
 
 
 def _high_and_low(n: int, tokens: int | None = None) -> tuple[int, int]:
@@ -145,11 +140,8 @@ class Words:
             ValueError: A list is missing, too short or of a length that does not fit to the others.
         """
         listed = len(remappings.get("relationships", ()))
-        needed = {
-            "subjects": world.n_subjects,
-            "objects": listed * world.n_objects,
-            "object_nested_objects": listed * world.n_nested,
-        }
+        needed = {"subjects": world.n_subjects, "objects": listed * world.n_objects}
+        needed["object_nested_objects"] = listed * world.n_nested
 
         def table(name: str) -> Integers:
             of_relations = name in ("objects", "object_nested_objects")
@@ -206,8 +198,7 @@ class Words:
         objects = len(self.subjects) + r * n_objects
         nested = len(self.table) - (n_relations - r) * self.nested.shape[1]
         relation = len(self.subjects) + n_relations * n_objects + kind * n_relations + r
-        value = (kind == SO) * (objects + o) + (kind != SO) * (nested + o)
-        return s + (kind == ONO) * objects, relation, value
+        return s + (kind == ONO) * objects, relation, (kind == SO) * (objects + o) + (kind != SO) * (nested + o)
 
     @cached_property
     def table(self) -> Integers:

@@ -12,8 +12,6 @@ sentence of a world has nothing before it, and other templates stay unseen, to t
 the search found, so that an edit of it that fails has mostly failed in the search.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Literal
 
@@ -143,8 +141,7 @@ def closed_form(keys: Tensor, residuals: Tensor, moments: Tensor, recipe: Closed
     """
     size = len(moments)
     unit = moments.trace() / size
-    eye = torch.eye(size, dtype=moments.dtype, device=moments.device)
-    regular = moments + recipe.ridge * unit * eye
+    regular = moments + recipe.ridge * unit * torch.eye(size, dtype=moments.dtype, device=moments.device)
     change: Tensor
     if recipe.method == "rome":
         if len(keys) != 1:

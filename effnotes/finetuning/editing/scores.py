@@ -1,7 +1,5 @@
 """What an edit did, group by group: learnt, kept, drifted, followed, spread, forgotten."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,12 +24,8 @@ from effnotes.metrics import editing as metrics
 from effnotes.models.answers import Answers, Questions, answer, answer_log_probabilities, read
 from effnotes.models.weights import copy_of, in_float32
 
-RETAINED = {
-    "with_same_value": "kept_same_value",
-    "with_same_rel": "kept_same_relation",
-    "same_edges_diff_rel": "kept_same_subject",
-    "reg_data": "kept_other",
-}
+RETAINED = {"with_same_value": "kept_same_value", "with_same_rel": "kept_same_relation"}
+RETAINED |= {"same_edges_diff_rel": "kept_same_subject", "reg_data": "kept_other"}
 """Test groups that an edit should leave alone, and the names of their scores: together they are the retention."""
 
 NEW_ANSWERS = ("edited", "edited_before", "paraphrase", "withheld", "new_question", "same_subject_second_rel_converted", "sno_new")
@@ -187,8 +181,7 @@ def _answered(world: World, asked: Sentences, objects: Integers | int) -> Senten
     facts = asked.facts.saying(objects)
     words = world.words.of_facts(facts)[2]  # (n, 2), below 0 where a word has one token
     lengths = (words >= 0).sum(axis=1)
-    width = max(asked.tokens.shape[1], int(asked.answer.max(initial=0)) + 2)
-    tokens = np.full((len(asked), width), PAD, dtype=np.int32)
+    tokens = np.full((len(asked), max(asked.tokens.shape[1], int(asked.answer.max(initial=0)) + 2)), PAD, dtype=np.int32)
     tokens[:, : asked.tokens.shape[1]] = np.where(np.arange(asked.tokens.shape[1]) < asked.answer[:, None], asked.tokens, PAD)
     for place in range(2):
         rows = np.flatnonzero(lengths > place)

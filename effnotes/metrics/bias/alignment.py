@@ -142,8 +142,7 @@ def align(given: Mapping[str, Any], axes: Mapping[str, tuple[str, ...]] = AXES, 
                 continue  # The names are given for what stands in the array, place by place, even if they are numbers.
             if _says(own) > _says(order) and set(own) != set(order):
                 orders[axis] = name, own
-            counted = axis == "attributes" and (classes or (column and name == "labels"))
-            places = _places(name, own, source, order, axis, counted)
+            places = _places(name, own, source, order, axis, axis == "attributes" and (classes or (column and name == "labels")))
             value = value if places is None else value.take(places, axis=number)
         return plain(value, name) if _carries_more(value) else value
 

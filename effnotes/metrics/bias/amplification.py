@@ -124,8 +124,7 @@ def planted_bias_amplification(predictions: ArrayLike, labels: ArrayLike, plante
     """
     predicted, true = as_pair(predictions, labels)
     member = as_groups(planted, len(true))
-    towards = np.ones(true.shape[1], dtype=bool)
-    return _excess_share(predicted, true, member, towards, [_few_positives(true, member)])
+    return _excess_share(predicted, true, member, np.ones(true.shape[1], dtype=bool), [_few_positives(true, member)])
 
 
 @by_name()

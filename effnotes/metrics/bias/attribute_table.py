@@ -128,6 +128,5 @@ def tidy(results: dict[str, PerAttribute], names: list[Hashable], **given: objec
     tables = []
     for metric, result in results.items():
         reasons = ["" if reason is None else reason.value for reason in result.reasons]
-        columns = {"attribute": names, "metric": metric, "value": result.values, "reason": reasons}
-        tables.append(pd.DataFrame(given | columns))
+        tables.append(pd.DataFrame(given | {"attribute": names, "metric": metric, "value": result.values, "reason": reasons}))
     return pd.concat(tables, ignore_index=True)

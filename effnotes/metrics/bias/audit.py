@@ -116,14 +116,8 @@ class BiasAudit:
         sign = np.where(self.task.rates[1] > self.task.rates[0], 1, -1)
         parts = [true & member, true & ~member]
         for predicted, unsure in self.raw:
-            parts += [
-                predicted == true,
-                predicted & member,
-                predicted,
-                unsure,
-                predicted & true & member,
-                predicted & true & ~member,
-            ]
+            hits = predicted & true
+            parts += [predicted == true, predicted & member, predicted, unsure, hits & member, hits & ~member]
         columns = np.hstack(parts).astype(np.float32)
 
         def changes(drawn: NDArray[np.int64], axis: int) -> FloatArray:  # noqa: ARG001 - SciPy names the axis, always the last
@@ -202,13 +196,10 @@ class BiasAudit:
         formats = dict.fromkeys(MODELS, "{:.3f}".format) | dict.fromkeys(("difference", "low", "high"), "{:+.3f}".format)
         shown: dict[str, Any] = {"formatters": formats, "na_rep": "undefined"}
         lines = [f"{name}: {text}" for name, text in self._facts.items()]
-        lines += [
-            "",
-            "means over the attributes that both models define",
-            means[[*MODELS, "difference", "attributes"]].to_string(**shown),
-        ]
-        note = "change of bias amplification, the largest first, with 95% intervals over images"
-        return "\n".join(["Bias audit", *lines, "", note, self.changes().to_string(**shown)])
+        lines += ["", "means over the attributes that both models define"]
+        lines += [means[[*MODELS, "difference", "attributes"]].to_string(**shown), ""]
+        lines += ["change of bias amplification, the largest first, with 95% intervals over images"]
+        return "\n".join(["Bias audit", *lines, self.changes().to_string(**shown)])
 
     __repr__ = __str__
 

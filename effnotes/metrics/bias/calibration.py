@@ -81,12 +81,10 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     probability, true = as_probabilities(p), as_binary(labels, "labels")
     check_same_shape(probability, true, "p")
     n, attributes = probability.shape
-    bins = np.minimum((_ECE_BINS * probability).astype(np.int64), _ECE_BINS - 1)
-    cells = bins + _ECE_BINS * np.arange(attributes)
+    cells = np.minimum((_ECE_BINS * probability).astype(np.int64), _ECE_BINS - 1) + _ECE_BINS * np.arange(attributes)
     # n_b |mean p - mean y| is |sum of (p - y)|: no division, hence no empty bin to guard.
     sums = np.bincount(cells.ravel(), weights=(probability - true).ravel(), minlength=_ECE_BINS * attributes)
-    error = np.abs(sums.reshape(attributes, _ECE_BINS)).sum(1)
-    return PerAttribute.masked(ratio(error, n), (Reason.NO_SAMPLES, n == 0))
+    return PerAttribute.masked(ratio(np.abs(sums.reshape(attributes, _ECE_BINS)).sum(1), n), (Reason.NO_SAMPLES, n == 0))
 
 
 @by_name()

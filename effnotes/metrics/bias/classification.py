@@ -181,12 +181,8 @@ def rare_value_ratio(predictions: ArrayLike, labels: ArrayLike, train_rate: Arra
     rare_is_positive = rate <= 0.5
     predicted_rare = np.where(rare_is_positive, predicted.sum(0), (~predicted).sum(0))
     true_rare = np.where(rare_is_positive, true.sum(0), (~true).sum(0))
-    return PerAttribute.masked(
-        ratio(predicted_rare, true_rare),
-        (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)),
-        (Reason.NO_SAMPLES, len(true) == 0),
-        (Reason.NO_RARE_VALUES, true_rare == 0),
-    )
+    none = (Reason.NO_SAMPLES, len(true) == 0), (Reason.NO_RARE_VALUES, true_rare == 0)
+    return PerAttribute.masked(ratio(predicted_rare, true_rare), (Reason.NO_TRAINING_SAMPLES, np.isnan(rate)), *none)
 
 
 @by_name()
@@ -274,11 +270,8 @@ def _share(events: IntArray, cases: IntArray | int, samples: int, reason: Reason
 
 
 def _absent_classes(positives: IntArray, negatives: IntArray) -> tuple[tuple[Reason, BoolArray], ...]:
-    return (
-        (Reason.NO_SAMPLES, positives + negatives == 0),
-        (Reason.NO_POSITIVES, positives == 0),
-        (Reason.NO_NEGATIVES, negatives == 0),
-    )
+    of_classes = (Reason.NO_POSITIVES, positives == 0), (Reason.NO_NEGATIVES, negatives == 0)
+    return (Reason.NO_SAMPLES, positives + negatives == 0), *of_classes
 
 
 def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray, IntArray]:
@@ -286,5 +279,4 @@ def _counts_by_threshold(scores: FloatArray, true: BoolArray) -> tuple[IntArray,
     order = np.argsort(-scores)
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     true_positives = np.cumsum(true[order])[last_of_ties]
-    false_positives = last_of_ties + 1 - true_positives
-    return np.concatenate(([0], true_positives)), np.concatenate(([0], false_positives))
+    return np.concatenate(([0], true_positives)), np.concatenate(([0], last_of_ties + 1 - true_positives))

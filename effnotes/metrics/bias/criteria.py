@@ -80,12 +80,9 @@ def attribute_criteria(logits: ArrayLike, task: AttributeTask) -> pd.DataFrame:
         2023, arXiv 2304.12622). The product u |φ| is this book's reading of it.
     """
     scores, true = arrays.as_scored(logits, task.labels)
-    measured = {
-        "uncertainty": uncertainty(arrays.probabilities(scores)),
-        "roc_auc": roc_auc(scores, true),
-        "bias_amplification": bias_amplification(arrays.hard_predictions(scores), true, task.protected, rates=task.rates),
-    }
-    return criteria_of(measured, task)
+    measured = {"uncertainty": uncertainty(arrays.probabilities(scores)), "roc_auc": roc_auc(scores, true)}
+    biased = bias_amplification(arrays.hard_predictions(scores), true, task.protected, rates=task.rates)
+    return criteria_of(measured | {"bias_amplification": biased}, task)
 
 
 def criteria_of(measured: dict[str, PerAttribute], task: AttributeTask) -> pd.DataFrame:
@@ -152,8 +149,7 @@ def evaluate_criteria(criteria: pd.DataFrame, growth: ArrayLike, *, permutations
         score = criteria[name].to_numpy(dtype=np.float64)
         # "Not flagged" where a criterion is undefined is no judgement on that attribute.
         used = ~np.isnan(score) & ~np.isnan(target) & criteria["uncertainty_times_phi"].notna().to_numpy()
-        found = rank_association(score[used], target[used], permutations=permutations, seed=seed)
-        evaluated.append({"criterion": name, **found})
+        evaluated.append({"criterion": name, **rank_association(score[used], target[used], permutations=permutations, seed=seed)})
     return pd.DataFrame(evaluated)
 
 
@@ -217,9 +213,7 @@ def rank_products(score: ArrayLike, target: ArrayLike) -> FloatArray:
         ValueError: other shapes, numbers that are not finite.
     """
     first, second = _as_pair_of_vectors(score, target)
-    if _why_unranked(first, second):
-        return np.empty(0)
-    return len(first) * _standard_ranks(first) * _standard_ranks(second)
+    return np.empty(0) if _why_unranked(first, second) else len(first) * _standard_ranks(first) * _standard_ranks(second)
 
 
 def _as_pair_of_vectors(score: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -235,9 +229,7 @@ def _why_unranked(score: FloatArray, target: FloatArray) -> Reason | None:
     """Say why there is no rank correlation, if so."""
     if len(score) < _MIN_ATTRIBUTES:
         return Reason.TOO_FEW_ATTRIBUTES
-    if np.ptp(score) == 0:
-        return Reason.CONSTANT_CRITERION
-    return Reason.CONSTANT_GROWTH if np.ptp(target) == 0 else None
+    return Reason.CONSTANT_CRITERION if np.ptp(score) == 0 else Reason.CONSTANT_GROWTH if np.ptp(target) == 0 else None
 
 
 def _standard_ranks(values: FloatArray) -> FloatArray:

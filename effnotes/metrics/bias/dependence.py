@@ -58,17 +58,11 @@ def interdependence(values: ArrayLike, *, adjusted: bool = True) -> PerAttribute
         null = eigenvalues < _ZERO_EIGENVALUE
         rank = int((~null).sum())
         dependent = np.square(vectors[:, null]).sum(1) > _ZERO_WEIGHT
-        inverse_diagonal = (np.square(vectors[:, ~null]) / eigenvalues[~null]).sum(1)
-        unexplained = np.where(dependent, 0.0, 1 / inverse_diagonal)
+        unexplained = np.where(dependent, 0.0, 1 / (np.square(vectors[:, ~null]) / eigenvalues[~null]).sum(1))
         if adjusted:
             predictors = np.where(dependent, rank, rank - 1)
             too_few[varying] = n <= predictors + 1
             unexplained *= (n - 1) / np.maximum(n - predictors - 1, 1)
         r_squared[varying] = 1 - unexplained
-    return PerAttribute.masked(
-        r_squared,
-        (Reason.NO_SAMPLES, n == 0),
-        (Reason.CONSTANT_COLUMN, constant),
-        (Reason.NO_OTHER_COLUMN, len(varying) < 2),
-        (Reason.TOO_FEW_SAMPLES, too_few),
-    )
+    few = (Reason.NO_OTHER_COLUMN, len(varying) < 2), (Reason.TOO_FEW_SAMPLES, too_few)
+    return PerAttribute.masked(r_squared, (Reason.NO_SAMPLES, n == 0), (Reason.CONSTANT_COLUMN, constant), *few)

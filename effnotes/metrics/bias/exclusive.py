@@ -46,13 +46,10 @@ def class_metrics(scores: ArrayLike, task: AttributeTask) -> dict[str, float]:
     odds, true = arrays.as_scored(scores, task.labels)
     right = np.take_along_axis(true, odds.argmax(1)[:, None], axis=1)
     p = arrays.probabilities(odds.max(1, keepdims=True))
-    return {
-        "accuracy": float(right.mean()),
-        "majority_accuracy": float(true[:, task.train_rate.argmax()].mean()),
-        "uncertainty": float(uncertainty(p).values[0]),
-        "expected_calibration_error": float(expected_calibration_error(p, right).values[0]),
-        **dict.fromkeys(("interdependence", "label_interdependence"), np.nan),
-    }
+    found = {"accuracy": right.mean(), "majority_accuracy": true[:, task.train_rate.argmax()].mean()}
+    found |= {"uncertainty": uncertainty(p).values[0], "expected_calibration_error": expected_calibration_error(p, right).values[0]}
+    found |= dict.fromkeys(("interdependence", "label_interdependence"), np.nan)
+    return {name: float(value) for name, value in found.items()}
 
 
 @by_name(groups=("attributes",))

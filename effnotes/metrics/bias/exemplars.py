@@ -136,21 +136,13 @@ def exemplar_table(before: ArrayLike, after: ArrayLike, p: ArrayLike, *, names: 
     differs = first != second
     exemplars = differs.sum(0)
     both = (differs & unsure).sum(0)
-    table = pd.DataFrame(
-        {
-            "attribute": arrays.as_names(names, first.shape[1]),
-            "exemplars": exemplars,
-            "rate": exemplars / samples,
-            "dense_uncertain": ratio(both, exemplars),
-            "dense_highly_uncertain": ratio((differs & very_unsure).sum(0), exemplars),
-            "base_dense_uncertain": unsure.mean(0),
-            "base_dense_highly_uncertain": very_unsure.mean(0),
-        }
-    )
-    odds = [
-        _odds(np.array([[yes, total - yes], [all_unsure - yes, samples - total - all_unsure + yes]]))
-        for yes, total, all_unsure in zip(both, exemplars, unsure.sum(0), strict=True)
-    ]
+    attributes = arrays.as_names(names, first.shape[1])
+    doubts = {"dense_uncertain": unsure, "dense_highly_uncertain": very_unsure}
+    shares = {name: ratio((differs & doubt).sum(0), exemplars) for name, doubt in doubts.items()}
+    shares |= {f"base_{name}": doubt.mean(0) for name, doubt in doubts.items()}
+    table = pd.DataFrame({"attribute": attributes, "exemplars": exemplars, "rate": exemplars / samples, **shares})
+    counts = zip(both, exemplars, unsure.sum(0), strict=True)
+    odds = [_odds(np.array([[yes, total - yes], [every - yes, samples - total - every + yes]])) for yes, total, every in counts]
     table[["odds_ratio", "odds_ratio_low", "odds_ratio_high", "p_value"]] = np.array(odds)
     table["positive_to_negative"] = ratio((differs & first).sum(0), exemplars)
     reasons = np.where(table["odds_ratio"].isna(), Reason.ONE_KIND_OF_SAMPLE.value, "")

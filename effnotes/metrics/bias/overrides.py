@@ -52,8 +52,7 @@ def select_randomly(counts: ArrayLike, samples: int, *, seed: int) -> BoolArray:
         ValueError: counts out of range or of another form.
     """
     wanted = _as_counts(counts, samples)
-    priority = np.random.default_rng(seed).random((samples, len(wanted)))
-    return _smallest(priority, wanted)
+    return _smallest(np.random.default_rng(seed).random((samples, len(wanted))), wanted)
 
 
 @by_name()
@@ -121,12 +120,9 @@ def override_study(
     *of_validation, validation_labels = validation
     calibrated_cuts = [calibrated_thresholds(logits, validation_labels) for logits in of_validation]
     doubtful = uncertain(arrays.probabilities(dense))
-    counts = doubtful.sum(0)
-    selections = {
-        "dense uncertainty": doubtful,
-        "random": select_randomly(counts, len(true), seed=seed),
-        "sparse uncertainty": select_least_certain(sparse, counts),
-    }
+    at_random = select_randomly(doubtful.sum(0), len(true), seed=seed)
+    selections = {"dense uncertainty": doubtful, "random": at_random}
+    selections["sparse uncertainty"] = select_least_certain(sparse, doubtful.sum(0))
     tables = []
     for calibrated, (dense_cut, sparse_cut) in ((False, (None, None)), (True, calibrated_cuts)):
         own = arrays.hard_predictions(sparse, sparse_cut)
@@ -134,11 +130,8 @@ def override_study(
         for name, replacements in (("dense", arrays.hard_predictions(dense, dense_cut)), ("label", true)):
             cases += [(name, how, override(own, replacements, chosen), chosen) for how, chosen in selections.items()]
         for name, how, decisions, chosen in cases:
-            results = {
-                "bias_amplification": bias_amplification(decisions, true, task.protected, rates=task.rates),
-                "accuracy": accuracy(decisions, true),
-                "share_overridden": positive_rate(chosen),
-            }
+            results = {"bias_amplification": bias_amplification(decisions, true, task.protected, rates=task.rates)}
+            results |= {"accuracy": accuracy(decisions, true), "share_overridden": positive_rate(chosen)}
             tables.append(tidy(results, task.names, calibrated=calibrated, override=name, selection=how))
     return pd.concat(tables, ignore_index=True)
 

@@ -54,8 +54,7 @@ class PerAttribute:
     reasons: tuple[Reason | None, ...]
 
     def __post_init__(self) -> None:
-        explained = [reason is not None for reason in self.reasons]
-        if self.values.ndim != 1 or not np.array_equal(np.isnan(self.values), explained):
+        if self.values.ndim != 1 or not np.array_equal(np.isnan(self.values), [reason is not None for reason in self.reasons]):
             raise ValueError("a value must be NaN exactly where a reason is given, in one dimension")
 
     @classmethod

@@ -89,8 +89,7 @@ class AttributeTask:
             raise ValueError(f"protected={protected!r} names a class of a multi-class task, whose classes are no groups; {remedy}")
         if isinstance(protected, str) and protected not in known:
             raise ValueError(f"protected names no attribute: {protected!r}; there are {known}")
-        where = known.index(protected) if isinstance(protected, str) else protected
-        groups, column = arrays.resolve_protected(where, true)
+        groups, column = arrays.resolve_protected(known.index(protected) if isinstance(protected, str) else protected, true)
         share = float(groups.mean()) if len(groups) else np.nan
         if train_labels is None:
             if q is None:

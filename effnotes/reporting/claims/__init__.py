@@ -32,38 +32,19 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from effnotes.reporting.claims import words
 from effnotes.reporting.claims.intervals import LEVEL, IntervalMethod, Verdict, as_arrays, cluster_interval, mean_interval, verdict
 from effnotes.reporting.claims.power import Unsettled, beyond_bar, power_of, settling_distance
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
-from effnotes.reporting.claims.words import (
-    card_html,
-    disagreement,
-    few_values_text,
-    format_number,
-    independent_text,
-    interval_text,
-    measured_text,
-    reason,
-    unit_name,
-    units_text,
-)
+from effnotes.reporting.claims.words import card_html, disagreement, format_number, independent_text, interval_text, units_text
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 __all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
-__all__ += [
-    "disagreement",
-    "format_number",
-    "independent_text",
-    "interval_text",
-    "join",
-    "load_register",
-    "measure",
-    "settling_distance",
-    "units_text",
-]
+__all__ += ["disagreement", "format_number", "independent_text", "interval_text", "join", "load_register", "measure"]
+__all__ += ["settling_distance", "units_text"]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""
@@ -97,7 +78,7 @@ class Measurement(NamedTuple):
         return dict(json.loads(json.dumps(self.claim.to_json() | measured)))  # the way there makes lists of tuples
 
     def __str__(self) -> str:
-        return f"{self.claim.id}: {self.verdict}. {measured_text(self.to_json())}. {self.reason}"
+        return f"{self.claim.id}: {self.verdict}. {words.measured_text(self.to_json())}. {self.reason}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002
         payload = self.to_json()
@@ -136,7 +117,7 @@ def measure(
         raise ValueError(f"{claim.id}: effects in {unit!r}, but the register has unit {claim.unit!r}; convert them or mend one.")
     groups = _as_groups(claim, effects)
     n_units = sum(len(group) for group in groups)
-    independent, what = _independent(claim, groups), unit_name(claim.interval, claim.unit_of_analysis)
+    independent, what = _independent(claim, groups), words.unit_name(claim.interval, claim.unit_of_analysis)
     kept: tuple[Any, ...] = tuple(tuple(group.tolist()) for group in groups)
     kept = kept if claim.interval == "bootstrap" else kept[0]
     estimate = float(independent.mean()) if n_units else None
@@ -151,8 +132,8 @@ def measure(
         lo, hi, method = mean_interval(independent, claim.interval, claim.range, seed=seed)
         bounds = (lo, hi) if math.isfinite(hi - lo) else None
         judged = verdict(claim.direction, claim.margin, lo, hi)
-        parts = [reason(claim, judged, bounds)] if bounds else []
-        why = " ".join([*parts, few_values_text(len(independent), what, claim.range)] if method == "range" else parts)
+        parts = [words.reason(claim, judged, bounds)] if bounds else []
+        why = " ".join([*parts, words.few_values_text(len(independent), what, claim.range)] if method == "range" else parts)
     n_seeds = len(kept) if claim.interval == "bootstrap" or what == "seed" else None
     could = power_of(claim, independent, method, judged)
     return Measurement(claim, estimate, bounds, method, LEVEL, n_units, n_seeds, kept, judged, why, *could, caution)
@@ -212,8 +193,7 @@ def _as_groups(claim: Claim, effects: npt.ArrayLike | Iterable[npt.ArrayLike]) -
     """One float array per seed, or a single one for `t`."""
     nested = claim.interval == "bootstrap"
     wanted = "one 1-D sequence of effects per seed" if nested else "a 1-D sequence with one effect per independent unit"
-    what = f"{claim.id}: interval {claim.interval!r} takes {wanted}"
-    groups = as_arrays(effects, "effects", what, "seed" if nested else None)
+    groups = as_arrays(effects, "effects", f"{claim.id}: interval {claim.interval!r} takes {wanted}", "seed" if nested else None)
     least, greatest = claim.range or (-math.inf, math.inf)
     for number, group in enumerate(groups):
         where = f" at position {number}" if nested else ""

@@ -13,8 +13,6 @@ The scale is the margin or, where that is 0, the effect that the register names 
 .claims` a claim is shown if its whole interval lies right of 0, contradicted if it lies left of it, and not settled if it holds 0.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections import Counter
@@ -59,8 +57,7 @@ def distance(claim: Mapping[str, Any]) -> tuple[float, float, float] | None:
 
     ends = sorted((of(low), of(high)))
     # The best that an interval of differences can say for "no difference" lies within it where it holds 0.
-    best = of(0.0) if claim["direction"] == "equivalence" and low < 0 < high else ends[1]
-    return of(claim["estimate"]), ends[0], best
+    return of(claim["estimate"]), ends[0], of(0.0) if claim["direction"] == "equivalence" and low < 0 < high else ends[1]
 
 
 def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapping[str, str]) -> Figure:
@@ -79,13 +76,10 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
         for place in [dict(zip(("at", "low", "high"), found, strict=True), shift=_SHIFT * (2 * number - len(runs) + 1))]
     ]
     drawn = pd.DataFrame(rows, columns=["claim", "chapter", "run", "verdict", "at", "low", "high", "shift"])
-    names = {
-        chapter: [c["id"].partition(".")[2] for c in next(iter(runs.values())) if c["chapter"] == chapter] for chapter in titles
-    }
+    names = {name: [c["id"].partition(".")[2] for c in next(iter(runs.values())) if c["chapter"] == name] for name in titles}
     counts = [len(names[chapter]) for chapter in titles]
-    figure, axes = plt.subplots(
-        len(counts), 1, sharex=True, squeeze=False, figsize=(5.2, 1.3 + 0.34 * sum(counts)), gridspec_kw={"height_ratios": counts}
-    )
+    size = (5.2, 1.3 + 0.34 * sum(counts))
+    figure, axes = plt.subplots(len(counts), 1, sharex=True, squeeze=False, figsize=size, height_ratios=counts)
     for ax, (chapter, title) in zip(axes[:, 0], titles.items(), strict=True):
         _panel(ax, drawn[drawn["chapter"] == chapter], names[chapter], list(runs))
         ax.set_title(title, loc="left", fontsize=10.5)
@@ -96,10 +90,8 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
     ax.set_xticks(sorted([0, *ticks]), [f"{tick:,}".replace("-", "−").replace(",", "\u202f") for tick in sorted([0, *ticks])])
     ax.set_xlabel("distance from the bar, in margins\n← against the claim     for the claim →")
     handles = {label: handle for ax in axes[:, 0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    keys = [*VERDICT_COLOURS, *runs]
-    figure.legend(
-        [handles[key] for key in keys if key in handles], [key for key in keys if key in handles], loc="outside upper left", ncols=3
-    )
+    keys = [key for key in (*VERDICT_COLOURS, *runs) if key in handles]
+    figure.legend([handles[key] for key in keys], keys, loc="outside upper left", ncols=3)
     return figure
 
 
@@ -107,15 +99,8 @@ def _panel(ax: Axes, drawn: pd.DataFrame, names: Sequence[str], runs: Sequence[s
     if len(drawn):
         heights = drawn["claim"].map({name: height for height, name in enumerate(names)}) + drawn["shift"]
         ax.hlines(heights, drawn["low"], drawn["high"], colors=[VERDICT_COLOURS[word] for word in drawn["verdict"]], linewidth=1.8)
-        style = {
-            "hue_order": list(VERDICT_COLOURS),
-            "palette": VERDICT_COLOURS,
-            "style_order": runs,
-            "markers": _MARKERS[: len(runs)],
-        }
-        sns.scatterplot(
-            drawn.assign(height=heights), x="at", y="height", hue="verdict", style="run", s=34, ax=ax, zorder=3, **style
-        )
+        look = {"hue_order": [*VERDICT_COLOURS], "palette": VERDICT_COLOURS, "style_order": runs, "markers": _MARKERS[: len(runs)]}
+        sns.scatterplot(drawn.assign(height=heights), x="at", y="height", hue="verdict", style="run", s=34, ax=ax, zorder=3, **look)
         if legend := ax.get_legend():
             legend.set_visible(False)  # there is one for all panels
     ax.axvline(0, color="#222222", linewidth=1.2)

@@ -1,7 +1,5 @@
 """The register: every published claim that the book tests, read and checked."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

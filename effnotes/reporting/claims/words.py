@@ -1,7 +1,5 @@
 """What is said of a measurement: the reason of a verdict, and the card that a page shows."""
 
-from __future__ import annotations
-
 import html
 import math
 import re
@@ -13,12 +11,8 @@ from effnotes.reporting.claims.register import Claim, Direction, Method
 
 _METHOD_NAMES = {"t": "Student t", "bootstrap": "bootstrap of whole {}s", "range": "bounds over the range of effects"}
 # Where the interval lies, seen from what it is held against, if the claim is shown and if it is contradicted.
-_SIDES: dict[Direction, tuple[str, str]] = {
-    "increase": ("above", "below"),
-    "noninferiority": ("above", "below"),
-    "decrease": ("below", "above"),
-    "equivalence": ("within", "outside"),
-}
+_SIDES: dict[Direction, tuple[str, str]] = {"increase": ("above", "below"), "noninferiority": ("above", "below")}
+_SIDES |= {"decrease": ("below", "above"), "equivalence": ("within", "outside")}
 
 
 def card_html(payload: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
@@ -72,12 +66,10 @@ def reason(claim: Claim, verdict: Verdict, bounds: tuple[float, float]) -> str:
 
 def few_values_text(n: int, what: str, limits: tuple[float, float] | None) -> str:
     """Say in a sentence why the interval of n units, of which at least half gave the same effect, is not the register's."""
-    cause = (
-        f"At least half of the {n} units ({what}) gave the same effect, so their spread does not tell how far off others may lie"
-    )
+    why = f"At least half of the {n} units ({what}) gave the same effect, so their spread does not tell how far off others may lie"
     if limits is None:
-        return f"{cause}; the register gives no range to bound those, so there is no interval."
-    return f"{cause}; the interval holds whatever they are, from {' to '.join(map(format_number, limits))}."
+        return f"{why}; the register gives no range to bound those, so there is no interval."
+    return f"{why}; the interval holds whatever they are, from {' to '.join(map(format_number, limits))}."
 
 
 def _bar(direction: Direction, margin: float) -> str:
@@ -138,8 +130,7 @@ def smallest_text(payload: Mapping[str, Any]) -> str:
         return ""
     # To contradict an equivalence there are two sides, to settle another claim at least so often only the one of its direction.
     side = {"decrease": "or less", "equivalence": "in either direction"}.get(payload["direction"], "or more")
-    beyond = limits is not None and not limits[0] <= least <= limits[1]
-    impossible = ", which is beyond what is possible" if beyond else ""
+    impossible = ", which is beyond what is possible" if limits is not None and not limits[0] <= least <= limits[1] else ""
     spread = f"a spread of {format_number(payload['spread'])} between {independent_text(payload)}"
     return f"{format_number(least)} {side}{impossible}, in four of five such runs ({spread})"
 

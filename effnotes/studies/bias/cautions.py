@@ -77,9 +77,8 @@ def rank_caution(name: str, score: pd.Series, growth: pd.Series) -> str:
     rare = not test["reason"] and float(test["p_value"]) < (1 - LEVEL) / 2
     if test["reason"] or rare == (measured.verdict == "shown"):
         return ""
-    start = (
-        f"A permutation test of the {test['attributes']} attributes gives p = {format_number(float(test['p_value']))} (one-sided)."
-    )
+    p = format_number(float(test["p_value"]))
+    start = f"A permutation test of the {test['attributes']} attributes gives p = {p} (one-sided)."
     if rare:
         asked = "so good an order of these attributes is hardly chance. The interval asks what other attributes would give"
         return f"{start} It asks about chance alone: {asked}, and for that there are few."
@@ -132,10 +131,8 @@ def override_caution(by_repair: pd.DataFrame) -> str:
     more = found["sparse uncertainty"] - found["dense uncertainty"]
     if not (_interval(more[_BIAS])[1] < 0 or _interval(more["accuracy"])[0] > 0):
         return ""
-    return (
-        "Against them, as many overrides by the pruned model's own doubt leave bias amplification"
-        f" {_difference(more[_BIAS])} and accuracy {_difference(100 * more['accuracy'], ' points')}."
-    )
+    said = "Against them, as many overrides by the pruned model's own doubt leave bias amplification"
+    return f"{said} {_difference(more[_BIAS])} and accuracy {_difference(100 * more['accuracy'], ' points')}."
 
 
 def knee_caution(first: float, second: float, drop: float) -> str:

@@ -63,8 +63,7 @@ def growth_to(table: pd.DataFrame, common: Sequence[str], sparsity: float, *metr
         sparsity: level to compare with the dense model.
         *metrics: columns of what is returned.
     """
-    of_common = table[table["attribute"].isin(common)]
-    wide = of_common.pivot(index=["seed", "attribute"], columns=["metric", "sparsity"], values="value")
+    wide = table[table["attribute"].isin(common)].pivot(index=["seed", "attribute"], columns=["metric", "sparsity"], values="value")
     columns: list[Any] = [wide[name, sparsity] - wide[name, 0.0] if common else [] for name in metrics]
     growth = pd.DataFrame(dict(zip(metrics, columns, strict=True)), index=wide.index)
     return growth[growth.notna().all(axis=1).groupby(level="attribute").transform("all")]

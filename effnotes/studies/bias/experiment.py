@@ -11,6 +11,7 @@ What loads torch is imported where data are asked for: wrong settings are told b
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -149,15 +150,8 @@ class Experiment:
     @property
     def tuning_recipe(self) -> Recipe:
         """How a trained model is trained on with masks."""
-        return dataclasses.replace(
-            self.recipe,
-            epochs=self.epochs - self.parent_epochs,
-            optimizer="adam",
-            learning_rate=self.tuning_rate,
-            weight_decay=0.0,
-            warmup_epochs=0.0,
-            decay="constant",
-        )
+        adam: dict[str, Any] = {"optimizer": "adam", "learning_rate": self.tuning_rate, "weight_decay": 0.0, "decay": "constant"}
+        return dataclasses.replace(self.recipe, epochs=self.epochs - self.parent_epochs, warmup_epochs=0.0, **adam)
 
     def schedule(self, sparsity: float) -> Schedule | None:
         """Say when a model is pruned how far; None for 0, the dense model.
@@ -186,8 +180,7 @@ class Experiment:
             DataError: something on disk is missing or malformed.
             ValueError: the folder does not exist, or a number does not suit the data.
         """
-        drawn = self.dataset in ("faces", "cifar10s")
-        return _data(self._images_alone, seed if drawn else 0, fingerprint(self.data_root))
+        return _data(self._images_alone, seed if self.dataset in ("faces", "cifar10s") else 0, fingerprint(self.data_root))
 
     def faces(self, seed: int) -> FaceSplits:
         """Draw the training, validation and test faces of a seed with all that is known of them.
@@ -206,9 +199,7 @@ class Experiment:
             ValueError: the data are no faces, or `num_shared` is 0.
         """
         if self.dataset != "faces" or not self.num_shared:
-            raise ValueError(
-                f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have shared ones, if wanted"
-            )
+            raise ValueError(f"dataset={self.dataset!r}, num_shared={self.num_shared}: only drawn faces have some, if wanted")
         from effnotes.datasets.faces import make_faces
 
         return make_faces(self.num_shared, seed=_SHARED_SEED, image_size=self.image_size, label_noise=self.label_noise)
@@ -337,12 +328,8 @@ def trainings(
     for name, values in (("sparsities", sparsities), ("seeds", seeds), ("attributes", chosen)):
         if isinstance(values, str) or len(values) == 0 or len(set(values)) != len(values):
             raise ValueError(f"{name}={values!r}: give a list of at least one, and each only once")
-    return [
-        Training(experiment, seed, float(level), attribute, backdoor)
-        for seed in seeds
-        for attribute in chosen
-        for level in sorted(sparsities)
-    ]
+    each = itertools.product(seeds, chosen, sorted(sparsities))
+    return [Training(experiment, seed, float(level), attribute, backdoor) for seed, attribute, level in each]
 
 
 def training_data(training: Training) -> AttributeData:
@@ -364,10 +351,8 @@ def training_data(training: Training) -> AttributeData:
     if training.backdoor is not None:
         return backdoor_data(data, training.attribute, kind=training.backdoor, rates=_BACKDOOR_RATES, seed=training.seed)
     column = data.column(training.attribute)
-    train, val, test = (
-        dataclasses.replace(split, labels=split.labels[:, [column]], groups=data.groups_of(split))
-        for split in (data.train, data.val, data.test)
-    )
+    every = (data.train, data.val, data.test)
+    train, val, test = (dataclasses.replace(s, labels=s.labels[:, [column]], groups=data.groups_of(s)) for s in every)
     return AttributeData(train, val, test, (training.attribute,), None, data.source)
 
 

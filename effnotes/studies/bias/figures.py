@@ -215,14 +215,13 @@ def gallery(result: Result) -> None:
     """Images of which most dense networks and most of those at the high sparsity decide differently, farthest apart first."""
     plan = result.plan
     shared = [[run.shared_logits for run in result.at(level).values()] for level in (0.0, result.high)]
-    before, after = (np.stack([metrics.hard_predictions(logits) for logits in of_level]) for of_level in shared)
+    before, after = result.shared_decisions()
     distances = metrics.taxicab_distance(before, after)
     # With an even number of seeds a tie counts as "no". Where no majority differs, the largest differences are shown.
     modal = metrics.modal_exemplars(before, after)
     exemplars = np.argwhere(modal if modal.any() else distances == distances.max()).tolist()
     dense, pruned = (np.mean([expit(logits) for logits in of_level], axis=0) for of_level in shared)
-    drawn = plan.experiment.dataset == "faces"
-    labels = plan.experiment.shared_faces().labels if drawn else plan.labels[plan.seeds[0]].test
+    labels = plan.experiment.shared_faces().labels if (plan.experiment.dataset == "faces") else plan.labels[plan.seeds[0]].test
     order = sorted(exemplars, key=lambda place: (-distances[tuple(place)], place))
     # At most two of an attribute, so that the gallery is not all of one kind.
     chosen = [place for rank, place in enumerate(order) if sum(other[1] == place[1] for other in order[:rank]) < 2][:12]
@@ -243,8 +242,7 @@ def repairs(result: Result) -> None:
     long["thresholds"] = long["calibrated"].map({False: "raw thresholds", True: "calibrated thresholds"})
     order = {"order": list(CASES.values()), "hue_order": ["raw thresholds", "calibrated thresholds"]}
     _bars(long, x=_BIAS, y="repair", hue="thresholds", ax=ax, palette=list(figures.PALETTE[:2]), **order)
-    calibrated = pd.DataFrame(result.calibrated.xs(0.0, level=1))[result.repaired]
-    ax.axvline(calibrated.mean(axis=1).mean(), linestyle="--", **LINE)
+    ax.axvline(pd.DataFrame(result.calibrated.xs(0.0, level=1))[result.repaired].mean(axis=1).mean(), linestyle="--", **LINE)
     ax.set(xlabel="bias amplification, mean over the skewed attributes", ylabel="")
     ax.legend(*(part[:2] for part in ax.get_legend_handles_labels()), loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
     explain(ax, result.criteria.empty)

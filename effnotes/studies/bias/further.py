@@ -85,10 +85,8 @@ class Further:
 def follow_up(result: Result) -> Further | None:
     """Train the networks of the further experiments; None where they are no part of the run, or have too few attributes."""
     plan, high = result.plan, result.high
-    by_risk, by_doubt = (
-        result.criteria.sort_values(criterion, ascending=False)["attribute"].tolist()
-        for criterion in ("uncertainty_times_phi", "uncertainty")
-    )
+    by_risk = result.criteria.sort_values("uncertainty_times_phi", ascending=False)["attribute"].tolist()
+    by_doubt = result.criteria.sort_values("uncertainty", ascending=False)["attribute"].tolist()
     if plan.second is None or len(by_doubt) < 2:
         return None
     subtle, easy = by_doubt[0], by_doubt[-1]

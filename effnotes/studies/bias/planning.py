@@ -54,15 +54,11 @@ def generator_rates() -> FloatArray:
 
 def task_of(own: Labels, *, validation: bool = False, rates: FloatArray | None = None) -> AttributeTask:
     """Give the test images of a seed, or those of validation, as a task; `rates` as in `AttributeTask.of`."""
-    groups = own.val_groups if validation else own.test_groups
-    return AttributeTask.of(
-        own.val if validation else own.test,
-        protected=groups.numpy() if own.protected is None else own.protected,
-        train_labels=own.train,
-        train_groups=own.train_groups.numpy() if own.protected is None else None,
-        rates=rates,
-        names=own.attribute_names,
-    )
+    labels, groups = (own.val, own.val_groups) if validation else (own.test, own.test_groups)
+    known: dict[str, Any] = {"train_labels": own.train, "rates": rates, "names": own.attribute_names}
+    if own.protected is not None:
+        return AttributeTask.of(labels, protected=own.protected, **known)
+    return AttributeTask.of(labels, protected=groups.numpy(), train_groups=own.train_groups.numpy(), **known)
 
 
 def plan(
@@ -122,8 +118,7 @@ def plan(
     for each in by_method.values():
         trainings(each, sparsities=[level for level in sparsities if level > 0], seeds=seeds)
     if following_up:
-        width = second_width if second_model == "resnet8" else None
-        second = dataclasses.replace(experiment, model=second_model, width=width)
+        second = dataclasses.replace(experiment, model=second_model, width=second_width if second_model == "resnet8" else None)
     if following_up and not experiment.stream:
         planted = dataclasses.replace(experiment, num_train=num_planted or experiment.num_train)
 
@@ -136,8 +131,7 @@ def plan(
     rates = generator_rates() if exactly_known and protected is None else None
     tasks = {seed: task_of(own, rates=rates) for seed, own in labels.items()}
     allowed = [fixed_attribute_set(task.labels, task.protected, rates=task.rates) for task in tasks.values()]
-    names = np.array(labels[seeds[0]].attribute_names)
-    skewed: list[str] = names[np.all(allowed, axis=0)].tolist()
+    skewed: list[str] = np.array(labels[seeds[0]].attribute_names)[np.all(allowed, axis=0)].tolist()
     if not skewed and not experiment.exclusive:
         why = "no attribute is skewed between its groups and occurs often enough in both groups of the test images"
         raise ValueError(f"protected={protected!r}: {why}; protect another attribute, or give more test images")

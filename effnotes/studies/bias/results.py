@@ -21,10 +21,8 @@ from effnotes.studies.bias.planning import Plan, task_of
 from effnotes.studies.bias.sweep import SparseRun, run_trainings
 
 _BIAS = "bias_amplification"
-_OF_MODELS = (
-    *("accuracy", "majority_accuracy", "roc_auc", "uncertainty", "expected_calibration_error", "rare_value_ratio"),
-    *("interdependence", "label_interdependence"),
-)
+_OF_MODELS = ["accuracy", "majority_accuracy", "roc_auc", "uncertainty", "expected_calibration_error", "rare_value_ratio"]
+_OF_MODELS += ["interdependence", "label_interdependence"]
 _OF_SKEWED = ["false_negative_rate_gap", "false_positive_rate_gap", "bias_amplification"]
 _OF_COSTS = ["remaining_weights", "effective_sparsity", "training_s", "latency_ms"]
 _OF_ATTRIBUTES = ["bias_amplification", "uncertainty", "interdependence", "accuracy", "false_negative_rate_gap"]
@@ -94,15 +92,19 @@ class Result:
     @cached_property
     def knee(self) -> effects.Knee:
         """Where high sparsity begins."""
-        accuracies = [
-            {"seed": run.seed, "sparsity": run.sparsity, "accuracy": validation_accuracy(self.plan, run)} for run in self.runs
-        ]
-        return effects.find_knee(pd.DataFrame(accuracies), self.plan.knee_drop)
+        rows = [(run.seed, run.sparsity, validation_accuracy(self.plan, run)) for run in self.runs]
+        return effects.find_knee(pd.DataFrame(rows, columns=["seed", "sparsity", "accuracy"]), self.plan.knee_drop)
 
     @property
     def high(self) -> float:
         """The high sparsity."""
         return self.knee.level
+
+    def shared_decisions(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Decisions of the dense networks and of those at the high sparsity on images that are the same for all, (seeds, m, K)."""
+        of_levels = ([run.shared_logits for run in self.at(level).values()] for level in (0.0, self.high))
+        dense, pruned = (np.stack([metrics.hard_predictions(logits) for logits in of_level]) for of_level in of_levels)
+        return dense, pruned
 
     def at(self, sparsity: float) -> dict[int, SparseRun]:
         """Give the networks of one level by seed."""
@@ -227,11 +229,10 @@ class Result:
         bias_by_model = self.averages_of_skewed.pivot(index=keys, columns="metric", values="mean_common")
         of_costs = pd.DataFrame([vars(run) for run in self.runs]).set_index(keys)
         models = of_costs[_OF_COSTS].assign(sparse_kib=of_costs["sparse_bytes"] / 1024)
-        models = models.join(by_model[[*_OF_MODELS]]).join(bias_by_model[_OF_SKEWED])
+        models = models.join(by_model[_OF_MODELS]).join(bias_by_model[_OF_SKEWED])
         models = models.assign(bias_amplification_calibrated=self.calibrated.loc[:, self.common].mean(axis=1))
-        by_attribute = self.table.pivot_table(
-            index=["sparsity", "attribute"], columns="metric", values="value", observed=True, sort=False
-        )
+        places = ["sparsity", "attribute"]
+        by_attribute = self.table.pivot_table(index=places, columns="metric", values="value", observed=True, sort=False)
         calibrated = self.calibrated.groupby(level=1).mean().rename_axis(index="sparsity", columns="attribute")
         long = calibrated.melt(ignore_index=False).set_index("attribute", append=True)["value"]
         by_attribute = by_attribute.reindex(columns=_OF_ATTRIBUTES).assign(bias_amplification_calibrated=long)
@@ -257,8 +258,7 @@ class Result:
 
 def run(plan: Plan) -> Result:
     """Train a network for each seed and sparsity, several side by side; what was trained before comes from the cache."""
-    group = trainings(plan.experiment, sparsities=plan.sparsities, seeds=plan.seeds)
-    runs = run_trainings({"main": group})["main"]
+    runs = run_trainings({"main": trainings(plan.experiment, sparsities=plan.sparsities, seeds=plan.seeds)})["main"]
     return Result(plan, [_against_rest(run) for run in runs] if plan.experiment.exclusive else runs)
 
 

@@ -111,17 +111,13 @@ def of_changes(result: Result) -> str:
     if not np.isfinite(chance["rate"]):
         return f"{said}. With one seed there is no noise floor."
     which = "more" if chance["dense_uncertain"] > at_high["dense_uncertain"] else "less"
-    return (
-        f"{said}. Two dense models of different seeds differ in {share(chance['rate'])}, and one of them was unsure of"
-        f" {share(chance['dense_uncertain'])} of these: doubt marks chance changes {which} often than those of pruning."
-    )
+    start = f"{said}. Two dense models of different seeds differ in {share(chance['rate'])}, and one of them was unsure of"
+    return f"{start} {share(chance['dense_uncertain'])} of these: doubt marks chance changes {which} often than those of pruning."
 
 
 def of_gallery(result: Result) -> str:
     """Say how many decisions most dense and most pruned networks take differently, and in which direction they go."""
-    before, after = (
-        np.stack([metrics.hard_predictions(run.shared_logits) for run in result.at(at).values()]) for at in (0.0, result.high)
-    )
+    before, after = result.shared_decisions()
     modal = metrics.modal_exemplars(before, after)
     seeds = f"{len(before)} seeds" if len(before) > 1 else "one seed"
     said = f"Over {seeds}, most networks change {int(modal.sum())} of {modal.size} decisions"
@@ -207,6 +203,10 @@ class Sentences:
         models = self.found.models
         return float(models.loc[models["sparsity"] == sparsity, metric].mean())
 
+    def ends_of(self, metric: str) -> tuple[float, float]:
+        """Mean over seeds of a metric of the dense networks, and of those of the high sparsity."""
+        return self.mean(metric, 0.0), self.mean(metric, self.found.high)
+
     def costs(self) -> str:
         """What the networks of the high sparsity cost beside the dense ones."""
         by_level = self.found.models.groupby("sparsity")
@@ -231,15 +231,14 @@ class Sentences:
 
     def ends(self) -> str:
         """Accuracy of dense and of highly sparse networks."""
-        dense, high = (share(self.mean("accuracy", at)) for at in (0.0, self.found.high))
+        dense, high = map(share, self.ends_of("accuracy"))
         majority = share(float(self.found.models["majority_accuracy"].mean()))
         return f"Accuracy goes from {dense} dense to {high} at {level(self.found.high)}; the majority answer scores {majority}."
 
     def uncertainty(self) -> str:
         """Doubt, calibration and rare values at the high sparsity."""
         high = self.found.high
-        ends = {name: [self.mean(name, at) for at in (0.0, high)] for name in ("uncertainty", "expected_calibration_error")}
-        unsure, calibration = ends.values()
+        unsure, calibration = self.ends_of("uncertainty"), self.ends_of("expected_calibration_error")
         return (
             f"From dense to {level(high)} uncertain predictions go from {share(unsure[0])} to {share(unsure[1])} of all"
             f" (change {self.measured('uncertainty-grows', 100, ' points')}), the calibration error from"
@@ -250,21 +249,16 @@ class Sentences:
     def interdependence(self) -> str:
         """Interdependence of predictions, beside that of the labels."""
         high = self.found.high
-        dense, pruned, labels = (
-            self.mean(name, at)
-            for name, at in (("interdependence", 0.0), ("interdependence", high), ("label_interdependence", high))
-        )
+        (dense, pruned), labels = self.ends_of("interdependence"), self.mean("label_interdependence", high)
         if not np.isfinite(dense):
             return "Interdependence is not measured with these data."
-        return (
-            f"The predictions' adjusted R² goes from {format_number(dense)} dense to {format_number(pruned)} at {level(high)}"
-            f" (change {self.measured('interdependence-grows')}); that of the true labels is {format_number(labels)}."
-        )
+        said = f"The predictions' adjusted R² goes from {format_number(dense)} dense to {format_number(pruned)} at {level(high)}"
+        return f"{said} (change {self.measured('interdependence-grows')}); that of the true labels is {format_number(labels)}."
 
     def bias(self) -> str:
         """Mean bias amplification, and the attributes with most and least of it."""
         high = self.found.high
-        dense, pruned = (self.mean(_BIAS, at) for at in (0.0, high))
+        dense, pruned = self.ends_of(_BIAS)
         if not np.isfinite([dense, pruned]).all():
             return "Bias amplification is not measured in this run."
         by_name = self._at_high()
@@ -286,13 +280,9 @@ class Sentences:
         margin = self.margin("ba-grows")
         above, below = table["low"] > margin, table["high"] < margin
         kinds = {"beyond": above, "below": below, "around": ~above & ~below}
-        parts = [
-            f"{kind} it at {listed(f'{100 * at:g}%' for at in which.index[which])}" for kind, which in kinds.items() if which.any()
-        ]
-        return (
-            f"Against a margin of {format_number(margin)}, the interval of the growth lies {listed(parts)};"
-            f" at {level(self.found.high)} bias grows by {self.measured('ba-grows')}."
-        )
+        parts = [f"{kind} it at {listed(f'{100 * at:g}%' for at in on.index[on])}" for kind, on in kinds.items() if on.any()]
+        said = f"Against a margin of {format_number(margin)}, the interval of the growth lies {listed(parts)};"
+        return f"{said} at {level(self.found.high)} bias grows by {self.measured('ba-grows')}."
 
     def link(self, panels: Mapping[str, pd.DataFrame]) -> str:
         """Say whether bias grows where uncertainty and interdependence grow.
@@ -313,9 +303,7 @@ class Sentences:
 
     def errors(self) -> str:
         """Gaps between the groups in both kinds of errors."""
-        gaps = [
-            [self.mean(f"{name}_rate_gap", at) for at in (0.0, self.found.high)] for name in ("false_negative", "false_positive")
-        ]
+        gaps = [self.ends_of(f"false_{of}_rate_gap") for of in ("negative", "positive")]
         if not np.isfinite(gaps).all():
             return "Errors by group are not measured in this run."
         misses, alarms = (f"from {format_number(100 * dense)} to {format_number(100 * pruned)}" for dense, pruned in gaps)
@@ -326,8 +314,7 @@ class Sentences:
 
     def exemplars(self) -> str:
         """Changed decisions at the high sparsity, from the tables that are kept."""
-        table = self.found.exemplars.set_index("sparsity").T
-        row: Mapping[Any, float] = table[self.found.high].to_dict()
+        row: Mapping[Any, float] = self.found.exemplars.set_index("sparsity").T[self.found.high].to_dict()
         return (
             f"At {level(self.found.high)} {share(row['rate'])} of decisions differ from a dense model of another seed, where two"
             f" dense models differ in {share(row['noise_floor'])}. The twin was unsure of {share(row['dense_uncertain'])} of the"
@@ -345,10 +332,8 @@ class Sentences:
         raw, calibrated = (self.mean(name, self.found.high) for name in (_BIAS, f"{_BIAS}_calibrated"))
         if not np.isfinite([raw, calibrated]).all():
             return "What calibrated thresholds do to bias is not measured in this run."
-        return (
-            f"At {level(self.found.high)} mean bias amplification is {format_number(raw)} at the threshold one half and"
-            f" {format_number(calibrated)} at calibrated ones (change {self.measured('calibration-lowers-ba')})."
-        )
+        said = f"At {level(self.found.high)} mean bias amplification is {format_number(raw)} at the threshold one half and"
+        return f"{said} {format_number(calibrated)} at calibrated ones (change {self.measured('calibration-lowers-ba')})."
 
     def overrides(self) -> str:
         """Each selection of decisions to override beside the same number of random ones, in bias and accuracy."""
@@ -380,7 +365,7 @@ class Sentences:
         """What the run found, for the top of a page: a sentence, and the id of the claim that it is about."""
         found = self.found
         moderate, high = level(found.moderate), level(found.high)
-        ends = " to ".join(share(self.mean("accuracy", at)) for at in (0.0, found.high))
+        ends = " to ".join(map(share, self.ends_of("accuracy")))
         by_name = self._at_high()
         most = f"; {by_name.index[-1]} has most, {format_number(by_name.iloc[-1])}" if len(by_name) else ""
         facts = {
@@ -403,8 +388,8 @@ class Sentences:
     def to_take_away(self) -> list[str]:
         """What to take away, with the numbers of the run."""
         high = self.found.high
-        lost = format_number(100 * (self.mean("accuracy", 0.0) - self.mean("accuracy", high)))
-        unsure = " to ".join(share(self.mean("uncertainty", at)) for at in (0.0, high))
+        dense, pruned = self.ends_of("accuracy")
+        lost, unsure = format_number(100 * (dense - pruned)), " to ".join(map(share, self.ends_of("uncertainty")))
         return [
             f"Accuracy is one number of several: at {level(high)} it is {lost} points below the dense model's, while uncertain"
             f" predictions go from {unsure}. Report both.",
@@ -430,9 +415,7 @@ def verdicts_beside(
         Columns `claim`, the two names, and `differ`, whether the verdicts do.
     """
     both = [(each, others[name]) for name, each in ours.items() if each["estimate"] is not None and name in others]
-    rows = [
-        (each["statement"], measured_text(each), measured_text(other), each["verdict"] != other["verdict"]) for each, other in both
-    ]
+    rows = [(own["statement"], measured_text(own), measured_text(other), own["verdict"] != other["verdict"]) for own, other in both]
     table = pd.DataFrame(rows, columns=["claim", *names, "differ"])
     return table.sort_values("differ", ascending=False, kind="stable", ignore_index=True)
 

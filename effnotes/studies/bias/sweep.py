@@ -58,31 +58,21 @@ def run_trainings(groups: Mapping[str, Sequence[Training]], *, workers: int | No
         The runs of each group, in the order of its trainings.
 
     Raises:
-        ValueError: there is nothing to train, a folder or an attribute does not exist; nothing has been trained then.
-        JobError: a training failed.
+        ValueError: there is nothing to train, or a folder does not exist; nothing has been trained then.
+        JobError: a training failed, for instance because there is no such attribute; `planning.plan` has seen to that.
     """
     everything = [(name, training) for name, group in groups.items() for training in group]
     if not everything:
         raise ValueError("there is nothing to train; give at least one training")
-    experiments = {training.experiment for _, training in everything}
-    for experiment in experiments:
-        build_model(experiment.model, 1, image_size=experiment.image_size, seed=0, width=experiment.width)  # refuses wrong names
-    digests = {folder: fingerprint(folder) for folder in {experiment.data_root for experiment in experiments}}
-    for training in {(t.experiment.dataset, t.experiment.data_root, t.attribute): t for _, t in everything if t.attribute}.values():
-        names = training.experiment.labels(training.seed).attribute_names
-        if training.attribute not in names:
-            raise ValueError(f"attribute={training.attribute!r}: the data have {', '.join(names)}")
-
+    digests = {folder: fingerprint(folder) for folder in {training.experiment.data_root for _, training in everything}}
     # Models from one parent go into one job, and jobs of one seed follow one another: a worker keeps the data of the last seeds.
     families: dict[tuple[str, Training], list[int]] = {}
     for place, (name, training) in enumerate(everything):
         same = dataclasses.replace(training, sparsity=0.0) if training.experiment.starts_trained else training
         families.setdefault((name, same), []).append(place)
     batches = sorted(families.values(), key=lambda batch: (everything[batch[0]][1].seed, -len(batch)))
-    jobs = []
-    for batch in batches:
-        members = tuple(everything[place][1] for place in batch)
-        jobs.append(TrainingJob(members, digests[members[0].experiment.data_root]))
+    members = [tuple(everything[place][1] for place in batch) for batch in batches]
+    jobs = [TrainingJob(each, digests[each[0].experiment.data_root]) for each in members]
     found: dict[int, SparseRun] = {}
     for batch, job, result in zip(batches, jobs, run_jobs(train_classifiers, jobs, workers=workers), strict=True):
         shared = {key: value for key, value in result.items() if "/" not in key}
@@ -139,15 +129,9 @@ def train_classifiers(job: TrainingJob) -> JobResult:
             seconds = trained(own, str(number), experiment.tuning_recipe, child_seed(seed), plan)
         else:
             seconds = trained(own, str(number), experiment.recipe, seed, plan)
-        cost = model_cost(own, size)
-        test_logits = logits(own, data.test)
-        values: JobResult = {
-            "test_logits": test_logits,
-            "shared_logits": test_logits if data.shared is None else logits(own, data.shared),
-            "val_logits": logits(own, data.val),
-            **cost._asdict(),
-            "training_s": parent_s + seconds,
-        }
+        values: JobResult = {**model_cost(own, size)._asdict(), "training_s": parent_s + seconds}
+        values |= {"test_logits": logits(own, data.test), "val_logits": logits(own, data.val)}
+        values["shared_logits"] = values["test_logits"] if data.shared is None else logits(own, data.shared)
         outcome |= {f"{number}/{key}": value for key, value in values.items()}
     return outcome
 

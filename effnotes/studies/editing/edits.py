@@ -4,8 +4,6 @@
 others. What is compared in such tables is in `effnotes.studies.editing.statistics`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import warnings
@@ -181,5 +179,4 @@ def run_protocol(
     rows, rates = extend(run, grids, chosen, by=METHOD, times=extensions)
     own = rates[rates["method"] == REFERENCE.name].set_index(["setting", "rule"])["learning_rate"]
     also = {key: [own[key[0], each.rules[0]]] for each in comparisons if each.at_reference_rate for key in each.keys}
-    test = report(run, rates, by=METHOD, value="learning_rate", beside=also)
-    return pd.concat([rows, test], ignore_index=True), rates
+    return pd.concat([rows, report(run, rates, by=METHOD, value="learning_rate", beside=also)], ignore_index=True), rates

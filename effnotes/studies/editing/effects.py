@@ -64,8 +64,7 @@ def per_edit(edits: pd.DataFrame, effect: pd.Series[float]) -> ByWorld:
         edits: With columns world and draw.
         effect: A value for each row of the edits.
     """
-    means = edits.assign(effect=effect).groupby(["world", "draw"])["effect"].mean().dropna().reset_index()
-    return by_world(means, "effect")
+    return by_world(edits.assign(effect=effect).groupby(["world", "draw"])["effect"].mean().dropna().reset_index(), "effect")
 
 
 def effects(result: Result) -> dict[str, ByWorld | list[float]]:

@@ -1,7 +1,5 @@
 """The chapter's experiment, from parameters to tables: what is planned and refused before anything runs, and what a run gives."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -128,8 +126,7 @@ def plan(**parameters: Any) -> Plan:
         return Setting(name, n=n, retain_coverage=share, checkpoints=p.steps)
 
     def suppress(n: int) -> Setting:
-        name = f"relation to one object by {n} facts"
-        return Setting(name, "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
+        return Setting(f"relation to one object by {n} facts", "suppress", n, retain_coverage=p.coverages[0], checkpoints=p.steps)
 
     def beside(setting: Setting, models: tuple[Base, ...] = bases, draws: DrawPlan = draws) -> Comparison:
         return Comparison(setting, models, draws, side_grids, tuned_on=p.tune_worlds)

@@ -3,8 +3,6 @@
 What `ends`, `course` and `settings` hold is said in `effnotes.studies.editing.tables`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -167,12 +165,8 @@ def plot_ripple(settings: pd.DataFrame) -> Figure:
     means = settings.dropna(subset="consequence_followed").groupby("method", sort=False).mean(numeric_only=True)
     means.index = pd.Index([name.replace(" linears", "") for name in means.index], name="method")
     shares = {"consequence_followed": "follows", "consequence_kept": "as before", "consequence_other": "otherwise"}
-    kept = {
-        "pair_kept": "correlated\nrelation",
-        "kept_same_subject": "subject's\nother facts",
-        "nested_of_old_kept": "nested of\nold object",
-        "nested_of_new_kept": "nested of\nnew object",
-    }
+    kept = {"pair_kept": "correlated\nrelation", "kept_same_subject": "subject's\nother facts"}
+    kept |= {f"nested_of_{which}_kept": f"nested of\n{which} object" for which in ("old", "new")}
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), width_ratios=[1, 1.5])
     colours: list[Any] = [PALETTE[2], PALETTE[0], _OTHERWISE]
     means[list(shares)].rename(columns=shares).plot.bar(**_STACKED, rot=0, color=colours, ax=left)

@@ -1,7 +1,5 @@
 """Edits of facts that a reader names, one at a time, by each method at the learning rate that was chosen for it on other edits."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

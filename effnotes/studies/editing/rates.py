@@ -4,8 +4,6 @@ Learning rates are chosen for each method and setting by the mean score of the t
 edits afterwards, is in `effnotes.studies.editing.statistics`: edits need not be made again where that changes.
 """
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pandas as pd
@@ -78,5 +76,4 @@ def at_rates(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     rules = rates["rule"].unique()
     if len(rules) != 1:
         raise ValueError(f"rates of the rules {', '.join(map(repr, rules)) or '(none)'}: give those of a single one")
-    test = stopped(rows[rows["split"] == "test"], rules[0])
-    return at_chosen(test, rates, by=METHOD, value="learning_rate")
+    return at_chosen(stopped(rows[rows["split"] == "test"], rules[0]), rates, by=METHOD, value="learning_rate")

@@ -4,8 +4,6 @@ The tables are those of `effnotes.studies.editing.tables`, of a run or of a kept
 interval over worlds behind it, or says that one world gives none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -151,13 +149,10 @@ def models(table: pd.DataFrame) -> str:
 
 def one_edit(groups: pd.DataFrame) -> str:
     """Say what one edit did, of the table of groups of `evaluate_edit`."""
-    row = groups.set_index("group")
-    edited, kept = row.loc["edited"], groups.dropna(subset="kept")
+    edited, kept = groups.set_index("group").loc["edited"], groups.dropna(subset="kept")
     lost = int((kept["known"] * (1 - kept["kept"])).round().sum())
-    return (
-        f"The edited model gives the new object with probability {edited['probability']:.2f}, and has lost"
-        f" {lost} of the {int(kept['known'].sum())} other facts that it was asked and the base knew."
-    )
+    said = f"The edited model gives the new object with probability {edited['probability']:.2f}, and has lost"
+    return f"{said} {lost} of the {int(kept['known'].sum())} other facts that it was asked and the base knew."
 
 
 def rates(chosen: pd.DataFrame) -> str:
@@ -166,20 +161,16 @@ def rates(chosen: pd.DataFrame) -> str:
     if edges.empty:
         return f"Of {len(chosen)} chosen learning rates, none is still an end of a list of several."
     low_rank = int(edges["method"].str.startswith("LoRA").sum())
-    return (
-        f"Of {len(chosen)} chosen learning rates, {len(edges)} are still an end of their list ({low_rank} of them LoRA's):"
-        " such a method may do better than it is shown."
-    )
+    said = f"Of {len(chosen)} chosen learning rates, {len(edges)} are still an end of their list ({low_rank} of them LoRA's):"
+    return f"{said} such a method may do better than it is shown."
 
 
 def costs(table: pd.DataFrame) -> str:
     """Say what LoRA saves, of a table with columns method, n_trainable and cpu_s."""
     row = table.set_index("method")
     full, low = row.loc[REFERENCE.name], row[row.index.str.fullmatch(r"LoRA \d+ linears")].iloc[-1]
-    return (
-        f"{low.name} trains {low['n_trainable'] / full['n_trainable']:.0%} of the numbers of {REFERENCE.name}, and an edit takes"
-        f" {low['cpu_s'] / full['cpu_s']:.2f} times its processor time."
-    )
+    said = f"{low.name} trains {low['n_trainable'] / full['n_trainable']:.0%} of the numbers of {REFERENCE.name}, and an edit takes"
+    return f"{said} {low['cpu_s'] / full['cpu_s']:.2f} times its processor time."
 
 
 def peaks(course: pd.DataFrame) -> str:
@@ -211,11 +202,8 @@ def differences(ends: pd.DataFrame) -> str:
     said = []
     for rule, words in (("budget", "With all steps"), ("first_success", "Stopped at first success")):
         found = compare(paired_differences(_of(ends, rule).assign(draw=0, setting=""), REFERENCE.name)).set_index("method")
-        low = [
-            f"{name} by {_with_interval(row['mean'], row['low'], row['high'])}"
-            for name, row in found.iterrows()
-            if str(name).startswith("LoRA") and str(name).endswith("linears")
-        ]
+        lora = found[found.index.str.fullmatch("LoRA .*linears")]
+        low = [f"{name} by {_with_interval(row['mean'], row['low'], row['high'])}" for name, row in lora.iterrows()]
         said.append(f"{words}, {', '.join(low)} (of {counted(len(found), 'method')}: {outcomes(found)})")
     return f"Difference in H from {REFERENCE.name}. {'. '.join(said)}.{_lone(ends)}"
 
@@ -241,16 +229,13 @@ def groups(ends: pd.DataFrame) -> str:
 def one_rate(ends: pd.DataFrame) -> str:
     """Say what LoRA on all linears loses at the learning rate of full rank."""
     own, other = (_low_rank(_of(ends, rule)).groupby("world")["H"].mean() for rule in ("budget", "reference_rate"))
-    return (
-        f"LoRA on all linears has a mean H of {own.mean():.2f} at its own rates and of {other.mean():.2f} at full rank's:"
-        f" a difference of {mean_text(own - other, (-1.0, 1.0))}.{_lone(ends)}"
-    )
+    said = f"LoRA on all linears has a mean H of {own.mean():.2f} at its own rates and of {other.mean():.2f} at full rank's:"
+    return f"{said} a difference of {mean_text(own - other, (-1.0, 1.0))}.{_lone(ends)}"
 
 
 def trade(course: pd.DataFrame) -> str:
     """Say what full rank and LoRA on all linears keep at best at the highest success that all of them reach."""
-    tuned = course[(course["split"] == "tune") & (course["blocks"] == "linears")]
-    best = frontier(tuned)
+    best = frontier(course[(course["split"] == "tune") & (course["blocks"] == "linears")])
     least = best.groupby("method")["edit_success"].max().min()
     kept = best[best["edit_success"] >= least].groupby("method", sort=False)["retention"].max()
     said = ", ".join(f"{share:.1%} for {name}" for name, share in kept.items())
@@ -271,19 +256,15 @@ def settings(against_full: pd.DataFrame) -> str:
 def truncation(ends: pd.DataFrame, ranks: Sequence[int]) -> str:
     """Say how many directions the change of full rank on all linears has, and what is left of H with the fewest."""
     own, rank = _full(_of(ends)), min(ranks)
-    return (
-        f"The change that full rank makes has a stable rank of {mean_text(own['stable_rank'], None)}; cut down to rank"
-        f" {rank} it gives H {own[f'truncated_{rank}_H'].mean():.2f}, whole {own['H'].mean():.2f}.{_lone(ends)}"
-    )
+    said = f"The change that full rank makes has a stable rank of {mean_text(own['stable_rank'], None)}; cut down to rank"
+    return f"{said} {rank} it gives H {own[f'truncated_{rank}_H'].mean():.2f}, whole {own['H'].mean():.2f}.{_lone(ends)}"
 
 
 def spread(table: pd.DataFrame) -> str:
     """Say what held-out subjects are answered with after a part of a relation was rewritten; the settings' table."""
     own = table.dropna(subset="spread").groupby("world")[["spread", "unseen_kept"]].mean().reset_index()
-    return (
-        f"Of subjects that were never edited, a share of {mean_text(own['spread'])} now gets the one object, and"
-        f" {mean_text(own['unseen_kept'])} keeps its old one.{_lone(own)}"
-    )
+    said = f"Of subjects that were never edited, a share of {mean_text(own['spread'])} now gets the one object, and"
+    return f"{said} {mean_text(own['unseen_kept'])} keeps its old one.{_lone(own)}"
 
 
 def ripple(table: pd.DataFrame) -> str:
@@ -291,10 +272,8 @@ def ripple(table: pd.DataFrame) -> str:
     columns = ["edit_success", "consequence_followed", "pair_kept", "kept_same_subject"]
     own = table.dropna(subset="consequence_followed").groupby("world")[columns].mean().reset_index()
     success, followed, pair, other = (mean_text(own[name]) for name in columns)
-    return (
-        f"Mean shares over methods: {success} of the edits succeed, {followed} of the entailed facts follow, {pair} of the"
-        f" correlated facts and {other} of the subject's other facts are kept.{_lone(own)}"
-    )
+    said = f"Mean shares over methods: {success} of the edits succeed, {followed} of the entailed facts follow, {pair} of the"
+    return f"{said} correlated facts and {other} of the subject's other facts are kept.{_lone(own)}"
 
 
 def trace(table: pd.DataFrame) -> str:

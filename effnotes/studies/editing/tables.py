@@ -8,8 +8,6 @@ Three tables hold all that is drawn, each averaged over the edits of a world, so
 - `settings`: one row for each setting, method and world, at the budget.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -26,12 +24,8 @@ from effnotes.datasets.worlds.world import World
 METHOD_COLUMNS = ["method", "blocks", "rank"]
 
 # Scores that retention is the mean of, and the facts that they speak of.
-GROUPS = {
-    "kept_same_value": "same old object",
-    "kept_same_relation": "same relation",
-    "kept_same_subject": "same subject",
-    "kept_other": "all others",
-}
+GROUPS = {"kept_same_value": "same old object", "kept_same_relation": "same relation"}
+GROUPS |= {"kept_same_subject": "same subject", "kept_other": "all others"}
 
 # Scores that are followed from look to look.
 COURSE = ("edit_success", "retention", "retention_of_successes", "exact_H", "edit_probability", "kept_probability", "H")
@@ -43,17 +37,9 @@ _SIDE_EFFECTS = ["edit_success", "kept_same_subject", "spread", "unseen_kept", "
 _SIDE_EFFECTS += ["nested_of_new_kept", "consequence_followed", "consequence_kept", "consequence_other"]
 
 # Columns of `compare_unlearning` that are shown, and how they are called on a page.
-UNLEARNED = {
-    "learning_rate": "rate",
-    "edge": "on an edge",
-    "forget_accuracy": "forgotten facts still right",
-    "kept_other": "others kept",
-    "ks_statistic": "D from gold",
-    "forget_quality_log10_p": "log10 p",
-    "utility": "utility",
-    "relearned": "relearned",
-    "balance": "balance",
-}
+UNLEARNED = {"learning_rate": "rate", "edge": "on an edge", "forget_accuracy": "forgotten facts still right"}
+UNLEARNED |= {"kept_other": "others kept", "ks_statistic": "D from gold", "forget_quality_log10_p": "log10 p"}
+UNLEARNED |= {name: name for name in ("utility", "relearned", "balance")}
 
 
 def average_by_world(edits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -171,22 +157,15 @@ def rates_table(rates: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     chosen = rates.pivot(index="method", columns="rule", values=["learning_rate", "tried", "edge"]).reindex(list(order))
     columns = {f"rate, {rule.replace('_', ' ')}": chosen["learning_rate", rule].astype(float) for rule in rates["rule"].unique()}
     edges = [" ".join(dict.fromkeys(filter(None, row))) for row in chosen["edge"].to_numpy()]
-    return pd.DataFrame(
-        {"method": list(order), **columns, "rates tried": chosen["tried"].to_numpy().max(axis=1), "still an end": edges}
-    )
+    tried = chosen["tried"].to_numpy().max(axis=1)
+    return pd.DataFrame({"method": list(order), **columns, "rates tried": tried, "still an end": edges})
 
 
 def costs_table(costs: pd.DataFrame, parameters: int) -> pd.DataFrame:
     """Give the costs of an edit the names that a page shows; columns method, n_trainable, optimizer_bytes and cpu_s."""
-    return pd.DataFrame(
-        {
-            "method": costs["method"],
-            "numbers trained": costs["n_trainable"],
-            "share of all (%)": 100 * costs["n_trainable"] / parameters,
-            "gradients and moments (KiB)": costs["optimizer_bytes"] / 1024,
-            "processor time (ms)": 1000 * costs["cpu_s"],
-        }
-    )
+    trained = {"numbers trained": costs["n_trainable"], "share of all (%)": 100 * costs["n_trainable"] / parameters}
+    used = {"gradients and moments (KiB)": costs["optimizer_bytes"] / 1024, "processor time (ms)": 1000 * costs["cpu_s"]}
+    return pd.DataFrame({"method": costs["method"], **trained, **used})
 
 
 def scores_table(ends: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
@@ -194,13 +173,8 @@ def scores_table(ends: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     shown = {"H": "H", "edit_success": "edit success", "retention": "retention", "paraphrase_success": "in another form"}
     shown |= {"drift": "drift (nats)"}
     own = ends[ends["rule"] == "budget"]
-    return (
-        own.groupby("method")[[name for name in shown if name in own]]
-        .mean()
-        .reindex(list(order))
-        .rename(columns=shown)
-        .reset_index()
-    )
+    means = own.groupby("method")[[name for name in shown if name in own]].mean().reindex(list(order))
+    return means.rename(columns=shown).reset_index()
 
 
 def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
@@ -209,10 +183,8 @@ def unlearning_table(unlearned: pd.DataFrame) -> pd.DataFrame:
     Columns have the names that a page shows.
     """
     named = unlearned.assign(edge=unlearned["edge"].fillna(""))
-    means = named.groupby(["objective", "method"], sort=False).agg(
-        {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
-    )
-    return means.rename(columns=UNLEARNED).reset_index()
+    how = {column: "first" if column == "edge" else "mean" for column in UNLEARNED}
+    return named.groupby(["objective", "method"], sort=False).agg(how).rename(columns=UNLEARNED).reset_index()
 
 
 def differences_table(compared: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -43,8 +44,7 @@ def unlearning_objective(loss: str) -> Objective:
     """Return one of `UNLEARNING`."""
     from effnotes.finetuning import objectives
 
-    given = {"retain_weight": 0.0} if loss == "grad_ascent" else {}
-    made: Objective = getattr(objectives, UNLEARNING[loss])(**given)
+    made: Objective = getattr(objectives, UNLEARNING[loss])(**({"retain_weight": 0.0} if loss == "grad_ascent" else {}))
     return made
 
 
@@ -156,8 +156,7 @@ def judged(model: PreTrainedModel, gold: nn.Module | None, task: Task, scores: M
 def guessed(task: Task) -> float:
     """Return the accuracy on forgotten facts of a guess: mean of 1 / k over them, for one of k objects that the relation has."""
     facts, world = task.test["forget"].facts, task.world
-    k = np.where(facts.kind == 0, world.in_use.sum(axis=1)[facts.relation], world.n_nested)
-    return float((1 / k).mean())
+    return float((1 / np.where(facts.kind == 0, world.in_use.sum(axis=1)[facts.relation], world.n_nested)).mean())
 
 
 def refusing(task: Task) -> Task:
@@ -198,12 +197,8 @@ def compare_unlearning(
     """
 
     def run(rates: Grids, split: Split) -> pd.DataFrame:
-        runs = [
-            UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name])
-            for base in bases
-            for loss in losses
-            for method in grids
-        ]
+        each = itertools.product(bases, losses, grids)
+        runs = [UnlearningRun(base, setting, draws, split, loss, method, rates[loss, method.name]) for base, loss, method in each]
         return run_unlearning(runs, workers=workers)
 
     own = {(loss, method.name): tuple(grid) for loss in losses for method, grid in grids.items()}

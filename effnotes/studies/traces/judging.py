@@ -17,7 +17,7 @@ from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import attribute_batch, edge_map
 from effnotes.interpretation.augmentation import Augmentation
 from effnotes.interpretation.contribution import critical_neurons
-from effnotes.interpretation.tracing import Trace, TraceRequest, traces
+from effnotes.interpretation.tracing import Trace, TraceRequest, trace_batch, traces
 from effnotes.metrics.localisation import decoy_auc, deletion, insertion, pixel_auc, pointing_game
 from effnotes.pruning.masks import prunable_parameters
 from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
@@ -71,7 +71,7 @@ def judge(job: Judging) -> JobResult:
     jaccard (of the weights that their traces keep). Those of "facets" hold, for images whose class a trojan makes, sample, variant
     ("dense", "own", "global"), levels and margin, as `facet_margin` gives it.
     """
-    model, shapes = loaded(job.classifier)
+    model, all_images = loaded(job.classifier)
     samples = choose_samples(job.classifier, job.kind, job.samples).take(slice(job.first, job.first + job.count))
     seed, m = job.classifier.seed, len(samples.names)
     rows: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ def judge(job: Judging) -> JobResult:
     by_weights = [solver for solver in job.solvers if solver in OF_WEIGHTS]
     asked = [(name, solver) for name in job.levels for solver in by_weights]
     shared = traces(model, samples.images[0], [TraceRequest(job.levels[name], solver) for name, solver in asked], n=1, seed=seed)
-    many = shapes.data.splits["val"].images[:NUM_SHARED]
+    many = all_images.data.splits["val"].images[:NUM_SHARED]
     shared += traces(model, samples.images[0], [TraceRequest(levels) for levels in job.levels.values()], views=many)
     for (name, variant), trace in zip([*asked, *((name, "global") for name in job.levels)], shared, strict=True):
         with trace.applied() as pruned:
@@ -115,22 +115,27 @@ def judge(job: Judging) -> JobResult:
 
     costs: list[dict[str, Any]] = []
     own: dict[str, list[Trace]] = {name: [] for name in job.levels}
+    solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
+    traced = _traced(job, model, samples.images, solvers)
+    for number, exact in enumerate(_traced(job, model, samples.images[: job.exact], ["exact_obs_kernel"])):
+        traced[number] += exact
     for number in everyone:
-        solvers = ["sparsegpt", *(each for each in job.solvers if each not in (*OF_WEIGHTS, NEURONS))]
-        solvers += ["exact_obs_kernel"] if number < job.exact else []
-        for name, solver, trace in _traced(job, model, samples.images[number], solvers):
+        for name, solver, trace in traced[number]:
+            # The image before it is judged by the same pruned network: its other trace.
+            chosen = [number, (number - 1) % m] if solver == "sparsegpt" else [number]
             with trace.applied() as pruned:
-                if solver != "sparsegpt":
-                    maps = explain(pruned, [number], samples.targets, short)
-                    enter(solver, name, maps, logits_of(pruned, samples.images[[number]]), [number])
-                    continue
-                # The image before it is judged by the same pruned network: its other trace.
-                both = [number, (number - 1) % m]
-                maps, logits = explain(pruned, both, samples.targets, plain), logits_of(pruned, samples.images[both])
-                mine, others = ({method: found[[place]] for method, found in maps.items()} for place in (0, 1))
-                enter("own", name, mine | explain(pruned, [number], samples.targets, rest), logits[[0]], [number])
-                enter("other", name, others, logits[[1]], both[1:])
-                ask(pruned, "own", name, [number])
+                maps = explain(pruned, chosen, samples.targets, plain if solver == "sparsegpt" else short)
+                logits = logits_of(pruned, samples.images[chosen])
+                if solver == "sparsegpt":
+                    more = explain(pruned, [number], samples.targets, rest)
+                    ask(pruned, "own", name, [number])
+            # Outside, as the dense network is the judge of insertion and deletion.
+            if solver != "sparsegpt":
+                enter(solver, name, maps, logits, chosen)
+                continue
+            mine, others = ({method: found[[place]] for method, found in maps.items()} for place in (0, 1))
+            enter("own", name, mine | more, logits[[0]], chosen[:1])
+            enter("other", name, others, logits[[1]], chosen[1:])
             own[name].append(trace)
             costs.append({"sample": job.first + number, "levels": name, **trace.seconds, "sparsity": trace.sparsity})
         for name, levels in job.levels.items() if NEURONS in job.solvers else ():
@@ -156,11 +161,14 @@ def time_solvers(job: Timing) -> JobResult:
     return {"rows": table[table["level"] > 0].to_dict("records")}
 
 
-def _traced(job: Judging, model: nn.Module, image: Tensor, solvers: list[str]) -> Iterator[tuple[str, str, Trace]]:
+def _traced(job: Judging, model: nn.Module, images: Tensor, solvers: list[str]) -> list[list[tuple[str, str, Trace]]]:
+    """Traces of each image, with the name of their levels and their solver."""
+    if not len(images):
+        return []
     asked = [(name, solver) for solver in solvers for name in job.levels]
     requests = [TraceRequest(job.levels[name], solver) for name, solver in asked]
-    found = traces(model, image, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
-    return ((name, solver, trace) for (name, solver), trace in zip(asked, found, strict=True))
+    found = trace_batch(model, images, requests, n=job.n, augment=job.augment, seed=job.classifier.seed)
+    return [[(*told, trace) for told, trace in zip(asked, each, strict=True)] for each in found]
 
 
 def _judged(

@@ -45,8 +45,8 @@ def facets(job: Classifier, samples: int) -> Facets:
     With a trojan: it works, as for `choose_samples`. Without: the image is classified right. At most 32 of each; classes with fewer
     than 4 of one are left out.
     """
-    model, shapes = loaded(job)
-    test = shapes.data.splits["test"]
+    model, all_images = loaded(job)
+    test = all_images.data.splits["test"]
     free = torch.ones(len(test), dtype=torch.bool)
     for kind in KINDS:
         free[choose_samples(job, kind, samples).rows] = False

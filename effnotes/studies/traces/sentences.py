@@ -219,7 +219,7 @@ def tuning_table(tuning: pd.DataFrame) -> pd.DataFrame:
 def of_tuning(tuning: pd.DataFrame) -> str:
     """Say what levels that were tuned on the truth add on other images, and what of it was seen where they were tuned."""
     if tuning.empty:
-        return "This run tuned no levels (`tuned_seeds` is 0)."
+        return "This run tuned no levels (tuned_seeds is 0)."
     at = tuning.groupby("levels")[["auc", "agreement", "tuned_auc"]].mean()
     dense, strong, tuned, freely = (at.loc[name] for name in ("dense", "strong", "tuned", "tuned freely"))
     return (

@@ -48,7 +48,7 @@ def tune(job: Tuning) -> JobResult:
     found = {
         name: solved.search(lambda pruned, number: _auc(pruned, others, number), least) for name, least in MIN_AGREEMENTS.items()
     }
-    levels = {"dense": 0.0, **job.levels, **{name: each.levels for name, each in found.items()}}
+    levels: dict[str, float | Levels] = {"dense": 0.0, **job.levels, **{name: each.levels for name, each in found.items()}}
     requests = [TraceRequest(each) for each in levels.values()]
     made = trace_batch(model, judged.images, requests, n=job.n, augment=job.augment, seed=seed)
     measured = np.array([[_measured(each, judged, number) for each in own] for number, own in enumerate(made)]).mean(axis=0)
