@@ -80,6 +80,7 @@ full_rates: list[float] = [1e-3]  # learning rates to choose from, of full tunin
 lora_rates: list[float] = [1e-2]  # the same, of LoRA
 sparse_rates: list[float] = [1e-2]  # the same, of sparse tuning
 rosa_rates: list[float] = [1e-2]  # the same, of RoSA
+mask_rules: list[str] = ["magnitude"]  # other rules for the places of RoSA's entries: magnitude, grad_abs, random
 extensions: int = 0  # how often a list of rates is extended where the best one is its end
 steps: list[int] = [10, 20, 30]  # steps after which losses are taken; the number of steps is chosen from them
 tune_personas: list[int] = [901]  # other writers, whom rates and steps are chosen on
@@ -88,7 +89,8 @@ pretraining: dict[str, Any] = {}  # of MailBaseRecipe, for a model that is pretr
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 of_mails = {"mails": mails, "under": under, "few": few, "val": val, "test": test, "facts": facts, "canaries": canaries}
 of_writers = {"personas": personas, "tune_personas": tune_personas, "mailbox": mailbox, "address": address, "redacted": redacted}
-of_methods = {"rank": rank, "rosa_rank": rosa_rank, "context": context, "batch_size": batch_size, "steps": steps}
+of_methods = {"rank": rank, "rosa_rank": rosa_rank, "context": context, "batch_size": batch_size}
+of_methods |= {"steps": steps, "mask_rules": mask_rules}
 of_rates = {"full_rates": full_rates, "lora_rates": lora_rates, "sparse_rates": sparse_rates, "rosa_rates": rosa_rates}
 of_base = {"checkpoint": checkpoint, "pretraining": pretraining, "extensions": extensions}
 # A value that cannot work is refused here, before anything is trained.
@@ -217,12 +219,49 @@ finding(f"{said.of_methods(result.systems)} {said.of_budget(result.systems)}", f
 cards("peft-as-good", "rosa-beats-lora", "rosa-beats-sparse")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "All systems"}
-precisions = {"numbers trained": "{:,}", "CPU seconds": "{:.1f}", "loss": "{:.3f}"}
-shares = dict.fromkeys(("style", "content", "facts", "BLEU", "judge"), "{:.2f}")
-said.methods_table(result.systems).pipe(page_table).format(precisions | shares, na_rep="–").set_caption(
-    "Means over personas: style, content, facts told right, BLEU as Panza computes it, loss in nats a token, share that the judge of"
-    " authorship takes for the persona's, numbers trained, and CPU seconds of tuning."
+shares = dict.fromkeys(("style", "content", "facts", "BLEU", "ROUGE-L", "judge"), "{:.2f}")
+said.methods_table(result.systems).pipe(page_table).format(shares | {"loss": "{:.3f}"}, na_rep="–").set_caption(
+    "Means over personas: style, content, facts told right, loss in nats a token, BLEU as Panza computes it, ROUGE-L, and the share"
+    " that the judge of authorship takes for the persona's."
 )
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "What tuning costs"}
+memory = dict.fromkeys(("adapter", "training", "base"), "{:,.0f}")
+said.costs_table(result.systems).pipe(page_table).format(
+    memory | {"numbers trained": "{:,.0f}", "CPU seconds": "{:.1f}"}, na_rep="–"
+).set_caption(
+    "What tuning on all mails costs, means over personas: numbers trained; KiB of what is kept beside the base, of gradients and Adam's"
+    " moments in training, and of the base's linear layers; CPU seconds."
+)
+
+# %% [markdown]
+# ### Why both?
+#
+# RoSA's premise is that what full tuning does to a matrix is neither of low rank nor sparse, but nearly a sum of both.
+# So the difference that full tuning made to each matrix is cut to LoRA's budget in three ways: to its largest singular values, to its largest entries, and to a sum of both, which alternating projections find {cite:p}`zhou2011godec`.
+
+# %%
+from effnotes.finetuning.decomposition import decompose
+
+low = torch.outer(torch.arange(8.0), torch.ones(8))
+spikes = torch.zeros(8, 8).index_put((torch.tensor([1, 5]), torch.tensor([2, 6])), torch.tensor([9.0, -9.0]))
+for rank_, density in ((2, 0.0), (0, 0.5), (1, 0.04)):
+    print(
+        f"rank {rank_}, density {density}: {decompose({'W': low + spikes}, rank_, density).error[-1]:.2f} of the norm is left out"
+    )
+
+# %% mystnb={"figure": {"caption": "Style and held-out loss with the whole difference that full tuning made, and with it cut to as many numbers as LoRA trains; dots are personas, bars their means.", "name": "fig-cuts"}, "image": {"alt": "Two bar charts, for style and loss, with a bar for the whole difference and for its low-rank, combined and sparse cuts, and dots for personas."}} tags=["hide-input"]
+_ = figures.plot_cuts(result.cuts, result.systems)
+
+# %% tags=["remove-input"]
+finding(said.of_cuts(result.cuts), figure="fig-cuts")
+
+# %% [markdown]
+# And does it matter where the entries are?
+# The published rule takes the largest squared gradients; others take the largest weights, or draw lots.
+
+# %% tags=["remove-input"]
+finding(said.of_masks(result.systems))
 
 # %% [markdown]
 # ### As published
@@ -242,7 +281,10 @@ told(published("panza")).pipe(page_table).set_caption("Panza's results by method
 # ### On a quantised base
 #
 # If the frozen weights are rounded to four bits {cite:p}`dettmers2023qlora`, they take an eighth of the memory.
-# What that costs RoSA in loss is asked last.
+# They are rounded once, and adapters are tuned on what is left.
+
+# %% tags=["remove-input"]
+finding(said.of_quantised(result.systems))
 
 # %% tags=["remove-input"]
 cards("quantised-as-good")
@@ -333,6 +375,23 @@ finding(said.of_exposure(result.course), figure="fig-exposure")
 
 # %% tags=["remove-input"]
 cards("lora-leaks-less")
+
+# %% [markdown]
+# Rank is one attack.
+# Others need less: to ask for the mail that has the code, to look at which mails' loss has fallen {cite:p}`yeom2018privacy`, or to look for sentences that are copied.
+# An assistant with retrieval can tell what was never trained on, as the mail itself stands in its prompt.
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "What a model gives away"}
+leaks = dict.fromkeys(("code told", "code told with retrieval"), "{:.0%}") | {"membership AUC": "{:.2f}"}
+said.leaks_table(result.systems).pipe(page_table).format(
+    leaks | dict.fromkeys(("longest copy", "of real mails"), "{:.1f}"), na_rep="–"
+).set_caption(
+    "Means over personas: answers that tell the code when asked for its mail, without and with retrieved mails; area under the ROC curve"
+    " for training against held-out mails by their loss; words in the longest run shared with a training mail, of written and of real mails."
+)
+
+# %% tags=["remove-input"]
+finding(said.of_leaks(result.systems))
 
 # %% [markdown]
 # ## What not to conclude

@@ -227,7 +227,12 @@ def test_pages_print_whole_and_without_navigation(browser: Browser, address: str
     context.close()
 
 
-@pytest.mark.parametrize("mode", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+# Colours are the same on all profiles: the dark ones are looked at on one site.
+@pytest.mark.parametrize(
+    ("site", "mode"),
+    [("smoke", "light"), *(pytest.param("built", mode, marks=pytest.mark.slow) for mode in ("light", "dark"))],
+    indirect=["site"],
+)
 def test_axe_finds_no_serious_violation(browser: Browser, address: str, pages: list[Path], mode: str) -> None:
     page = in_mode(browser, mode)
     axe = axe_api.Axe()

@@ -145,14 +145,10 @@ def run_chapter(chapter: str, build: Path, profile: str, **values: object) -> su
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("profile", "values"),
-    # The published set-up takes minutes at its image size just to time a network on a processor, hence the smaller images.
-    [("smoke", {"dataset": "celeba"}), ("paper", {"image_size": 64, **ONE_EPOCH})],
-    ids=["smoke", "published set-up, one epoch"],
-)
-def test_the_chapter_on_bias_runs_on_photographs(profile, values, tmp_path):
-    done = run_chapter("pruning_bias", tmp_path, profile, data_root=FIXTURES / "celeba", **values)
+def test_the_chapter_on_bias_runs_on_photographs_in_the_published_set_up(tmp_path):
+    # For one epoch, and on smaller images: at the published size it takes minutes just to time a network on a processor.
+    values = {"data_root": FIXTURES / "celeba", "image_size": 64, **ONE_EPOCH}
+    done = run_chapter("pruning_bias", tmp_path, "paper", **values)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("runs/pruning_bias/*/record.json")
     measured = {claim["id"]: claim for claim in json.loads(path.read_text())["claims"]}
@@ -222,10 +218,11 @@ def measured_in(build: Path, chapter: str) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_the_chapter_on_editing_compares_the_ranks_and_blocks_that_it_is_given(tmp_path):
+def test_the_chapter_on_editing_compares_ranks_and_blocks_on_facts_and_edits_from_files(tmp_path):
     values = {"ranks": "[1,4,16]", "blocks": "[linears,attention,mlp]"}
-    done = run_chapter("model_editing", tmp_path, "smoke", **values)
+    done = run_chapter("model_editing", tmp_path, "smoke", facts=FIXTURES / "facts.csv", edits=FIXTURES / "edits.csv", **values)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert measured_in(tmp_path, "model_editing")["editing.low-rank-as-good"]["estimate"] is not None
     (path,) = tmp_path.glob("runs/model_editing/*/record.json")
     ends, costs = (read_table(json.loads(path.read_text()), name) for name in ("ends", "costs"))
     names = {f"LoRA {rank} {blocks}" for rank in (1, 4, 16) for blocks in ("linears", "attention", "mlp")}
@@ -234,13 +231,6 @@ def test_the_chapter_on_editing_compares_the_ranks_and_blocks_that_it_is_given(t
     # LoRA of rank r trains r (in + out) numbers of each matrix of a block: 16 r d in all, d = 32, two blocks.
     trained = costs.set_index("method")["n_trainable"]
     assert [trained[f"LoRA {rank} linears"] for rank in (1, 4, 16)] == [16 * rank * 32 * 2 for rank in (1, 4, 16)]
-
-
-@pytest.mark.slow
-def test_the_chapter_on_editing_runs_on_facts_and_edits_from_files(tmp_path):
-    done = run_chapter("model_editing", tmp_path, "smoke", facts=FIXTURES / "facts.csv", edits=FIXTURES / "edits.csv")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert measured_in(tmp_path, "model_editing")["editing.low-rank-as-good"]["estimate"] is not None
     (path,) = tmp_path.glob("runs/model_editing/*/notebook.ipynb")
     text = path.read_text(encoding="utf-8")
     assert "Abrel Tuno | lives in | Norrick" in text, "facts are shown by their names"

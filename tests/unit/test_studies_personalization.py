@@ -49,10 +49,11 @@ PARAMETERS: dict[str, Any] = {
     "lora_rates": [1e-2],
     "sparse_rates": [1e-2],
     "rosa_rates": [1e-2],
+    "mask_rules": ["magnitude"],
     "extensions": 0,
     "steps": [2, 4],
     "tune_personas": [901],
-    "pretraining": {"shape": SHAPE, "steps": 5, "word_steps": 5, "tokenizer_mails": 200},
+    "pretraining": {"shape": SHAPE, "steps": 5, "repeat_steps": 0, "tokenizer_mails": 200},
 }
 OWN = {"mailbox": str(FIXTURE), "address": "ada@example.org"}
 
@@ -68,14 +69,16 @@ def made_up_result(plan: Plan, score: Any, facts: Any = None) -> Result:
     for persona in plan.parameters.personas:
         for method in [*plan.untuned, *plan.grids, *plan.borrowed]:
             row = {"persona": persona, "method": method.name, "kind": method.kind, "mails": method.mails}
-            row |= {"raft": method.raft, "nf4": method.nf4, "learning_rate": 0.1}
+            row |= {"raft": method.raft, "nf4": method.nf4, "mask_rule": method.mask_rule, "learning_rate": 0.1}
             for serve in ("none", "RAG"):
                 value = score(persona, method, serve)
-                scores = dict.fromkeys(("style", "content", "bleu", "test_loss", "accepted"), value)
+                scores = dict.fromkeys(("style", "content", "bleu", "rouge", "test_loss", "accepted", "told", "membership"), value)
                 told_right = value if facts is None else facts
-                systems.append(
-                    row | scores | {"serve": serve, "facts": told_right, "accepted_real": 0.5, "trainable": 9, "cpu_s": 1.0}
-                )
+                costs = dict.fromkeys(("trainable", "cpu_s", "adapter_bytes", "training_bytes"), 9.0) | {
+                    "base_bytes": 80 - 70 * method.nf4
+                }
+                places = {"overlap": 0.2, "chance": 0.1, "copied": 2.5, "copied_real": 2.0}
+                systems.append(row | scores | costs | places | {"serve": serve, "facts": told_right, "accepted_real": 0.5})
             if method.kind != "none":
                 course += [row | {"step": step, "val_loss": 3.0 - step / 4, "exposure": float(step)} for step in (0, 2, 4)]
     crosses = [
@@ -85,7 +88,8 @@ def made_up_result(plan: Plan, score: Any, facts: Any = None) -> Result:
     ]
     rates = [{"method": m.name, "learning_rate": 0.1, "score": -2.0, "tried": 1, "edge": "", "step": 4} for m in plan.grids]
     tried = [{"persona": 901, "method": "x", "learning_rate": 0.1, "step": 2, "val_loss": 1.0}]
-    frames = (pd.DataFrame(each) for each in (tried, rates, systems, course, crosses))
+    cuts = [{"persona": 1, "form": form, "left": 0.4, "style": 0.3, "test_loss": 1.5} for form in ("low rank", "both", "sparse")]
+    frames = (pd.DataFrame(each) for each in (tried, rates, systems, course, crosses, cuts))
     return Result(plan, pd.DataFrame(), *frames, pd.DataFrame())
 
 
@@ -285,6 +289,10 @@ def every_sentence(result: Result) -> list[str]:
         sentences.of_crosses(result.crosses),
         sentences.of_exposure(result.course),
         sentences.of_metrics(result.systems),
+        sentences.of_leaks(result.systems),
+        sentences.of_cuts(result.cuts),
+        sentences.of_masks(result.systems),
+        sentences.of_quantised(result.systems),
     ]
 
 
@@ -292,7 +300,7 @@ def test_sentences_and_figures_leave_out_what_a_readers_mails_have_not(plan: Pla
     """Without facts, content, codes and other writers, none speaks of NaN; figures and tables are drawn all the same."""
     result = made_up_result(plan, lambda p, m, s: 0.5 + p / 100 + m.mails / 1000 + (s == "RAG") / 50)
     own = result._replace(
-        systems=result.systems.assign(content=np.nan, facts=np.nan),
+        systems=result.systems.assign(content=np.nan, facts=np.nan, told=np.nan),
         course=result.course.assign(exposure=np.nan),
         crosses=pd.DataFrame(),
     )
@@ -307,9 +315,10 @@ def test_sentences_and_figures_leave_out_what_a_readers_mails_have_not(plan: Pla
     for draw in (figures.plot_methods, figures.plot_numbers, figures.plot_served):
         draw(result.systems)
     figures.plot_crosses(result.crosses)
+    figures.plot_cuts(result.cuts, result.systems)
     figures.plot_exposure(result.course)
     kept = {table.name: read_table({"tables": {table.name: table.to_json()}}, table.name) for table in own.keep()}
-    assert set(kept) == {"rates", "tried", "systems", "course"}
+    assert set(kept) == {"rates", "tried", "systems", "course", "cuts"}
 
 
 def test_published_figures_are_those_of_the_sources_or_say_that_they_are_missing() -> None:
@@ -338,6 +347,17 @@ def test_a_small_run_from_training_to_verdicts(own: bool, tmp_path: Path, monkey
     assert result.systems["facts"].notna().any() == (not own)
     assert result.course["exposure"].notna().any() == (not own)
     assert len(result.examples) > 0 if not own else result.examples.empty
+    assert result.systems["told"].dropna().between(0, 1).all()
+    assert result.systems["told"].notna().any() == (not own)
+    compared = figures.on_all_mails(result.systems).query("serve == 'none' and kind != 'none'")
+    assert compared["membership"].between(0, 1).all()
+    assert (compared["copied_real"] > 0).all()
+    left = result.cuts.groupby("form")["left"].mean()
+    assert left.between(0, 1, inclusive="neither").all()
+    assert set(result.cuts["persona"]) == {writer.seed for writer in plan.writers}
+    rosa = result.systems.query("kind == 'rosa' and serve == 'none'").groupby("mask_rule")["overlap"].mean()
+    assert rosa["magnitude"] == 1
+    assert rosa["grad_sq"] < 0.9
     for sentence in every_sentence(result):
         assert "nan" not in sentence
     texts = json.dumps([table.to_json() for table in result.keep()])

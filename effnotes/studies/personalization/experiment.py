@@ -13,6 +13,7 @@ from effnotes.core.digests import json_digest
 from effnotes.core.files import user_path
 from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings, to_json
+from effnotes.finetuning.rosa import MaskRule
 from effnotes.models.language import LanguageModelShape, build_language_model
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.personalization.bases import MailBase, loaded, prepare_base
@@ -51,6 +52,7 @@ class Parameters:
     lora_rates: Rates
     sparse_rates: Rates
     rosa_rates: Rates
+    mask_rules: tuple[MaskRule, ...]
     extensions: Annotated[int, Field(ge=0)]
     steps: Steps
     tune_personas: tuple[int, ...]
@@ -122,7 +124,9 @@ def plan(**parameters: Any) -> Plan:
     grids = {Method("full", n): p.full_rates, Method("lora", n): p.lora_rates, Method("sparse", n): p.sparse_rates}
     grids |= {Method("rosa", n): p.rosa_rates, Method("lora", few): p.lora_rates}
     lora, rosa = Method("lora", n), Method("rosa", n)
-    borrowed = {Method("lora", under): lora, Method("lora", n, raft=True): lora, Method("rosa", n, nf4=True): rosa}
+    borrowed = {Method("lora", under): lora, Method("lora", n, raft=True): lora}
+    borrowed |= {Method("lora", n, nf4=True): lora, Method("rosa", n, nf4=True): rosa}
+    borrowed |= {Method("rosa", n, mask_rule=rule): rosa for rule in p.mask_rules if rule != "grad_sq"}
     made = Plan(base, writers, tuned_on, grids, borrowed, (Method("none", n), Method("none", few)), p)
     model = loaded(base).model if p.checkpoint else _untrained(base)
     for method in grids:  # a budget that they cannot have is refused here
@@ -161,11 +165,13 @@ class Result(NamedTuple):
     systems: pd.DataFrame  # a row for each persona, method and way to serve, as `tune_and_judge` says
     course: pd.DataFrame  # a row for each persona, method and checkpoint
     crosses: pd.DataFrame  # a row for each model's persona and persona whose mails it was asked for
+    cuts: pd.DataFrame  # a row for each persona and form of full tuning's difference
     examples: pd.DataFrame  # one mail of the first persona, as each system writes it; none of a reader's
 
     def keep(self) -> list[KeptTable]:
         """Make the tables ready to be kept with the record of the run."""
-        tables = {"rates": self.rates, "tried": self.tried, "systems": self.systems, "course": self.course, "crosses": self.crosses}
+        names = ("rates", "tried", "systems", "course", "crosses", "cuts")
+        tables = {name: getattr(self, name) for name in names}
         return [keep_table(name, table.reset_index(drop=True)) for name, table in tables.items() if len(table)]
 
 
@@ -233,11 +239,11 @@ def _tables(jobs: list[Tuning], workers: Workers) -> dict[str, pd.DataFrame]:
     """Run jobs, those of a writer one behind the other, and join each of their lists."""
     order = sorted(range(len(jobs)), key=lambda place: to_json(jobs[place].writer))
     found = dict(zip(order, run_jobs(tune_and_judge, [jobs[place] for place in order], workers=workers), strict=True))
-    tables: dict[str, list[dict[str, Any]]] = {"systems": [], "course": [], "crosses": [], "examples": []}
+    tables: dict[str, list[dict[str, Any]]] = {"systems": [], "course": [], "crosses": [], "cuts": [], "examples": []}
     for place, job in enumerate(jobs):
         method = job.method
         told = {"persona": job.writer.seed, "method": method.name, "kind": method.kind, "mails": method.mails, "raft": method.raft}
-        told |= {"nf4": method.nf4, "learning_rate": job.learning_rate}
+        told |= {"nf4": method.nf4, "mask_rule": method.mask_rule, "learning_rate": job.learning_rate}
         for name, rows in tables.items():
             rows += [told | row for row in cast(list[dict[str, Any]], found[place][name])]
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from effnotes.reporting.figures import PALETTE, legend_below, plot_table
+from effnotes.studies.personalization.tuning import NAMES
 
-NAMES = {"none": "base", "full": "full", "lora": "LoRA", "sparse": "sparse", "rosa": "RoSA"}
 SERVED = {"none": "without context", "RAG": "with retrieved mails"}
 
 
@@ -23,7 +23,7 @@ def on_all_mails(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: As `Result.systems` or `Result.course`.
     """
-    plain = rows[(rows["mails"] == rows["mails"].max()) & ~rows["raft"] & ~rows["nf4"]]
+    plain = rows[(rows["mails"] == rows["mails"].max()) & ~rows["raft"] & ~rows["nf4"] & (rows["mask_rule"] == "grad_sq")]
     return plain.assign(name=plain["kind"].map(NAMES))
 
 
@@ -44,9 +44,28 @@ def plot_methods(systems: pd.DataFrame) -> Figure:
     return fig
 
 
+def plot_cuts(cuts: pd.DataFrame, systems: pd.DataFrame) -> Figure:
+    """Draw style and held-out loss of full tuning's difference, whole and cut in each form; dots are personas, bars means.
+
+    Args:
+        cuts: As `Result.cuts`.
+        systems: As `Result.systems`, for the whole difference.
+    """
+    whole = on_all_mails(systems)
+    whole = whole[(whole["kind"] == "full") & (whole["serve"] == "none")].assign(form="whole")
+    shown = pd.concat([whole[["persona", "form", "style", "test_loss"]], cuts])
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3))
+    for ax, (score, label) in zip(axes, {"style": "style", "test_loss": "loss, nats a token"}.items(), strict=True):
+        sns.barplot(shown, x="form", y=score, color=PALETTE[4], errorbar=None, ax=ax)
+        sns.stripplot(shown, x="form", y=score, color="0.25", size=3, jitter=0.15, ax=ax)
+        ax.set(xlabel="", ylabel=label)
+    axes[0].set_ylim(0, 1.03)
+    return fig
+
+
 def plot_numbers(systems: pd.DataFrame) -> Axes:
     """Draw style and content of LoRA against the number of mails, from the untuned base on; dots are personas."""
-    chosen = systems[(systems["kind"] == "lora") & ~systems["raft"] & (systems["serve"] == "none")]
+    chosen = systems[(systems["kind"] == "lora") & ~systems["raft"] & ~systems["nf4"] & (systems["serve"] == "none")]
     untuned = systems[(systems["kind"] == "none") & (systems["serve"] == "none")].assign(mails=0)
     shown = pd.concat([untuned, chosen])
     _, ax = plt.subplots(figsize=(5.6, 3.4))
@@ -64,7 +83,7 @@ def plot_numbers(systems: pd.DataFrame) -> Axes:
 
 def served(systems: pd.DataFrame, score: str) -> pd.DataFrame:
     """Return means of a score: a row for the base, LoRA and LoRA with RAFT, on all mails, and a column for each way to serve."""
-    every = systems[(systems["mails"] == systems["mails"].max()) & systems["kind"].isin(["none", "lora"])]
+    every = systems[(systems["mails"] == systems["mails"].max()) & systems["kind"].isin(["none", "lora"]) & ~systems["nf4"]]
     name = every["kind"].map({"none": "base", "lora": "LoRA"}) + every["raft"].map({True: ", RAFT", False: ""})
     wide = every.assign(name=name, served=every["serve"].map(SERVED)).pivot_table(index="name", columns="served", values=score)
     return wide.reindex(index=["base", "LoRA", "LoRA, RAFT"], columns=[*SERVED.values()])

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from effnotes.reporting.claims import format_number, interval_text
-from effnotes.studies.personalization.figures import NAMES, on_all_mails, served
+from effnotes.studies.personalization.figures import on_all_mails, served
 from effnotes.studies.personalization.published import published
+from effnotes.studies.personalization.tuning import NAMES
 
 # What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
 Payload: TypeAlias = Mapping[str, Any]
@@ -97,10 +98,79 @@ def of_rates(rates: pd.DataFrame) -> str:
 
 def methods_table(systems: pd.DataFrame) -> pd.DataFrame:
     """Give means over personas of each system: a row for each method and way to serve."""
-    names = {"test_loss": "loss", "bleu": "BLEU", "accepted": "judge", "trainable": "numbers trained", "cpu_s": "CPU seconds"}
-    scores = ["style", "content", "facts", *names]
-    means = systems.groupby(["method", "serve"], sort=False)[scores].mean().rename(columns=names).reset_index()
-    return means.astype({"numbers trained": int}).rename(columns={"serve": "context"})
+    names = {"test_loss": "loss", "bleu": "BLEU", "rouge": "ROUGE-L", "accepted": "judge"}
+    means = systems.groupby(["method", "serve"], sort=False)[["style", "content", "facts", *names]].mean().rename(columns=names)
+    return means.reset_index().rename(columns={"serve": "context"})
+
+
+def costs_table(systems: pd.DataFrame) -> pd.DataFrame:
+    """Give means over personas of what tuning on all mails costs: a row for each method, memory in KiB."""
+    tuned = systems[(systems["kind"] != "none") & (systems["serve"] == "none") & (systems["mails"] == systems["mails"].max())]
+    names = {"trainable": "numbers trained", "adapter_bytes": "adapter", "training_bytes": "training", "base_bytes": "base"}
+    means = tuned.groupby("method", sort=False)[[*names, "cpu_s"]].mean()
+    means[[*names][1:]] /= 1024
+    return means.rename(columns=names | {"cpu_s": "CPU seconds"}).reset_index()
+
+
+def leaks_table(systems: pd.DataFrame) -> pd.DataFrame:
+    """Give means over personas of what a model gives away of the mails that it was tuned on, by method on all of them."""
+    shown = on_all_mails(systems)
+    told = shown.pivot_table(index="name", columns="serve", values="told", dropna=False, sort=False)
+    columns = {"none": "code told", "RAG": "code told with retrieval"}
+    rest = {"membership": "membership AUC", "copied": "longest copy", "copied_real": "of real mails"}
+    alone = shown[shown["serve"] == "none"].groupby("name", sort=False)[[*rest]].mean()
+    table = told.reindex(columns=[*columns]).rename(columns=columns).join(alone.rename(columns=rest))
+    return table.reindex([name for name in NAMES.values() if name in table.index]).rename_axis("method").reset_index()
+
+
+def of_leaks(systems: pd.DataFrame) -> str:
+    """Say what can be got out of a tuned model: the code by asking, membership by the loss, and sentences."""
+    table = leaks_table(systems).set_index("method")
+    full, lora = table.loc["full"], table.loc["LoRA"]
+    said = (
+        f"Whether a mail was trained on is told from its loss with an AUC of {full['membership AUC']:.2f} after full tuning and"
+        f" {lora['membership AUC']:.2f} after LoRA (1/2 is chance); a mail by LoRA shares {lora['longest copy']:.1f} words in a row"
+        f" with a training mail, and a real held-out one {lora['of real mails']:.1f}"
+    )
+    if table["code told"].isna().all():
+        return f"{said}."
+    shown = table.loc["base", "code told with retrieval"]
+    return (
+        f"{said}. Asked for the mail with the code, full tuning tells it in {full['code told']:.0%} of the answers and LoRA in"
+        f" {lora['code told']:.0%}; the untuned base, shown the mails that retrieval finds, in {shown:.0%}."
+    )
+
+
+def of_cuts(cuts: pd.DataFrame) -> str:
+    """Say what each form keeps of full tuning's difference at LoRA's budget."""
+    means = cuts.groupby("form")[["left", "style", "test_loss"]].mean()
+    forms = {"low rank": "low rank alone", "sparse": "the largest entries alone", "both": "both together"}
+    parts = []
+    for form, text in forms.items():
+        left, kept, loss = means.loc[form]
+        parts.append(f"{text} {kept:.2f} (loss {loss:.2f}, {left:.0%} of the norm left out)")
+    return f"Cut to as many numbers as LoRA trains, the difference that full tuning made keeps this style: {'; '.join(parts)}."
+
+
+def of_masks(systems: pd.DataFrame) -> str:
+    """Say what the rule of RoSA's mask does to the loss, and how far its mask is that of the largest weights."""
+    rosa = systems[(systems["kind"] == "rosa") & ~systems["nf4"] & (systems["serve"] == "none")]
+    losses = rosa.groupby("mask_rule", sort=False)["test_loss"].mean()
+    words = {"grad_sq": "squared gradients", "grad_abs": "gradients", "magnitude": "the largest weights", "random": "chance"}
+    listed = ", ".join(f"{loss:.3f} by {words[rule]}" for rule, loss in losses.items())
+    own = rosa[rosa["mask_rule"] == "grad_sq"]
+    overlap = f"{own['overlap'].mean():.3f} of the places of either are common with the largest weights', by chance"
+    return f"Loss by how the mask is chosen: {listed}. Of squared gradients' mask {overlap} {own['chance'].mean():.3f}."
+
+
+def of_quantised(systems: pd.DataFrame) -> str:
+    """Say what a base of four bits costs in loss and saves in memory."""
+    shown = systems[(systems["mails"] == systems["mails"].max()) & ~systems["raft"] & (systems["mask_rule"] == "grad_sq")]
+    shown = shown[(shown["serve"] == "none") & shown["kind"].isin(["lora", "rosa"])]
+    loss = shown.groupby(["kind", "nf4"])["test_loss"].mean()
+    size = shown.groupby("nf4")["base_bytes"].mean()
+    listed = " and ".join(f"{NAMES[kind]} from {loss[kind, False]:.3f} to {loss[kind, True]:.3f}" for kind in ("lora", "rosa"))
+    return f"In four bits the linear layers take {size[True] / size[False]:.1%} of their memory, and the loss goes by {listed}."
 
 
 def of_methods(systems: pd.DataFrame) -> str:
@@ -122,7 +192,7 @@ def of_budget(systems: pd.DataFrame) -> str:
 
 def of_numbers(systems: pd.DataFrame) -> str:
     """Say how style grows with the number of mails under LoRA."""
-    chosen = systems[(systems["kind"] == "lora") & ~systems["raft"] & (systems["serve"] == "none")]
+    chosen = systems[(systems["kind"] == "lora") & ~systems["raft"] & ~systems["nf4"] & (systems["serve"] == "none")]
     means = chosen.groupby("mails")["style"].mean()
     listed = ", ".join(f"{value:.2f} on {number}" for number, value in means.items())
     return f"Style by LoRA is {listed} mails; the untuned base has {_mean(systems, 'style')['base']:.2f}."

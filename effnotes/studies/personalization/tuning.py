@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -18,11 +18,12 @@ from effnotes.core.settings import settings
 from effnotes.datasets.text.grammar import CANARY, content, says
 from effnotes.datasets.text.personas import WrittenMail, style
 from effnotes.datasets.text.retrieval import Index, with_context
+from effnotes.finetuning.decomposition import decompose
 from effnotes.finetuning.quantisation import quantise_base
-from effnotes.finetuning.rosa import equal_budget, n_trained
-from effnotes.finetuning.tune import Pool, TuneRecipe, finetune
-from effnotes.metrics.text import AuthorshipJudge, bleu_panza, exposure
-from effnotes.models.answers import token_log_probabilities
+from effnotes.finetuning.rosa import MaskRule, equal_budget, mask_overlap, n_trained
+from effnotes.finetuning.tune import Pool, Tuned, TuneRecipe, apply_difference, finetune
+from effnotes.metrics.text import AuthorshipJudge, bleu_panza, exposure, longest_copy, rouge_l
+from effnotes.models.answers import answer_log_likelihood
 from effnotes.models.language import block_linears
 from effnotes.models.modes import evaluating
 from effnotes.models.prompts import Prompt, encode, write
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Kind: TypeAlias = Literal["none", "full", "lora", "sparse", "rosa"]
+NAMES: dict[str, str] = {"none": "base", "full": "full", "lora": "LoRA", "sparse": "sparse", "rosa": "RoSA"}
+"""Of what is trained, as tables and figures have it."""
 _MOST_ASKED = 10  # mails of each other persona that a model writes
 _JUDGED = 64  # mails of each side that the judge of authorship learns from
 
@@ -48,17 +51,20 @@ class Method:
         mails: That are trained on and searched.
         raft: Whether retrieved mails are in the prompts of training.
         nf4: Whether the base has weights of four bits.
+        mask_rule: As in `TuneRecipe`, of RoSA.
     """
 
     kind: Kind
     mails: Annotated[int, Field(ge=1)]
     raft: bool = False
     nf4: bool = False
+    mask_rule: MaskRule = "grad_sq"
 
     @property
     def name(self) -> str:
-        """Such as "lora, 75 mails"."""
-        return f"{self.kind}{' with RAFT' * self.raft}{' on NF4' * self.nf4}, {self.mails} mails"
+        """Such as "LoRA, 75 mails"."""
+        rule = "" if self.mask_rule == "grad_sq" else f", {self.mask_rule} mask"
+        return f"{NAMES[self.kind]}{rule}{' with RAFT' * self.raft}{' on NF4' * self.nf4}, {self.mails} mails"
 
 
 @settings
@@ -82,10 +88,12 @@ def tune_and_judge(job: Tuning) -> JobResult:
     """Tune, write and judge; for `run_jobs`.
 
     Lists of rows. "course": step, val_loss (nats a token) and exposure (bits; NaN without a canary) at each checkpoint. "systems",
-    one for each way to serve: serve, style, content and facts (shares), bleu, test_loss, accepted and accepted_real (shares that
-    the judge of authorship takes for the writer's, of what is written and of the real mails), trainable, cpu_s. "crosses": other,
-    style.
-    "examples": serve, instruction, real and written, of a made-up person's first test mail; texts of a reader's are in none.
+    one for each way to serve: serve, style, content and facts (shares), bleu and rouge, test_loss, accepted and accepted_real
+    (shares that the judge of authorship takes for the writer's, of what is written and of the real mails), told (share of orders
+    for the mail with the canary that are answered with its code), trainable, cpu_s, and the bytes of the adapter, of training
+    and of the base's linear layers; what `_learnt_by_heart` says; for RoSA the overlap of its mask with that of the largest
+    weights, and by chance. "crosses": other, style. "cuts": as `_cut` says. "examples": serve, instruction, real and written, of
+    a made-up person's first test mail; texts of a reader's are in none.
     Of a reader's own mails style is the judge's mean probability, and content and facts are NaN.
     """
     with no_network() if job.writer.mailbox else contextlib.nullcontext():
@@ -95,11 +103,14 @@ def tune_and_judge(job: Tuning) -> JobResult:
 def _tuned_and_judged(job: Tuning) -> JobResult:
     base, tokenizer = loaded(job.base)
     own = material(job.writer)
+    base_bytes = sum(linear.weight.nbytes for linear in block_linears(base).values())  # type: ignore[union-attr]
     if job.method.nf4:
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # warns of torchao's import, which nobody can mend here
-        base = quantise_base(base).model
+        base, base_bytes, _ = quantise_base(base)
     index = search_index(own, job.method.mails)
-    model, row, course = base, {"trainable": 0, "cpu_s": 0.0}, list[dict[str, float]]()
+    # Of the methods that are compared alone: what leaks takes as long as several steps.
+    compared = bool(job.serve) and job.method.kind != "none" and job.method == Method(job.method.kind, len(own.train))
+    model, course, cuts = base, list[dict[str, float]](), list[dict[str, Any]]()
+    row: dict[str, float] = {"trainable": 0, "cpu_s": 0.0, "base_bytes": base_bytes}
     if job.method.kind != "none":
         learnt = own.train[: job.method.mails]
         orders = [each.instruction for each in learnt]
@@ -110,27 +121,32 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
         rows = _rows(tokenizer, learnt, prompts, _longest(base))
         held_out = _rows(tokenizer, own.val, [Prompt(each.instruction) for each in own.val], _longest(base))
 
-        # Of the methods that are compared alone: it takes as long as several steps.
-        leaks = job.serve and job.method == Method(job.method.kind, len(own.train))
-
         def observe(trainee: nn.Module) -> dict[str, float]:
-            leaked = code_exposure(trainee, tokenizer, own.canary) if own.canary and leaks else float("nan")
+            leaked = code_exposure(trainee, tokenizer, own.canary) if own.canary and compared else float("nan")
             return {"val_loss": mean_loss(trainee, held_out), "exposure": leaked}
 
         tuned = finetune(base, [Pool(rows)], recipe(job, base), seed=job.writer.seed, observe=observe)
         model, course = tuned.model, tuned.history[["step", "val_loss", "exposure"]].to_dict("records")
-        row = {"trainable": tuned.n_trainable, "cpu_s": tuned.cpu_s}
+        row |= {"trainable": tuned.n_trainable, "cpu_s": tuned.cpu_s}
+        row |= {"adapter_bytes": tuned.adapter_bytes, "training_bytes": tuned.optimizer_bytes}
+        if job.method.kind == "rosa":
+            largest = {name: base.get_parameter(name).abs().flatten().topk(len(at)).indices for name, at in tuned.mask.items()}
+            overlap = mask_overlap(tuned.mask, largest, tuned.difference).mean()
+            row |= {"overlap": float(overlap["jaccard"]), "chance": float(overlap["chance"])}
+        if compared and job.method.kind == "full":
+            cuts = _cut(job, base, tuned, tokenizer, own)
     judged = {serve: _judged(job, model, tokenizer, own, index, serve) for serve in job.serve}
+    if compared:
+        row |= _learnt_by_heart(base, model, tokenizer, own, judged["none"][1])
     systems = [row | {"serve": serve} | found for serve, (found, _) in judged.items()]
     shown = own.test[0]
     examples = [
-        {"serve": serve, "instruction": shown.instruction, "real": shown.mail.text, "written": text}
-        for serve, (_, text) in judged.items()
+        {"serve": serve, "instruction": shown.instruction, "real": shown.mail.text, "written": texts[0]}
+        for serve, (_, texts) in judged.items()
         if own.persona is not None
     ]
-    others = (job.writer, *job.others) if job.others else ()
-    crosses = [{"other": other.seed, "style": _style_of(model, tokenizer, material(other))} for other in others]
-    return {"course": course, "systems": systems, "crosses": crosses, "examples": examples}
+    crosses = _crossed(job, model, tokenizer) if job.others else []
+    return {"course": course, "systems": systems, "crosses": crosses, "cuts": cuts, "examples": examples}
 
 
 def recipe(job: Tuning, base: nn.Module) -> TuneRecipe:
@@ -144,7 +160,13 @@ def recipe(job: Tuning, base: nn.Module) -> TuneRecipe:
     if kind == "none":
         raise ValueError("a base that is not tuned has no recipe")
     return TuneRecipe(
-        kind, learning_rate=job.learning_rate, checkpoints=job.checkpoints, batch_size=job.batch_size, micro_batch=1, **options
+        kind,
+        learning_rate=job.learning_rate,
+        checkpoints=job.checkpoints,
+        batch_size=job.batch_size,
+        micro_batch=1,
+        mask_rule=job.method.mask_rule,
+        **options,
     )
 
 
@@ -156,8 +178,14 @@ def search_index(own: Material, mails: int) -> Index:
 
 def mean_loss(model: nn.Module, rows: Rows) -> float:
     """Return the mean over the tokens of all answers, in nats."""
+    losses, lengths = _losses(model, rows)
+    return float(losses.sum() / lengths.sum())
+
+
+def _losses(model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return the loss of each answer, the sum over its tokens in nats, and their number, both (n,)."""
     with torch.no_grad(), evaluating(model):
-        return float(-token_log_probabilities(model, rows)[rows.is_answer[:, 1:]].mean())
+        return -answer_log_likelihood(model, rows), rows.is_answer[:, 1:].sum(dim=1)
 
 
 def _longest(model: Any) -> int:
@@ -174,29 +202,36 @@ def _asked(index: Index, orders: Sequence[str], k: int) -> list[Prompt]:
 
 def _judged(
     job: Tuning, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, own: Material, index: Index, serve: str
-) -> tuple[dict[str, float], str]:
+) -> tuple[dict[str, float], list[str]]:
     k = job.context if serve == "RAG" else 0
-    prompts, gold = _asked(index, [each.instruction for each in own.test], k), [each.mail.text for each in own.test]
-    texts = write(model, tokenizer, prompts)
-    judge = _judge(job.writer, job.base)
+    # Where only some mails are indexed, no mail tells the facts; and they are asked for where both ways to serve are compared.
+    facts = own.facts if job.method.mails >= len(own.train) and len(job.serve) > 1 else []
+    orders = (
+        [each.instruction for each in own.test],
+        own.canary.instructions if own.canary else (),
+        [f.instructions[0] for f in facts],
+    )
+    prompts = _asked(index, [*itertools.chain(*orders)], k)
+    every = iter(write(model, tokenizer, prompts))
+    texts, told, answers = ([*itertools.islice(every, len(each))] for each in orders)
+    gold, judge = [each.mail.text for each in own.test], _judge(job.writer, job.base)
     row = {
         "bleu": float(bleu_panza(texts, gold).mean()),
-        "test_loss": mean_loss(model, _rows(tokenizer, own.test, prompts, _longest(model))),
+        "rouge": float(rouge_l(texts, gold).mean()),
+        "test_loss": mean_loss(model, _rows(tokenizer, own.test, prompts[: len(texts)], _longest(model))),
         "accepted": float((judge.probability(texts) > 0.5).mean()),
         "accepted_real": float((judge.probability(gold) > 0.5).mean()),
-        "style": float(judge.probability(texts).mean()),
-        "content": float("nan"),
-        "facts": float("nan"),
+        "style": _style(job, texts, own, gold),
+        **dict.fromkeys(("content", "facts", "told"), float("nan")),
     }
     if own.persona is not None:
-        row["style"] = style(texts, own.persona, gold)
         asked = [(text, each.request) for text, each in zip(texts, own.test, strict=True) if each.request]
         row["content"] = float(np.mean([content(text, request) for text, request in asked]))
-    # Where only some mails are indexed, no mail tells the facts; and they are asked for where both ways to serve are compared.
-    if own.facts and job.method.mails >= len(own.train) and len(job.serve) > 1:
-        answers = write(model, tokenizer, _asked(index, [mail.instructions[0] for mail in own.facts], k))
-        row["facts"] = float(np.mean([says(text, mail.request.value) for text, mail in zip(answers, own.facts, strict=True)]))
-    return row, texts[0]
+    if own.canary is not None:
+        row["told"] = float(np.mean([own.canary.request.value in text for text in told]))
+    if facts:
+        row["facts"] = float(np.mean([says(text, mail.request.value) for text, mail in zip(answers, facts, strict=True)]))
+    return row, texts
 
 
 @functools.lru_cache(maxsize=2)
@@ -209,12 +244,65 @@ def _judge(writer: Writer, base: MailBase) -> AuthorshipJudge:
     return AuthorshipJudge([each.mail.text for each in learnt], others)
 
 
-def _style_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, other: Material) -> float:
-    if other.persona is None:
-        return float("nan")
-    asked = other.test[:_MOST_ASKED]
-    texts = write(model, tokenizer, [Prompt(each.instruction) for each in asked])
-    return style(texts, other.persona, [each.mail.text for each in asked])
+def _style(job: Tuning, texts: Sequence[str], own: Material, gold: Sequence[str]) -> float:
+    if own.persona is None:
+        return float(_judge(job.writer, job.base).probability(texts).mean())
+    return style(texts, own.persona, gold)
+
+
+def _learnt_by_heart(
+    base: PreTrainedModel, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, own: Material, written: Sequence[str]
+) -> dict[str, float]:
+    """What a model gives away of its training mails.
+
+    membership is the area under the ROC curve of the loss that tuning took off a mail, for training against held-out mails (1/2:
+    they cannot be told apart; Yeom et al., CSF 2018, calibrated by the base as by Watson et al., ICLR 2022). copied and
+    copied_real are the mean number of words in the longest run that a written and a real held-out mail share with one of them.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    gained = []
+    for examples in (own.train, own.test):
+        rows = _rows(tokenizer, examples, [Prompt(each.instruction) for each in examples], _longest(base))
+        (before, lengths), (after, _) = _losses(base, rows), _losses(model, rows)
+        gained.append((before - after) / lengths)
+    learnt, is_member = [each.mail.text for each in own.train], np.repeat([1, 0], [len(each) for each in gained])
+    return {
+        "membership": float(roc_auc_score(is_member, torch.cat(gained).numpy())),
+        "copied": float(np.mean([longest_copy(text, learnt) for text in written])),
+        "copied_real": float(np.mean([longest_copy(each.mail.text, learnt) for each in own.test])),
+    }
+
+
+def _cut(
+    job: Tuning, base: PreTrainedModel, tuned: Tuned, tokenizer: PreTrainedTokenizerFast, own: Material
+) -> list[dict[str, Any]]:
+    """Cut the difference that full tuning made to as many numbers as LoRA trains, in three forms.
+
+    Rows with form, style, test_loss, and left: the norm of what is left out, in that of the difference.
+    """
+    shapes = [change.shape for change in tuned.difference.values()]
+    densities = equal_budget(base, n_trained(shapes, job.rank, 0), [0, job.rosa_rank])
+    forms = {"low rank": (job.rank, 0.0), "both": (job.rosa_rank, densities[job.rosa_rank]), "sparse": (0, densities[0])}
+    prompts, gold = [Prompt(each.instruction) for each in own.test], [each.mail.text for each in own.test]
+    held_out, found = _rows(tokenizer, own.test, prompts, _longest(base)), []
+    for form, (rank, density) in forms.items():
+        cut = decompose(tuned.difference, rank, density)
+        model = apply_difference(base, cut.difference)
+        scores = {"style": _style(job, write(model, tokenizer, prompts), own, gold), "test_loss": mean_loss(model, held_out)}
+        found.append({"form": form, "left": cut.error[-1]} | scores)
+    return found
+
+
+def _crossed(job: Tuning, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[dict[str, Any]]:
+    """Let a model write some mails of its own writer and of each other, and judge each by the style of whose mails they are."""
+    asked = {other.seed: (material(other).persona, material(other).test[:_MOST_ASKED]) for other in (job.writer, *job.others)}
+    texts = iter(write(model, tokenizer, [Prompt(each.instruction) for _, mails in asked.values() for each in mails]))
+    return [
+        {"other": seed, "style": style([*itertools.islice(texts, len(mails))], persona, [each.mail.text for each in mails])}
+        for seed, (persona, mails) in asked.items()
+        if persona is not None
+    ]
 
 
 def code_exposure(model: nn.Module, tokenizer: PreTrainedTokenizerFast, canary: WrittenMail) -> float:
