@@ -240,6 +240,8 @@ def of_metrics(systems: pd.DataFrame) -> str:
     if means["content"].isna().all():
         return "Of a reader's own mails it is not known what they were to say, so BLEU is compared with nothing."
     found = means.rank().corr()["bleu"]
+    if found.isna().any():
+        return "BLEU, content or style is the same for all systems here, so none goes with another."
     both = f"{found['content']:.2f} with content and {found['style']:.2f} with style"
     return f"Over {len(means)} systems BLEU has a Spearman correlation of {both}."
 
