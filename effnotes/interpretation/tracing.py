@@ -28,7 +28,7 @@ from effnotes.interpretation.augmentation import AUGMENTATIONS, Augmentation, ch
 from effnotes.models.images import normalize
 from effnotes.models.modes import check_evaluating
 from effnotes.models.weights import check_finite, like_weights
-from effnotes.pruning.gram import Layer, gram_matrix_batch
+from effnotes.pruning.gram import Layer, layer_statistics
 from effnotes.pruning.layerwise import LAYER_SOLVERS, LayerSolution, solve_layer_batch
 from effnotes.pruning.masks import Masks, prunable_parameters, sparsity
 
@@ -298,7 +298,7 @@ class _Network:
             size = inputs.element_size() * layer.weight[0].numel() ** 2 * getattr(layer, "groups", 1)
             for some in inputs.unflatten(0, (m, -1)).split(max(1, _BYTES_AT_A_TIME // size)):
                 with clock("gram"):
-                    grams = gram_matrix_batch(layer, some)
+                    grams = layer_statistics(layer, some)
                 for level, solver, update in asked:
                     with clock("solve"):
                         own = solve_layer_batch(layer, grams, level, solver=solver, update=update, seed=seeds[name])

@@ -9,7 +9,7 @@ from effnotes.core.lazy import exports
 _HOMES = {
     "effnotes.pruning.control": "random_choice",
     "effnotes.pruning.cost": "ModelCost measure_latency model_cost",
-    "effnotes.pruning.gram": "gram_matrix gram_matrix_batch",
+    "effnotes.pruning.gram": "gram_matrix gram_matrix_batch layer_statistics",
     "effnotes.pruning.layerwise": "LAYER_SOLVERS LayerSolution solve_layer solve_layer_batch",
     "effnotes.pruning.magnitude": "global_magnitude gradual_magnitude layer_counts reviving_magnitude uniform_magnitude",
     "effnotes.pruning.masks": "Masks SizeOnDisk apply_masks_ effective_sparsity kept_count masks_in_force "

@@ -36,7 +36,7 @@ class _Task(NamedTuple):
 
     images: int
     weight: Tensor  # (m, rows, columns), m = images x groups
-    gram: Tensor  # (m, columns, columns)
+    gram: Tensor  # (m, columns, columns); for "sparsegpt" the input vectors (m, columns, n) where n < columns
     taps: int  # weights of a kernel, the columns of one input channel
     level: float
     damping: float
@@ -100,8 +100,10 @@ def solve_layer_batch(
 ) -> list[LayerSolution]:
     """Prune a layer once for each of m Gram matrices; see `solve_layer`, of which this is the case m = 1.
 
-    `grams` is (m, groups, c, c), m at least 1. What takes more time in a small layer is that there is a next step, not what is done
-    in it; "sparsegpt" takes each step for all matrices. The seconds are shared out evenly.
+    `grams` is (m, groups, c, c), m at least 1, or the fewer than c input vectors behind them, (m, groups, c, n), as
+    `layer_statistics` gives either. From those "sparsegpt" needs no Gram matrix; the others form it. What takes more time in a
+    small layer is that there is a next step, not what is done in it; "sparsegpt" takes each step for all matrices. The seconds are
+    shared out evenly.
     """
     weight, taps = weight_matrices(layer)
     check_choice(tuple(LAYER_SOLVERS), solver=solver)
@@ -109,7 +111,8 @@ def solve_layer_batch(
     kept_count(1, level)
     groups, _, columns = weight.shape
     m, shape = len(grams), layer.weight.shape
-    if grams.shape[1:] != (groups, columns, columns) or not m or grams.dtype not in (torch.float32, torch.float64):
+    few = grams.ndim == 4 and grams.shape[1:3] == (groups, columns) and 0 < grams.shape[3] < columns
+    if not (few or grams.shape[1:] == (groups, columns, columns)) or not m or grams.dtype not in (torch.float32, torch.float64):
         given, needed = f"gram is {grams.dtype} of shape {tuple(grams.shape[1:])}", (groups, columns, columns)
         raise ValueError(f"{given}: {type(layer).__name__} needs float32 or float64 of {needed}, as gram_matrix gives it")
     for name, tensor in {"the Gram matrix": grams, "the layer's weight": weight}.items():
@@ -119,6 +122,8 @@ def solve_layer_batch(
         whole = torch.ones(shape, dtype=torch.bool, device=weight.device)
         return [LayerSolution(weight.reshape(shape).clone(), whole.clone(), 0.0, 0.0) for _ in range(m)]
     start = time.process_time()
+    if few and solver not in ("sparsegpt", "sparsegpt_mask"):
+        grams, few = grams @ grams.mT, False
     wide, gram = weight.to(grams.dtype).repeat(m, 1, 1), grams.flatten(0, 1)
     answer, mask, lost = LAYER_SOLVERS[solver](_Task(m, wide, gram, taps, level, damping, seed))
     if not update:
@@ -133,7 +138,9 @@ def solve_layer_batch(
 
 
 def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> Tensor:
-    """tr(W H W^T), (m,), from the upper triangle of H alone, which halves the work."""
+    """tr(W H W^T), (m,), from the upper triangle of H alone, which halves the work, or from input vectors."""
+    if gram.shape[1] != gram.shape[2]:
+        return _square(weight @ gram)
     total = torch.zeros(len(gram), dtype=torch.float64, device=gram.device)
     for start in range(0, gram.shape[1], width):
         here = weight[..., start : start + width]
@@ -149,10 +156,14 @@ def _condition_(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     The mean of the diagonal is that of the live columns: ones put in for dead columns would shift the damping.
     """
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    dead = diagonal <= 0
-    added = damping * diagonal.sum(-1, keepdim=True) / (~dead).sum(-1, keepdim=True).clamp(min=1)
+    dead, added = _damped(diagonal, damping)
     diagonal.add_(added).masked_fill_(dead, 1.0)
     return dead, added
+
+
+def _damped(diagonal: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    dead = diagonal <= 0
+    return dead, damping * diagonal.sum(-1, keepdim=True) / (~dead).sum(-1, keepdim=True).clamp(min=1)
 
 
 def _cholesky(gram: Tensor) -> Tensor:
@@ -180,6 +191,8 @@ def _sparsegpt(task: _Task) -> _Answer:
     factor again. The sums are taken by halves, left before right: products of matrices as large as the order of the columns
     allows, whatever the width of a quota.
     """
+    if task.gram.shape[1] != task.gram.shape[2]:
+        return _sparsegpt_of_few(task)
     # A lower factor of the reversed matrix is, reversed again, the upper one.
     matrix = task.gram.flip(1, 2)
     dead, added = _condition_(matrix, task.damping)
@@ -221,6 +234,39 @@ def _sparsegpt(task: _Task) -> _Answer:
     # The errors are those of the damped matrix; what was put on its diagonal is no change of the outputs.
     lost = _square(sums) - added[:, 0] * _square(change)
     return result.mT, gone.mT == 0, lost
+
+
+def _sparsegpt_of_few(task: _Task, width: int = 128) -> _Answer:
+    """The same from n < c input vectors X, with no matrix of c x c, in c (n^2 + n rows) operations.
+
+    With F the columns from a block B on, (l I + X_F X_F^T)^-1 is (I - X_F P X_F^T) / l, P the inverse of l I + X_F^T X_F, which
+    is n x n. So B, made up for by all behind it, has the Gram matrix l (I - G)^-1, G = X_B P X_B^T, in which it is swept alone; its
+    change D moves the columns behind by -D (I - G)^-1 X_B P X_F^T, of which all but X_F is summed up; and P gains
+    (X_B P)^T (I - G)^-1 X_B P once B has gone.
+    """
+    vectors, weight = task.gram, task.weight
+    dead, added = _damped(vectors.square().sum(dim=2), task.damping)
+    damping = torch.where(dead.all(dim=1, keepdim=True), 1.0, added)[..., None].double()
+    squares = (vectors.mT @ vectors).double() + damping * torch.eye(vectors.shape[2], device=vectors.device)
+    inverse = torch.cholesky_inverse(_cholesky(squares).tril())
+    moved, parts = weight.new_zeros(*weight.shape[:2], vectors.shape[2]), list[tuple[Tensor, Tensor]]()
+    lost = weight.new_zeros(len(weight), dtype=torch.float64)
+    step = max(1, width // task.taps) * task.taps
+    for here, x, gone in zip(weight.split(step, 2), vectors.split(step, 1), dead.split(step, 1), strict=True):
+        xp = x.double() @ inverse
+        left = torch.eye(x.shape[1], device=x.device) - xp @ x.mT.double()
+        behind = torch.cholesky_inverse(_cholesky(left).tril())
+        current = (here + moved @ x.mT).masked_fill(gone[:, None], 0.0)
+        gram = (damping * behind).to(weight.dtype)
+        answer, mask, of_block = _sparsegpt(task._replace(weight=current, gram=gram, damping=0.0))
+        parts.append((answer, mask))
+        by = behind @ xp
+        moved -= (answer - current) @ by.to(weight.dtype)
+        inverse += xp.mT @ by
+        lost += of_block
+    result, kept = (torch.cat(each, dim=2) for each in zip(*parts, strict=True))
+    # As above: what was put on the diagonal is no change of the outputs.
+    return result, kept, lost - added[:, 0] * _square(result - weight.masked_fill(dead[:, None], 0.0))
 
 
 def _square(tensor: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def test_a_bad_score_leaves_the_model_as_it_was(model: nn.Module, solved: Solved
 def test_bad_arguments_are_refused_before_any_layer_is_solved(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix_batch", None)
+    monkeypatch.setattr(tracing, "layer_statistics", None)
     named: dict[str, Any] = {"images": IMAGES, "groups": ["fc"], "grid": GRID, **GIVEN} | given
     with pytest.raises(ValueError, match=message):
         SolvedLevels(model, **named)

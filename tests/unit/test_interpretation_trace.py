@@ -19,7 +19,7 @@ from effnotes.interpretation.augmentation import augment
 from effnotes.models import build_model
 from effnotes.models.images import normalize
 from effnotes.pruning import masks_in_force, prunable_parameters, size_on_disk
-from effnotes.pruning.gram import gram_matrix, gram_matrix_batch
+from effnotes.pruning.gram import gram_matrix, layer_statistics
 from effnotes.pruning.layerwise import solve_layer, solve_layer_batch
 
 IMAGE = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
@@ -158,7 +158,7 @@ def test_groups_get_their_own_levels_the_innermost_counts_and_others_stay_dense(
 
 
 def test_level_zero_everywhere_is_the_dense_model(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix_batch", None)  # nothing is solved
+    monkeypatch.setattr(tracing, "layer_statistics", None)  # nothing is solved
     found = trace(model, IMAGE, 0, n=2)
     assert (found.sparsity, found.kl, found.agreement) == (0.0, 0.0, True)
     with found.applied() as same:
@@ -206,14 +206,14 @@ def test_traces_made_together_are_those_made_alone_and_nothing_is_solved_twice(
 
     def counted(layer: Any, inputs: Tensor) -> Tensor:
         assert not [each for each in grams if each() is not None], "a Gram matrix outlives its layer"
-        grams.append(weakref.ref(gram := gram_matrix_batch(layer, inputs)))
+        grams.append(weakref.ref(gram := layer_statistics(layer, inputs)))
         return gram
 
     def solve(*given: Any, **named: Any) -> Any:
         solved.append(given[2])
         return solve_layer_batch(*given, **named)
 
-    monkeypatch.setattr(tracing, "gram_matrix_batch", counted)
+    monkeypatch.setattr(tracing, "layer_statistics", counted)
     monkeypatch.setattr(tracing, "solve_layer_batch", solve)
     together = traces(model, IMAGE, requests, n=4)
     assert len(grams) == 9
@@ -311,7 +311,7 @@ def test_a_graph_made_inside_keeps_the_weights_of_the_trace(model: nn.Module) ->
     assert not torch.equal(torch.autograd.grad(model(inputs)[0, 0], inputs)[0], inside)
 
 
-@pytest.mark.parametrize("broken", ["gram_matrix_batch", "solve_layer_batch"])
+@pytest.mark.parametrize("broken", ["layer_statistics", "solve_layer_batch"])
 def test_an_error_in_a_layer_leaves_no_hook(model: nn.Module, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def fail(*given: Any, **named: Any) -> Any:
         raise ValueError("singular")
@@ -429,6 +429,6 @@ def test_a_model_that_cannot_be_traced_is_refused(change: Callable[[nn.Module], 
 def test_bad_arguments_are_refused_before_any_layer_is_solved(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(tracing, "gram_matrix_batch", None)
+    monkeypatch.setattr(tracing, "layer_statistics", None)
     with pytest.raises(ValueError, match=message):
         trace(model, **{"image": IMAGE, **given})

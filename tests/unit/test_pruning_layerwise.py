@@ -1,12 +1,21 @@
 """Pruning one layer by itself, against loops, brute force, least squares and literal forms of the same equations."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 from torch import nn
 
-from effnotes.pruning import LAYER_SOLVERS, gram_matrix, kept_count, solve_layer
+from effnotes.pruning import (
+    LAYER_SOLVERS,
+    gram_matrix,
+    gram_matrix_batch,
+    kept_count,
+    layer_statistics,
+    solve_layer,
+    solve_layer_batch,
+)
 
 LAYERS = {
     "linear": lambda: nn.Linear(9, 6),
@@ -93,6 +102,40 @@ def test_sparsegpt_is_the_literal_sweep(oracles, name, level):
     assert found.error == pytest.approx(float(lost / whole), rel=1e-9)
     assert torch.equal(layer.weight, before[0])
     assert torch.equal(gram, before[1])
+
+
+FEW = {
+    "linear": (nn.Linear(300, 7), (14, 300)),
+    "3x3": (nn.Conv2d(48, 5, 3, padding=1), (2, 48, 4, 6)),
+    "grouped": (nn.Conv2d(64, 6, 3, groups=2), (3, 64, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("solver", ["sparsegpt", "sparsegpt_mask", "magnitude"])
+@pytest.mark.parametrize("name", FEW)
+def test_few_input_vectors_give_what_their_gram_matrix_gives(name, solver):
+    """In blocks of columns, of which the last is narrower, for two images at once, with a channel that is silent in one."""
+    layer, shape = FEW[name]
+    layer = copy.deepcopy(layer).double()
+    inputs = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).relu()
+    inputs[0].movedim(1, 0)[3] = 0
+    few, grams = layer_statistics(layer, inputs), gram_matrix_batch(layer, inputs)
+    assert few.shape[3] * 8 < few.shape[2]
+    torch.testing.assert_close(few @ few.mT, grams)
+    for found, expected in zip(*(solve_layer_batch(layer, each, 0.6, solver=solver) for each in (few, grams)), strict=True):
+        assert torch.equal(found.mask, expected.mask)
+        torch.testing.assert_close(found.weight, expected.weight, rtol=0, atol=1e-10)
+        assert found.error == pytest.approx(expected.error, rel=1e-8)
+
+
+def test_as_many_input_vectors_as_an_eighth_of_the_columns_are_given_as_a_gram_matrix():
+    layer, inputs = nn.Linear(80, 4), torch.randn(1, 10, 80)
+    assert layer_statistics(layer, inputs).shape == (1, 1, 80, 80)
+    assert layer_statistics(layer, inputs[:, :9]).shape == (1, 1, 80, 9)
+    silent = layer_statistics(layer, 0 * inputs[:, :9])
+    assert solve_layer_batch(layer, silent, 0.5)[0].error == 0
+    with pytest.raises(ValueError, match="singular to working precision"):
+        solve_layer_batch(layer, layer_statistics(layer, inputs[:, :9]), 0.5, damping=0.0)
 
 
 def test_the_authors_blocking_gives_the_same_as_the_literal_sweep(oracles):
