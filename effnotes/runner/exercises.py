@@ -1,0 +1,213 @@
+"""Worksheets: the exercises of a chapter as a notebook that runs by itself, for students with stubs, for teachers with answers.
+
+What is asked, how long it takes and how hard it is, and the solution in words stand in the chapter. ``book/exercises/CHAPTER.py``
+(py:percent) adds what a worksheet needs. Its cells are told apart by tags, and those of one exercise follow its first one::
+
+    # %% tags=["setup"]                              what is at hand; in the worksheet and before the checks
+    # %% tags=["checks"]                             further names that the checks need
+    # %% [markdown] exercise="exercise-identity"     what to hand in
+    # %% tags=["stub"]                               `answer` with gaps, `...`
+    # %% tags=["check"]                              a function by the label's name, with _ for -, that asserts what is right
+    # %% [markdown] tags=["marking"]                 what to look for, for teachers
+    # %% tags=["answer"]                             an answer that passes
+    # %% tags=["wrong"]                              answers that people give and that must not pass, two or more
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from effnotes.runner.errors import UsageError
+from effnotes.runner.project import Chapter, Project
+
+Format: TypeAlias = Literal["ipynb", "py", "slides"]
+
+_EXERCISE = re.compile(r"```\{exercise-start\}([^\n]*)\n:label: (\S+)\n```\n(.*?)\n```\{exercise-end\}", re.DOTALL)
+_SOLUTION = re.compile(r"```\{solution-start\} (\S+)\n(?::[^\n]*\n)*```\n(.*?)\n```\{solution-end\}", re.DOTALL)
+_EFFORT = re.compile(r" ([1-9]\d*) minutes, (easy|medium|hard)")
+_EQUATION = re.compile(r"\$\$\n(.*?)\n\$\$ \((eq-[\w-]+)\)", re.DOTALL)
+_ROLE = re.compile(r"\{([\w:]+)\}`([^`<]*?)(?: <[^`]*>)?`")
+
+_ONCE = {"stub", "check", "marking", "answer"}  # cells that each exercise has one of
+_OF_CHAPTER = ("data/exercises", "data/records")  # folders that hold one for each chapter, of what exercises are answered from
+_LARGER = {"data/records": "full.json"}  # of these only this file
+
+
+@dataclass
+class Exercise:
+    """An exercise of a chapter, with the cells of its worksheet."""
+
+    label: str
+    effort: str  # such as "15 minutes, easy"
+    text: str  # what is asked, as Markdown that needs nothing of the chapter
+    solution: str  # in words, likewise
+    hand_in: str = ""  # what to hand in
+    cells: dict[str, list[str]] = field(default_factory=dict)  # texts of the other cells by tag
+
+    @property
+    def function(self) -> str:
+        """The name of its check."""
+        return self.label.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Worksheet:
+    """The exercises of a chapter in its order, with what goes before them."""
+
+    chapter: Chapter
+    intro: str
+    setup: str
+    checks: str
+    exercises: tuple[Exercise, ...]
+
+    def check_module(self) -> str:
+        """Return the text of the module that the worksheet's checks come from; it holds no answers."""
+        functions = [text for each in self.exercises for text in each.cells["check"]]
+        about = f'"""Checks of the exercises of "{self.chapter.title}": each takes an answer, and says what is off."""'
+        return "\n\n\n".join([about, self.setup, self.checks, *functions]) + "\n"
+
+    def notebook(self, teacher: bool) -> Any:
+        """Return the worksheet as a notebook without outputs."""
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+        kind = "for teachers, with answers and notes on marking" if teacher else "answer in the cells that hold gaps (`...`)"
+        head = f"# Exercises: {self.chapter.title}\n\nA worksheet, {kind}.\nA check says *pass*, or what is off.\n\n{self.intro}"
+        setup = f"{self.setup}\n\nimport {self.chapter.name}_checks as checks"
+        cells = [new_markdown_cell(head), new_code_cell(setup)]
+        for number, each in enumerate(self.exercises, start=1):
+            asked = (
+                f"## {number}. {each.label.removeprefix('exercise-').replace('-', ' ').capitalize()} ({each.effort})\n\n{each.text}"
+            )
+            cells.append(new_markdown_cell(f"{asked}\n\n**Hand in.** {each.hand_in}"))
+            if teacher:
+                cells.append(new_markdown_cell(f"**Solution.** {each.solution}\n\n**Marking.** {each.cells['marking'][0]}"))
+            cells.append(new_code_cell(each.cells["answer" if teacher else "stub"][0], metadata={"tags": [each.label]}))
+            cells.append(new_code_cell(f"checks.{each.function}(answer)"))
+        for number, cell in enumerate(cells):
+            cell["id"] = f"cell-{number}"
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+
+
+def exercises_of(chapter: Chapter) -> list[Exercise]:
+    """Read the exercises of a chapter from its prose.
+
+    Raises:
+        UsageError: one does not say how many minutes it takes and how hard it is, or has no solution.
+    """
+    equations = {label: text for text, label in _EQUATION.findall(chapter.prose)}
+    solutions = dict(_SOLUTION.findall(chapter.prose))
+    found = []
+    for effort, label, text in _EXERCISE.findall(chapter.prose):
+        if not _EFFORT.fullmatch(effort):
+            form = "``{exercise-start} 15 minutes, easy``, or medium, or hard"
+            raise UsageError(f"{chapter.page}.py: {label} does not say how long it takes and how hard it is; write {form}.")
+        if label not in solutions:
+            raise UsageError(
+                f"{chapter.page}.py: {label} has no solution; write one behind it, from solution-start to solution-end."
+            )
+        found.append(
+            Exercise(label, effort.strip(), _standing_alone(text, equations), _standing_alone(solutions[label], equations))
+        )
+    return found
+
+
+def _standing_alone(text: str, equations: dict[str, str]) -> str:
+    """Return Markdown of a chapter in which roles are words; equations that it refers to stand behind it."""
+    named = [name for role, name in _ROLE.findall(text) if role == "eq"]
+    told = _ROLE.sub(lambda found: f"({found[2]})" if found[1] == "eq" else f"*{found[2]}*", text)
+    return "\n\n".join(
+        [told, *(f"$$\n{equations[name]} \\tag{{{name}}}\n$$" for name in dict.fromkeys(named) if name in equations)]
+    )
+
+
+def read_worksheet(project: Project, name: str) -> Worksheet:
+    """Read the worksheet of a chapter.
+
+    Raises:
+        UsageError: there is no such chapter, or none with exercises, or a cell of an exercise is missing.
+    """
+    chapter, path = project.chapter(name), f"book/exercises/{name}.py"
+    if not (project.root / path).is_file():
+        having = [each for each in project.chapters if (project.root / f"book/exercises/{each}.py").is_file()]
+        raise UsageError(f"'{name}' has no worksheet ({path}). Chapters that have one: {', '.join(having) or 'none'}.")
+    exercises = {each.label: each for each in exercises_of(chapter)}
+    parts: dict[str, list[str]] = {"intro": [], "setup": [], "checks": []}
+    current: Exercise | None = None
+    for cell in Chapter(name, path.removesuffix(".py"), project.read_text(path)).notebook().cells:
+        label, tags = cell.metadata.get("exercise"), cell.metadata.get("tags", ["intro"])
+        if label is not None:
+            if label not in exercises:
+                raise UsageError(f"{path}: {chapter.page}.py has no exercise {label!r}; it has {', '.join(exercises) or 'none'}.")
+            current = exercises[label]
+            current.hand_in = cell.source
+        elif current is None:
+            parts.setdefault(tags[0], []).append(cell.source)
+        else:
+            current.cells.setdefault(tags[0], []).append(cell.source)
+    for each in exercises.values():
+        if wrong := sorted(_ONCE - {tag for tag, texts in each.cells.items() if len(texts) == 1}):
+            raise UsageError(f"{path}: {each.label} needs one cell tagged {wrong[0]!r}.")
+    joined = {tag: "\n\n".join(texts) for tag, texts in parts.items()}
+    return Worksheet(chapter, joined["intro"], joined["setup"], joined["checks"], tuple(exercises.values()))
+
+
+def export(project: Project, names: Sequence[str], target: Path, *, teacher: bool, form: Format) -> list[Path]:
+    """Write worksheets or slides of chapters to a folder, with all that they need; nothing is there before all is.
+
+    Args:
+        project: the checkout.
+        names: of chapters; none means all that have a worksheet.
+        target: the folder; missing or empty.
+        teacher: whether worksheets hold answers and notes on marking.
+        form: ``ipynb`` or ``py`` for worksheets, ``slides`` for slides.
+
+    Returns:
+        The worksheets or slides.
+
+    Raises:
+        UsageError: the folder holds something, there is no such chapter, it has no worksheet, or no finished run to show on slides.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        what = "holds something" if target.is_dir() else "is a file"
+        raise UsageError(f"--to {target} {what}, and nothing is written over; name a folder that is missing or empty.")
+    names = list(dict.fromkeys(names)) or [path.stem for path in _worksheets(project)]
+    sheets = [read_worksheet(project, name) for name in names]
+    partial = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        if form == "slides":
+            from effnotes.runner.slides import write_slides
+
+            written = write_slides(project, sheets, partial)
+        else:
+            written = [_write(project, each, partial, teacher, form) for each in sheets]
+        partial.replace(target)  # also onto an empty folder
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [target / path.name for path in written]
+
+
+def _worksheets(project: Project) -> Iterator[Path]:
+    return (path for name in project.chapters if (path := project.root / f"book/exercises/{name}.py").is_file())
+
+
+def _write(project: Project, sheet: Worksheet, folder: Path, teacher: bool, form: Format) -> Path:
+    import jupytext
+
+    name = sheet.chapter.name
+    path = folder / f"{name}.{form}"
+    path.write_text(jupytext.writes(sheet.notebook(teacher), fmt="py:percent" if form == "py" else form), encoding="utf-8")
+    (folder / f"{name}_checks.py").write_text(sheet.check_module(), encoding="utf-8")
+    for place in _OF_CHAPTER:
+        source = project.root / place / name / _LARGER.get(place, "")
+        if source.is_dir():
+            shutil.copytree(source, folder / place / name)
+        elif source.is_file():
+            (folder / place / name).mkdir(parents=True)
+            shutil.copy(source, folder / place / name)
+    return path

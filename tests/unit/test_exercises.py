@@ -1,0 +1,56 @@
+"""Every exercise of the book: its own answer passes its check, no answer and answers that people give wrongly do not."""
+
+import contextlib
+import io
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from effnotes.runner.exercises import exercises_of, read_worksheet
+from effnotes.runner.project import Project
+
+ROOT = Path(__file__).parents[2]
+PROJECT = Project.find(ROOT)
+CHAPTERS = {name: exercises_of(chapter) for name, chapter in PROJECT.chapters.items() if exercises_of(chapter)}
+
+
+@cache
+def at_hand(chapter: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The names of the worksheet's first cell, and those of the module that its checks come from."""
+    sheet = read_worksheet(PROJECT, chapter)
+    names: dict[str, Any] = {}
+    checks: dict[str, Any] = {}
+    with contextlib.chdir(ROOT):
+        exec(compile(sheet.setup, f"{chapter}.ipynb", "exec"), names)
+        exec(compile(sheet.check_module(), f"{chapter}_checks.py", "exec"), checks)
+    return names, checks
+
+
+def said(chapter: str, function: str, code: str) -> str:
+    setup, checks = at_hand(chapter)
+    names = dict(setup)
+    exec(compile(code, f"{chapter}: {function}", "exec"), names)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        checks[function](names["answer"])
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize(("chapter", "number"), [(name, at) for name, found in CHAPTERS.items() for at in range(len(found))])
+def test_the_answer_passes_and_others_do_not(chapter, number):
+    exercise = read_worksheet(PROJECT, chapter).exercises[number]
+    assert said(chapter, exercise.function, exercise.cells["answer"][0]) == "pass\n"
+    wrong = exercise.cells["wrong"]
+    assert len(wrong) >= 2
+    for code in [*exercise.cells["stub"], "answer = None", "answer = ...", "answer = {}", *wrong]:
+        text = said(chapter, exercise.function, code)
+        assert re.match(r"not yet: .{20,}", text), f"{exercise.label} passes or says nothing: {text!r}\n{code}"
+
+
+def test_all_chapters_with_exercises_have_a_worksheet():
+    assert sum(map(len, CHAPTERS.values())) >= 24
+    assert {path.stem for path in (ROOT / "book" / "exercises").glob("*.py")} == set(CHAPTERS)
+    for name in CHAPTERS:
+        read_worksheet(PROJECT, name)
