@@ -63,7 +63,7 @@ def exercise_identity(answer: Any) -> None:
     assert abs(answer["by the identity"] - answer["by the definition"]) < 2e-3, "both equations must give the same"
     missed = "a miss rate is the share, of the faces of a group that have a big nose, for which it is not predicted"
     assert np.allclose(answer["miss rates"], (3 / 30, 11 / 20), atol=2e-3), missed
-    assert labels.shape == predictions.shape and labels.ndim == 2 and labels.shape[1] == 2, "the arrays have two columns each"
+    assert labels.shape == predictions.shape == (len(labels), 2), "the arrays have two columns each, and a row for each face"
     has, says, is_round = labels[:, 1] == 1, predictions[:, 1] == 1, labels[:, 0] == 1
     counted = [(group & which).sum() for group in (is_round, ~is_round) for which in (has, says)]
     assert counted == [30, 27, 20, 9], "the arrays do not have the counts of the text"
@@ -95,10 +95,8 @@ answer |= {"labels": np.ones((50, 2)), "predictions": np.ones((50, 2))}
 
 # %% tags=["wrong"]
 # Hit rates in place of miss rates.
-table = {(1, 1, 1): 27, (1, 1, 0): 3, (0, 1, 1): 9, (0, 1, 0): 11, (1, 0, 0): 70, (0, 0, 0): 180}
-faces = np.repeat(list(table), list(table.values()), axis=0)
 answer = {"by the definition": 0.15, "by the identity": 0.15, "miss rates": (0.9, 0.45)}
-answer |= {"labels": faces[:, :2], "predictions": faces[:, [0, 2]]}
+answer |= {"labels": rows[:, :2], "predictions": rows[:, [0, 2]]}
 
 # %% [markdown] exercise="exercise-equivalence"
 # The p-value and the 95% interval with the first two seeds and with all, in shares of one, and for each margin whether the difference is settled to lie within it, with two seeds and with all.
@@ -142,18 +140,15 @@ for margin_name, size in (("within one point", 0.01), ("within half a point", 0.
 
 # %% tags=["wrong"]
 # The colleague's own logic: no difference where p is above 0.05.
-points = change(result.averages, "accuracy", moderate_sparsity)
-two, every = (ttest_1samp(points[:count], 0) for count in (2, len(points)))
-answer = {"p": (two.pvalue, every.pvalue)}
-answer |= {"interval of two": tuple(two.confidence_interval()), "interval of all": tuple(every.confidence_interval())}
-answer |= {"within one point": (two.pvalue > 0.05, every.pvalue > 0.05)}
-answer |= {"within half a point": (two.pvalue > 0.05, every.pvalue > 0.05)}
+answer = {"p": (few.pvalue, many.pvalue)}
+answer |= {"interval of two": intervals[0], "interval of all": intervals[1]}
+answer |= {"within one point": (few.pvalue > 0.05, many.pvalue > 0.05)}
+answer |= {"within half a point": (few.pvalue > 0.05, many.pvalue > 0.05)}
 
 # %% tags=["wrong"]
 # Two standard errors to either side, which is too narrow with few seeds.
-points = change(result.averages, "accuracy", moderate_sparsity)
-answer = {"p": tuple(ttest_1samp(points[:count], 0).pvalue for count in (2, len(points)))}
-for which, chosen in (("two", points[:2]), ("all", points)):
+answer = {"p": (few.pvalue, many.pvalue)}
+for which, chosen in (("two", differences[:2]), ("all", differences)):
     half = 2 * np.std(chosen, ddof=1) / len(chosen) ** 0.5
     answer[f"interval of {which}"] = (np.mean(chosen) - half, np.mean(chosen) + half)
 answer |= {"within one point": (True, True), "within half a point": (True, True)}
@@ -199,7 +194,6 @@ for told in ("told", "not told"):
 
 # %% tags=["wrong"]
 # The two taken for one another: "who knows the group can avoid the bias".
-some_faces = make_faces(20000, seed=5)
 answer = {"bias amplification": {}, "accuracy": {}, "amplifies less": "told"}
 for told in ("told", "not told"):
     said_yes = metrics.hard_predictions(some_faces.posterior_logits(group_aware=told != "told"))
@@ -209,7 +203,6 @@ for told in ("told", "not told"):
 
 # %% tags=["wrong"]
 # Sizes in place of signed values.
-some_faces = make_faces(20000, seed=5)
 answer = {"bias amplification": {}, "accuracy": {}, "amplifies less": "told"}
 for told in ("told", "not told"):
     said_yes = metrics.hard_predictions(some_faces.posterior_logits(group_aware=told == "told"))
@@ -294,6 +287,7 @@ def exercise_doubt(answer: Any) -> None:
 # The common slip is the share of uncertain decisions that change, in place of the share of changed ones that are uncertain: let the student say both in words.
 # Full marks name the price: a good place depends on what a human's time costs.
 
+
 # %% tags=["answer"]
 changed = metrics.hard_predictions(dense.test_logits) != metrics.hard_predictions(sparse.test_logits)
 
@@ -305,10 +299,8 @@ def exchange(half_width: float) -> tuple[float, float]:
 
 answer = exchange
 
+
 # %% tags=["wrong"]
-changed = metrics.hard_predictions(dense.test_logits) != metrics.hard_predictions(sparse.test_logits)
-
-
 def other_way_round(half_width: float) -> tuple[float, float]:
     """Of the uncertain decisions, the share that changes."""
     unsure = metrics.uncertain(expit(dense.test_logits), half_width=half_width)
@@ -317,10 +309,8 @@ def other_way_round(half_width: float) -> tuple[float, float]:
 
 answer = other_way_round
 
+
 # %% tags=["wrong"]
-changed = metrics.hard_predictions(dense.test_logits) != metrics.hard_predictions(sparse.test_logits)
-
-
 def of_the_pruned(half_width: float) -> tuple[float, float]:
     """Doubt of the pruned model, which nobody has yet when the dense one is to be used."""
     unsure = metrics.uncertain(expit(sparse.test_logits), half_width=half_width)
@@ -354,7 +344,8 @@ def exercise_audit(answer: Any) -> None:
     assert abs(answer["change"] - worst["difference"]) < 1e-4, "the size of the change is off"
     assert np.allclose(answer["interval"], worst[["low", "high"]].astype(float), atol=1e-3), "the interval is off"
     named = str(answer["attribute"]).lower() in str(answer["sentences"]).lower()
-    assert named and len(str(answer["sentences"]).split()) >= 15, "the sentences are too short, or do not name the attribute"
+    assert named, "the sentences do not name the attribute"
+    assert len(str(answer["sentences"]).split()) >= 15, "the sentences are too short"
 
 
 # %% [markdown] tags=["marking"]
@@ -376,7 +367,6 @@ answer = {
 
 # %% tags=["wrong"]
 # The attribute whose accuracy changes most.
-given = {"rates": task.rates, "train_labels": own.train, "train_groups": own.train_groups, "names": names}
 audit = metrics.audit_logits(dense.test_logits, moderate.test_logits, task.labels, protected=task.protected, **given)
 most = audit.changes("accuracy").iloc[0]
 answer = {"accuracy": audit.by_attribute("accuracy")["difference"].mean(), "attribute": most.name, "change": most["difference"]}
@@ -384,7 +374,6 @@ answer |= {"interval": (most["low"], most["high"]), "sentences": f"{most.name} i
 
 # %% tags=["wrong"]
 # The model at the high sparsity.
-given = {"rates": task.rates, "train_labels": own.train, "train_groups": own.train_groups, "names": names}
 audit = metrics.audit_logits(dense.test_logits, sparse.test_logits, task.labels, protected=task.protected, **given)
 most = audit.changes().iloc[0]
 answer = {"accuracy": audit.by_attribute("accuracy")["difference"].mean(), "attribute": most.name, "change": most["difference"]}

@@ -10,7 +10,7 @@ What is asked, how long it takes and how hard it is, and the solution in words s
     # %% tags=["check"]                              a function by the label's name, with _ for -, that asserts what is right
     # %% [markdown] tags=["marking"]                 what to look for, for teachers
     # %% tags=["answer"]                             an answer that passes
-    # %% tags=["wrong"]                              answers that people give and that must not pass, two or more
+    # %% tags=["wrong"]                              what people answer wrongly, two or more, to be run behind the answer
 """
 
 import os

@@ -30,6 +30,7 @@ def at_hand(chapter: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def said(chapter: str, function: str, code: str) -> str:
+    """What the check says of the answer that cells of the worksheet give."""
     setup, checks = at_hand(chapter)
     names = dict(setup)
     exec(compile(code, f"{chapter}: {function}", "exec"), names)
@@ -41,10 +42,10 @@ def said(chapter: str, function: str, code: str) -> str:
 @pytest.mark.parametrize(("chapter", "number"), [(name, at) for name, found in CHAPTERS.items() for at in range(len(found))])
 def test_the_answer_passes_and_others_do_not(chapter, number):
     exercise = read_worksheet(PROJECT, chapter).exercises[number]
-    assert said(chapter, exercise.function, exercise.cells["answer"][0]) == "pass\n"
-    wrong = exercise.cells["wrong"]
+    (right,), wrong = exercise.cells["answer"], exercise.cells["wrong"]
+    assert said(chapter, exercise.function, right) == "pass\n"
     assert len(wrong) >= 2
-    for code in [*exercise.cells["stub"], "answer = None", "answer = ...", "answer = {}", *wrong]:
+    for code in [*exercise.cells["stub"], "answer = None", "answer = {}", *(f"{right}\n\n{each}" for each in wrong)]:
         text = said(chapter, exercise.function, code)
         assert re.match(r"not yet: .{20,}", text), f"{exercise.label} passes or says nothing: {text!r}\n{code}"
 
