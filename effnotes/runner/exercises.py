@@ -16,9 +16,10 @@ What is asked, how long it takes and how hard it is, and the solution in words s
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from effnotes.runner.errors import UsageError
@@ -31,6 +32,8 @@ _SOLUTION = re.compile(r"```\{solution-start\} (\S+)\n(?::[^\n]*\n)*```\n(.*?)\n
 _EFFORT = re.compile(r" ([1-9]\d*) minutes, (easy|medium|hard)")
 _EQUATION = re.compile(r"\$\$\n(.*?)\n\$\$ \((eq-[\w-]+)\)", re.DOTALL)
 _ROLE = re.compile(r"\{([\w:]+)\}`([^`<]*?)(?: <[^`]*>)?`")
+
+_WORDS = {"eq": "({})", "numref": "the figure *{}*"}  # what a role becomes
 
 _ONCE = {"stub", "check", "marking", "answer"}  # cells that each exercise has one of
 _OF_CHAPTER = ("data/exercises", "data/records")  # folders that hold one for each chapter, of what exercises are answered from
@@ -75,7 +78,9 @@ class Worksheet:
         from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
         kind = "for teachers, with answers and notes on marking" if teacher else "answer in the cells that hold gaps (`...`)"
-        head = f"# Exercises: {self.chapter.title}\n\nA worksheet, {kind}.\nA check says *pass*, or what is off.\n\n{self.intro}"
+        needs = "It needs the package effnotes (`pip install effnotes`) and the files that lie beside it."
+        about = f"A worksheet, {kind}.\nA check says *pass*, or what is off.\n{needs}"
+        head = f"# Exercises: {self.chapter.title}\n\n{about}\n\n{self.intro}"
         setup = f"{self.setup}\n\nimport {self.chapter.name}_checks as checks"
         cells = [new_markdown_cell(head), new_code_cell(setup)]
         for number, each in enumerate(self.exercises, start=1):
@@ -110,19 +115,20 @@ def exercises_of(chapter: Chapter) -> list[Exercise]:
             raise UsageError(
                 f"{chapter.page}.py: {label} has no solution; write one behind it, from solution-start to solution-end."
             )
-        found.append(
-            Exercise(label, effort.strip(), _standing_alone(text, equations), _standing_alone(solutions[label], equations))
-        )
+        found.append(Exercise(label, effort.strip(), standing_alone(text, equations), standing_alone(solutions[label], equations)))
     return found
 
 
-def _standing_alone(text: str, equations: dict[str, str]) -> str:
-    """Return Markdown of a chapter in which roles are words; equations that it refers to stand behind it."""
-    named = [name for role, name in _ROLE.findall(text) if role == "eq"]
-    told = _ROLE.sub(lambda found: f"({found[2]})" if found[1] == "eq" else f"*{found[2]}*", text)
-    return "\n\n".join(
-        [told, *(f"$$\n{equations[name]} \\tag{{{name}}}\n$$" for name in dict.fromkeys(named) if name in equations)]
-    )
+def standing_alone(text: str, equations: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return Markdown of a chapter with words in place of roles, and the equations behind it that it refers to.
+
+    Args:
+        text: the Markdown.
+        equations: the chapter's by label, in LaTeX.
+    """
+    named = dict.fromkeys(name for role, name in _ROLE.findall(text) if role == "eq" and name in equations)
+    told = _ROLE.sub(lambda found: _WORDS.get(found[1], "*{}*").format(found[2]), re.sub(r" \{cite:p\}`[^`]*`", "", text))
+    return "\n\n".join([told, *(f"$$\n{equations[name]} \\tag{{{name}}}\n$$" for name in named)])
 
 
 def read_worksheet(project: Project, name: str) -> Worksheet:
