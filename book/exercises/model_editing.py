@@ -207,7 +207,7 @@ for method, how in (("LoRA", recipe), ("full rank", EditRecipe(learning_rate=ful
     damage = {
         name: value for name, value in answer[method]["without"].items() if name.startswith("kept_same") or name == "kept_other"
     }
-    answer["suffers most"][method] = min(damage, key=damage.get)
+    answer["suffers most"][method] = min(damage, key=damage.__getitem__)
 
 # %% tags=["wrong"]
 # The two ways taken for one another.

@@ -78,7 +78,7 @@ class Worksheet:
         from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
         kind = "for teachers, with answers and notes on marking" if teacher else "answer in the cells that hold gaps (`...`)"
-        needs = "It needs the package effnotes (`pip install effnotes`) and the files that lie beside it."
+        needs = "It needs the package effnotes and the files that lie beside it."
         about = f"A worksheet, {kind}.\nA check says *pass*, or what is off.\n{needs}"
         head = f"# Exercises: {self.chapter.title}\n\n{about}\n\n{self.intro}"
         setup = f"{self.setup}\n\nimport {self.chapter.name}_checks as checks"

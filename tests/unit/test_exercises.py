@@ -55,3 +55,8 @@ def test_all_chapters_with_exercises_have_a_worksheet():
     assert {path.stem for path in (ROOT / "book" / "exercises").glob("*.py")} == set(CHAPTERS)
     for name in CHAPTERS:
         read_worksheet(PROJECT, name)
+
+
+def test_the_page_for_teachers_places_every_exercise_once():
+    placed = re.findall(r"<(exercise-[\w-]+)>", (ROOT / "book" / "teach.md").read_text())
+    assert sorted(placed) == sorted(exercise.label for found in CHAPTERS.values() for exercise in found)

@@ -29,7 +29,7 @@ CHAPTER = """\
 # %% tags=["parameters"]
 number: float = 8.0  # what is halved
 
-# %% mystnb={"figure": {"caption": "A line that falls.", "name": "fig-line"}, "image": {"alt": "A line <falling>."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A line that falls.", "name": "fig-line"}, "image": {"alt": "A line <falling>."}}
 import matplotlib.pyplot as plt
 
 from effnotes.reporting.findings import finding, what_we_found
