@@ -19,9 +19,10 @@ from typer.core import TyperGroup
 from effnotes.core.errors import DataError, nearest
 from effnotes.core.files import user_path
 from effnotes.reporting.claims import beyond_bar, format_number, independent_text, interval_text, settling_distance
-from effnotes.runner import exercises, kept
+from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
+from effnotes.runner.export import Format, export_chapters
 from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
@@ -161,13 +162,11 @@ def export(
     to: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is missing or empty.", callback=_in_home)],
     chapters: Annotated[list[str] | None, typer.Argument(help="Names of chapters; all that have exercises by default.")] = None,
     teacher: Annotated[bool, typer.Option("--teacher/--student", help="With answers and notes on marking, or with gaps.")] = False,
-    form: Annotated[
-        exercises.Format, typer.Option("--format", help="Of worksheets; or slides, of each chapter's latest run.")
-    ] = "ipynb",
+    form: Annotated[Format, typer.Option("--format", help="Of worksheets; or slides, of each chapter's latest run.")] = "ipynb",
     build_dir: BuildDirOption = None,
 ) -> None:
     """Write the exercises of chapters as worksheets that check answers, with all that they need; or slides to teach with."""
-    for path in exercises.export(Project.find(build_dir=build_dir), chapters or [], to, teacher=teacher, form=form):
+    for path in export_chapters(Project.find(build_dir=build_dir), chapters or [], to, teacher=teacher, form=form):
         typer.echo(_relative(path))
 
 

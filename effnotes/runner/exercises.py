@@ -3,7 +3,7 @@
 What is asked, how long it takes and how hard it is, and the solution in words stand in the chapter. ``book/exercises/CHAPTER.py``
 (py:percent) adds what a worksheet needs. Its cells are told apart by tags, and those of one exercise follow its first one::
 
-    # %% tags=["setup"]                              what is at hand; in the worksheet and before the checks
+    # %% tags=["setup"]                              what is at hand, here and in the checks; what it reads lies under "data/..."
     # %% tags=["checks"]                             further names that the checks need
     # %% [markdown] exercise="exercise-identity"     what to hand in
     # %% tags=["stub"]                               `answer` with gaps, `...`
@@ -13,19 +13,14 @@ What is asked, how long it takes and how hard it is, and the solution in words s
     # %% tags=["wrong"]                              what people answer wrongly, two or more, to be run behind the answer
 """
 
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from effnotes.runner.errors import UsageError
 from effnotes.runner.project import Chapter, Project
-
-Format: TypeAlias = Literal["ipynb", "py", "slides"]
 
 _EXERCISE = re.compile(r"```\{exercise-start\}([^\n]*)\n:label: (\S+)\n```\n(.*?)\n```\{exercise-end\}", re.DOTALL)
 _SOLUTION = re.compile(r"```\{solution-start\} (\S+)\n(?::[^\n]*\n)*```\n(.*?)\n```\{solution-end\}", re.DOTALL)
@@ -36,8 +31,6 @@ _ROLE = re.compile(r"\{([\w:]+)\}`([^`<]*?)(?: <[^`]*>)?`")
 _WORDS = {"eq": "({})", "numref": "the figure *{}*"}  # what a role becomes
 
 _ONCE = {"stub", "check", "marking", "answer"}  # cells that each exercise has one of
-_OF_CHAPTER = ("data/exercises", "data/records")  # folders that hold one for each chapter, of what exercises are answered from
-_LARGER = {"data/records": "full.json"}  # of these only this file
 
 
 @dataclass
@@ -131,6 +124,11 @@ def standing_alone(text: str, equations: Mapping[str, str] = MappingProxyType({}
     return "\n\n".join([told, *(f"$$\n{equations[name]} \\tag{{{name}}}\n$$" for name in named)])
 
 
+def worksheets(project: Project) -> list[str]:
+    """Return the names of the chapters that have a worksheet, in the order of the book."""
+    return [name for name in project.chapters if (project.root / f"book/exercises/{name}.py").is_file()]
+
+
 def read_worksheet(project: Project, name: str) -> Worksheet:
     """Read the worksheet of a chapter.
 
@@ -139,8 +137,8 @@ def read_worksheet(project: Project, name: str) -> Worksheet:
     """
     chapter, path = project.chapter(name), f"book/exercises/{name}.py"
     if not (project.root / path).is_file():
-        having = [each for each in project.chapters if (project.root / f"book/exercises/{each}.py").is_file()]
-        raise UsageError(f"'{name}' has no worksheet ({path}). Chapters that have one: {', '.join(having) or 'none'}.")
+        having = ", ".join(worksheets(project)) or "none"
+        raise UsageError(f"'{name}' has no worksheet ({path}). Chapters that have one: {having}.")
     exercises = {each.label: each for each in exercises_of(chapter)}
     parts: dict[str, list[str]] = {"intro": [], "setup": [], "checks": []}
     current: Exercise | None = None
@@ -160,60 +158,3 @@ def read_worksheet(project: Project, name: str) -> Worksheet:
             raise UsageError(f"{path}: {each.label} needs one cell tagged {wrong[0]!r}.")
     joined = {tag: "\n\n".join(texts) for tag, texts in parts.items()}
     return Worksheet(chapter, joined["intro"], joined["setup"], joined["checks"], tuple(exercises.values()))
-
-
-def export(project: Project, names: Sequence[str], target: Path, *, teacher: bool, form: Format) -> list[Path]:
-    """Write worksheets or slides of chapters to a folder, with all that they need; nothing is there before all is.
-
-    Args:
-        project: the checkout.
-        names: of chapters; none means all that have a worksheet.
-        target: the folder; missing or empty.
-        teacher: whether worksheets hold answers and notes on marking.
-        form: ``ipynb`` or ``py`` for worksheets, ``slides`` for slides.
-
-    Returns:
-        The worksheets or slides.
-
-    Raises:
-        UsageError: the folder holds something, there is no such chapter, it has no worksheet, or no finished run to show on slides.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        what = "holds something" if target.is_dir() else "is a file"
-        raise UsageError(f"--to {target} {what}, and nothing is written over; name a folder that is missing or empty.")
-    names = list(dict.fromkeys(names)) or [path.stem for path in _worksheets(project)]
-    sheets = [read_worksheet(project, name) for name in names]
-    partial = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-        if form == "slides":
-            from effnotes.runner.slides import write_slides
-
-            written = write_slides(project, sheets, partial)
-        else:
-            written = [_write(project, each, partial, teacher, form) for each in sheets]
-        partial.replace(target)  # also onto an empty folder
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return [target / path.name for path in written]
-
-
-def _worksheets(project: Project) -> Iterator[Path]:
-    return (path for name in project.chapters if (path := project.root / f"book/exercises/{name}.py").is_file())
-
-
-def _write(project: Project, sheet: Worksheet, folder: Path, teacher: bool, form: Format) -> Path:
-    import jupytext
-
-    name = sheet.chapter.name
-    path = folder / f"{name}.{form}"
-    path.write_text(jupytext.writes(sheet.notebook(teacher), fmt="py:percent" if form == "py" else form), encoding="utf-8")
-    (folder / f"{name}_checks.py").write_text(sheet.check_module(), encoding="utf-8")
-    for place in _OF_CHAPTER:
-        source = project.root / place / name / _LARGER.get(place, "")
-        if source.is_dir():
-            shutil.copytree(source, folder / place / name)
-        elif source.is_file():
-            (folder / place / name).mkdir(parents=True)
-            shutil.copy(source, folder / place / name)
-    return path

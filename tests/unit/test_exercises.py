@@ -1,8 +1,8 @@
 """Every exercise of the book: its own answer passes its check, no answer and answers that people give wrongly do not."""
 
 import contextlib
-import io
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,29 @@ def at_hand(chapter: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return names, checks
 
 
-def said(chapter: str, function: str, code: str) -> str:
-    """What the check says of the answer that cells of the worksheet give."""
-    setup, checks = at_hand(chapter)
-    names = dict(setup)
-    exec(compile(code, f"{chapter}: {function}", "exec"), names)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        checks[function](names["answer"])
-    return printed.getvalue()
+def after(code: str, names: dict[str, Any]) -> dict[str, Any]:
+    """The names that there are once a cell has run."""
+    names = names | {"answer": deepcopy(names.get("answer"))}
+    exec(compile(code, "cell", "exec"), names)
+    return names
 
 
 @pytest.mark.parametrize(("chapter", "number"), [(name, at) for name, found in CHAPTERS.items() for at in range(len(found))])
-def test_the_answer_passes_and_others_do_not(chapter, number):
+def test_the_answer_passes_and_others_do_not(chapter, number, capsys):
     exercise = read_worksheet(PROJECT, chapter).exercises[number]
-    (right,), wrong = exercise.cells["answer"], exercise.cells["wrong"]
-    assert said(chapter, exercise.function, right) == "pass\n"
+    setup, checks = at_hand(chapter)
+    check = checks[exercise.function]
+    (right,), wrong, (stub,) = (exercise.cells[tag] for tag in ("answer", "wrong", "stub"))
+    answered = after(right, setup)
+    capsys.readouterr()
+    check(answered["answer"])
+    assert capsys.readouterr().out == "pass\n"
     assert len(wrong) >= 2
-    for code in [*exercise.cells["stub"], "answer = None", "answer = {}", *(f"{right}\n\n{each}" for each in wrong)]:
-        text = said(chapter, exercise.function, code)
-        assert re.match(r"not yet: .{20,}", text), f"{exercise.label} passes or says nothing: {text!r}\n{code}"
+    others = [*(after(code, answered)["answer"] for code in wrong), after(stub, setup)["answer"], None, {}]
+    for other in others:
+        check(other)
+        text = capsys.readouterr().out
+        assert re.match(r"not yet: .{20,}", text), f"{exercise.label} says {text!r} of {other}"
 
 
 def test_all_chapters_with_exercises_have_a_worksheet():

@@ -163,6 +163,11 @@ def test_a_worksheet_as_a_script_says_that_there_is_no_answer_yet(teaching, tmp_
         (("halving.py", " 5 minutes, easy", ""), ["--to", "out"], r"exercise-half does not say how long it takes .* write"),
         (("halving.py", "solution-start", "solution"), ["--to", "out"], r"exercise-half has no solution"),
         (("exercises/halving.py", '"marking"', '"other"'), ["--to", "out"], r"exercise-half needs one cell tagged 'marking'"),
+        (
+            ("exercises/halving.py", "whole.txt", "part.txt"),
+            ["--to", "out"],
+            r"reads data/exercises/halving/part\.txt, which is missing",
+        ),
         (("exercises/halving.py", "exercise-half", "exercise-x"), ["--to", "out"], r"halving\.py has no exercise 'exercise-x'"),
     ],
 )
@@ -178,6 +183,21 @@ def test_what_cannot_be_exported_is_refused(teaching, change, arguments, message
     assert [path.name for path in (teaching.root / "full").iterdir()] == ["mine.txt"]
     assert not (teaching.root / "out").exists()
     assert not list(teaching.root.glob(".out-*"))
+
+
+def test_the_folder_that_one_stands_in_is_filled_and_not_exchanged(teaching):
+    (teaching.root / "mine").mkdir()
+    made = teaching.effnotes("export", "--to", ".", cwd=teaching.root / "mine")
+    assert made.stdout == "halving.ipynb\n"
+    assert {path.name for path in (teaching.root / "mine").iterdir()} == {"halving.ipynb", "halving_checks.py", "data"}
+
+
+def test_a_book_without_worksheets_says_how_to_write_one(book):
+    refused = book.in_process("export", "--to", "out")
+    assert (refused.returncode, refused.stdout) == (
+        2,
+        "effnotes: no chapter has a worksheet; write one, book/exercises/CHAPTER.py.\n",
+    )
 
 
 def test_slides_show_figures_findings_and_questions_without_a_server(teaching, tmp_path):
