@@ -101,13 +101,28 @@ answer = whole / 4
 """
 
 
-@pytest.fixture
-def teaching(book):
+def with_exercises(book):
     book.add("halving", CHAPTER)
     for name, text in {"book/exercises/halving.py": WORKSHEET, "data/exercises/halving/whole.txt": "8"}.items():
         (book.root / name).parent.mkdir(parents=True)
         (book.root / name).write_text(text)
     return book
+
+
+@pytest.fixture
+def teaching(book):
+    return with_exercises(book)
+
+
+@pytest.fixture(scope="module")
+def slides(make_book, tmp_path_factory) -> Path:
+    """The slides of a chapter that has run."""
+    folder = tmp_path_factory.mktemp("teaching")
+    book = with_exercises(make_book(folder / "checkout"))
+    assert book.effnotes("run", "halving").returncode == 0
+    made = book.in_process("export", "--format", "slides", "--to", str(folder / "slides"))
+    assert made.returncode == 0, made.stdout
+    return folder / "slides" / "halving.slides.html"
 
 
 def printed(folder: Path, student: Path, teacher: Path) -> list[str]:
@@ -200,11 +215,8 @@ def test_a_book_without_worksheets_says_how_to_write_one(book):
     )
 
 
-def test_slides_show_figures_findings_and_questions_without_a_server(teaching, tmp_path):
-    assert teaching.effnotes("run", "halving").returncode == 0
-    made = teaching.in_process("export", "--format", "slides", "--to", str(tmp_path / "slides"))
-    assert made.returncode == 0, made.stdout
-    page = (tmp_path / "slides" / "halving.slides.html").read_text()
+def test_slides_show_figures_findings_and_questions(slides):
+    page = slides.read_text()
     sections = re.findall(r"<section\s*>(.*?)</section>", page.replace("<section ><section >", "<section >"), re.DOTALL)
     told = [re.sub(r"<style.*?</style>|<[^>]+>", "", each, flags=re.DOTALL).split() for each in sections]
     starts = [" ".join(words)[:60] for words in told]
@@ -216,7 +228,24 @@ def test_slides_show_figures_findings_and_questions_without_a_server(teaching, t
     links = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="([^"]{0,200})', page)
     assert len(links) >= 5
     for link in links:
-        assert link.startswith("data:image/png;base64,") or (tmp_path / "slides" / link).is_file(), link
+        assert link.startswith("data:image/png;base64,") or (slides.parent / link).is_file(), link
+
+
+def test_slides_are_shown_without_a_server(slides):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    problems: list[str] = []
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]).new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("requestfailed", lambda request: problems.append(request.url))
+        page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url))
+        page.goto(slides.as_uri())
+        page.wait_for_selector(".reveal.ready")
+        assert page.evaluate("Reveal.getTotalSlides()") == 4
+        page.wait_for_selector("section mjx-container", state="attached")  # the equation of the question
+    assert not problems
 
 
 @pytest.mark.slow
