@@ -650,7 +650,7 @@ if card.interval_method == "bootstrap":  # a single world gives no interval, and
 #
 # ## Exercises
 #
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-sign
 # ```
 # A paper compares two ways of editing in three worlds and finds the first better in all three.
@@ -677,7 +677,7 @@ for number in (3, 5, 6, 8, 9):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-lora-size
 # ```
 # A GPT-NeoX block of width $d$ has weight matrices of $d \times 3d$ and $d \times d$ in its attention and of $d \times 4d$ and $4d \times d$ in its MLP.
@@ -705,7 +705,7 @@ if shape.model_type == "gpt_neox" and shape.intermediate_size == 4 * shape.hidde
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, medium
 # :label: exercise-stop
 # ```
 # `result.course` has the mean over all edits for each split, method, learning rate and step, and `result.ends` the rates that were chosen.
@@ -732,7 +732,7 @@ print(*(f"after {step} steps {name} looks best" for step, name in by_step.idxmax
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, hard
 # :label: exercise-retain
 # ```
 # Make the edit of `task` again without any retain rows: `edit_task` of `effnotes.datasets.worlds` takes the facts (`task.old`), their new objects (`task.train["edited"].facts.object`) and `retain_coverage=0`.
@@ -769,7 +769,7 @@ for name, found in ((name, torn[name, "without"]) for name in recipes):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, hard
 # :label: exercise-difference
 # ```
 # `edit` returns the difference of the weights.
@@ -803,7 +803,7 @@ for name, edited_model in (("added", added), ("in turn", in_turn)):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, medium
 # :label: exercise-guess
 # ```
 # A colleague is proud: after unlearning, the model never gives the forgotten object, its accuracy there is exactly zero.

@@ -416,7 +416,7 @@ finding(said.of_leaks(result.systems))
 #
 # These names are at hand: `own` with its mails, `index`, `small`, and `result`.
 #
-# ```{exercise-start}
+# ```{exercise-start} 10 minutes, easy
 # :label: exercise-budget
 # ```
 # A layer has $m = n = 128$.
@@ -438,7 +438,7 @@ print(8 * 256 / 128**2, (8 - 4) * 256 / 128**2, n_trained([torch.Size((128, 128)
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-bleu
 # ```
 # Write a test mail in small letters and with other punctuation.
@@ -466,7 +466,7 @@ print(f"BLEU {bleu_panza(changed, real).mean():.2f}, style {style(changed, own.p
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, medium
 # :label: exercise-leak
 # ```
 # For RAFT, search for the order of a training mail.
@@ -492,7 +492,7 @@ print(mail.id in [found.id for found, _ in index.search(own.train[0].instruction
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, medium
 # :label: exercise-exposure
 # ```
 # What is the exposure of a code at rank 1, 100 and 10,000, and what is its mean if nothing was learnt?
@@ -516,7 +516,7 @@ print([round(float(bits[rank - 1]), 1) for rank in (1, 100, 10_000)], round(floa
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-split
 # ```
 # Why are mails split by thread and by near duplicates, and not one by one?
@@ -541,7 +541,7 @@ print(max(longest_copy(each.mail.text, [other.mail.text for other in own.train])
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-unit
 # ```
 # The unit of all claims is the persona.

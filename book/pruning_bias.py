@@ -745,7 +745,7 @@ dense, sparse, moderate = (result.at(level)[seed] for level in (0.0, result.high
 print(f"{sparse.sparsity:.1%} sparse: logits of {sparse.val_logits.shape} in validation, {sparse.test_logits.shape} in the test")
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-identity
 # ```
 # A model predicts `Big_Nose` for 27 of the 30 round faces that have it and wrongly for none, and for 9 of the 20 other faces that have it, again wrongly for none.
@@ -776,7 +776,7 @@ print(f"bias amplification {amplification.values[1]:.4f}; for Round itself: {amp
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-equivalence
 # ```
 # Suppose a colleague tests whether accuracy at the moderate sparsity differs from the dense model's, finds $p > 0.05$, and concludes that pruning is free.
@@ -809,7 +809,7 @@ for count in range(2, len(accuracy_changes) + 1):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-floor
 # ```
 # The dotted line in {numref}`fig-ba` belongs to a Bayes classifier that is told the group.
@@ -840,7 +840,7 @@ for told in (True, False):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, hard
 # :label: exercise-group-thresholds
 # ```
 # Calibrated thresholds lower bias amplification but need not remove it.
@@ -874,7 +874,7 @@ for name, guesses in decided.items():
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, easy
 # :label: exercise-doubt
 # ```
 # Somebody proposes to send all decisions of which the dense model is uncertain to a human.
@@ -906,7 +906,7 @@ for half_width in (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.49):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, medium
 # :label: exercise-audit
 # ```
 # Pretend that the networks of this page are gone and only their logits are left.

@@ -506,7 +506,7 @@ published.published_people().reset_index().pipe(page_table).format(precision=1).
 #
 # These names are at hand: `network` and `images` of the first seed, `with_trojan` and `without` (images, regions, decoys, targets, names), and `result`.
 #
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-obs
 # ```
 # A row $w = (3, 1)$ meets inputs with $H = \begin{pmatrix} 2 & 1 \\ 1 & 2 \end{pmatrix}$, and one of its two weights must go.
@@ -534,7 +534,7 @@ print(solve_layer(row, two, 0.5, solver="exact_obs", damping=0).weight)
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-quota
 # ```
 # In a linear layer a quota is one column: the weights from one feature to all classes.
@@ -560,7 +560,7 @@ for level in (0.5, 0.95):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, easy
 # :label: exercise-reduction
 # ```
 # A gradient has three colours, and a map has one number a pixel.
@@ -591,7 +591,7 @@ for name, maps in reduced.items():
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 15 minutes, easy
 # :label: exercise-cheat
 # ```
 # Make a map that never asks the network and still has a high pixel AUC on images with a trojan: say, one that finds patches.
@@ -616,7 +616,7 @@ print(f"pixel AUC {pixel_auc(cheat, with_trojan.regions).mean():.3f}, among patc
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 25 minutes, hard
 # :label: exercise-views
 # ```
 # Trace the first image with a trojan at the strong levels from a single view (`n=1`), and from more and more.
@@ -652,7 +652,7 @@ for count in (1, 4, 16, 64):
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-judge
 # ```
 # Let the trace judge its own map: compute insertion and deletion of Saliency on the trace of `without.images[0]`, once with the dense network as judge and once with the trace.
@@ -686,7 +686,7 @@ with found.applied():
 # ```
 
 # %% [markdown]
-# ```{exercise-start}
+# ```{exercise-start} 20 minutes, medium
 # :label: exercise-picture
 # ```
 # What excites the class neuron of the first image with a trojan most, on the network and on the image's trace?

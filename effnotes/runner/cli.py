@@ -22,6 +22,7 @@ from effnotes.reporting.claims import beyond_bar, format_number, independent_tex
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
+from effnotes.runner.export import Format, export_chapters
 from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
@@ -154,6 +155,19 @@ def claims(
         numbers = (_number(row["estimate"]), interval, _number(row["smallest_effect"]))
         table.add_row(f"{row['id']}\n{row['statement']}\n{row['unit']}", row["published"] or "–", *numbers, _judged(row))
     _print(table)
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is missing or empty.", callback=_in_home)],
+    chapters: Annotated[list[str] | None, typer.Argument(help="Names of chapters; all that have exercises by default.")] = None,
+    teacher: Annotated[bool, typer.Option("--teacher/--student", help="With answers and notes on marking, or with gaps.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Of worksheets; or slides, of each chapter's latest run.")] = "ipynb",
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Write the exercises of chapters as worksheets that check answers, with all that they need; or slides to teach with."""
+    for path in export_chapters(Project.find(build_dir=build_dir), chapters or [], to, teacher=teacher, form=form):
+        typer.echo(_relative(path))
 
 
 @app.command()
