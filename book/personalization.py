@@ -187,9 +187,9 @@ print({r: equal_budget(small, n_trained(shapes, 8, 0), [r])[r] for r in (0, 2, 4
 
 # %% tags=["hide-input"]
 result = personalization.run(plan)
-said.rates_table(result.rates).pipe(page_table).format({"learning rate": "{:g}", "validation loss": "{:.3f}"}).set_caption(
-    "The chosen learning rates and steps, the validation loss there (nats a token), and how many rates were tried."
-)
+said.rates_table(result.rates).pipe(page_table).format(
+    {"learning rate": "{:g}", "steps": "{:.0f}", "validation loss": "{:.3f}"}
+).set_caption("The chosen learning rates and steps, the validation loss there (nats a token), and how many rates were tried.")
 
 # %% tags=["remove-input"]
 finding(said.of_rates(result.rates))
@@ -379,7 +379,7 @@ cards("lora-leaks-less")
 # %% [markdown]
 # Rank is one attack.
 # Others need less: to ask for the mail that has the code, to look at which mails' loss has fallen {cite:p}`yeom2018privacy`, or to look for sentences that are copied.
-# An assistant with retrieval can tell what was never trained on, as the mail itself stands in its prompt.
+# An assistant with retrieval need not have learnt a secret to tell it, as the mail itself may stand in its prompt.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "What a model gives away"}
 leaks = dict.fromkeys(("code told", "code told with retrieval"), "{:.0%}") | {"membership AUC": "{:.2f}"}
@@ -411,6 +411,9 @@ finding(said.of_leaks(result.systems))
 # The claims, with their margins, were registered before any run.
 # Which mails hold the code, that rates and steps are chosen by validation loss, and that a claim's number of mails is 75 were part of that.
 # The personas that rates are chosen on (901, 902) are in no result.
+# After that the base was pretrained anew, because a first one copied hardly any string of an unseen person (seeds 900 to 911); random tokens that repeat, before any mail, mended it.
+# The one rate of each method in the profile *quick*, and the steps that losses are taken at, are those that had the lowest validation loss of persona 901 among three rates.
+# Nothing was changed after the reported personas had been seen.
 #
 # ## Exercises
 #

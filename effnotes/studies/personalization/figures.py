@@ -75,6 +75,7 @@ def plot_numbers(systems: pd.DataFrame) -> Axes:
     ax.axvline(100, color="0.5", linewidth=0.8, linestyle=":")
     ax.set(xlabel="mails to train on", ylabel="score", ylim=(0, 1.03))
     ax.set_xscale("symlog", linthresh=5)
+    ax.set_xlim(left=-1)
     numbers = sorted(shown["mails"].unique())
     ax.set_xticks(numbers, [str(number) for number in numbers])
     ax.legend()

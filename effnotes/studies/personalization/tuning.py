@@ -255,14 +255,14 @@ def _learnt_by_heart(
 ) -> dict[str, float]:
     """What a model gives away of its training mails.
 
-    membership is the area under the ROC curve of the loss that tuning took off a mail, for training against held-out mails (1/2:
+    membership is the area under the ROC curve of the loss that tuning took off a mail, for as many training as held-out mails (1/2:
     they cannot be told apart; Yeom et al., CSF 2018, calibrated by the base as by Watson et al., ICLR 2022). copied and
-    copied_real are the mean number of words in the longest run that a written and a real held-out mail share with one of them.
+    copied_real are the mean number of words in the longest run that a written and a real held-out mail share with a training mail.
     """
     from sklearn.metrics import roc_auc_score
 
     gained = []
-    for examples in (own.train, own.test):
+    for examples in (own.train[: len(own.test)], own.test):
         rows = _rows(tokenizer, examples, [Prompt(each.instruction) for each in examples], _longest(base))
         (before, lengths), (after, _) = _losses(base, rows), _losses(model, rows)
         gained.append((before - after) / lengths)

@@ -64,11 +64,11 @@ class Material(NamedTuple):
 
 
 def material(writer: Writer) -> Material:
-    """Return the mails of a writer; the last ones stay in memory."""
+    """Return the mails of a writer; those of the last dozen, a few hundred kB each, stay in memory."""
     return _material(to_json(writer))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=12)
 def _material(text: str) -> Material:
     writer = from_json(Writer, text)
     return own_material(writer) if writer.mailbox else _made_up(writer)
