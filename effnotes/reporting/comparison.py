@@ -1,0 +1,117 @@
+"""Runs side by side: one tidy table of what they were given and what they gave, and a figure of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+STATUS = {"finished": "ok"}
+"""What the status of a record is called in the table, where it is not called the same."""
+
+_MOST_LEVELS = 12  # of a second parameter that are told apart by colour
+
+
+def tidy_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one row about a run, or about one that gave no record.
+
+    Args:
+        record: of a run; of its fields, those that are missing are left out.
+
+    Returns:
+        Plain values by column: ``status`` (ok, failed, refused), ``error``, ``chapter``, ``profile``, ``key``, ``started``,
+        ``duration_s``, ``peak_memory_bytes``, ``parameter.NAME`` (lists and mappings as JSON), ``metric.NAME``, for each claim
+        ``claim.ID.estimate``, ``.low``, ``.high`` and ``.verdict``, and ``version.PACKAGE``.
+    """
+    error = record.get("error")
+    row = {"status": STATUS.get(record.get("status", "finished"), record.get("status"))}
+    row |= {"error": f"{error['name']}: {error['message']}" if error else None}
+    row |= {name: record.get(name) for name in ("chapter", "profile", "key", "started", "duration_s", "peak_memory_bytes")}
+    row |= {f"parameter.{item['name']}": _plain(item["value"]) for item in record.get("parameters", ())}
+    row |= {f"metric.{name}": metric["value"] for name, metric in record.get("metrics", {}).items()}
+    for claim in record.get("claims", ()):
+        low, high = claim["interval"] or (None, None)
+        found = {"estimate": claim["estimate"], "low": low, "high": high, "verdict": claim["verdict"]}
+        row |= {f"claim.{claim['id']}.{name}": value for name, value in found.items()}
+    environment = record.get("environment", {"packages": {}})
+    versions = {"python": environment.get("python"), **environment["packages"]}
+    return row | {f"version.{name}": version for name, version in versions.items()}
+
+
+def tidy_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows of `tidy_row` as a frame that CSV and Parquet can hold: each column of one kind."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows))
+    for name in frame.select_dtypes(object):
+        kinds = {type(value) for value in frame[name].dropna()}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            frame[name] = frame[name].map(lambda value: value if isinstance(value, str) else json.dumps(value), na_action="ignore")
+    first = ("status", "error", "chapter", "profile", "key", "started", "duration_s", "peak_memory_bytes")
+    kinds_of_column = ("parameter.", "metric.", "claim.", "version.")
+    ordered = [name for kind in kinds_of_column for name in frame.columns if name.startswith(kind)]
+    return frame[[*(name for name in first if name in frame), *ordered]]
+
+
+def quantities(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the columns that hold what runs have measured, metrics and the estimates of claims, with their names for people."""
+    columns = [name for name in frame if name.startswith("metric.") or name.endswith(".estimate")]
+    shown = [name for name in columns if frame[name].notna().any()]
+    return {name: name.removeprefix("metric.").removeprefix("claim.").removesuffix(".estimate") for name in shown}
+
+
+def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
+    """Draw what runs have measured, a panel for each quantity; None where they have measured nothing.
+
+    Args:
+        frame: of `tidy_table`.
+        by: columns, the first along the axis and the second by colour. What further ones vary is shown as a range; where nothing
+            else varies, bars are the 95% intervals of claims.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+
+    from effnotes.reporting.figures import use_style
+
+    names = quantities(frame)
+    if not names:
+        return None
+    use_style()
+    parts = []
+    for column, name in names.items():
+        ends = {end: frame.get(column.replace(".estimate", f".{end}")) for end in ("low", "high")} if ".estimate" in column else {}
+        parts.append(frame[[*by]].assign(value=pd.to_numeric(frame[column]), quantity=name, low=None, high=None).assign(**ends))
+    drawn = pd.concat(parts, ignore_index=True).dropna(subset="value")
+    along, colour = by[0], by[1] if len(by) > 1 and drawn[by[1]].nunique() <= _MOST_LEVELS else None
+    numeric = pd.api.types.is_numeric_dtype(drawn[along]) and drawn[along].nunique() > 2
+    drawn = drawn.sort_values([*by], key=None if numeric else lambda values: values.astype(str), kind="stable")
+    if not numeric:
+        drawn[along] = drawn[along].astype(str)
+    layout: dict[str, Any] = {
+        "col": "quantity",
+        "col_wrap": min(2, len(names)),
+        "col_order": [*names.values()],
+        "height": 2.2,
+        "aspect": 1.45,
+    }
+    layout |= {"hue": colour and drawn[colour].astype(str), "errorbar": ("pi", 100), "facet_kws": {"sharey": False}}
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out grids itself
+        grid = sns.relplot(drawn, x=along, y="value", kind="line", marker="o", err_style="bars", **layout)
+    if not drawn.duplicated([along, "quantity"]).any():
+        for name, ax in grid.axes_dict.items():
+            of = drawn[(drawn["quantity"] == name) & drawn["low"].notna()]
+            ax.vlines(of[along], of["low"].astype(float), of["high"].astype(float), linewidth=1.5)
+    grid.set_titles("{col_name}").set_axis_labels(along.removeprefix("parameter."), "")
+    plt.setp([label for ax in grid.axes.flat for label in ax.get_xticklabels()], rotation=30 if not numeric else 0)
+    if grid.legend is not None:
+        grid.legend.set_title(colour and colour.removeprefix("parameter."))
+    return grid.figure
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
