@@ -47,7 +47,7 @@ def tidy_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(list(rows))
-    for name in frame.select_dtypes(object):
+    for name in filter(lambda name: pd.api.types.is_object_dtype(frame[name]), frame.columns):
         kinds = {type(value) for value in frame[name].dropna()}
         if len(kinds) > 1 and not kinds <= {int, float}:
             frame[name] = frame[name].map(lambda value: value if isinstance(value, str) else json.dumps(value), na_action="ignore")

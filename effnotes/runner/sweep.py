@@ -5,7 +5,6 @@
 kill the same command runs what is missing. A point that fails is a row with its error.
 """
 
-import io
 import json
 import statistics
 import time
@@ -95,9 +94,21 @@ def plan_sweep(
 
 
 def recorded(sweep: Sweep, store: RecordStore) -> dict[str, dict[str, Any]]:
-    """Return a row of the table for each point that is recorded as finished, by key."""
-    runs = (store.load(plan.chapter.name, plan.key) for plan in sweep.points)
-    return {run.record["key"]: tidy_row(run.record) for run in runs if run is not None and run.finished}
+    """Return a row of the table for each point that is recorded as finished, by key; rows of its table need not be made again."""
+    import pandas as pd
+
+    path, rows = sweep.folder / "table.parquet", dict[str, dict[str, Any]]()
+    with suppress(FileNotFoundError):
+        made = pd.read_parquet(path)
+        rows = {row["key"]: row for row in made[made["status"] == "ok"].to_dict("records")}
+    found: dict[str, dict[str, Any]] = {}
+    for plan in sweep.points:
+        name, key = plan.chapter.name, plan.key
+        if key in rows and (store.root / name / key / "record.json").is_file():
+            found[key] = rows[key]
+        elif (run := store.load(name, key)) is not None and run.finished:
+            found[key] = tidy_row(run.record)
+    return found
 
 
 def point_seconds(sweep: Sweep, store: RecordStore, rows: Iterable[Mapping[str, Any]]) -> float | None:
@@ -261,7 +272,6 @@ class _Run:
         left = (time.monotonic() - self._begun) / self._ran * (total - done) if self._ran else None
         self.reporter.overall(self.sweep.name, done, total, left)
         if self.rows:
-            frame, file = tidy_table(self.rows[plan.key] for plan in self.sweep.points if plan.key in self.rows), io.BytesIO()
-            frame.to_parquet(file, index=False)
-            write_atomically(self.sweep.folder / "table.parquet", file.getvalue())
+            frame = tidy_table(self.rows[plan.key] for plan in self.sweep.points if plan.key in self.rows)
+            write_atomically(self.sweep.folder / "table.parquet", frame.to_parquet(index=False))
             write_atomically(self.sweep.folder / "table.csv", frame.to_csv(index=False).encode(errors="backslashreplace"))
