@@ -865,9 +865,9 @@ if result.unlearned is not None:
 ended = result.ends[result.ends["rule"] == "budget"].groupby("method")[["edit_success", "retention", "H"]].mean()
 display(
     *(keep_table(name, table) for name, table in to_keep.items()),
-    report("full-edit-success", ended["edit_success"].get("full all"), unit="share of edits"),
-    report("full-retention", ended["retention"].get("full all"), unit="share of facts"),
-    report("full-h", ended["H"].get("full all"), unit="H"),
+    report("full-edit-success", ended["edit_success"].get(REFERENCE.name), unit="share of edits"),
+    report("full-retention", ended["retention"].get(REFERENCE.name), unit="share of facts"),
+    report("full-h", ended["H"].get(REFERENCE.name), unit="H"),
     report("best-h", ended["H"].max(), unit="H, best method"),
     report("edit-time", costs["cpu_s"].median(), unit="CPU s an edit, median over methods"),
 )
