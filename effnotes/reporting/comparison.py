@@ -59,7 +59,7 @@ def tidy_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def quantities(frame: pd.DataFrame) -> dict[str, str]:
     """Return the columns that hold what runs have measured, metrics and the estimates of claims, with their names for people."""
-    columns = [name for name in frame if name.startswith("metric.") or name.endswith(".estimate")]
+    columns = [name for name in map(str, frame) if name.startswith("metric.") or name.endswith(".estimate")]
     shown = [name for name in columns if frame[name].notna().any()]
     return {name: name.removeprefix("metric.").removeprefix("claim.").removesuffix(".estimate") for name in shown}
 
@@ -110,7 +110,8 @@ def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
     plt.setp([label for ax in grid.axes.flat for label in ax.get_xticklabels()], rotation=30 if not numeric else 0)
     if grid.legend is not None:
         grid.legend.set_title(colour and colour.removeprefix("parameter."))
-    return grid.figure
+    figure: Figure = grid.figure
+    return figure
 
 
 def _plain(value: Any) -> Any:

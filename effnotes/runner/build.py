@@ -24,7 +24,7 @@ from effnotes.runner.scratch import sweep
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site, check_pages
 from effnotes.runner.stage import stage_book
-from effnotes.runner.watch import PATIENCE_MIN
+from effnotes.runner.watch import PATIENCE_MIN, Progress
 
 
 @dataclass
@@ -103,8 +103,12 @@ def run_plans(
         requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
-        told = {"on_progress": lambda name, _key, state: reporter.advance(name, state)}
-        finished = run_chapters(partial(next, iter(requests), None), slots=slots, scheduler=scheduler, **told)
+
+        def advance(name: str, _key: str, state: Progress) -> None:
+            reporter.advance(name, state)
+
+        take = partial(next, iter(requests), None)
+        finished = run_chapters(take, slots=slots, scheduler=scheduler, on_progress=advance)
         with closing(finished):  # an interrupt between two results ends those that run at once, not when memory is collected
             for request, outcome in finished:
                 reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))

@@ -29,7 +29,7 @@ from effnotes.runner.progress import Reporter
 from effnotes.runner.project import PROFILES, Project
 from effnotes.runner.records import RecordStore, check_folder, copy_run, exclusive
 from effnotes.runner.runs import compare_runs, list_runs
-from effnotes.runner.sweep import batch_script, plan_sweep, run_sweep
+from effnotes.runner.sweep import SweepRun, batch_script, plan_sweep
 from effnotes.runner.watch import PATIENCE_MIN
 
 
@@ -172,7 +172,7 @@ def sweep(
         return
     lock = exclusive(planned.folder / "sweep.lock", f"{planned.name}: another process runs this sweep; waiting for it.", typer.echo)
     with lock, Reporter(Console(soft_wrap=True)) as reporter:
-        failed = run_sweep(project, planned, reporter, workers, scheduler, retries, patience)
+        failed = SweepRun(project, planned, reporter, workers, retries, patience).run(scheduler)
         reporter.say(f"table: {_relative(planned.folder / 'table.parquet')}; 'effnotes build' makes a page of it")
     if failed:
         raise BuildError("\n".join([f"{len(failed)} of {len(planned.points)} points failed; the table says so, too:", *failed]))

@@ -27,7 +27,7 @@ def list_runs(project: Project, chapters: Iterable[str]) -> Table:
     table = Table(Column("run", no_wrap=True), *columns, title="Runs", title_justify="left")
     for name in chapters:
         found = sorted((run.record for run in store.runs(name)), key=lambda record: (record.get("number", 0), record["started"]))
-        labelled = [(record["key"][:_SHORT], record) for record in found]
+        labelled: list[tuple[str, Mapping[str, Any]]] = [(record["key"][:_SHORT], record) for record in found]
         for path in sorted((project.root / "data" / "records" / name).glob("*.json")):
             labelled.append((path.relative_to(project.root).as_posix(), read_record(path).content))
         for label, record in labelled:

@@ -103,7 +103,7 @@ def _run_on_cluster(take: Take, address: str, on_progress: ProgressCallback) -> 
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
         # A topic of its own: other builds may use the same scheduler.
         topic = f"effnotes-{uuid.uuid4()}"
-        client.subscribe_topic(topic, lambda event: on_progress(*event[1][:2], Progress(*event[1][2])))
+        client.subscribe_topic(topic, lambda event: on_progress(event[1][0], event[1][1], Progress(*event[1][2])))
         executor, function = client.get_executor(pure=False, retries=2), functools.partial(_run_on_worker, topic)
         # So many wait that no worker does, nor one that comes later.
         yield from _outcomes(executor, take, function, lambda: 8 + 2 * sum(client.nthreads().values()))

@@ -8,9 +8,10 @@ kill the same command runs what is missing. A point that fails is a row with its
 import json
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, write_atomically
 from effnotes.runner.schedule import Outcome, describe_failure, run_chapters
 from effnotes.runner.scrub import private_paths, scrub
+from effnotes.runner.watch import Progress
 
 _MOST_SHOWN = 50  # points of a plan
 _LOOK_AGAIN_S = 1.0  # at points that another process runs
@@ -98,9 +100,9 @@ def recorded(sweep: Sweep, store: RecordStore) -> dict[str, dict[str, Any]]:
     import pandas as pd
 
     path, rows = sweep.folder / "table.parquet", dict[str, dict[str, Any]]()
-    with suppress(FileNotFoundError):
-        made = pd.read_parquet(path)
-        rows = {row["key"]: row for row in made[made["status"] == "ok"].to_dict("records")}
+    with suppress(FileNotFoundError, ValueError):
+        made = pd.read_parquet(path).query("status == 'ok'")
+        rows = {row["key"]: {str(name): value for name, value in row.items()} for row in made.to_dict("records")}
     found: dict[str, dict[str, Any]] = {}
     for plan in sweep.points:
         name, key = plan.chapter.name, plan.key
@@ -128,84 +130,73 @@ def batch_script(sweep: Sweep, root: Path) -> str:
     return f'{head}cd "{root}" || exit\ncase "$SLURM_ARRAY_TASK_ID" in\n{tasks}\nesac'
 
 
-def run_sweep(
-    project: Project, sweep: Sweep, reporter: Reporter, slots: int | None, scheduler: str | None, retries: int, patience_min: float
-) -> list[str]:
-    """Say what is to be run and how long it will take, run it, and keep the table up to date.
+@dataclass
+class SweepRun:
+    """A sweep under way; `run` goes through it.
 
-    Args:
+    Attributes:
         project: the checkout.
         sweep: as planned.
         reporter: is told how far it is.
         slots: points run at once on this machine; None: one a core.
-        scheduler: address of a `dask.distributed` scheduler, or None for this machine.
         retries: how often a point that fails is run again.
         patience_min: for how many minutes nothing may happen in a cell.
-
-    Returns:
-        What is to be said of each point that failed.
     """
-    scratch.sweep(str(project.root))
-    store = RecordStore(project.build_dir / "runs")
-    rows = recorded(sweep, store)
-    missing = len(sweep.points) - len(rows)
-    slots = slots or max(1, min(missing, available_cores()))
-    each = point_seconds(sweep, store, rows.values())
-    time_text = "" if not missing else "; no earlier run tells how long that takes"
-    if missing and each is not None:
-        time_text = f"; about {format_duration(each)} each" + (
-            f", {format_duration(each * missing / slots)} in all" * (not scheduler)
-        )
-    reporter.say(f"{sweep.name}: {len(sweep.points)} points, {len(rows)} recorded already, {missing} to run{time_text}")
-    if len(sweep.points) <= _MOST_SHOWN:
-        for plan in sweep.points:
-            reporter.say(f"  {sweep.label(plan)}{' (recorded)' * (plan.key in rows)}")
-    return _Run(project, sweep, reporter, rows, slots=slots, retries=retries, patience_min=patience_min).run(scheduler)
 
+    project: Project
+    sweep: Sweep
+    reporter: Reporter
+    slots: int | None
+    retries: int
+    patience_min: float
 
-class _Run:
-    """A sweep under way; `run` goes through it."""
-
-    def __init__(
-        self,
-        project: Project,
-        sweep: Sweep,
-        reporter: Reporter,
-        rows: Mapping[str, dict[str, Any]],  # of points that need no run, by key
-        *,
-        slots: int,  # points run at once on this machine
-        retries: int,  # how often a point that fails is run again
-        patience_min: float,  # for how many minutes nothing may happen in a cell
-    ) -> None:
-        self.project, self.sweep, self.reporter = project, sweep, reporter
-        self.slots, self.retries, self.patience_min = slots, retries, patience_min
-        self.store, self.rows = RecordStore(project.build_dir / "runs"), dict(rows)
-        self._waiting = deque(plan for plan in sweep.points if plan.key not in rows)
+    def __post_init__(self) -> None:
+        self._store = RecordStore(self.project.build_dir / "runs")
+        self._rows = recorded(self.sweep, self._store)  # of points that have ended, by key
+        self._waiting = deque(plan for plan in self.sweep.points if plan.key not in self._rows)
         self._under_way: dict[str, tuple[ChapterPlan, filelock.BaseFileLock]] = {}
-        self._tries: dict[str, int] = {}
-        self._commit = checkout_revision(project.root)
-        self._begun, self._ran = time.monotonic(), 0
+        self._tries: Counter[str] = Counter()
+        self._commit = checkout_revision(self.project.root)
+        self._begun = self._written = time.monotonic()
+        self._writing_s = 0.0
 
     def run(self, scheduler: str | None) -> list[str]:
-        """Run what is missing and keep the table up to date; return what is to be said of each point that failed.
+        """Say what is to be run and how long it will take, run it, and keep the table up to date.
 
         Args:
             scheduler: address of a `dask.distributed` scheduler, or None for this machine.
+
+        Returns:
+            What is to be said of each point that failed.
         """
-        self._write()
+        scratch.sweep(str(self.project.root))
+        points, missing = self.sweep.points, len(self._waiting)
+        self.slots = self.slots or max(1, min(missing, available_cores()))
+        each, told = point_seconds(self.sweep, self._store, self._rows.values()), ""
+        if missing and each is None:
+            told = "; no earlier run tells how long that takes"
+        elif missing and each is not None:
+            told = f"; about {format_duration(each)} each"
+            told += "" if scheduler else f", {format_duration(each * missing / self.slots)} in all"
+        self.reporter.say(f"{self.sweep.name}: {len(points)} points, {len(self._rows)} recorded already, {missing} to run{told}")
+        for plan in points if len(points) <= _MOST_SHOWN else []:
+            self.reporter.say(f"  {self.sweep.label(plan)}{' (recorded)' if plan.key in self._rows else ''}")
         outcomes = run_chapters(self._take, slots=self.slots, scheduler=scheduler, on_progress=self._progress)
-        with closing(outcomes):
-            for request, outcome in outcomes:
-                self._settle(request, outcome)
-        failed = [plan for plan in self.sweep.points if self.rows[plan.key]["status"] != "ok"]
-        return [f"{self.sweep.label(plan)} {self.rows[plan.key]['status']}: {self.rows[plan.key]['error']}" for plan in failed]
+        try:
+            with closing(outcomes):
+                for request, outcome in outcomes:
+                    self._settle(request, outcome)
+        finally:
+            self._write(last=True)
+        failed = {self.sweep.label(plan): row for plan in points if (row := self._rows[plan.key])["status"] != "ok"}
+        return [f"{label} {row['status']}: {row['error']}" for label, row in failed.items()]
 
     def _take(self) -> RunRequest | None:
         """Return the next point that no other process runs; where there are only such, wait for them, or for own ones to end."""
         while self._waiting:
             for _ in range(len(self._waiting)):
                 plan = self._waiting.popleft()
-                path = self.store.root / plan.chapter.name / f"{plan.key}.lock"
+                path = self._store.root / plan.chapter.name / f"{plan.key}.lock"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = filelock.FileLock(path)
                 try:
@@ -213,37 +204,41 @@ class _Run:
                 except filelock.Timeout:
                     self._waiting.append(plan)
                     continue
-                stored = self.store.load(plan.chapter.name, plan.key)
-                if stored is not None and stored.finished:  # another process has run it since
+                stored = self._store.load(plan.chapter.name, plan.key)
+                if stored is not None and stored.finished:
                     lock.release()
-                    self._end(plan, tidy_row(stored.record), "run by another process")
+                    self.reporter.say(f"{self.sweep.label(plan)}: run by another process")
+                    self._rows[plan.key] = tidy_row(stored.record)
+                    self._write()
                     continue
                 self._under_way[plan.key] = plan, lock
                 self.reporter.start(self.sweep.label(plan))
-                return make_request(self.project, plan, self._commit, self.slots, False, self.patience_min * 60)
+                return make_request(self.project, plan, self._commit, self.slots or 1, False, self.patience_min * 60)
             if self._under_way:
                 return None
             time.sleep(_LOOK_AGAIN_S)
         return None
 
-    def _progress(self, _chapter: str, key: str, state: Any) -> None:
-        self.reporter.advance(self.sweep.label(self._under_way[key][0]), state)
+    def _progress(self, _chapter: str, key: str, state: Progress) -> None:
+        if key in self._under_way:
+            self.reporter.advance(self.sweep.label(self._under_way[key][0]), state)
 
     def _settle(self, request: RunRequest, outcome: Outcome) -> None:
+        """Record what a point returned, and put it into the table or back among those that wait."""
         plan, lock = self._under_way.pop(request["key"])
         try:
             row = self._row(request, outcome)
         finally:
             lock.release()
-        self._tries[plan.key] = self._tries.get(plan.key, 0) + 1
-        self._ran += 1
-        if row["status"] == "failed" and self._tries[plan.key] <= self.retries:
+        self._tries[plan.key] += 1
+        again = row["status"] == "failed" and self._tries[plan.key] <= self.retries
+        how = f"run in {row['duration_s']:.0f} s" if row["status"] == "ok" else f"{row['status']}: {row['error']}"
+        self.reporter.finish(self.sweep.label(plan), how + (" (to be run again)" if again else ""))
+        if again:
             self._waiting.append(plan)
-            self.reporter.finish(self.sweep.label(plan), f"failed, to be run again: {row['error']}")
         else:
-            how = f"run in {row['duration_s']:.0f} s" if row["status"] == "ok" else f"{row['status']}: {row['error']}"
-            self.reporter.finish(self.sweep.label(plan), how)
-            self._end(plan, row)
+            self._rows[plan.key] = row
+            self._write()
 
     def _row(self, request: RunRequest, outcome: Outcome) -> dict[str, Any]:
         """Record what a point returned; return its row, which says what went wrong where something did."""
@@ -251,27 +246,20 @@ class _Run:
             if isinstance(outcome, Exception):
                 raise outcome
             notebook, record = outcome
-            if record["status"] != "refused":
-                record = self.store.save(notebook, record).record
-            return tidy_row(record)
+            return tidy_row(record if record["status"] == "refused" else self._store.save(notebook, record).record)
         except Exception as error:
             told = {"name": type(error).__name__, "message": describe_failure(error)}
             known = {field: dict(request)[field] for field in ("chapter", "profile", "key", "parameters")}
             paths = private_paths(request["directory"], request["cache_dir"], request["parameters"])
             return tidy_row(scrub({**known, "status": "failed", "error": told}, paths))
 
-    def _end(self, plan: ChapterPlan, row: dict[str, Any], said: str = "") -> None:
-        self.rows[plan.key] = row
-        if said:
-            self.reporter.say(f"{self.sweep.label(plan)}: {said}")
-        self._write()
-
-    def _write(self) -> None:
-        """Write the table, and say how far the sweep is."""
-        done, total = len(self.rows), len(self.sweep.points)
-        left = (time.monotonic() - self._begun) / self._ran * (total - done) if self._ran else None
-        self.reporter.overall(self.sweep.name, done, total, left)
-        if self.rows:
-            frame = tidy_table(self.rows[plan.key] for plan in self.sweep.points if plan.key in self.rows)
+    def _write(self, *, last: bool = False) -> None:
+        """Write the table, for which sweeps of thousands of points take a tenth of the time, and say how far the sweep is."""
+        now, done, total, ran = time.monotonic(), len(self._rows), len(self.sweep.points), self._tries.total()
+        self.reporter.overall(self.sweep.name, done, total, (now - self._begun) / ran * (total - done) if ran else None)
+        if self._rows and (last or now - self._written >= 10 * self._writing_s):
+            frame = tidy_table(self._rows[plan.key] for plan in self.sweep.points if plan.key in self._rows)
             write_atomically(self.sweep.folder / "table.parquet", frame.to_parquet(index=False))
             write_atomically(self.sweep.folder / "table.csv", frame.to_csv(index=False).encode(errors="backslashreplace"))
+            self._written = time.monotonic()
+            self._writing_s = self._written - now

@@ -127,7 +127,7 @@ def test_a_point_that_is_lost_is_run_again_and_failed_ones_as_often_as_asked(swe
     again = swept.effnotes("sweep", "addition", *GRIDS, "-p", "second=3.0", "--name", "demo", "--retries", "1")
     assert again.returncode == 1
     assert "4 points, 1 recorded already, 3 to run; about" in again.stdout
-    assert again.stdout.count("failed, to be run again: RuntimeError: a bad label") == 2
+    assert again.stdout.count("RuntimeError: a bad label (to be run again)") == 2
     assert table(swept)["status"].tolist() == ["ok", "failed", "ok", "failed"]
     assert lost.exists()
 
