@@ -957,5 +957,5 @@ display(
     report("high-accuracy", at_high["accuracy"], unit="share of answers"),
     report("dense-bias-amplification", dense.get("bias_amplification"), unit="BA"),
     report("high-bias-amplification", at_high.get("bias_amplification"), unit="BA"),
-    report("training-time", at_high["training_s"], unit="s a network at the high sparsity"),
+    report("training-time", at_high["training_s"], unit="s a sparse network"),
 )

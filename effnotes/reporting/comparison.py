@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,20 @@ def tidy_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         Plain values by column: ``status`` (ok, failed, refused), ``error``, ``chapter``, ``profile``, ``key``, ``started``,
-        ``duration_s``, ``peak_memory_bytes``, ``parameter.NAME`` (lists and mappings as JSON), ``metric.NAME``, for each claim
-        ``claim.ID.estimate``, ``.low``, ``.high`` and ``.verdict``, and ``version.PACKAGE``.
+        ``duration_s``, ``peak_memory_bytes``, ``parameter.NAME`` (lists and mappings as JSON), ``metric.NAME`` and
+        ``metric.NAME.unit``, for each claim ``claim.ID.estimate``, ``.low``, ``.high``, ``.verdict`` and ``.unit``, and
+        ``version.PACKAGE``.
     """
     error = record.get("error")
     row = {"status": STATUS.get(record.get("status", "finished"), record.get("status"))}
     row |= {"error": f"{error['name']}: {error['message']}" if error else None}
     row |= {name: record.get(name) for name in ("chapter", "profile", "key", "started", "duration_s", "peak_memory_bytes")}
     row |= {f"parameter.{item['name']}": _plain(item["value"]) for item in record.get("parameters", ())}
-    row |= {f"metric.{name}": metric["value"] for name, metric in record.get("metrics", {}).items()}
+    for name, metric in record.get("metrics", {}).items():
+        row |= {f"metric.{name}": metric["value"], f"metric.{name}.unit": metric["unit"]}
     for claim in record.get("claims", ()):
         low, high = claim["interval"] or (None, None)
-        found = {"estimate": claim["estimate"], "low": low, "high": high, "verdict": claim["verdict"]}
+        found = {"estimate": claim["estimate"], "low": low, "high": high, "verdict": claim["verdict"], "unit": claim["unit"]}
         row |= {f"claim.{claim['id']}.{name}": value for name, value in found.items()}
     environment = record.get("environment", {"packages": {}})
     versions = {"python": environment.get("python"), **environment["packages"]}
@@ -57,11 +60,12 @@ def tidy_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return frame[[*(name for name in first if name in frame), *ordered]]
 
 
-def quantities(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the columns that hold what runs have measured, metrics and the estimates of claims, with their names for people."""
-    columns = [name for name in map(str, frame) if name.startswith("metric.") or name.endswith(".estimate")]
-    shown = [name for name in columns if frame[name].notna().any()]
-    return {name: name.removeprefix("metric.").removeprefix("claim.").removesuffix(".estimate") for name in shown}
+def quantities(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return the columns that hold what runs have measured, metrics and estimates of claims, each with its name and its unit."""
+    units = {name.removesuffix(".unit"): name for name in map(str, frame) if name.endswith(".unit")}
+    columns = {f"{start}.estimate" if start.startswith("claim.") else start: (start, units[start]) for start in units}
+    measured = {name: of for name, of in columns.items() if frame[name].notna().any()}
+    return {name: (start.partition(".")[2], str(frame[unit].dropna().iloc[0])) for name, (start, unit) in measured.items()}
 
 
 def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
@@ -72,7 +76,7 @@ def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
         by: columns, the first along the axis and the second by colour. What further ones vary is shown as a range; where nothing
             else varies, bars are the 95% intervals of claims.
     """
-    import matplotlib.pyplot as plt
+    import matplotlib as mpl
     import pandas as pd
     import seaborn as sns
 
@@ -83,7 +87,7 @@ def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
         return None
     use_style()
     parts = []
-    for column, name in names.items():
+    for column, (name, _) in names.items():
         ends = {end: frame.get(column.replace(".estimate", f".{end}")) for end in ("low", "high")} if ".estimate" in column else {}
         parts.append(frame[[*by]].assign(value=pd.to_numeric(frame[column]), quantity=name, low=None, high=None).assign(**ends))
     drawn = pd.concat(parts, ignore_index=True).dropna(subset="value")
@@ -95,21 +99,31 @@ def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
     layout: dict[str, Any] = {
         "col": "quantity",
         "col_wrap": min(2, len(names)),
-        "col_order": [*names.values()],
+        "col_order": [name for name, _ in names.values()],
         "height": 2.2,
         "aspect": 1.45,
     }
-    layout |= {"hue": colour and drawn[colour].astype(str), "errorbar": ("pi", 100), "facet_kws": {"sharey": False}}
-    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out grids itself
+    levels = drawn[colour].drop_duplicates().sort_values() if colour else None
+    layout |= {
+        "hue": colour and drawn[colour].astype(str),
+        "hue_order": levels if levels is None else [*map(str, levels)],
+        "errorbar": ("pi", 100),
+        "facet_kws": {"sharey": False},
+        "linestyle": "-" if numeric else "",
+    }
+    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out grids itself
         grid = sns.relplot(drawn, x=along, y="value", kind="line", marker="o", err_style="bars", **layout)
-    if not drawn.duplicated([along, "quantity"]).any():
-        for name, ax in grid.axes_dict.items():
-            of = drawn[(drawn["quantity"] == name) & drawn["low"].notna()]
-            ax.vlines(of[along], of["low"].astype(float), of["high"].astype(float), linewidth=1.5)
-    grid.set_titles("{col_name}").set_axis_labels(along.removeprefix("parameter."), "")
-    plt.setp([label for ax in grid.axes.flat for label in ax.get_xticklabels()], rotation=30 if not numeric else 0)
-    if grid.legend is not None:
-        grid.legend.set_title(colour and colour.removeprefix("parameter."))
+        if grid.legend is not None:
+            sns.move_legend(grid, "upper right", title=colour and colour.removeprefix("parameter."))
+        if not drawn.duplicated([along, "quantity"]).any():
+            for name, ax in grid.axes_dict.items():
+                of = drawn[(drawn["quantity"] == name) & drawn["low"].notna()]
+                ax.vlines(of[along], of["low"].astype(float), of["high"].astype(float), linewidth=1.5)
+        grid.set_titles("{col_name}").set_axis_labels(along.removeprefix("parameter."), "")
+        for name, unit in names.values():
+            grid.axes_dict[name].set_ylabel(textwrap.fill(unit, 24), fontsize="small")
+            grid.axes_dict[name].tick_params("x", rotation=0 if numeric else 30)
+        grid.tight_layout()
     figure: Figure = grid.figure
     return figure
 

@@ -185,14 +185,14 @@ def runs(
 ) -> None:
     """List recorded and kept runs: when, profile, values that are not the profile's, verdicts, time and status."""
     project = Project.find(build_dir=build_dir)
-    _print(list_runs(project, [project.chapter(chapter).name] if chapter else [*project.chapters]))
+    for name in [project.chapter(chapter).name] if chapter else project.chapters:
+        if (table := list_runs(project, name)).row_count:
+            _print(table)
 
 
 @app.command()
 def compare(
-    which: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN ...", help="Keys that 'effnotes runs' lists, or paths of records.")
-    ],
+    which: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="As 'effnotes runs' lists them, or paths of records.")],
     build_dir: BuildDirOption = None,
 ) -> None:
     """Put runs side by side: parameters that differ, metrics and claims; write the table and a figure of it."""

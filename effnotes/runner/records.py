@@ -63,7 +63,7 @@ class RecordStore:
     def latest(self, chapter: str, profile: str | None = None) -> StoredRun | None:
         """Return the run of `chapter`, of one profile or of any, that was finished last, whatever its parameters."""
         finished = [run for run in self.runs(chapter) if run.finished and (profile is None or run.record["profile"] == profile)]
-        return max(finished, key=_order, default=None)
+        return max(finished, key=run_order, default=None)
 
     def runs(self, chapter: str) -> Iterator[StoredRun]:
         """Yield every run of `chapter` that is whole, finished or not."""
@@ -78,7 +78,7 @@ class RecordStore:
         """
         # Counted, because the clock may be set back; once, because a sweep saves thousands.
         if (chapter := record["chapter"]) not in self._numbers:
-            self._numbers[chapter] = max((_order(run)[0] for run in self.runs(chapter)), default=0)
+            self._numbers[chapter] = max((run_order(run)[0] for run in self.runs(chapter)), default=0)
         self._numbers[chapter] += 1
         record = {**record, "number": self._numbers[chapter], "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
         target = self.root / record["chapter"] / record["key"]
@@ -135,7 +135,7 @@ def copy_run(run: StoredRun, folder: Path) -> None:
             raise UsageError(f"--out {folder} holds an earlier run with these values; the new one is in {run.directory}.")
 
 
-def _order(run: StoredRun) -> tuple[int, str]:
+def run_order(run: StoredRun) -> tuple[int, str]:
     """Return what grows from one run of a chapter to the next."""
     return run.record.get("number", 0), str(run.record["started"])
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,28 @@ from effnotes.core.files import user_path
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.reporting.comparison import STATUS
 from effnotes.reporting.kept import RecordError, format_duration, read_record
+from effnotes.reporting.metrics import NAME
 from effnotes.runner.errors import UsageError
+from effnotes.runner.kept import KEPT_PROFILE, kept_path
 from effnotes.runner.project import Project
-from effnotes.runner.records import RecordStore, write_atomically
+from effnotes.runner.records import RecordStore, run_order, write_atomically
 
 _SHORT = 8  # letters of a key that are shown
 
 
-def list_runs(project: Project, chapters: Iterable[str]) -> Table:
-    """Return a table of the recorded and the kept runs of some chapters, in the order in which they were made."""
-    store = RecordStore(project.build_dir / "runs")
-    columns = ("when (UTC)", "chapter", "profile", "values", "verdicts", "time", "status")
-    table = Table(Column("run", no_wrap=True), *columns, title="Runs", title_justify="left")
-    for name in chapters:
-        found = sorted((run.record for run in store.runs(name)), key=lambda record: (record.get("number", 0), record["started"]))
-        labelled: list[tuple[str, Mapping[str, Any]]] = [(record["key"][:_SHORT], record) for record in found]
-        for path in sorted((project.root / "data" / "records" / name).glob("*.json")):
-            labelled.append((path.relative_to(project.root).as_posix(), read_record(path).content))
-        for label, record in labelled:
-            when, took = record["started"][:16].replace("T", " "), format_duration(record["duration_s"])
-            profile = record.get("profile", "full")
-            cells = (when, name, profile, _changed(project, name, profile, record), _verdicts(record), took)
-            table.add_row(label, *cells, STATUS.get(record.get("status", "finished"), record.get("status")))
+def list_runs(project: Project, chapter: str) -> Table:
+    """Return a table of the recorded and the kept runs of a chapter, in the order in which they were made."""
+    runs = sorted(RecordStore(project.build_dir / "runs").runs(chapter), key=run_order)
+    labelled: list[tuple[str, Mapping[str, Any]]] = [(run.record["key"][:_SHORT], run.record) for run in runs]
+    kept = sorted(kept_path(project, chapter).parent.glob("*.json"))
+    labelled += [(f"{chapter}/{path.stem}", read_record(path).content) for path in kept]
+    columns = ("verdicts", "time", "status")
+    table = Table("run", "when (UTC)", "profile", Column("values", overflow="fold"), *columns, title=chapter, title_justify="left")
+    for label, record in labelled:
+        when, took = record["started"][:16].replace("T", " "), format_duration(record["duration_s"])
+        profile, status = record.get("profile", KEPT_PROFILE), record.get("status", "finished")
+        cells = (when, profile, _changed(project, chapter, profile, record), _verdicts(record), took)
+        table.add_row(label, *cells, STATUS.get(status, status))
     return table
 
 
@@ -43,7 +43,7 @@ def compare_runs(project: Project, which: Sequence[str]) -> tuple[Table, Path]:
 
     Args:
         project: the checkout.
-        which: two or more runs: the first letters of their keys, or paths of records or of folders with one.
+        which: two or more runs: the first letters of a key, CHAPTER/NAME of a kept record, or the path of a record or its folder.
 
     Returns:
         The table, with the parameters that differ, all metrics and all claims; the folder of ``table.csv`` and ``figure.svg``.
@@ -83,16 +83,18 @@ def compare_runs(project: Project, which: Sequence[str]) -> tuple[Table, Path]:
 
 
 def _find(project: Project, text: str) -> tuple[str, Mapping[str, Any]]:
-    """Return a run by the start of its key or the path of its record, under a short name."""
-    if user_path(text).exists():
+    """Return a run by the start of its key, the name of a kept record or the path of any, under a short name."""
+    chapter, _, name = text.partition("/")
+    kept = kept_path(project, chapter, name) if chapter in project.chapters and NAME.fullmatch(name) else user_path(text)
+    if kept.exists():
         try:
-            return text, read_record(text).content
+            return text, read_record(kept).content
         except RecordError as error:
             raise UsageError(str(error)) from None
     runs = RecordStore(project.build_dir / "runs").find(text) if re.fullmatch(r"[0-9a-f]{4,64}", text) else []
     if len(runs) != 1:
         what = f"'{text}' is the start of {len(runs)} keys; give more letters" if runs else f"there is no run '{text}'"
-        raise UsageError(f"{what}. Give four or more letters of a key that 'effnotes runs' lists, or the path of a record.")
+        raise UsageError(f"{what}. Give a name that 'effnotes runs' lists, or the path of a record.")
     return runs[0].record["key"][:_SHORT], runs[0].record
 
 

@@ -104,11 +104,11 @@ def _page(project: Project, folder: Path) -> dict[str, bytes]:
     written = shown.assign(notebook=links).to_html(index=False, escape=False, border=0, classes=["table", "effnotes-sortable"])
     written = written.replace("<th>", '<th scope="col">')
     # A blank line would end the block.
-    parts.append(f'```{{raw}} html\n<div class="effnotes-scroll" tabindex="0">{written}</div>\n{_SORT}\n```')
+    parts.append(f'```{{raw}} html\n<div class="pst-scrollable-table-container" tabindex="0">{written}</div>\n{_SORT}\n```')
     return files | {f"book/sweeps/{name}.md": ("\n\n".join(parts) + "\n").encode()}
 
 
-def _shown(table: "pd.DataFrame", by: list[str], measured: Mapping[str, str]) -> "pd.DataFrame":
+def _shown(table: "pd.DataFrame", by: list[str], measured: Mapping[str, tuple[str, str]]) -> "pd.DataFrame":
     """Return the columns of the table that a page has room for, as escaped text."""
 
     def text(value: Any) -> str:
@@ -116,10 +116,11 @@ def _shown(table: "pd.DataFrame", by: list[str], measured: Mapping[str, str]) ->
             return "–"
         return html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
 
-    columns = {"status": "status", **{name: name.removeprefix("parameter.") for name in by if name in table}, **measured}
+    columns = {"status": "status", **{name: name.removeprefix("parameter.") for name in by if name in table}}
+    columns |= {column: f"{name} ({unit})" for column, (name, unit) in measured.items()}
     columns |= {"duration_s": "seconds", "error": "error"} if table["error"].notna().any() else {"duration_s": "seconds"}
     shown = table[[*columns]].rename(columns={name: html.escape(title) for name, title in columns.items()})
-    verdicts = {html.escape(title): f"{name.removesuffix('estimate')}verdict" for name, title in measured.items()}
+    verdicts = {html.escape(columns[name]): f"{name.removesuffix('estimate')}verdict" for name in measured}
     shown = shown.map(text)
     for title, verdict in verdicts.items():
         if verdict in table:

@@ -40,7 +40,7 @@ def test_planning_many_points_takes_seconds_and_little_memory(benchmark, project
 def test_looking_for_many_recorded_points_takes_seconds(benchmark, project):
     planned, notebook = plan(project), b"{}" * 10_000
     store = RecordStore(project.build_dir / "runs")
-    claim = {"id": "sum.grows", "estimate": 1.0, "interval": [0.5, 1.5], "verdict": "shown", "effects": [1.0] * 30}
+    claim = {"id": "sum.grows", "estimate": 1.0, "interval": [0.5, 1.5], "verdict": "shown", "unit": "one", "effects": [1.0] * 30}
     for point in planned.points:
         folder = store.root / "addition" / point.key
         folder.mkdir(parents=True)

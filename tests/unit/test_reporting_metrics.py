@@ -38,7 +38,7 @@ def test_what_is_no_metric_is_refused(name, value, unit, message):
 
 
 def record(size: object, accuracy: float | None, **fields: object) -> dict:
-    claim = {"id": "a.b", "estimate": 1.0, "interval": [0.5, 1.5], "verdict": "shown"}
+    claim = {"id": "a.b", "estimate": 1.0, "interval": [0.5, 1.5], "verdict": "shown", "unit": "points"}
     metrics = {"accuracy": {"value": accuracy, "unit": "share"}}
     return {"status": "finished", "parameters": [{"name": "size", "value": size}], "metrics": metrics, "claims": [claim], **fields}
 
@@ -58,9 +58,10 @@ def test_rows_of_different_kinds_become_a_table_that_files_hold(tmp_path):
 
 def test_a_panel_for_each_quantity_and_a_bar_for_each_interval():
     frame = tidy_table(tidy_row(record(size, size / 10)) for size in (1, 2, 3))
-    assert list(quantities(frame).values()) == ["accuracy", "a.b"]
+    assert quantities(frame) == {"metric.accuracy": ("accuracy", "share"), "claim.a.b.estimate": ("a.b", "points")}
     figure = draw_comparison(frame, ["parameter.size"])
     assert [ax.get_title() for ax in figure.axes] == ["accuracy", "a.b"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["share", "points"]
     accuracy, claim = figure.axes
     assert accuracy.lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
     bars = [segment for collection in claim.collections for segment in collection.get_segments() if len(segment)]

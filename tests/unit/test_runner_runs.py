@@ -95,15 +95,16 @@ def test_runs_are_listed_with_what_tells_them_apart(reporting):
     (reporting.root / "data" / "records" / "addition").mkdir(parents=True)
     shutil.copy(reporting.root / "out" / "record.json", reporting.root / "data" / "records" / "addition" / "large.json")
     listed = reporting.in_process("runs", "addition")
+    assert reporting.in_process("compare", "addition/large", keys_by_number(reporting)[1][:4]).returncode == 0
     shutil.rmtree(reporting.root / "data")
     assert listed.returncode == 0, listed.stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in listed.stdout.splitlines() if line.startswith("│")]
     first, second, third, more, kept = rows
     assert [row[0] for row in (first, second, third)] == [key[:8] for key in keys_by_number(reporting)]
-    assert first[2:6] == ["addition", "quick", "", "1 not settled"]
-    assert second[3:5] == ["smoke", "first=40"]
-    assert (third[4], third[7], more[4]) == ("first=0", "failed", "pause_s=-1.0")
-    assert kept[0] == "data/records/addition/large.json"
+    assert first[2:5] == ["quick", "", "1 not settled"]
+    assert second[2:4] == ["smoke", "first=40"]
+    assert (third[3], third[6], more[3]) == ("first=0", "failed", "pause_s=-1.0")
+    assert kept[0] == "addition/large"
     assert reporting.in_process("runs").stdout.count("first=40") == 1
 
 
