@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -82,6 +83,24 @@ def test_all_results_arrive_though_a_worker_is_killed(book, cluster):
         record = json.loads(path.read_text())
         assert record["status"] == "finished", name
     assert (book.root / "_build" / "html" / "index.html").is_file()
+
+
+def test_every_point_of_a_sweep_arrives_though_a_worker_is_killed(book, cluster):
+    address, workers = cluster
+    options = ("--grid", "first=1:12:1", "-p", "pause_s=0.5", "--name", "demo", "--scheduler", address)
+    sweep = book.start("sweep", "addition", *options)
+    table = book.root / "_build" / "sweeps" / "demo" / "table.parquet"
+    deadline = time.monotonic() + 60
+    while not table.is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=180)
+    assert sweep.returncode == 0, output
+    rows = pd.read_parquet(table)
+    assert rows["status"].tolist() == ["ok"] * 12
+    assert rows["parameter.first"].tolist() == list(range(1, 13))
+    assert len(book.records("addition")) == 12
 
 
 def test_a_refusal_comes_back_from_a_worker(book, cluster):
