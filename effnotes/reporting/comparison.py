@@ -96,23 +96,13 @@ def draw_comparison(frame: pd.DataFrame, by: Sequence[str]) -> Figure | None:
     drawn = drawn.sort_values([*by], key=None if numeric else lambda values: values.astype(str), kind="stable")
     if not numeric:
         drawn[along] = drawn[along].astype(str)
-    layout: dict[str, Any] = {
-        "col": "quantity",
-        "col_wrap": min(2, len(names)),
-        "col_order": [name for name, _ in names.values()],
-        "height": 2.2,
-        "aspect": 1.45,
-    }
+    layout: dict[str, Any] = {"col": "quantity", "col_wrap": min(2, len(names)), "height": 2.2, "aspect": 1.45}
+    layout |= {"col_order": [name for name, _ in names.values()], "facet_kws": {"sharey": False}, "errorbar": ("pi", 100)}
     levels = drawn[colour].drop_duplicates().sort_values() if colour else None
-    layout |= {
-        "hue": colour and drawn[colour].astype(str),
-        "hue_order": levels if levels is None else [*map(str, levels)],
-        "errorbar": ("pi", 100),
-        "facet_kws": {"sharey": False},
-        "linestyle": "-" if numeric else "",
-    }
+    layout |= {"hue": colour and drawn[colour].astype(str), "hue_order": levels if levels is None else [*map(str, levels)]}
+    layout |= {"kind": "line", "linestyle": "-" if numeric else "", "marker": "o", "err_style": "bars"}
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out grids itself
-        grid = sns.relplot(drawn, x=along, y="value", kind="line", marker="o", err_style="bars", **layout)
+        grid = sns.relplot(drawn, x=along, y="value", **layout)
         if grid.legend is not None:
             sns.move_legend(grid, "upper right", title=colour and colour.removeprefix("parameter."))
         if not drawn.duplicated([along, "quantity"]).any():

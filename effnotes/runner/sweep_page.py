@@ -43,7 +43,9 @@ def sweep_pages(project: Project) -> dict[str, bytes]:
     """Return the files of the pages of all sweeps that have a table, by their place among what is staged."""
     files: dict[str, bytes] = {}
     for path in sorted(project.build_dir.glob("sweeps/*/table.parquet")):
-        files |= _page(project, path.parent)
+        plan = json.loads(path.with_name("plan.json").read_bytes())
+        if plan["chapter"] in project.chapters:  # it may have got another name
+            files |= _page(project, path.parent, plan)
     return files
 
 
@@ -60,13 +62,12 @@ def with_sweeps(toc: bytes, files: Iterable[str]) -> bytes:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
 
 
-def _page(project: Project, folder: Path) -> dict[str, bytes]:
+def _page(project: Project, folder: Path, plan: Mapping[str, Any]) -> dict[str, bytes]:
     import pandas as pd
 
     from effnotes.reporting.claims.figure import figure_bytes
     from effnotes.reporting.comparison import draw_comparison, quantities
 
-    plan = json.loads((folder / "plan.json").read_bytes())
     table, name = pd.read_parquet(folder / "table.parquet"), folder.name
     by = [f"parameter.{varied}" for varied in plan["varied"]]
     done = table[table["status"] == "ok"]
@@ -81,29 +82,21 @@ def _page(project: Project, folder: Path) -> dict[str, bytes]:
         files[f"{_STATIC}/{name}/figure.svg"] = figure_bytes(figure)
         along = " and ".join(varied for varied in plan["varied"][:2])
         alt = f"A panel for each of {len(quantities(done))} quantities, by {along}; the table below has the numbers."
-        caption = (
-            f"What the points of the sweep measured, by {along}. Bars are 95% intervals or, over further parameters, the range."
-        )
-        parts.append(
-            f"```{{figure}} ../_static/sweeps/{name}/figure.svg\n:name: fig-sweep-{name}\n:alt: {alt}\n\n{myst_text(caption)}\n```"
-        )
+        caption = f"What the points measured, by {along}. Bars are 95% intervals or, over further parameters, the range."
+        options = f":name: fig-sweep-{name}\n:alt: {alt}\n\n{myst_text(caption)}"
+        parts.append(f"```{{figure}} ../_static/sweeps/{name}/figure.svg\n{options}\n```")
     rows = table.head(_MOST_ROWS)
     if len(rows) < len(table):
         parts.append(f"The first {len(rows)} of {len(table)} rows:")
-    shown = _shown(rows, by, quantities(table))
-    for chapter, key in zip(rows["chapter"], rows["key"], strict=True):
-        notebook = project.build_dir / "runs" / chapter / key / "notebook.ipynb"
-        if notebook.is_file():
+    links = []
+    for key in rows["key"]:
+        notebook = project.build_dir / "runs" / plan["chapter"] / key / "notebook.ipynb"
+        if recorded := notebook.is_file():
             files[f"{_STATIC}/{name}/{key}.ipynb"] = notebook.read_bytes()
-    links = [
-        f'<a href="../../_static/sweeps/{name}/{key}.ipynb" download>{key[:8]}</a>'
-        if f"{_STATIC}/{name}/{key}.ipynb" in files
-        else "–"
-        for key in rows["key"]
-    ]
+        links.append(f'<a href="../../_static/sweeps/{name}/{key}.ipynb" download>{key[:8]}</a>' if recorded else "–")
+    shown = _shown(rows, by, quantities(table))
     written = shown.assign(notebook=links).to_html(index=False, escape=False, border=0, classes=["table", "effnotes-sortable"])
     written = written.replace("<th>", '<th scope="col">')
-    # A blank line would end the block.
     parts.append(f'```{{raw}} html\n<div class="pst-scrollable-table-container" tabindex="0">{written}</div>\n{_SORT}\n```')
     return files | {f"book/sweeps/{name}.md": ("\n\n".join(parts) + "\n").encode()}
 
@@ -114,7 +107,8 @@ def _shown(table: "pd.DataFrame", by: list[str], measured: Mapping[str, tuple[st
     def text(value: Any) -> str:
         if value is None or value != value:
             return "–"
-        return html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+        escaped = html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+        return escaped.replace("`", "&#96;")  # three of which would end the block
 
     columns = {"status": "status", **{name: name.removeprefix("parameter.") for name in by if name in table}}
     columns |= {column: f"{name} ({unit})" for column, (name, unit) in measured.items()}

@@ -24,7 +24,7 @@ FAILING = """
 from effnotes.reporting.metrics import report
 
 if label == "bad":
-    raise RuntimeError("a bad label")
+    raise RuntimeError("a bad label <b>```")
 report("total", total, unit="one")
 """
 GRIDS = ("--grid", "first=1,2", "--grid", "label=good,bad")
@@ -101,7 +101,7 @@ def test_a_failing_point_is_a_row_and_stops_no_other(swept_once):
     rows = table(book)
     assert rows["status"].tolist() == ["ok", "failed", "ok", "failed"]
     assert rows["metric.total"].fillna(0).tolist() == [4.0, 0.0, 5.0, 0.0]
-    assert rows["error"].tolist()[1] == "RuntimeError: a bad label"
+    assert rows["error"].tolist()[1] == "RuntimeError: a bad label <b>```"
     assert rows[["parameter.first", "parameter.label"]].iloc[2].tolist() == [2, "good"]
     assert set(rows["parameter.second"]) == {3.0}
     assert rows["version.python"].notna().all()
@@ -127,7 +127,7 @@ def test_a_point_that_is_lost_is_run_again_and_failed_ones_as_often_as_asked(swe
     again = swept.effnotes("sweep", "addition", *GRIDS, "-p", "second=3.0", "--name", "demo", "--retries", "1")
     assert again.returncode == 1
     assert "4 points, 1 recorded already, 3 to run; about" in again.stdout
-    assert again.stdout.count("RuntimeError: a bad label (to be run again)") == 2
+    assert again.stdout.count("RuntimeError: a bad label <b>``` (to be run again)") == 2
     assert table(swept)["status"].tolist() == ["ok", "failed", "ok", "failed"]
     assert lost.exists()
 
@@ -183,7 +183,7 @@ def test_the_page_compares_the_points(swept):
     page = (swept.root / "_build" / "html" / "book" / "sweeps" / "demo.html").read_text()
     assert "2 of 4 points are finished, 2 failed" in page
     assert "effnotes-sortable" in page
-    assert "RuntimeError: a bad label" in page
+    assert "RuntimeError: a bad label &lt;b&gt;&#96;&#96;&#96;" in page
     for key in table(swept)["key"]:
         assert f"../../_static/sweeps/demo/{key}.ipynb" in page
         assert (swept.root / "_build" / "html" / "_static" / "sweeps" / "demo" / f"{key}.ipynb").is_file()
