@@ -41,14 +41,7 @@ def record_key(
     Returns:
         A function that returns the key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
-    closure = chapter_closure(chapter)
-    same = {
-        "source": source_digest(chapter),
-        "claims": json_digest(claims),
-        "library": closure.digest,
-        "format": str(RECORD_FORMAT),
-    }
-    same["packages"] = json_digest({**closure.versions, "python": platform.python_version()})
+    same = {"source": source_digest(chapter), "claims": json_digest(claims), "format": str(RECORD_FORMAT), **code_parts(chapter)}
     fingerprint = functools.cache(lambda text: _fingerprint(text, directory, _CONTENT_LIMIT_BYTES))
 
     def of(values: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
@@ -56,6 +49,13 @@ def record_key(
         return json_digest(parts), parts
 
     return of
+
+
+def code_parts(chapter: Chapter) -> dict[str, str]:
+    """Return digests of what a chapter is run with here: the modules of this package, and the versions of others and of Python."""
+    closure = chapter_closure(chapter)
+    packages = json_digest({**closure.versions, "python": platform.python_version()})
+    return {"library": closure.digest, "packages": packages}
 
 
 def source_digest(chapter: Chapter) -> str:

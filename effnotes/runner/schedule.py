@@ -20,8 +20,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from effnotes.core.processes import available_cores, exit_with_parent
+from effnotes.runner import keys
 from effnotes.runner.errors import UsageError, describe_os_error
 from effnotes.runner.execute import RunRequest, execute_chapter
+from effnotes.runner.project import Chapter
 from effnotes.runner.watch import Progress
 
 ProgressCallback = Callable[[str, str, Progress], None]  # name of the chapter and key of the run, and how far it is
@@ -46,7 +48,7 @@ def run_chapters(
         on_progress: called in this process now and then, while a chapter runs.
 
     Raises:
-        UsageError: the scheduler does not answer, or the extra ``cluster`` is not installed.
+        UsageError: the scheduler does not answer or has workers of another version, or the extra ``cluster`` is not installed.
     """
     first = [request] if (request := take()) else []
 
@@ -54,7 +56,7 @@ def run_chapters(
         return first.pop() if first else take()
 
     if first and scheduler is not None:
-        yield from _run_on_cluster(feed, scheduler, on_progress)
+        yield from _run_on_cluster(first[0], feed, scheduler, on_progress)
     elif first:
         broken: list[tuple[RunRequest, Outcome]] = []
         for request, outcome in _run_on_pool(feed, slots, on_progress):
@@ -88,7 +90,9 @@ def _run_on_pool(take: Take, slots: int, on_progress: ProgressCallback) -> Itera
         pool.shutdown()
 
 
-def _run_on_cluster(take: Take, address: str, on_progress: ProgressCallback) -> Iterator[tuple[RunRequest, Outcome]]:
+def _run_on_cluster(
+    first: RunRequest, take: Take, address: str, on_progress: ProgressCallback
+) -> Iterator[tuple[RunRequest, Outcome]]:
     try:
         from distributed import Client
     except ImportError:
@@ -101,6 +105,11 @@ def _run_on_cluster(take: Take, address: str, on_progress: ProgressCallback) -> 
     with client:
         if not client.scheduler_info().get("workers"):
             raise UsageError(f"the scheduler at {address} has no workers; start one with 'dask worker {address}'.")
+        planned = {name: first["key_parts"][name] for name in ("library", "packages")}
+        found = client.run(keys.code_parts, Chapter(first["chapter"], "", first["source"]), on_error="return")
+        if others := [worker for worker, parts in found.items() if parts != planned]:
+            what = f"{len(others)} of {len(found)} workers have another version of effnotes, of a package or of Python"
+            raise UsageError(f"{what}, such as {others[0]}; install this checkout and its lock file there, and start them again.")
         # A topic of its own: other builds may use the same scheduler.
         topic = f"effnotes-{uuid.uuid4()}"
         client.subscribe_topic(topic, lambda event: on_progress(event[1][0], event[1][1], Progress(*event[1][2])))
