@@ -40,6 +40,7 @@ from IPython.display import display
 
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.findings import finding, takeaways, what_we_found
+from effnotes.reporting.metrics import report
 from effnotes.studies import editing
 from effnotes.studies.editing import sentences as said
 
@@ -861,4 +862,12 @@ to_keep = {"models": knowledge, "course": course} | tables.tables_to_keep(result
 to_keep |= {"against_full": result.against_full, "rates": result.rates, "costs": costs, "trace": trace, "closed": closed}
 if result.unlearned is not None:
     to_keep["unlearned"] = result.unlearned[["objective", "method", "world", *tables.UNLEARNED, "gold_accuracy"]]
-display(*(keep_table(name, table) for name, table in to_keep.items()))
+ended = result.ends[result.ends["rule"] == "budget"].groupby("method")[["edit_success", "retention", "H"]].mean()
+display(
+    *(keep_table(name, table) for name, table in to_keep.items()),
+    report("full-edit-success", ended["edit_success"].get(REFERENCE.name), unit="share of edits"),
+    report("full-retention", ended["retention"].get(REFERENCE.name), unit="share of facts"),
+    report("full-h", ended["H"].get(REFERENCE.name), unit="H"),
+    report("best-h", ended["H"].max(), unit="H, best method"),
+    report("edit-time", costs["cpu_s"].median(), unit="CPU s an edit, median over methods"),
+)

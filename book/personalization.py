@@ -44,6 +44,7 @@ from IPython.display import display
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.figures import use_style
 from effnotes.reporting.findings import finding, takeaways, what_we_found
+from effnotes.reporting.metrics import report
 from effnotes.studies import personalization
 from effnotes.studies.personalization import figures
 from effnotes.studies.personalization import sentences as said
@@ -588,4 +589,12 @@ takeaways(*said.to_take_away(payloads))
 what_we_found(*said.what_was_found(payloads))
 
 # %% tags=["hide-cell"]
-display(*result.keep())
+alone = result.systems[result.systems["serve"] == "none"]
+of_method = alone.groupby("method")[["style", "test_loss"]].mean()
+display(
+    *result.keep(),
+    report("best-style", of_method["style"].max(), unit="style score, best method"),
+    report("best-loss", of_method["test_loss"].min(), unit="nats a token, best method"),
+    report("base-loss", alone.loc[alone["kind"] == "none", "test_loss"].mean(), unit="nats a token"),
+    report("tuning-time", alone.loc[alone["kind"] != "none", "cpu_s"].mean(), unit="CPU s a model"),
+)

@@ -51,6 +51,7 @@ from effnotes.metrics import bias as metrics
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.figures import show_images, use_style
 from effnotes.reporting.findings import finding, takeaways, what_we_found
+from effnotes.reporting.metrics import report
 from effnotes.studies import bias
 from effnotes.studies.bias import figures, sentences
 
@@ -949,4 +950,12 @@ takeaways(*say.to_take_away())
 # {cite:t}`peste2021acdc` train dense and sparse networks in turn, another method of the library (`-p other_methods='[acdc]'`).
 
 # %% tags=["hide-cell"]
-display(*result.keep())
+dense, at_high = ({name: say.mean(name, each) for name in result.findings.models} for each in (0.0, result.findings.high))
+display(
+    *result.keep(),
+    report("dense-accuracy", dense["accuracy"], unit="share of answers"),
+    report("high-accuracy", at_high["accuracy"], unit="share of answers"),
+    report("dense-bias-amplification", dense.get("bias_amplification"), unit="BA"),
+    report("high-bias-amplification", at_high.get("bias_amplification"), unit="BA"),
+    report("training-time", at_high["training_s"], unit="s a sparse network"),
+)

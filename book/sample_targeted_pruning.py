@@ -49,6 +49,7 @@ from IPython.display import display
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.figures import show_images, use_style
 from effnotes.reporting.findings import finding, takeaways, what_we_found
+from effnotes.reporting.metrics import report
 from effnotes.studies import traces
 from effnotes.studies.traces import figures, published
 from effnotes.studies.traces import sentences as said
@@ -735,4 +736,14 @@ takeaways(*said.to_take_away(payloads, result.costs))
 what_we_found(*said.what_was_found(payloads))
 
 # %% tags=["hide-cell"]
-display(*result.keep())
+of_trojans = result.means[(result.means["kind"] == "trojan") & (result.means["method"] == "saliency")]
+auc = of_trojans.groupby(["variant", "levels"])["auc"].mean()
+a_trace = result.costs[["augment", "forward", "gram", "solve"]].sum(axis=1)
+display(
+    *result.keep(),
+    report("accuracy", result.learned.loc[result.learned["trojan"] == "", "share"].mean(), unit="share of images"),
+    report("dense-trojan-auc", auc.get(("dense", "")), unit="pixel AUC of Saliency"),
+    report("mild-trojan-auc", auc.get(("own", "mild")), unit="pixel AUC of Saliency"),
+    report("strong-trojan-auc", auc.get(("own", "strong")), unit="pixel AUC of Saliency"),
+    report("trace-time", a_trace.mean(), unit="s a trace"),
+)

@@ -1,7 +1,8 @@
-"""Records that are kept with the book: read one, draw a page from it, say what made it.
+"""Records of runs: read one, draw a page from it, say what made it.
 
 A chapter that needs data, a machine or a time that readers lack is run once, and the numbers of that run are kept as a small JSON
-file under `data/records/<chapter>/`. `read_record` reads it without the runner, so that a page can show its tables and claims.
+file under `data/records/<chapter>/`. `read_record` reads it without the runner, so that a page can show its tables and claims; it
+reads as well what every run records under `_build/runs/`, and what `effnotes run --out` writes.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from effnotes.reporting.tables import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-_FIELDS = ("chapter", "claims", "command", "duration_s", "environment", "parameters", "started")
+_FIELDS = ("chapter", "claims", "duration_s", "environment", "parameters", "started")
 
 
 class RecordError(ValueError):
-    """A file that is missing or is no kept record."""
+    """A file that is missing or is no record of a run."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class KeptRecord:
 
     @property
     def command(self) -> str:
-        """The command that makes the record again, with a name in capitals where a path belongs."""
-        return str(self.content["command"])
+        """The command that makes the record again, with a name in capitals where a path belongs; empty in old records of runs."""
+        return str(self.content.get("command", ""))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -47,6 +48,11 @@ class KeptRecord:
     def claims(self) -> dict[str, Mapping[str, Any]]:
         """What was measured for each claim, by id, as `effnotes.reporting.claims.card_html` takes it."""
         return {payload["id"]: payload for payload in self.content["claims"]}
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The numbers that the chapter reported, by name; their units are in `content`."""
+        return {name: metric["value"] for name, metric in self.content.get("metrics", {}).items()}
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one of the tables that the chapter kept; see `effnotes.reporting.tables.read_table`.
@@ -85,29 +91,31 @@ class KeptRecord:
 
 
 def read_record(path: str | os.PathLike[str]) -> KeptRecord:
-    """Read a kept record.
+    """Read the record of a run, kept or not.
 
     Args:
-        path: The file, for instance "data/records/CHAPTER/NAME.json". A relative path starts from the working directory or, where
-            nothing is there, from the checkout that holds this package.
+        path: The file, for instance "data/records/CHAPTER/NAME.json", or a folder with a "record.json", which `effnotes run --out`
+            makes. A relative path starts from the working directory or, where nothing is there, from the checkout that holds this
+            package.
 
     Raises:
-        RecordError: There is no such file, or it is no kept record; the message says how one is made.
+        RecordError: There is no such file, or it is no record; the message says how one is made.
     """
     given = user_path(path)
-    found = next((place for place in (given, Path(__file__).parents[2] / given) if place.is_file()), None)
+    places = (place / "record.json" if place.is_dir() else place for place in (given, Path(__file__).parents[2] / given))
+    found = next((place for place in places if place.is_file()), None)
     chapter, name = given.parent.name or "CHAPTER", given.stem
     option = "--keep" if name == "full" else f"--keep-as {name}"
     remedy = f"A record is made by 'effnotes run {chapter} --profile full {option}', with the values (-p) that it is to have."
     if found is None:
-        raise RecordError(f"{given}: there is no kept record here. {remedy}")
+        raise RecordError(f"{given}: there is no record here. {remedy}")
     try:
         content = json.loads(found.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(f"{given} cannot be read as JSON ({error}). {remedy}") from None
     missing = [field for field in _FIELDS if not isinstance(content, dict) or field not in content]
     if missing:
-        raise RecordError(f"{given} is no kept record: it lacks {', '.join(missing)}. {remedy}")
+        raise RecordError(f"{given} is no record of a run: it lacks {', '.join(missing)}. {remedy}")
     return KeptRecord(content)
 
 

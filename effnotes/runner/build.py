@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from effnotes.core.processes import available_cores
 from effnotes.runner import keys
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.execute import RunRequest
-from effnotes.runner.kept import load_kept
+from effnotes.runner.kept import load_kept, run_command
 from effnotes.runner.plan import ChapterPlan
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
@@ -23,7 +24,7 @@ from effnotes.runner.scratch import sweep
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.site import build_site, check_pages
 from effnotes.runner.stage import stage_book
-from effnotes.runner.watch import PATIENCE_MIN
+from effnotes.runner.watch import PATIENCE_MIN, Progress
 
 
 @dataclass
@@ -98,11 +99,16 @@ def run_plans(
         # A page that is drawn from a record takes seconds; a chapter beside it shall not wait for half of the cores all the time.
         measuring = sum(bool(project.register(plan.chapter.name)) for plan in to_run)
         slots = slots or max(1, min(measuring or len(to_run), available_cores()))
-        commit = _commit(project.root)
+        commit = checkout_revision(project.root)
         requests = [make_request(project, plan, commit, slots, force, patience_min * 60) for plan in to_run]
         for plan in to_run:
             reporter.start(plan.chapter.name)
-        finished = run_chapters(requests, slots=slots, scheduler=scheduler, on_progress=reporter.advance)
+
+        def advance(name: str, _key: str, state: Progress) -> None:
+            reporter.advance(name, state)
+
+        take = partial(next, iter(requests), None)
+        finished = run_chapters(take, slots=slots, scheduler=scheduler, on_progress=advance)
         with closing(finished):  # an interrupt between two results ends those that run at once, not when memory is collected
             for request, outcome in finished:
                 reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))
@@ -206,6 +212,7 @@ def make_request(
         "packages": list(closure.versions),
         "claims": project.register(plan.chapter.name),
         "library": closure.digest,
+        "command": run_command(plan.chapter.name, plan.profile, plan.overrides),
         "commit": commit,
         "patience_s": patience_s,
         "cell_timeout_s": project.profile(plan.profile).cell_timeout_s,
@@ -215,7 +222,7 @@ def make_request(
     }
 
 
-def _commit(root: Path) -> dict[str, Any] | None:
+def checkout_revision(root: Path) -> dict[str, Any] | None:
     """Return the checkout's revision and whether it has uncommitted changes; None where there is no Git."""
 
     def git(*arguments: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
+import effnotes
 from effnotes.core.errors import DataError, nearest
 from effnotes.core.files import user_path
 from effnotes.reporting.claims import beyond_bar, format_number, independent_text, interval_text, settling_distance
@@ -27,7 +28,9 @@ from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import PROFILES, Project
-from effnotes.runner.records import RecordStore, write_atomically
+from effnotes.runner.records import RecordStore, check_folder, copy_run, exclusive
+from effnotes.runner.runs import compare_runs, list_runs
+from effnotes.runner.sweep import SweepRun, batch_script, plan_sweep
 from effnotes.runner.watch import PATIENCE_MIN
 
 
@@ -46,11 +49,31 @@ _ABOUT = "Run the chapters of the effnotes book with parameters, keep records of
 app = typer.Typer(cls=_Command, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_ABOUT)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"effnotes {effnotes.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
 def _in_home(path: Path | None) -> Path | None:
     return path and user_path(path)
 
 
 ProfileOption = Annotated[str, typer.Option(help="Which parameter values: smoke, quick, full or paper.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Runs at once.", show_default="one a core")]
+SchedulerOption = Annotated[str | None, typer.Option(metavar="ADDR", help="Run on this dask.distributed scheduler.")]
+AssignmentsOption = Annotated[
+    list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
+]
 BuildDirOption = Annotated[
     Path | None,
     typer.Option(help="Where records and pages go, instead of _build in the checkout.", show_default=False, callback=_in_home),
@@ -68,8 +91,8 @@ def build(
         list[str] | None, typer.Option("-p", metavar="CHAPTER.NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
     ] = None,
     profile: ProfileOption = "quick",
-    workers: Annotated[int | None, typer.Option(min=1, help="Chapters run at once.", show_default="one a core")] = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Run on this dask.distributed scheduler.")] = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     force: ForceOption = False,
     patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
@@ -88,11 +111,11 @@ def build(
 @app.command()
 def run(
     chapter: Annotated[str, typer.Argument(help="Name of the chapter, or of a page that is drawn from a kept record.")],
-    assignments: Annotated[
-        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
-    ] = None,
+    assignments: AssignmentsOption = None,
     profile: ProfileOption = "quick",
-    out: Annotated[Path | None, typer.Option(help="Also put the executed notebook and its record here.", callback=_in_home)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also put the executed notebook and its record here, over nothing else.", callback=_in_home)
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the record of the full profile, for the scoreboard.")] = False,
     keep_as: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the record of this run by a name, for a page.")] = None,
     reuse: Annotated[bool, typer.Option("--reuse", help="Take for a kept record what is computed already, not all anew.")] = False,
@@ -109,18 +132,75 @@ def run(
     plan = plan_chapter(project, chapter, profile, values)
     if keeping:
         kept.check_request(project, plan, keep_as)
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out names a file ({out}); give a directory, which will be made where it is missing.")
+    if out is not None:
+        check_folder(out, chapter, plan.key)
     with Reporter(Console(soft_wrap=True)) as reporter:
         results = run_plans(project, [plan], reporter, force=force or (keeping and not reuse), patience_min=patience)
         results.raise_problems()
         finished = results.finished[chapter]
         if out is not None:
-            write_atomically(out / f"{chapter}.ipynb", finished.notebook_path.read_bytes())
-            write_atomically(out / "record.json", (finished.directory / "record.json").read_bytes())
+            copy_run(finished, out)
         if keeping:
             reporter.say(f"kept: {_relative(kept.keep(project, plan, finished.record, keep_as))}")
         reporter.say(f"notebook: {_relative(out / f'{chapter}.ipynb' if out else finished.notebook_path)}")
+
+
+@app.command()
+def sweep(
+    chapter: Annotated[str, typer.Argument(help="Name of the chapter.")],
+    grids: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="NAME=A,B,C", help="Values as YAML, or lo:hi:step, or a YAML file of points (repeatable)."),
+    ] = None,
+    assignments: AssignmentsOption = None,
+    profile: ProfileOption = "quick",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    name: Annotated[str | None, typer.Option(help="Of the sweep, and of its folder.", show_default="from its points")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="How often a point that fails is run again.")] = 0,
+    print_commands: Annotated[bool, typer.Option("--print-commands", help="Run nothing; print a script for sbatch.")] = False,
+    patience: PatienceOption = PATIENCE_MIN,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Run a chapter at every point of a grid, and keep one table of all of them."""
+    if workers is not None and scheduler is not None:
+        raise UsageError("--workers is for this machine and --scheduler for others; give one of them.")
+    project = Project.find(build_dir=build_dir)
+    fixed = parse_all(map(split_assignment, assignments or []), project.chapter(chapter).parameters, chapter)
+    planned = plan_sweep(project, chapter, grids or [], fixed, profile, name)
+    if print_commands:
+        typer.echo(batch_script(planned, project.root))
+        return
+    lock = exclusive(planned.folder / "sweep.lock", f"{planned.name}: another process runs this sweep; waiting for it.", typer.echo)
+    with lock, Reporter(Console(soft_wrap=True)) as reporter:
+        failed = SweepRun(project, planned, reporter, workers, retries, patience).run(scheduler)
+        reporter.say(f"table: {_relative(planned.folder / 'table.parquet')}; 'effnotes build' makes a page of it")
+    if failed:
+        raise BuildError("\n".join([f"{len(failed)} of {len(planned.points)} points failed; the table says so, too:", *failed]))
+
+
+@app.command()
+def runs(
+    chapter: Annotated[str | None, typer.Argument(help="Name of the chapter; all chapters by default.")] = None,
+    build_dir: BuildDirOption = None,
+) -> None:
+    """List recorded and kept runs: when, profile, values that are not the profile's, verdicts, time and status."""
+    project = Project.find(build_dir=build_dir)
+    for name in [project.chapter(chapter).name] if chapter else project.chapters:
+        if (table := list_runs(project, name)).row_count:
+            _print(table)
+
+
+@app.command()
+def compare(
+    which: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="As 'effnotes runs' lists them, or paths of records.")],
+    build_dir: BuildDirOption = None,
+) -> None:
+    """Put runs side by side: parameters that differ, metrics and claims; write the table and a figure of it."""
+    project = Project.find(build_dir=build_dir)
+    table, folder = compare_runs(project, which)
+    _print(table)
+    typer.echo(f"table and figure: {_relative(folder)}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ from effnotes.core.files import errors_name
 from effnotes.core.processes import PROGRESS_VARIABLE, THREAD_VARIABLES, granted_cores
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.findings import FINDING_MIME
+from effnotes.reporting.metrics import METRIC_MIME
 from effnotes.reporting.tables import TABLE_MIME
 from effnotes.runner import kernel, keys
 from effnotes.runner.errors import with_disk_remedy
@@ -51,6 +52,7 @@ class RunRequest(TypedDict):
     packages: list[str]  # distributions whose versions the record states
     claims: list[dict[str, Any]]  # the chapter's entries of the claim register
     library: str  # digest of the code that the chapter depends on, which a worker elsewhere must share
+    command: str  # that runs it again
     commit: dict[str, Any] | None
     patience_s: float  # how long nothing may happen in a cell
     cell_timeout_s: int | None  # how long a cell may run whatever happens; None: without limit
@@ -105,12 +107,12 @@ def execute_chapter(
     refused = error is not None and "check" in failed and error["name"] == watch.told.get("refusal")
     if not refused and keys.chapter_closure(chapter).digest != task["library"]:
         raise LibraryMismatchError("the source of effnotes was changed during the run; run the chapter again")
-    tables, found, repeated = _tables_and_findings(own, chapter)
+    reported, repeated = _reported(own, chapter)
     error = error or repeated
     timed = [(index, cell.metadata.get("papermill", {})) for index, cell in enumerate(executed.cells) if cell.cell_type == "code"]
     record: dict[str, Any] = {
         "format": keys.RECORD_FORMAT,
-        **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "commit")},
+        **{field: dict(task)[field] for field in ("chapter", "key", "key_parts", "profile", "parameters", "command", "commit")},
         "status": "refused" if refused else "failed" if error else "finished",
         "seeds": _seeds(task["parameters"]),
         "environment": _environment(task, watch.told.get("device")),
@@ -120,8 +122,7 @@ def execute_chapter(
         "jobs": watch.jobs(),
         "cells": [{"index": index, "duration_s": noted.get("duration")} for index, noted in timed],
         "claims": _shown(own, CLAIM_MIME),
-        "tables": tables,
-        "found": found,
+        **reported,
         "error": error,
     }
     for item in (executed, *executed.cells):
@@ -346,30 +347,31 @@ def _environment(task: RunRequest, device: str | None) -> dict[str, Any]:
     return found | {"device": device, "cores": granted_cores(), "memory_bytes": memory, "threads": task["threads"]}
 
 
-def _tables_and_findings(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, Any] | None]:
-    """Return what the chapter's `own` code cells keep beside claims, and the error where something is kept a second time.
+def _reported(own: list[Any], chapter: Chapter) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return what the chapter's `own` code cells report beside claims, and the error where something is reported a second time.
 
     Returns:
-        The tables by name; what was found, for the top of the page: sentences with the claim of each; the error or None.
+        ``tables`` and ``metrics`` by name, and ``found``, for the top of the page: sentences with the claim of each; the error or
+        None.
     """
-    tables: dict[str, Any] = {}
-    found: list[dict[str, str]] = []
+    tables, metrics, found = dict[str, Any](), dict[str, Any](), list[dict[str, str]]()
+    reported = {"metrics": metrics, "tables": tables, "found": found}
     for number, cell in enumerate(own, start=1):
         place = {"cell": number, "cells": len(own), "line": chapter.first_line(number), "source": None}
-        for payload in _shown([cell], TABLE_MIME):
-            name = payload["name"]
-            if name in tables:
-                message = f"the table '{name}' is kept a second time; keep a table once, under a name of its own"
-                return tables, found, {"name": "TableError", "message": message, **place}
-            tables[name] = {"columns": payload["columns"], "data": payload["data"]}
+        for kind, held, once in ((TABLE_MIME, tables, "table"), (METRIC_MIME, metrics, "metric")):
+            for payload in _shown([cell], kind):
+                if (name := payload["name"]) in held:
+                    message = f"the {once} '{name}' is kept a second time; keep a {once} once, under a name of its own"
+                    return reported, {"name": f"{once.title()}Error", "message": message, **place}
+                held[name] = {field: value for field, value in payload.items() if field != "name"}
         for payload in _shown([cell], FINDING_MIME):
             if payload["place"] == "page":
                 if found:
                     message = "what was found is said a second time; call what_we_found once, with all its sentences"
-                    return tables, found, {"name": "FindingError", "message": message, **place}
+                    return reported, {"name": "FindingError", "message": message, **place}
                 pairs = zip(payload["sentences"], payload["claims"], strict=True)
-                found = [{"sentence": sentence, "claim": claim} for sentence, claim in pairs]
-    return tables, found, None
+                found += [{"sentence": sentence, "claim": claim} for sentence, claim in pairs]
+    return reported, None
 
 
 def _seeds(parameters: list[dict[str, Any]]) -> list[int]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from effnotes.core.digests import json_digest
 from effnotes.reporting.claims import DECIDING
+from effnotes.reporting.metrics import NAME
 from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
 from effnotes.runner.parameters import parse_value
@@ -26,8 +27,7 @@ from effnotes.runner.records import write_atomically
 
 KEPT_PROFILE = "full"
 
-_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims tables found"
+_KEPT_FIELDS = "format chapter seeds environment commit started duration_s peak_memory_bytes jobs claims metrics tables found"
 
 
 def kept_path(project: Project, chapter: str, name: str | None = None) -> Path:
@@ -39,11 +39,13 @@ def keep_command(
     chapter: str, name: str | None = None, profile: str = KEPT_PROFILE, overrides: Mapping[str, Any] | None = None
 ) -> str:
     """Return the command that makes the kept record of `chapter`: the one called `name`, or that of the full profile."""
-    words = ["effnotes", "run", chapter]
-    for parameter, value in (overrides or {}).items():
-        words += ["-p", f"{parameter}={shlex.quote(_as_yaml(value))}"]
-    words += ["--profile", profile, *(["--keep-as", name] if name else ["--keep"])]
-    return " ".join(words)
+    return f"{run_command(chapter, profile, overrides or {})} {f'--keep-as {name}' if name else '--keep'}"
+
+
+def run_command(chapter: str, profile: str, overrides: Mapping[str, Any]) -> str:
+    """Return the command that runs `chapter` with these values over the profile's."""
+    given = [f"-p {parameter}={shlex.quote(_as_yaml(value))}" for parameter, value in overrides.items()]
+    return " ".join(["effnotes run", chapter, *given, "--profile", profile])
 
 
 def check_request(project: Project, plan: ChapterPlan, name: str | None) -> None:
@@ -61,7 +63,7 @@ def check_request(project: Project, plan: ChapterPlan, name: str | None) -> None
     if name is None and (plan.profile != KEPT_PROFILE or plan.overrides):
         remedy = f"{keep_command(chapter)}, with no -p. A run with other values gets a name: --keep-as NAME."
         raise UsageError(f"--keep is for the profile '{KEPT_PROFILE}' as it stands: {remedy}")
-    if name is not None and (not _NAME.fullmatch(name) or name in PROFILES):
+    if name is not None and (not NAME.fullmatch(name) or name in PROFILES):
         allowed = f"lower-case words joined by '-' or '_', such as 'cifar10s', and not a profile's ({', '.join(PROFILES)})"
         raise UsageError(f"--keep-as {name}: a record's name is {allowed}.")
     if not project.register(chapter):
@@ -85,7 +87,7 @@ def keep(project: Project, plan: ChapterPlan, record: Mapping[str, Any], name: s
     """
     fingerprints = keys.data_fingerprints(plan.values, project.root, content_limit_bytes=math.inf)
     shown = _without_paths(plan, set(fingerprints))
-    kept = {field: record[field] for field in _KEPT_FIELDS.split()} | {
+    kept = {field: record[field] for field in _KEPT_FIELDS.split() if field in record} | {
         "profile": plan.profile,
         "parameters": [{**item, "value": shown.get(item["name"], item["value"])} for item in record["parameters"]],
         "overrides": shown,

@@ -7,9 +7,10 @@ version and, for each parameter that names a path, a fingerprint of what lies th
 """
 
 import contextlib
+import functools
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,33 @@ _CONTENT_LIMIT_BYTES = 8 * 2**20
 
 
 def record_key(
-    chapter: Chapter, values: Mapping[str, Any], claims: list[dict[str, Any]], directory: Path
-) -> tuple[str, dict[str, str]]:
-    """Return the key of a run of `chapter` with `values`, and what each part of it is a digest of.
+    chapter: Chapter, claims: list[dict[str, Any]], directory: Path
+) -> Callable[[Mapping[str, Any]], tuple[str, dict[str, str]]]:
+    """Return what gives the key of a run of `chapter`, as it is now, from every parameter's value by name.
 
     Args:
         chapter: the chapter's source.
-        values: every parameter's value by name.
         claims: the chapter's entries of the claim register.
-        directory: the directory that relative paths among the values start from.
+        directory: the directory that relative paths among the values start from. What lies at each is looked at once.
 
     Returns:
-        The key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
+        A function that returns the key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
+    same = {"source": source_digest(chapter), "claims": json_digest(claims), "format": str(RECORD_FORMAT), **code_parts(chapter)}
+    fingerprint = functools.cache(lambda text: _fingerprint(text, directory, _CONTENT_LIMIT_BYTES))
+
+    def of(values: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+        parts = same | {"parameters": json_digest(dict(values)), "data": json_digest(_fingerprints(values, fingerprint))}
+        return json_digest(parts), parts
+
+    return of
+
+
+def code_parts(chapter: Chapter) -> dict[str, str]:
+    """Return digests of what a chapter is run with here: the modules of this package, and the versions of others and of Python."""
     closure = chapter_closure(chapter)
-    parts = {"source": source_digest(chapter), "parameters": json_digest(dict(values)), "claims": json_digest(claims)}
-    parts["packages"] = json_digest({**closure.versions, "python": platform.python_version()})
-    parts |= {"library": closure.digest, "data": json_digest(data_fingerprints(values, directory)), "format": str(RECORD_FORMAT)}
-    return json_digest(parts), parts
+    packages = json_digest({**closure.versions, "python": platform.python_version()})
+    return {"library": closure.digest, "packages": packages}
 
 
 def source_digest(chapter: Chapter) -> str:
@@ -69,10 +79,11 @@ def data_fingerprints(
         directory: the directory that relative paths start from.
         content_limit_bytes: larger files are told by their size and time of change, in place of their content.
     """
-    found = {
-        name: {text: fingerprint for text in texts(value) if (fingerprint := _fingerprint(text, directory, content_limit_bytes))}
-        for name, value in values.items()
-    }
+    return _fingerprints(values, lambda text: _fingerprint(text, directory, content_limit_bytes))
+
+
+def _fingerprints(values: Mapping[str, Any], fingerprint: Callable[[str], list[Any] | None]) -> dict[str, Any]:
+    found = {name: {text: at for text in texts(value) if (at := fingerprint(text))} for name, value in values.items()}
     return {name: each[values[name]] if isinstance(values[name], str) else each for name, each in found.items() if each}
 
 

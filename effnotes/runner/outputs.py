@@ -6,6 +6,7 @@ from typing import Any
 
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.findings import FINDING_MIME
+from effnotes.reporting.metrics import METRIC_MIME
 from effnotes.reporting.tables import TABLE_MIME
 
 LONGEST_TEXT = 10_000
@@ -34,8 +35,8 @@ def printable(text: str) -> str:
 def limit_outputs(outputs: list[Any]) -> None:
     """Cut what a cell has shown beyond the limits, and add a note of how much was cut.
 
-    Claims, findings and kept tables are never cut. No output is removed, because later cells may update one by its place; of those
-    that were cut, `is_empty` finds what is to be left out.
+    Claims, findings, metrics and kept tables are never cut. No output is removed, because later cells may update one by its place;
+    of those that were cut, `is_empty` finds what is to be left out.
     """
     printed, shown, cut = MOST_PRINTED, MOST_SHOWN, 0
     for output in outputs:
@@ -46,7 +47,7 @@ def limit_outputs(outputs: list[Any]) -> None:
         elif output.output_type == "error":
             output.evalue = shortened(output.evalue)
             output.traceback = [shortened(part) for part in output.traceback]
-        elif not {CLAIM_MIME, FINDING_MIME, TABLE_MIME} & output.data.keys():
+        elif not {CLAIM_MIME, FINDING_MIME, METRIC_MIME, TABLE_MIME} & output.data.keys():
             size = sum(len(value if isinstance(value, str) else json.dumps(value)) for value in output.data.values())
             if size <= shown:
                 shown -= size

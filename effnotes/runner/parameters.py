@@ -155,14 +155,15 @@ def parse_all(assignments: Iterable[tuple[str, str]], declared: Mapping[str, Par
     for name, text in assignments:
         if name in values:
             raise UsageError(f"'{name}' is given twice with -p; give each parameter once.")
-        values[name] = _known(name, declared, chapter, "given with -p").parse(text)
+        values[name] = known(name, declared, chapter, "given with -p").parse(text)
     return values
 
 
-def _known(name: str, declared: Mapping[str, Parameter], chapter: str, origin: str) -> Parameter:
+def known(name: str, declared: Mapping[str, Parameter], chapter: str, origin: str) -> Parameter:
+    """Return the parameter called `name`; other arguments and errors as for `resolve`."""
     if name not in declared:
-        known = f"{nearest(name, declared)} It has: {', '.join(declared) or 'none'}."
-        raise UsageError(f"chapter '{chapter}' has no parameter '{name}' ({origin}).{known}")
+        others = f"{nearest(name, declared)} It has: {', '.join(declared) or 'none'}."
+        raise UsageError(f"chapter '{chapter}' has no parameter '{name}' ({origin}).{others}")
     return declared[name]
 
 
@@ -229,12 +230,17 @@ def resolve(declared: Mapping[str, Parameter], layers: list[tuple[str, Mapping[s
     values = {name: parameter.check(parameter.default) for name, parameter in declared.items()}
     for origin, layer in layers:
         for name, value in layer.items():
-            parameter = _known(name, declared, chapter, origin)
-            try:
-                values[name] = parameter.check(check_plain(value, name))
-            except UsageError as error:
-                raise UsageError(f"chapter '{chapter}': {error} ({origin})") from None
+            values[name] = fitting(name, value, declared, chapter, origin)
     return values
+
+
+def fitting(name: str, value: Any, declared: Mapping[str, Parameter], chapter: str, origin: str) -> Any:
+    """Return a value as the parameter called `name` wants it; other arguments and errors as for `resolve`."""
+    parameter = known(name, declared, chapter, origin)
+    try:
+        return parameter.check(check_plain(value, name))
+    except UsageError as error:
+        raise UsageError(f"chapter '{chapter}': {error} ({origin})") from None
 
 
 def check_reached(cells: Iterable[str], parameters: Iterable[Mapping[str, Any]]) -> None:

@@ -31,4 +31,4 @@ def plan_chapter(project: Project, name: str, profile: str, overrides: Mapping[s
         UsageError: the chapter, the profile or a parameter does not exist, or a value does not fit.
     """
     chapter, values = project.chapter(name), project.values(name, profile, overrides)
-    return ChapterPlan(chapter, profile, overrides, values, *keys.record_key(chapter, values, project.register(name), project.root))
+    return ChapterPlan(chapter, profile, overrides, values, *keys.record_key(chapter, project.register(name), project.root)(values))

@@ -23,6 +23,7 @@ class Reporter:
         self._bars: dict[str, progress.TaskID] = {}
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
+        self._overall: progress.TaskID | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -31,11 +32,18 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
         if kind is KeyboardInterrupt:
-            self.say("interrupted: finished chapters are recorded, and the next build goes on from there")
+            self.say("interrupted: what is finished is recorded, and the same command goes on from there")
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def overall(self, name: str, done: int, total: int, left_s: float | None) -> None:
+        """Show how many of many runs are done, and how long the others will take; a run's own bar goes away when it ends."""
+        if self._overall is None:
+            self._overall = self._progress.add_task(name, total=total, state="")
+        left = f", about {format_duration(max(1, round(left_s)))} for the others" if left_s else ""
+        self._progress.update(self._overall, completed=done, state=f"{done} of {total}{left}")
 
     def start(self, chapter: str) -> None:
         """Announce that `chapter` will be run."""
@@ -48,6 +56,8 @@ class Reporter:
     def advance(self, chapter: str, state: Progress) -> None:
         """Note how far `chapter` is: on a bar at once, on plain lines once a minute."""
         now = time.monotonic()
+        if self._live and chapter not in self._bars:  # told late: the run has ended
+            return
         if self._live:
             # Jobs count as parts of the cell that waits for them.
             done = state.cells + (state.jobs / state.of_jobs if state.of_jobs else 0)
@@ -58,8 +68,10 @@ class Reporter:
 
     def finish(self, chapter: str, outcome: str) -> None:
         """Say how the run of `chapter` ended."""
-        if self._live:
+        if self._live and self._overall is None:
             self._progress.stop_task(self._bars[chapter])
+        elif self._live:
+            self._progress.remove_task(self._bars.pop(chapter))
         self.say(f"{chapter}: {outcome}")
 
 

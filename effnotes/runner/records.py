@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import filelock
 
 from effnotes.core.files import errors_name, written_whole
+from effnotes.runner.errors import UsageError
 from effnotes.runner.keys import RECORD_FORMAT
 
 
@@ -41,6 +42,7 @@ class RecordStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._numbers: dict[str, int] = {}  # of the last run of each chapter that this object knows of
 
     def load(self, chapter: str, key: str) -> StoredRun | None:
         """Return the run under `key`, or None where there is none or it is torn."""
@@ -53,12 +55,18 @@ class RecordStore:
             return None
         return StoredRun(record, directory) if whole else None
 
+    def find(self, start: str) -> list[StoredRun]:
+        """Return the runs, of any chapter, whose key starts so."""
+        found = (self.load(path.parent.name, path.name) for path in sorted(self.root.glob(f"*/{start}*")) if path.is_dir())
+        return [run for run in found if run is not None]
+
     def latest(self, chapter: str, profile: str | None = None) -> StoredRun | None:
         """Return the run of `chapter`, of one profile or of any, that was finished last, whatever its parameters."""
-        finished = [run for run in self._runs(chapter) if run.finished and (profile is None or run.record["profile"] == profile)]
-        return max(finished, key=_order, default=None)
+        finished = [run for run in self.runs(chapter) if run.finished and (profile is None or run.record["profile"] == profile)]
+        return max(finished, key=run_order, default=None)
 
-    def _runs(self, chapter: str) -> Iterator[StoredRun]:
+    def runs(self, chapter: str) -> Iterator[StoredRun]:
+        """Yield every run of `chapter` that is whole, finished or not."""
         runs = (self.load(chapter, path.name) for path in (self.root / chapter).glob("[0-9a-f]*"))
         return (run for run in runs if run is not None)
 
@@ -68,9 +76,11 @@ class RecordStore:
         Raises:
             OSError: it could not be written whole, for example because the disk is full; nothing of it is left then.
         """
-        # Counted, because the clock may be set back.
-        number = 1 + max((_order(run)[0] for run in self._runs(record["chapter"])), default=0)
-        record = {**record, "number": number, "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
+        # Counted, because the clock may be set back; once, because a sweep saves thousands.
+        if (chapter := record["chapter"]) not in self._numbers:
+            self._numbers[chapter] = max((run_order(run)[0] for run in self.runs(chapter)), default=0)
+        self._numbers[chapter] += 1
+        record = {**record, "number": self._numbers[chapter], "notebook_sha256": hashlib.sha256(notebook).hexdigest()}
         target = self.root / record["chapter"] / record["key"]
         partial = target.with_name(f".partial-{target.name}")
         shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
@@ -93,7 +103,39 @@ class RecordStore:
         return StoredRun(record, target)
 
 
-def _order(run: StoredRun) -> tuple[int, str]:
+def check_folder(folder: Path, chapter: str, key: str) -> None:
+    """Refuse a folder into which a run could not be copied without loss of what is there.
+
+    Raises:
+        UsageError: it is a file, or holds another run or a notebook of that name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out names a file ({folder}); give a directory, which will be made where it is missing.")
+    try:
+        content = json.loads((folder / "record.json").read_bytes())
+        same = content["key"] == key
+    except (OSError, ValueError, LookupError, TypeError):
+        same = not any((folder / name).exists() for name in ("record.json", f"{chapter}.ipynb"))
+    if not same:
+        raise UsageError(f"--out {folder} holds another run, which is not overwritten; give another directory.")
+
+
+def copy_run(run: StoredRun, folder: Path) -> None:
+    """Write a run's notebook and record to a folder that `check_folder` has let pass; what is there already is not overwritten.
+
+    Raises:
+        UsageError: another run with the same key is there.
+    """
+    chapter = run.record["chapter"]
+    for source, target in ((run.notebook_path, f"{chapter}.ipynb"), (run.directory / "record.json", "record.json")):
+        content = source.read_bytes()
+        if not (folder / target).exists():
+            write_atomically(folder / target, content)
+        elif (folder / target).read_bytes() != content:
+            raise UsageError(f"--out {folder} holds an earlier run with these values; the new one is in {run.directory}.")
+
+
+def run_order(run: StoredRun) -> tuple[int, str]:
     """Return what grows from one run of a chapter to the next."""
     return run.record.get("number", 0), str(run.record["started"])
 

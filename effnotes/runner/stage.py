@@ -14,6 +14,7 @@ from effnotes.runner.execute import overridden
 from effnotes.runner.keys import source_digest
 from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
+from effnotes.runner.sweep_page import sweep_pages, with_sweeps
 
 _NOT_STAGED = {".ipynb_checkpoints", "__pycache__"}
 _FURTHER = "# Further settings"  # comment in a chapter's parameters, behind those that matter first
@@ -38,7 +39,9 @@ def stage_book(
         failed: what the pages of chapters that failed are to say, by chapter: ``where`` and ``error``.
     """
     stage = project.build_dir / "stage"
-    files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
+    pages = sweep_pages(project)
+    toc = with_sweeps((project.root / "_toc.yml").read_bytes(), pages)
+    files: dict[str, bytes] = {"_config.yml": (project.root / "_config.yml").read_bytes(), "_toc.yml": toc, **pages}
     for shown, path in sorted(files_under(project.root / "book")):
         if path and not _NOT_STAGED.intersection(Path(shown).parts):
             files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()

@@ -73,7 +73,7 @@ def test_without_the_record_the_page_says_how_it_is_made(page):
     failed = page.effnotes("run", PAGE, "-p", "record=data/records/pruning_bias/nothing.json")
     assert failed.returncode == 1
     made_by = "'effnotes run pruning_bias --profile full --keep-as nothing'"
-    assert f"nothing.json: there is no kept record here. A record is made by {made_by}" in failed.stdout
+    assert f"nothing.json: there is no record here. A record is made by {made_by}" in failed.stdout
     bare = json.loads((ROOT / "data" / "records" / "pruning_bias" / "full.json").read_text())
     folder = page.root / "data" / "records" / "pruning_bias"
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,23 +3,27 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
+
+import effnotes
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 pytestmark = pytest.mark.slow  # starts schedulers and workers, and kills them
 
 
-def start(directory: Path, *arguments: str) -> tuple[subprocess.Popen, Path]:
+def start(directory: Path, *arguments: str, **variables: str) -> tuple[subprocess.Popen, Path]:
     directory.mkdir()
     log = directory / "log"
-    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False", **variables}
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", *arguments], stdout=output, stderr=output, cwd=directory, env=environment
@@ -82,6 +86,43 @@ def test_all_results_arrive_though_a_worker_is_killed(book, cluster):
         record = json.loads(path.read_text())
         assert record["status"] == "finished", name
     assert (book.root / "_build" / "html" / "index.html").is_file()
+
+
+def test_every_point_of_a_sweep_arrives_though_a_worker_is_killed(book, cluster):
+    address, workers = cluster
+    options = ("--grid", "first=1:12:1", "-p", "pause_s=0.5", "--name", "demo", "--scheduler", address)
+    sweep = book.start("sweep", "addition", *options)
+    table = book.root / "_build" / "sweeps" / "demo" / "table.parquet"
+    deadline = time.monotonic() + 60
+    while not table.is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=180)
+    assert sweep.returncode == 0, output
+    rows = pd.read_parquet(table)
+    assert rows["status"].tolist() == ["ok"] * 12
+    assert rows["parameter.first"].tolist() == list(range(1, 13))
+    assert len(book.records("addition")) == 12
+
+
+def test_a_worker_of_another_version_is_refused_before_anything_runs(book, cluster, tmp_path):
+    address, _ = cluster
+    shutil.copytree(Path(effnotes.__file__).parent, tmp_path / "other" / "effnotes")
+    with (tmp_path / "other" / "effnotes" / "reporting" / "metrics.py").open("a") as module:
+        module.write("\nNEWER = 1\n")
+    options = ("worker", address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard", "--nthreads", "1")
+    worker, log = start(tmp_path / "worker-other", *options, PYTHONPATH=str(tmp_path / "other"))
+    try:
+        wait_for(r"(Registered to)", log)
+        book.edit("addition", "import time\n", "import time\n\nfrom effnotes.reporting.metrics import report\n")
+        refused = book.effnotes("sweep", "addition", "--grid", "first=1,2", "--scheduler", address)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert refused.returncode == 2, refused.stdout
+    assert "1 of 3 workers have another version" in refused.stdout
+    assert book.records("addition") == []
 
 
 def test_a_refusal_comes_back_from_a_worker(book, cluster):

@@ -356,17 +356,12 @@ def test_a_page_is_drawn_from_a_named_record_and_again_from_a_new_one(recorded):
     path.unlink()
     _, missing = measuring.execute("report")
     remedy = "A record is made by 'effnotes run measuring --profile full --keep-as mine'"
-    assert f"there is no kept record here. {remedy}" in missing["error"]["message"]
+    assert f"there is no record here. {remedy}" in missing["error"]["message"]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [
-        (None, "there is no kept record here"),
-        ("{", "cannot be read as JSON"),
-        ("[]", "it lacks chapter"),
-        ("{}", "it lacks chapter"),
-    ],
+    [(None, "there is no record here"), ("{", "cannot be read as JSON"), ("[]", "it lacks chapter"), ("{}", "it lacks chapter")],
 )
 def test_a_file_that_is_no_record_says_how_one_is_made(tmp_path, content, said):
     path = tmp_path / "pruning_bias" / "photographs.json"

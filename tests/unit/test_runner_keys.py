@@ -31,7 +31,7 @@ total = np.arange(count).sum()
 
 
 def key(source: str = SOURCE, values: dict | None = None, claims: list | None = None, directory: Path = CHECKOUT) -> str:
-    return keys.record_key(Chapter("chapter", "book/chapter", source), values or {"count": 1}, claims or [], directory)[0]
+    return keys.record_key(Chapter("chapter", "book/chapter", source), claims or [], directory)(values or {"count": 1})[0]
 
 
 @pytest.mark.parametrize(
