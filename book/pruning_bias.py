@@ -950,12 +950,8 @@ takeaways(*say.to_take_away())
 # {cite:t}`peste2021acdc` train dense and sparse networks in turn, another method of the library (`-p other_methods='[acdc]'`).
 
 # %% tags=["hide-cell"]
-dense, at_high = ({name: say.mean(name, each) for name in result.findings.models} for each in (0.0, result.findings.high))
-display(
-    *result.keep(),
-    report("dense-accuracy", dense["accuracy"], unit="share of answers"),
-    report("high-accuracy", at_high["accuracy"], unit="share of answers"),
-    report("dense-bias-amplification", dense.get("bias_amplification"), unit="BA"),
-    report("high-bias-amplification", at_high.get("bias_amplification"), unit="BA"),
-    report("training-time", at_high["training_s"], unit="s a sparse network"),
-)
+units = {"accuracy": "share of answers", "bias_amplification": "BA"}
+levels = {"dense": 0.0, "high": result.findings.high}
+means = {(level, name): say.mean(name, at) for level, at in levels.items() for name in units if name in result.findings.models}
+reported = [report(f"{level}-{name.replace('_', '-')}", value, unit=units[name]) for (level, name), value in means.items()]
+display(*result.keep(), *reported)
