@@ -15,8 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from effnotes.core.settings import from_json, to_json
-from effnotes.finetuning import NPO, EditRecipe, Pool, TuneRecipe, apply_difference, equal_budget, finetune, mask_overlap
+from effnotes.finetuning import NPO, Pool, TuneRecipe, apply_difference, equal_budget, finetune, mask_overlap
 from effnotes.finetuning.rosa import n_entries, with_adapters, write_mask_
 from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import token_log_probabilities
@@ -379,11 +378,6 @@ def test_equal_budgets_train_as_many_numbers() -> None:
 
 
 # --- recipes and refusals -----------------------------------------------------------------------------------------------------
-
-
-def test_recipes_go_to_json_and_back() -> None:
-    for recipe in (ROSA, EditRecipe("sparse", density=0.1, mask_rule="grad_abs")):
-        assert from_json(type(recipe), to_json(recipe)) == recipe
 
 
 @pytest.mark.parametrize(

@@ -145,35 +145,18 @@ def test_a_model_in_several_files_is_read(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "message"),
+    ("name", "part", "blocks", "message"),
     [
-        ("{", "no index of safetensors"),
-        ("[]", "no index of safetensors"),
-        ('{"weight_map": {"a": "../other.safetensors"}}', "not the name of a file beside it"),
-        ('{"weight_map": {"a": "model-7.safetensors"}}', r"model-7\.safetensors is missing"),
+        ("mlp_extra", nn.Linear(2, 2), [1], "mlp_extra.*must be the same in all"),
+        ("odd", nn.Linear(2, 2), [0, 1], "odd is neither of attention nor of an MLP"),
+        ("mlp", nn.Identity(), [0, 1], "none of them of their mlp"),
     ],
 )
-def test_a_broken_index_is_refused(tmp_path, index: str, message: str) -> None:
-    model_of("qwen2").save_pretrained(tmp_path / "parts", max_shard_size="20KB")
-    (tmp_path / "parts" / "model.safetensors.index.json").write_text(index)
+def test_blocks_that_cannot_be_told_apart_are_refused(name: str, part: nn.Module, blocks: list[int], message: str) -> None:
+    model = model_of("qwen2")
+    for number in blocks:
+        model.model.layers[number].add_module(name, part)
     with pytest.raises(ValueError, match=message):
-        load_language_model(tmp_path / "parts")
-
-
-def test_blocks_that_differ_or_cannot_be_told_apart_are_refused() -> None:
-    model = model_of("qwen2")
-    model.model.layers[1].mlp.extra = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="must be the same in all"):
-        block_linears(model)
-    model = model_of("qwen2")
-    for layer in model.model.layers:
-        layer.odd = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="odd is neither of attention nor of an MLP"):
-        block_linears(model)
-    model = model_of("qwen2")
-    for layer in model.model.layers:
-        layer.mlp = nn.Identity()
-    with pytest.raises(ValueError, match="none of them of their mlp"):
         block_linears(model)
 
 
@@ -225,7 +208,7 @@ def test_pools_have_their_shares_of_every_batch() -> None:
 )
 @pytest.mark.parametrize("kind", [TuneRecipe, EditRecipe])
 def test_recipes_go_to_json_and_back(kind: type[TuneRecipe], objective: Any) -> None:
-    recipe = kind(method="lora", rank=2, layers=(1,), checkpoints=(3, 9), objective=objective)
+    recipe = kind("rosa", rank=2, density=0.1, mask_rule="grad_abs", layers=(1,), checkpoints=(3, 9), objective=objective)
     again = from_json(kind, to_json(recipe))
     assert again == recipe
     assert type(again.objective) is type(objective)

@@ -103,9 +103,9 @@ def renamed(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / "model.safetensors").rename(folder / name)
 
 
-def index(folder: Path, weights: dict[str, object]) -> None:
+def index(folder: Path, weights: object) -> None:
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(weights))
 
 
 def one_below(folder: Path) -> None:
@@ -134,9 +134,11 @@ def one_below(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + bytes(99)), "no readable model"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no readable model"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), "no readable model"),
-        (lambda folder: index(folder, {"lm_head.weight": 1}), "1 is not the name of a file beside it"),
-        (lambda folder: index(folder, {"lm_head.weight": "../a.safetensors"}), "'../a.safetensors' is not the name of a file"),
-        (lambda folder: index(folder, {"lm_head.weight": None}), "None is not the name of a file beside it"),
+        (lambda folder: index(folder, {"weight_map": {"a": 1}}), "1 is not the name of a file beside it"),
+        (lambda folder: index(folder, {"weight_map": {"a": "../b.safetensors"}}), "'../b.safetensors' is not the name of a file"),
+        (lambda folder: index(folder, {"weight_map": {"a": None}}), "None is not the name of a file beside it"),
+        (lambda folder: index(folder, []), "no index of safetensors"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "model.safetensors.index.json"), "no index of safetensors"),
     ],
 )
 def test_what_is_no_whole_model_is_told_from_one(folder: Path, change: Callable[[Path], object], message: str) -> None:
