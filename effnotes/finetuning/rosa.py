@@ -94,9 +94,8 @@ def with_adapters(
     options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": targets, "r": rank}
     options["lora_alpha"] = None if rank is None else scale * rank
     if density is None:
-        config: Any = LoraConfig(
-            **options, fan_in_fan_out=not isinstance(first, nn.Linear)
-        )  # Conv1D keeps its weights as (in, out)
+        # Conv1D keeps its weights as (in, out).
+        config: Any = LoraConfig(**options, fan_in_fan_out=not isinstance(first, nn.Linear))
     else:
         if not isinstance(first, nn.Linear):
             what = "peft has a sparse part for nn.Linear only; take method='lora' or 'full'"
@@ -158,9 +157,7 @@ def write_mask_(
         for weight in weights:
             weight.requires_grad_(False)
         if not all(torch.isfinite(score).all() for score in scores):
-            raise RuntimeError(
-                "gradients are NaN or infinite where the mask is to be chosen; lower the learning rate or warmup_steps"
-            )
+            raise RuntimeError("gradients are NaN or infinite where the mask is chosen; lower the learning rate or warmup_steps")
     elif rule == "magnitude":
         scores = [weight.detach() for weight in weights]
     else:
