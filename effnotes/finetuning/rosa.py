@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_range
-from effnotes.models.language import Blocks, block_linears
+from effnotes.models.language import block_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,21 +43,18 @@ def n_trained(shapes: Iterable[torch.Size], rank: int, density: float) -> int:
     return sum(rank * sum(shape) + n_entries(shape.numel(), density) for shape in shapes)
 
 
-def equal_budget(
-    model: nn.Module, trainable: int, ranks: Sequence[int], blocks: Blocks = "linears", layers: tuple[int, ...] | None = None
-) -> dict[int, float]:
+def equal_budget(model: nn.Module, trainable: int, ranks: Sequence[int]) -> dict[int, float]:
     """Return the density by which each rank trains a given number of numbers, within 1%: LoRA, mixes of RoSA, and sparse (rank 0).
 
     Args:
         model: A causal language model of transformers.
         trainable: Numbers to be trained, such as LoRA's.
         ranks: Low ranks, from 0; a density of 0 means that the rank needs all of them.
-        blocks: As in `TuneRecipe`, as are `layers`.
 
     Raises:
         ValueError: A rank alone trains more, or no density gives so many; as for `block_linears`.
     """
-    linears: dict[str, Any] = dict(block_linears(model, blocks, layers))
+    linears: dict[str, Any] = dict(block_linears(model))
     shapes = [linear.weight.shape for linear in linears.values()]
     densities = {}
     for rank in ranks:
