@@ -123,18 +123,11 @@ def _add(box: mailbox.mbox, message: EmailMessage) -> None:
 
 def _noise(kind: int, number: int, address: str, friend: str, received: str) -> EmailMessage:
     message = _message(number, address, friend, "noise")
-    if kind == 0:
-        head = f"---------- Forwarded message ---------\nFrom: {friend} <{friend.lower()}@example.com>\nSubject: news\n\n"
-        message.set_content(head + received)
-    elif kind == 1:
-        message.set_content(_GERMAN.format(name=friend))
-    elif kind == 2:
-        message.set_content("will do")
-    elif kind == 3:
-        message.set_content("see attachment")
+    head = f"---------- Forwarded message ---------\nFrom: {friend} <{friend.lower()}@example.com>\nSubject: news\n\n"
+    message.set_content([head + received, _GERMAN.format(name=friend), "will do", "see attachment", received][kind])
+    if kind == 3:
         message.add_attachment(received, filename="old.txt")
-    else:
+    elif kind == 4:
         message.replace_header("From", f"{friend.lower()}@example.com")
         message.replace_header("To", address)
-        message.set_content(received)
     return message
