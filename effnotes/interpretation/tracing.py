@@ -183,7 +183,8 @@ def trace_batch(
     check_images(images)
     if views is not None:
         check_images(views)
-        check_range(1, 1, **{"images beside views": len(images)})
+        if len(images) > 1:
+            raise ValueError(f"views are given beside {len(images)} images: must be those of one")
     check_range(1, whole=True, n=n)
     check_choice(AUGMENTATIONS, augment=augment)
     for request in requests:

@@ -270,7 +270,7 @@ def test_inputs_that_do_not_come_image_by_image_are_refused() -> None:
         trace_batch(model, images, [TraceRequest()], n=2)
     with pytest.raises(ValueError, match="images"):
         trace_batch(model, IMAGE, [TraceRequest()])
-    with pytest.raises(ValueError, match="images beside views=2"):
+    with pytest.raises(ValueError, match="beside 2 images"):
         trace_batch(model, images, [TraceRequest()], n=2, views=images)
 
 

@@ -187,7 +187,7 @@ def _mbox(path: Path) -> Iterator[bytes]:
 
 def _read(raw: bytes, number: str, address: str, senders: Counter[str], plain: bool) -> tuple[Mail, list[str]]:
     """Return the mail in a message, still without its group, and what links it to others of its thread."""
-    message = email.message_from_bytes(raw, policy=_POLICY)
+    message: Any = email.message_from_bytes(raw, policy=_POLICY)
     found = {_folded(each) for _, each in getaddresses([_sent(message, "From")]) if "@" in each}
     senders.update(found)
     if address not in found:

@@ -162,7 +162,7 @@ class Instruct:
         if self.tokenizer.chat_template:
             turn = [{"role": "user", "content": request}]
             # As text first: the template writes the special tokens, and the tokenizer must not write them again.
-            request = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            request = str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
         else:
             request += "\n\n"
         ids: list[int] = self.tokenizer(request, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
@@ -179,7 +179,8 @@ class Instruct:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        device, out = self.model.device, list[str]()
+        model: Any = self.model
+        device, out = model.device, list[str]()
         options: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.7, "pad_token_id": self.pad}
         for start in range(0, len(texts), self.batch):
             rows = [torch.tensor(self._fitting(text), device=device) for text in texts[start : start + self.batch]]
@@ -187,6 +188,6 @@ class Instruct:
             attended = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
                 torch.manual_seed(self.seed + 1000 * attempt + start)
-                made = self.model.generate(ids, attention_mask=attended, max_new_tokens=self.max_new_tokens, **options)
+                made = model.generate(ids, attention_mask=attended, max_new_tokens=self.max_new_tokens, **options)
             out += self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return out

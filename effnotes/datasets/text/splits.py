@@ -87,7 +87,7 @@ def split_mails(
     return {split: [grouped[place] for place in sorted(taken[split])] for split in SPLITS}
 
 
-def _counts(sizes: Mapping[str, float], n: int) -> tuple[dict[str, int], bool]:
+def _counts(sizes: Mapping[str, Any], n: int) -> tuple[dict[str, int], bool]:
     """How many mails each split is to get, and whether exactly so many were asked for."""
     if sizes.keys() != set(SPLITS):
         raise ValueError(f"sizes={sizes}: must name train, val and test")
