@@ -128,6 +128,7 @@ def test_all_parameters_are_trained_tied_ones_once(family: str) -> None:
     base = model_of(family)
     found = finetune(base, [Pool(ROWS)], replace(QUICK, blocks="all"), observe=probability)
     assert found.n_trainable == base.num_parameters()
+    assert all(change.any() for change in found.difference.values())
     assert found.history["probability"].iloc[-1] > 0.5
     tied = base.get_input_embeddings().weight is base.get_output_embeddings().weight
     assert (found.model.get_input_embeddings().weight is found.model.get_output_embeddings().weight) == tied
@@ -232,6 +233,7 @@ def test_an_objective_of_ones_own_is_taken() -> None:
     ("make", "message"),
     [
         (lambda: NPO(beta=0.0), "beta=0.0: must be above 0"),
+        (lambda: SimNPO(beta=-1.0), "beta=-1.0: must be above 0"),
         (lambda: GradDiff(retain_weight=-1.0), "retain_weight=-1.0: must be at least 0"),
         (lambda: RMU(layer=-1), "layer=-1: must be at least 0"),
         (lambda: Learn(on="prompt"), "on='prompt': must be one of 'answer', 'sentence'"),
