@@ -83,7 +83,7 @@ def linear(*rows):
 
 
 @pytest.mark.parametrize("method", NESTED.values(), ids=NESTED)
-@pytest.mark.parametrize("level", [0.0, 0.05, 0.5, 0.9, 0.97, 0.995])
+@pytest.mark.parametrize("level", [0.0, 0.05, 0.5, 0.9, 0.95, 0.97, 0.98, 0.995])
 def test_every_unstructured_method_meets_the_sparsity_exactly(model, method, level):
     masks = method(model, level, generator=draws())
     assert kept(masks) == kept_count(PRUNABLE, level)
