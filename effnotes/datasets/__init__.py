@@ -11,7 +11,7 @@ _HOMES = {
     "effnotes.datasets.face_classes": "FACE_CLASSES make_face_classes",
     "effnotes.datasets.face_drawing": "Nuisances render_faces",
     "effnotes.datasets.faces": "ATTRIBUTES face_data make_face_splits make_faces skewed_attributes",
-    "effnotes.datasets.iwildcam": "frequency_groups frequency_names load_iwildcam",
+    "effnotes.datasets.iwildcam": "FREQUENCY_NAMES frequency_groups load_iwildcam",
     "effnotes.datasets.load": "load_data",
     "effnotes.datasets.shapes": "SHAPES make_shapes",
     "effnotes.datasets.waterbirds": "load_waterbirds",

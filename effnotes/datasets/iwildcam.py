@@ -23,9 +23,9 @@ _LAYOUT = """\
   ROOT/train/<filename>      the images of all splits
 ROOT may also be the folder that holds iwildcam_v2.0. Version 1.0, which has train.csv and other splits, is not read."""
 
-
-FREQUENCY_EDGES = (5, 10, 50, 150)
-"""Most images of a class in the groups by frequency."""
+FREQUENCY_NAMES = ("1 to 5", "6 to 10", "11 to 50", "51 to 150", "over 150")
+"""The groups of classes by frequency: the images that each of their classes has."""
+_EDGES = (5, 10, 50, 150)  # most images in a group
 
 
 def load_iwildcam(root: str | Path, *, image_size: int, limit: files.Limit = None, splits: Sequence[str] = _SPLITS) -> ClassData:
@@ -66,25 +66,19 @@ def load_iwildcam(root: str | Path, *, image_size: int, limit: files.Limit = Non
     return ClassData(found, class_names, f"iWildCam 2.0 (WILDS), {image_size} px")
 
 
-def frequency_groups(labels: Tensor, num_classes: int, edges: Sequence[int] = FREQUENCY_EDGES) -> Tensor:
+def frequency_groups(labels: Tensor, num_classes: int) -> Tensor:
     """Group classes by how many images they have, to read scores of frequent and of rare classes apart.
 
     Args:
         labels: (n,) int64, class indices.
         num_classes: Number of classes C.
-        edges: Largest counts of the groups, ascending; one group more holds the classes above the last.
 
     Returns:
-        (C,) int64: 0 for a class with 1 to edges[0] images, 1 for up to edges[1], and so on; -1 for a class without any image, for
-        which no score is defined.
+        (C,) int64: the position of each class in `FREQUENCY_NAMES`; -1 for a class without any image, for which no score is
+        defined.
     """
     counts = torch.bincount(labels, minlength=num_classes)
-    return torch.where(counts == 0, -1, torch.bucketize(counts, torch.tensor(list(edges))))
-
-
-def frequency_names(edges: Sequence[int] = FREQUENCY_EDGES) -> tuple[str, ...]:
-    """Return how the groups of `frequency_groups` are called, by the images that their classes have: "1 to 5", ..., "over 150"."""
-    return (*(f"{start + 1} to {end}" for start, end in zip((0, *edges), edges, strict=False)), f"over {edges[-1]}")
+    return torch.where(counts == 0, -1, torch.bucketize(counts, torch.tensor(_EDGES)))
 
 
 def _class_index(text: str, table: Path, line: int) -> int:

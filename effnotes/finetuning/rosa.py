@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_range
-from effnotes.models.language import Blocks, block_linears
+from effnotes.models.language import block_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,21 +43,18 @@ def n_trained(shapes: Iterable[torch.Size], rank: int, density: float) -> int:
     return sum(rank * sum(shape) + n_entries(shape.numel(), density) for shape in shapes)
 
 
-def equal_budget(
-    model: nn.Module, trainable: int, ranks: Sequence[int], blocks: Blocks = "linears", layers: tuple[int, ...] | None = None
-) -> dict[int, float]:
+def equal_budget(model: nn.Module, trainable: int, ranks: Sequence[int]) -> dict[int, float]:
     """Return the density by which each rank trains a given number of numbers, within 1%: LoRA, mixes of RoSA, and sparse (rank 0).
 
     Args:
         model: A causal language model of transformers.
         trainable: Numbers to be trained, such as LoRA's.
         ranks: Low ranks, from 0; a density of 0 means that the rank needs all of them.
-        blocks: As in `TuneRecipe`, as are `layers`.
 
     Raises:
         ValueError: A rank alone trains more, or no density gives so many; as for `block_linears`.
     """
-    linears: dict[str, Any] = dict(block_linears(model, blocks, layers))
+    linears: dict[str, Any] = dict(block_linears(model))
     shapes = [linear.weight.shape for linear in linears.values()]
     densities = {}
     for rank in ranks:
@@ -94,9 +91,8 @@ def with_adapters(
     options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": targets, "r": rank}
     options["lora_alpha"] = None if rank is None else scale * rank
     if density is None:
-        config: Any = LoraConfig(
-            **options, fan_in_fan_out=not isinstance(first, nn.Linear)
-        )  # Conv1D keeps its weights as (in, out)
+        # Conv1D keeps its weights as (in, out).
+        config: Any = LoraConfig(**options, fan_in_fan_out=not isinstance(first, nn.Linear))
     else:
         if not isinstance(first, nn.Linear):
             what = "peft has a sparse part for nn.Linear only; take method='lora' or 'full'"
@@ -158,9 +154,7 @@ def write_mask_(
         for weight in weights:
             weight.requires_grad_(False)
         if not all(torch.isfinite(score).all() for score in scores):
-            raise RuntimeError(
-                "gradients are NaN or infinite where the mask is to be chosen; lower the learning rate or warmup_steps"
-            )
+            raise RuntimeError("gradients are NaN or infinite where the mask is chosen; lower the learning rate or warmup_steps")
     elif rule == "magnitude":
         scores = [weight.detach() for weight in weights]
     else:

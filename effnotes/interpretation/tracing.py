@@ -153,11 +153,10 @@ def traces(
         A trace for each request; each is the one that `trace` gives.
     """
     check_image(image)
-    if views is not None:
-        check_images(views)
-    return _traces(model, image[None], requests, n, augment, prepare, seed, views)[0]
+    return trace_batch(model, image[None], requests, n=n, augment=augment, prepare=prepare, seed=seed, views=views)[0]
 
 
+@torch.no_grad()
 def trace_batch(
     model: nn.Module,
     images: Tensor,
@@ -167,6 +166,7 @@ def trace_batch(
     augment: Augmentation = "paper",
     prepare: Prepare = normalize,
     seed: int = 0,
+    views: Tensor | None = None,
 ) -> list[list[Trace]]:
     """Prune a classifier for each of some images, in several ways, small images several in one pass.
 
@@ -175,25 +175,16 @@ def trace_batch(
             a convolution, or a linear layer with inputs (n, ..., c).
         images: uint8 (m, 3, H, W), m at least 1.
         requests: Levels, solver and update of each trace.
+        views: As for `traces`, of one image.
 
     Returns:
         A list for each image, with a trace for each request; each is the one that `trace` gives, up to rounding.
     """
     check_images(images)
-    return _traces(model, images, requests, n, augment, prepare, seed)
-
-
-@torch.no_grad()
-def _traces(
-    model: nn.Module,
-    images: Tensor,
-    requests: Sequence[TraceRequest],
-    n: int,
-    augment: Augmentation,
-    prepare: Prepare,
-    seed: int,
-    views: Tensor | None = None,
-) -> list[list[Trace]]:
+    if views is not None:
+        check_images(views)
+        if len(images) > 1:
+            raise ValueError(f"views are given beside {len(images)} images: must be those of one")
     check_range(1, whole=True, n=n)
     check_choice(AUGMENTATIONS, augment=augment)
     for request in requests:

@@ -77,14 +77,14 @@ def corpus_bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[f
 
 
 class Mauve(NamedTuple):
-    """MAUVE over the seeds of k-means, and the number of its clusters."""
+    """MAUVE over five seeds of k-means, and the number of its clusters."""
 
     mean: float
     spread: float
     buckets: int
 
 
-def mauve(p: ArrayLike, q: ArrayLike, *, buckets: int | None = None, seeds: int = 5) -> Mauve:
+def mauve(p: ArrayLike, q: ArrayLike, *, buckets: int | None = None) -> Mauve:
     """Return MAUVE of two sets of texts from features of them: how far one distribution has what the other has, in (0, 1].
 
     The rows get unit length, PCA keeps 90% of their variance, k-means makes histograms P and Q, and for 25 mixtures R = l P +
@@ -97,7 +97,6 @@ def mauve(p: ArrayLike, q: ArrayLike, *, buckets: int | None = None, seeds: int 
         p: Features of the written texts, finite (n, d), by a model that is not under test, or of character n-grams.
         q: Features of the real ones, finite (m, d).
         buckets: Clusters, from 2 to n + m; None takes max(2, round(min(n, m) / 10)).
-        seeds: At least 2.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -108,10 +107,9 @@ def mauve(p: ArrayLike, q: ArrayLike, *, buckets: int | None = None, seeds: int 
         raise ValueError(f"p has shape {one.shape} and q {other.shape}: must be (n, d) and (m, d), neither empty")
     buckets = max(2, round(min(len(one), len(other)) / 10)) if buckets is None else buckets
     check_range(2, len(one) + len(other), whole=True, buckets=buckets)
-    check_range(2, whole=True, seeds=seeds)
     points = PCA(0.9, svd_solver="full").fit_transform(normalize(np.vstack([one, other])))
     areas = []
-    for seed in range(seeds):
+    for seed in range(5):
         labels = KMeans(buckets, n_init=5, max_iter=500, random_state=seed).fit_predict(points)
         areas.append(_area(*(np.bincount(each, minlength=buckets) / len(each) for each in np.split(labels, [len(one)]))))
     return Mauve(float(np.mean(areas)), float(np.std(areas, ddof=1)), buckets)
@@ -133,10 +131,9 @@ class AuthorshipJudge:
     Args:
         own: Real mails of the person, at least 5.
         others: Real mails of others, at least 5.
-        seed: Of the five parts.
     """
 
-    def __init__(self, own: Sequence[str], others: Sequence[str], *, seed: int = 0) -> None:
+    def __init__(self, own: Sequence[str], others: Sequence[str]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import roc_auc_score
@@ -148,7 +145,7 @@ class AuthorshipJudge:
         letters = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False, sublinear_tf=True, max_features=2**16)
         judge = make_pipeline(letters, LogisticRegression(C=10, class_weight="balanced", max_iter=1000))
         texts, is_own = [*own, *others], np.repeat([1, 0], [len(own), len(others)])
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+        folds = StratifiedKFold(5, shuffle=True, random_state=0)
         unseen = cross_val_predict(judge, texts, is_own, cv=folds, method="predict_proba")[:, 1]
         self.auc = float(roc_auc_score(is_own, unseen))
         self._judge = judge.fit(texts, is_own)

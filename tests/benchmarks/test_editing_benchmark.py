@@ -27,6 +27,8 @@ from effnotes.models.rows import Rows
 from effnotes.training.pretraining import pretrain
 from effnotes.training.recipes import PretrainingRecipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORLD = World(768, 4, 32, repeats=117)
 STEPS = 60  # of pretraining a round
 EDITS = {
@@ -40,14 +42,6 @@ EDITS = {
     "memit": ClosedFormRecipe("memit", site="last"),
     "alphaedit": ClosedFormRecipe("alphaedit", site="last"),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def cpu_seconds(work) -> float:

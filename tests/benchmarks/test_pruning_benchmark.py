@@ -23,6 +23,8 @@ from effnotes.pruning import (
 from effnotes.training.images import train
 from effnotes.training.recipes import Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = {
     "global": (global_magnitude, 0.9),
     "uniform": (uniform_magnitude, 0.9),
@@ -30,14 +32,6 @@ METHODS = {
     "random": (random_choice, 0.9),
     "reviving": (reviving_magnitude, 0.9),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from effnotes.finetuning import Pool, TuneRecipe, equal_budget, finetune
@@ -23,6 +22,7 @@ from effnotes.finetuning.rosa import n_trained
 from effnotes.models.language import LanguageModelShape, block_linears, build_language_model
 from effnotes.models.rows import Rows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = (LanguageModelShape(width=128, layers=3, heads=4, mlp_width=352, family="llama", context=128), 768, 32)
 LARGE = (LanguageModelShape(width=768, layers=12, heads=12, mlp_width=2048, family="llama", context=128), 16_000, 8)
 
@@ -66,21 +66,16 @@ def tell_peak(size: str, method: str) -> None:
 
 
 def compare(benchmark: BenchmarkFixture, size: str, steps: tuple[int, int], rounds: int) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        model, pools, recipes = setting(size)
-        ratios, masks, step = [], [], 0.0
-        for _ in range(rounds):
-            lora, before_lora = seconds(model, pools, recipes["lora"], steps)
-            step, before_rosa = seconds(model, pools, recipes["rosa"], steps)
-            ratios.append(step / lora)
-            masks.append((before_rosa - before_lora) / step)
-        ratio, mask = statistics.median(ratios), statistics.median(masks)
-        benchmark.pedantic(lambda: finetune(model, pools, recipes["rosa"]), rounds=1)
-        peaks = {method: peak_mib(size, method) for method in recipes}
-    finally:
-        torch.set_num_threads(before)
+    model, pools, recipes = setting(size)
+    ratios, masks, step = [], [], 0.0
+    for _ in range(rounds):
+        lora, before_lora = seconds(model, pools, recipes["lora"], steps)
+        step, before_rosa = seconds(model, pools, recipes["rosa"], steps)
+        ratios.append(step / lora)
+        masks.append((before_rosa - before_lora) / step)
+    ratio, mask = statistics.median(ratios), statistics.median(masks)
+    benchmark.pedantic(lambda: finetune(model, pools, recipes["rosa"]), rounds=1)
+    peaks = {method: peak_mib(size, method) for method in recipes}
     benchmark.extra_info |= {"step in LoRA's": ratio, "mask in steps": mask, "cpu seconds a step": step} | peaks
     each = ", ".join(f"{of_round:.2f}" for of_round in ratios)
     print(f"{size}: a step {step:.3f} CPU s, {ratio:.2f} of LoRA's ({each}), mask {mask:.1f} steps")

@@ -12,6 +12,8 @@ from torch import nn
 
 from effnotes.pruning import gram_matrix, gram_matrix_batch, kept_count, layer_statistics, solve_layer, solve_layer_batch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYERS = {
     "64x576": nn.Conv2d(64, 64, 3),
     "256x2304": nn.Conv2d(256, 256, 3),
@@ -21,14 +23,6 @@ LAYERS = {
     "1000x2048": nn.Linear(2048, 1000),
 }
 LEVEL = 0.7
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def cpu_seconds(work, rounds):

@@ -20,6 +20,8 @@ from torch import nn
 from effnotes.interpretation import TraceRequest, trace, trace_batch
 from effnotes.models import build_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VIEWS = 32
 # In a process of its own, so that no memory that was freed before is used again unseen.
 TRACED = """
@@ -37,14 +39,6 @@ total = time.process_time() - start
 growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 print(json.dumps({"total": total, "growth": growth, **found.seconds}))
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rate(operations: float, work: Callable[[], object], times: int = 3) -> float:

@@ -16,15 +16,9 @@ from effnotes.training.hardware import resolve_precision
 from effnotes.training.images import normalize, train
 from effnotes.training.recipes import Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES = 1280
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """One tiny pretrained world for all tests of a process: a model is trained once, whoever needs it."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory):
     return found
 
 
-@pytest.fixture(scope="session")
-def tiny_cache(tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Make a folder for EFFNOTES_CACHE_DIR that holds the tiny model and nothing else."""
+@pytest.fixture(scope="module")
+def cache(tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """EFFNOTES_CACHE_DIR of a module's tests, on one thread: a folder that holds the tiny model and nothing else at first."""
+    import torch
 
-    def make() -> Path:
-        folder, kept = tmp_path_factory.mktemp("cache"), tiny.folder.parent
-        shutil.copytree(kept, folder / "models" / kept.name)
-        return folder
-
-    return make
+    folder, kept, threads = tmp_path_factory.mktemp("cache"), tiny.folder.parent, torch.get_num_threads()
+    shutil.copytree(kept, folder / "models" / kept.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFNOTES_CACHE_DIR", str(folder))
+        torch.set_num_threads(1)
+        yield folder
+        torch.set_num_threads(threads)

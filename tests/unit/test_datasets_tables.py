@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from effnotes.core.errors import DataError
-from effnotes.datasets import frequency_groups, frequency_names, load_awa2, load_iwildcam, load_waterbirds
+from effnotes.datasets import frequency_groups, load_awa2, load_iwildcam, load_waterbirds
 
 
 def draw(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (24, 20)) -> None:
@@ -294,5 +294,3 @@ def test_classes_are_grouped_by_frequency_and_absent_ones_apart() -> None:
     counts = [0, 1, 5, 6, 10, 11, 50, 51, 150, 151]
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     assert frequency_groups(labels, len(counts) + 1).tolist() == [-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, -1]
-    assert frequency_groups(labels, len(counts), edges=(5,)).tolist() == [-1, 0, 0, 1, 1, 1, 1, 1, 1, 1]
-    assert frequency_names() == ("1 to 5", "6 to 10", "11 to 50", "51 to 150", "over 150")

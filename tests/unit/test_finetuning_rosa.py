@@ -1,6 +1,8 @@
 """LoRA with a sparse change beside it: peft's layer against the formula, the whole run against a plain loop, masks and budgets."""
 
-from collections.abc import Callable, Iterator
+import copy
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,8 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from effnotes.core.settings import from_json, to_json
-from effnotes.finetuning import NPO, EditRecipe, Pool, TuneRecipe, apply_difference, equal_budget, finetune, mask_overlap
+from effnotes.finetuning import NPO, Pool, TuneRecipe, apply_difference, equal_budget, finetune, mask_overlap
 from effnotes.finetuning.rosa import n_entries, with_adapters, write_mask_
 from effnotes.finetuning.tune import Batches
 from effnotes.models.answers import token_log_probabilities
@@ -23,18 +24,9 @@ from effnotes.models.rows import Rows
 
 SHAPE = LanguageModelShape(width=32, layers=2, heads=2, mlp_width=48, family="llama", context=64)
 VOCABULARY, DENSITY, RANK = 40, 0.05, 2
-ROSA = TuneRecipe(
-    "rosa",
-    rank=RANK,
-    density=DENSITY,
-    learning_rate=1e-2,
-    sparse_learning_rate=3e-3,
-    warmup_steps=3,
-    checkpoints=(1, 6),
-    batch_size=6,
-    micro_batch=2,
-)
-SPARSE = TuneRecipe("sparse", density=DENSITY, learning_rate=1e-2, checkpoints=(4,), batch_size=6)
+COMMON: dict[str, Any] = {"density": DENSITY, "learning_rate": 1e-2, "batch_size": 6}
+ROSA = TuneRecipe("rosa", rank=RANK, sparse_learning_rate=3e-3, warmup_steps=3, checkpoints=(1, 6), micro_batch=2, **COMMON)
+SPARSE = TuneRecipe("sparse", checkpoints=(4,), **COMMON)
 
 
 def fresh(seed: int = 0) -> Any:
@@ -57,7 +49,7 @@ POOLS = [Pool(ROWS)]
 
 
 class RosaLinear(nn.Module):
-    """y = x (W + S)^T + scale (x A^T) B^T, S of values at fixed places, with the gradients written out."""
+    """y = x (W + S)^T + scale (x A^T) B^T, S of values at fixed places; the gradient of W + S is kept, dO^T x."""
 
     def __init__(self, weight: Tensor, places: Tensor, values: Tensor, a: Tensor, b: Tensor, scale: float) -> None:
         super().__init__()
@@ -66,28 +58,15 @@ class RosaLinear(nn.Module):
         self.values, self.a, self.b, self.scale = nn.Parameter(values), nn.Parameter(a), nn.Parameter(b), scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Rosa.apply(x, self.weight, self.places, self.values, self.a, self.b, self.scale)
+        sparse = torch.zeros(self.weight.numel()).scatter(0, self.places, self.values)
+        self.dense = self.weight + sparse.view_as(self.weight)
+        self.dense.retain_grad()
+        return x @ self.dense.T + self.scale * (x @ self.a.T) @ self.b.T
 
-
-class _Rosa(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, places: Tensor, values: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        dense = weight.clone()
-        dense.view(-1)[places] += values
-        ctx.save_for_backward(x, dense, places, a, b)
-        ctx.scale = scale
-        return x @ dense.T + scale * (x @ a.T) @ b.T
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, dense, places, a, b = ctx.saved_tensors
-        (out,) = gradients
-        flat, flat_out = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
-        d_values = (flat_out.T @ flat).reshape(-1)[places]
-        d_a = ctx.scale * (b.T @ flat_out.T) @ flat
-        d_b = ctx.scale * flat_out.T @ (flat @ a.T)
-        d_x = out @ dense + ctx.scale * (out @ b) @ a
-        return d_x, None, None, d_values, d_a, d_b, None
+    @property
+    def delta(self) -> Tensor:
+        """What is added to the weight."""
+        return (self.dense - self.weight + self.scale * self.b @ self.a).detach()
 
 
 def parts(layer: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,6 +83,10 @@ def linears_of(model: nn.Module) -> dict[str, nn.Module]:
     return {f"{name}.weight": linear for name, linear in block_linears(model).items()}
 
 
+def layer_of(trainee: Any, name: str) -> Any:
+    return trainee.get_submodule(f"base_model.model.{name.removesuffix('.weight')}")
+
+
 def wrapped(model: nn.Module, density: float = DENSITY, rank: int | None = RANK) -> tuple[Any, list[str]]:
     names = [*linears_of(model)]
     targets = [name.removesuffix(".weight") for name in names]
@@ -118,14 +101,12 @@ def test_a_layer_of_peft_is_the_formula_and_so_are_its_gradients() -> None:
     trainee, names = wrapped(fresh())
     mask = write_mask_(trainee, names, DENSITY, "random", iter(()), 5)
     for name in names[:7]:
-        layer = trainee.get_submodule(f"base_model.model.{name.removesuffix('.weight')}")
+        layer = layer_of(trainee, name)
         places, values, a, b = parts(layer)
         assert torch.equal(places, mask[name])
         for each in (values, b):
             each.data.normal_()
-        own = RosaLinear(
-            layer.base_layer.weight.detach(), places, values.detach().clone(), a.detach().clone(), b.detach().clone(), 2.0
-        )
+        own = RosaLinear(layer.base_layer.weight.detach(), places, *(each.detach().clone() for each in (values, a, b)), 2.0)
         x, weight = torch.randn(3, 5, own.weight.shape[1]), torch.randn(3, 5, own.weight.shape[0])
         inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
         outputs = [layer(inputs[0]), own(inputs[1])]
@@ -134,49 +115,20 @@ def test_a_layer_of_peft_is_the_formula_and_so_are_its_gradients() -> None:
         pairs = [outputs, [each.grad for each in inputs], [values.grad, own.values.grad], [a.grad, own.a.grad]]
         for found, expected in [*pairs, [b.grad, own.b.grad]]:
             assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
-        assert torch.allclose(layer.get_delta_weight("default"), own_delta(own), atol=1e-6)
-
-
-def own_delta(own: RosaLinear) -> Tensor:
-    delta = own.scale * own.b @ own.a
-    delta.view(-1)[own.places] += own.values
-    return delta
-
-
-def dense_gradients(layers: dict[str, RosaLinear], loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """dO^T x of each layer by hooks, as it is taken where the weight itself can have no gradient."""
-    inputs: dict[str, Tensor] = {}
-    found: dict[str, Tensor] = {}
-
-    def before(name: str, x: Tensor) -> None:
-        inputs[name] = x.reshape(-1, x.shape[-1]).detach()
-
-    def behind(name: str, out: Tensor) -> None:
-        found[name] = out.reshape(-1, out.shape[-1]).T @ inputs[name]
-
-    hooks = []
-    for name, layer in layers.items():
-        hooks.append(layer.register_forward_pre_hook(lambda _, args, name=name: before(name, args[0])))
-        hooks.append(layer.register_full_backward_hook(lambda _, __, out, name=name: behind(name, out[0])))
-    loss().backward()
-    for hook in hooks:
-        hook.remove()
-    return found
+        assert torch.allclose(layer.get_delta_weight("default"), own.delta, atol=1e-6)
 
 
 def plain_run(recipe: TuneRecipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The paper's two runs in plain PyTorch: warm-up of LoRA, squares of gradients from hooks, and both parts from the start."""
+    """The paper's two runs in plain PyTorch: warm-up of LoRA, squares of gradients, and both parts from the start."""
     start, names = wrapped(fresh())  # for A, which peft draws
-    first = {name: parts(start.get_submodule(f"base_model.model.{name.removesuffix('.weight')}"))[2].detach() for name in names}
+    first = {name: parts(layer_of(start, name))[2].detach() for name in names}
 
     def model_with(mask: dict[str, Tensor] | None) -> tuple[Any, dict[str, RosaLinear]]:
         made, layers = fresh(), {}
         for name, linear in linears_of(made).items():
             places = torch.zeros(0, dtype=torch.long) if mask is None else mask[name]
-            b = torch.zeros(linear.weight.shape[0], RANK)
-            layers[name] = RosaLinear(
-                linear.weight.detach(), places, torch.zeros(len(places)), first[name].clone(), b, recipe.scale
-            )
+            weight, b = linear.weight.detach(), torch.zeros(linear.weight.shape[0], RANK)
+            layers[name] = RosaLinear(weight, places, torch.zeros(len(places)), first[name].clone(), b, recipe.scale)
             parent, _, own = name.removesuffix(".weight").rpartition(".")
             setattr(made.get_submodule(parent), own, layers[name])
         return made, layers
@@ -199,12 +151,14 @@ def plain_run(recipe: TuneRecipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     edited = next(stream)[0]
     for start_row in range(recipe.batch_size // recipe.micro_batch):
         rows = edited.take(slice(start_row, None, recipe.batch_size // recipe.micro_batch))
-        for name, dense in dense_gradients(layers, lambda rows=rows: loss_of(warm, rows)).items():
-            squares[name] += dense**2
+        loss_of(warm, rows).backward()
+        for name, layer in layers.items():
+            squares[name] += layer.dense.grad**2
     mask = {name: each.reshape(-1).argsort(descending=True)[: int(DENSITY * each.numel())] for name, each in squares.items()}
     model, layers = model_with(mask)
     train(model, layers, iter(batches), recipe.checkpoints[-1])
-    return {name: own_delta(layer).detach() for name, layer in layers.items()}, mask
+    loss_of(model, ROWS)  # of the last step
+    return {name: layer.delta for name, layer in layers.items()}, mask
 
 
 def test_a_run_is_that_of_a_plain_loop() -> None:
@@ -266,11 +220,8 @@ def test_both_parts_have_rates_of_their_own_and_no_decay(monkeypatch: pytest.Mon
     trained = [parameter for group in groups for parameter in group["params"]]
     assert len(trained) == 3 * len(found.mask)
     assert sum(parameter.numel() for parameter in trained) == found.n_trainable
-    assert (
-        sum(each.nbytes for state in made[-1].state.values() for key, each in state.items() if key != "step")
-        + sum(parameter.grad.nbytes for parameter in trained)
-        == found.optimizer_bytes
-    )
+    moments = sum(each.nbytes for state in made[-1].state.values() for key, each in state.items() if key != "step")
+    assert moments + sum(parameter.grad.nbytes for parameter in trained) == found.optimizer_bytes
     assert finetune(fresh(), POOLS, replace(ROSA, sparse_learning_rate=None)).n_trainable == found.n_trainable
     assert {group["lr"] for group in made[-1].param_groups} == {1e-2}
 
@@ -290,22 +241,17 @@ def test_the_sparse_change_is_where_the_mask_is_and_nowhere_else() -> None:
 def test_masks_are_the_largest_scores_of_each_matrix(rule: Any) -> None:
     base = fresh()
     found = finetune(base, POOLS, replace(SPARSE, mask_rule=rule, mask_batches=2, checkpoints=(1,)))
-    stream = iter(Batches(POOLS, 6, 0, torch.device("cpu")))
+    batches = itertools.islice(Batches(POOLS, 6, 0, torch.device("cpu")), 2)
     scores = {name: torch.zeros(linear.weight.shape) for name, linear in linears_of(base).items()}
-    for row in _single_rows(stream):
+    for batch, number in itertools.product((edited for edited, _ in batches), range(6)):
         base.zero_grad()
-        loss_of(base, row).backward()
+        loss_of(base, batch.take(slice(number, number + 1))).backward()
         for name, linear in linears_of(base).items():
             scores[name] += linear.weight.grad**2 if rule == "grad_sq" else linear.weight.grad
     for name, linear in linears_of(base).items():
         of_name = linear.weight.detach() if rule == "magnitude" else scores[name]
         kept = of_name.abs().flatten().argsort(descending=True)[: len(found.mask[name])]
         assert found.mask[name].tolist() == sorted(kept.tolist())
-
-
-def _single_rows(stream: Iterator[Any]) -> list[Rows]:
-    batches = [next(stream)[0] for _ in range(2)]
-    return [batch.take(slice(number, number + 1)) for batch in batches for number in range(len(batch))]
 
 
 def test_rows_that_should_stay_are_cut_along_with_the_others() -> None:
@@ -332,7 +278,7 @@ def test_random_masks_follow_the_seed_and_overlap_by_chance() -> None:
 
 def test_squares_of_small_gradients_in_half_precision_are_kept_apart() -> None:
     trainee, names = wrapped(fresh().half(), rank=None)
-    layers = [trainee.get_submodule(f"base_model.model.{name.removesuffix('.weight')}") for name in names]
+    layers = [layer_of(trainee, name) for name in names]
     torch.manual_seed(0)
     gradients = [(torch.randn(layer.base_layer.weight.shape) * 1e-5).half() for layer in layers]
     assert not any((gradient**2).any() for gradient in gradients)
@@ -380,26 +326,15 @@ def test_peft_keeps_and_reads_the_adapter_and_merging_changes_nothing(recipe: Tu
     assert torch.allclose(difference, merged, atol=1e-5)
 
 
-@pytest.mark.parametrize("blocks", ["linears", "all"])
-def test_tied_embeddings_count_once_and_adapters_leave_the_head(blocks: Any) -> None:
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        tie_word_embeddings=True,
-    )
+def test_adapters_leave_a_tied_head() -> None:
+    config = fresh().config
+    config.tie_word_embeddings = True
     base = transformers.AutoModelForCausalLM.from_config(config).eval()
-    recipe = replace(ROSA, blocks="linears") if blocks == "linears" else TuneRecipe(blocks="all", checkpoints=(2,), batch_size=6)
-    found = finetune(base, POOLS, recipe)
+    found = finetune(base, POOLS, ROSA)
     head = found.model.get_output_embeddings().weight
     assert head is found.model.get_input_embeddings().weight
-    assert torch.equal(head, base.lm_head.weight) == (blocks == "linears")
-    if blocks == "all":
-        assert found.n_trainable == base.num_parameters() == sum(weight.numel() for weight in base.parameters())
-    else:
-        assert not any("lm_head" in name or "embed" in name for name in found.difference)
+    assert torch.equal(head, base.lm_head.weight)
+    assert not any("lm_head" in name or "embed" in name for name in found.difference)
 
 
 # --- budgets ------------------------------------------------------------------------------------------------------------------
@@ -412,16 +347,10 @@ def test_entries_are_counted_as_written_and_as_peft_counts_them() -> None:
     assert n_entries(100, 0) == 0
     model = build_language_model(replace(SHAPE, width=40, mlp_width=100), VOCABULARY, seed=0)
     for density in (0.01, 0.1, 0.3, 1.0):
-        trainee, names = wrapped(fresh_copy(model), density)
+        trainee, names = wrapped(copy.deepcopy(model), density)
         for name in names:
-            layer = trainee.get_submodule(f"base_model.model.{name.removesuffix('.weight')}")
+            layer = layer_of(trainee, name)
             assert len(parts(layer)[1]) == n_entries(layer.base_layer.weight.numel(), density)
-
-
-def fresh_copy(model: Any) -> Any:
-    made = type(model)(model.config)
-    made.load_state_dict(model.state_dict())
-    return made
 
 
 def test_equal_budgets_train_as_many_numbers() -> None:
@@ -446,11 +375,6 @@ def test_equal_budgets_train_as_many_numbers() -> None:
 # --- recipes and refusals -----------------------------------------------------------------------------------------------------
 
 
-def test_recipes_go_to_json_and_back() -> None:
-    for recipe in (ROSA, EditRecipe("sparse", density=0.1, mask_rule="grad_abs")):
-        assert from_json(type(recipe), to_json(recipe)) == recipe
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -459,6 +383,12 @@ def test_recipes_go_to_json_and_back() -> None:
         ({"method": "sparse", "density": 0.1, "rank": 2}, "rank=2, density=0.1: LoRA needs"),
         ({"method": "lora", "rank": 2, "density": 0.1}, "rank=2, density=0.1: LoRA needs"),
         ({"density": 0.1}, "method='full', rank=None, density=0.1"),
+        ({"rank": 2}, "full rank has none to give"),
+        ({"method": "lora", "rank": 0}, "rank=0: must be at least 1"),
+        ({"blocks": "all", "layers": (0,)}, "blocks='all' takes every parameter"),
+        ({"blocks": "head"}, "blocks='head'"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0: must be above 0"),
+        *(({"checkpoints": steps}, "must be numbers of steps from 1 on") for steps in ((), (5, 2), (0, 2))),
         ({"method": "sparse", "density": 0.0}, "density=0.0: must be above 0"),
         ({"method": "sparse", "density": 1.5}, "density=1.5: must be at most 1"),
         ({"method": "sparse", "density": 0.1, "mask_rule": "largest"}, "mask_rule='largest': must be one of 'grad_sq'"),
@@ -476,8 +406,7 @@ def test_a_mask_without_entries_is_refused_before_any_training() -> None:
         ValueError, match=r"density=0.0005: of the 1024 numbers of .*q_proj that is no entry; take at least 0.00098"
     ):
         finetune(fresh(), POOLS, replace(SPARSE, density=0.0005))
-    gpt2 = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64)
-    )
+    config = transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64)
+    gpt2 = transformers.GPT2LMHeadModel(config)
     with pytest.raises(ValueError, match=r"c_attn is a Conv1D: peft has a sparse part for nn.Linear only; take method='lora'"):
         finetune(gpt2, POOLS, SPARSE)

@@ -270,6 +270,8 @@ def test_inputs_that_do_not_come_image_by_image_are_refused() -> None:
         trace_batch(model, images, [TraceRequest()], n=2)
     with pytest.raises(ValueError, match="images"):
         trace_batch(model, IMAGE, [TraceRequest()])
+    with pytest.raises(ValueError, match="beside 2 images"):
+        trace_batch(model, images, [TraceRequest()], n=2, views=images)
 
 
 def test_applied_puts_weights_in_and_back_also_after_an_error(model: nn.Module) -> None:

@@ -1,6 +1,5 @@
 """A study that hides whose the mails are, and what its ratings come to."""
 
-import csv
 import math
 from collections import Counter
 
@@ -22,19 +21,12 @@ def written(folder, seed=0):
 
 
 def rows_of(path):
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 
 def fill(study, rate):
     """Rate as a person would, in a file of their own."""
-    rows = rows_of(study)
-    for row in rows:
-        row["rating"] = rate(row)
-    with study.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame([row | {"rating": rate(row)} for row in rows_of(study)]).to_csv(study, index=False)
 
 
 def test_the_raters_see_every_mail_and_not_whose_it_is(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Scores of written mails against their definitions, computed literally."""
 
+import functools
 import itertools
 import math
 import string
@@ -49,16 +50,13 @@ def literal_bleu(candidate: str, references: list[str]) -> float:
 def literal_rouge(candidate: str, reference: str) -> float:
     a, b = plain(candidate), plain(reference)
 
-    def longest(i: int, j: int, known: dict[tuple[int, int], int]) -> int:
+    @functools.cache
+    def longest(i: int, j: int) -> int:
         if i == len(a) or j == len(b):
             return 0
-        if (i, j) not in known:
-            known[i, j] = (
-                1 + longest(i + 1, j + 1, known) if a[i] == b[j] else max(longest(i + 1, j, known), longest(i, j + 1, known))
-            )
-        return known[i, j]
+        return 1 + longest(i + 1, j + 1) if a[i] == b[j] else max(longest(i + 1, j), longest(i, j + 1))
 
-    both = longest(0, 0, {})
+    both = longest(0, 0)
     return 2 * both / (len(a) + len(b)) if a or b else 1.0  # what 2PR/(P + R) comes to
 
 
@@ -70,9 +68,8 @@ def test_bleu_of_panza_is_the_literal_one() -> None:
     assert found[4] == found[5] == 0
     assert found[7] == 1
     several = [[r, "the cat sat on the mat"] for _, r in PAIRS]
-    np.testing.assert_allclose(
-        bleu_panza(candidates, several), [literal_bleu(c, s) for c, s in zip(candidates, several, strict=True)], atol=1e-6
-    )
+    expected = [literal_bleu(c, real) for c, real in zip(candidates, several, strict=True)]
+    np.testing.assert_allclose(bleu_panza(candidates, several), expected, atol=1e-6)
 
 
 def test_rouge_l_is_the_literal_one_and_the_best_of_several() -> None:
@@ -158,14 +155,11 @@ def mails_of(greeting: str, close: str, n: int, seed: int) -> list[str]:
 def test_the_judge_knows_habits_from_chance() -> None:
     judge = AuthorshipJudge(mails_of("Hiya!!", " :)", 30, 0), mails_of("Dear colleague,", ". Regards", 30, 1))
     assert judge.auc == 1
-    own, other = (
-        judge.probability(mails_of("Hiya!!", " :)", 10, 2)),
-        judge.probability(mails_of("Dear colleague,", ". Regards", 10, 3)),
-    )
+    own = judge.probability(mails_of("Hiya!!", " :)", 10, 2))
+    other = judge.probability(mails_of("Dear colleague,", ". Regards", 10, 3))
     assert own.min() > 0.5 > other.max()
     assert 0 < other.min() < own.max() < 1
-    case = AuthorshipJudge(mails_of("hello", "", 30, 0), mails_of("HELLO", "", 30, 1))
-    assert case.auc == 1  # case is style
+    assert AuthorshipJudge(mails_of("hello", "", 30, 0), mails_of("HELLO", "", 30, 1)).auc == 1  # case is style
     nothing = AuthorshipJudge(mails_of("Hello", ".", 60, 0), mails_of("Hello", ".", 60, 1))
     assert 0.3 < nothing.auc < 0.7  # judged on mails that were not learnt from
     with pytest.raises(ValueError, match="3 mails"):

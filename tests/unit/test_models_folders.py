@@ -35,8 +35,9 @@ def configure(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
-def rewrite(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    weights = {name: change(weight) for name, weight in load_file(folder / "model.safetensors").items()}
+def rewrite(folder: Path, change: Callable[[torch.Tensor], torch.Tensor], without: str = "") -> None:
+    stored = load_file(folder / "model.safetensors").items()
+    weights = {name: change(weight) for name, weight in stored if name != without}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -103,9 +104,9 @@ def renamed(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / "model.safetensors").rename(folder / name)
 
 
-def index(folder: Path, weights: dict[str, object]) -> None:
+def index(folder: Path, weights: object) -> None:
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(weights))
 
 
 def one_below(folder: Path) -> None:
@@ -117,6 +118,7 @@ def one_below(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda folder: [file.unlink() for file in folder.iterdir()], "config.json is missing"),
         (adapter_alone, "config.json is missing; there is adapter_config.json.*merge_and_unload"),
         (adapter_beside, "there is adapter_config.json.*move it away"),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing, while the weights are there; copy it too"),
@@ -131,12 +133,15 @@ def one_below(folder: Path) -> None:
         (lambda folder: configure(folder, quantization_config={"quant_method": "gptq", "bits": 4}), "it is quantised"),
         (lambda folder: rewrite(folder, lambda weight: weight.to(torch.int8)), "is quantised"),
         (lambda folder: rewrite(folder, lambda weight: weight.log()), "NaN or infinite"),
+        (lambda folder: rewrite(folder, torch.clone, "gpt_neox.final_layer_norm.bias"), r"missing keys.*final_layer_norm"),
         (lambda folder: (folder / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + bytes(99)), "no readable model"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no readable model"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), "no readable model"),
-        (lambda folder: index(folder, {"lm_head.weight": 1}), "1 is not the name of a file beside it"),
-        (lambda folder: index(folder, {"lm_head.weight": "../a.safetensors"}), "'../a.safetensors' is not the name of a file"),
-        (lambda folder: index(folder, {"lm_head.weight": None}), "None is not the name of a file beside it"),
+        (lambda folder: index(folder, {"weight_map": {"a": 1}}), "1 is not the name of a file beside it"),
+        (lambda folder: index(folder, {"weight_map": {"a": "../b.safetensors"}}), "'../b.safetensors' is not the name of a file"),
+        (lambda folder: index(folder, {"weight_map": {"a": None}}), "None is not the name of a file beside it"),
+        (lambda folder: index(folder, []), "no index of safetensors"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "model.safetensors.index.json"), "no index of safetensors"),
     ],
 )
 def test_what_is_no_whole_model_is_told_from_one(folder: Path, change: Callable[[Path], object], message: str) -> None:

@@ -39,6 +39,8 @@ from effnotes.pruning import (
 from effnotes.training.images import predict_logits, train
 from effnotes.training.recipes import Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PRUNABLE = 79_792  # weights of the convolutions and the linear layer of "resnet8" with 12 outputs
 NESTED = {"global": global_magnitude, "uniform": uniform_magnitude, "random": random_choice}
 
@@ -46,14 +48,6 @@ NESTED = {"global": global_magnitude, "uniform": uniform_magnitude, "random": ra
 @pytest.fixture
 def model():
     return build_model("resnet8", 12, image_size=32, seed=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draws(seed=0):
@@ -89,7 +83,7 @@ def linear(*rows):
 
 
 @pytest.mark.parametrize("method", NESTED.values(), ids=NESTED)
-@pytest.mark.parametrize("level", [0.0, 0.05, 0.5, 0.9, 0.97, 0.995])
+@pytest.mark.parametrize("level", [0.0, 0.05, 0.5, 0.9, 0.95, 0.97, 0.98, 0.995])
 def test_every_unstructured_method_meets_the_sparsity_exactly(model, method, level):
     masks = method(model, level, generator=draws())
     assert kept(masks) == kept_count(PRUNABLE, level)

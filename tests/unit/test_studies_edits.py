@@ -5,7 +5,6 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,24 +29,14 @@ from effnotes.studies.editing.own import own_edits
 from effnotes.studies.editing.settings import MOST_ASKED, REFERENCE, Base, DrawPlan, Method, Setting
 from effnotes.training.recipes import PretrainingRecipe
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SETTINGS = {"n_subjects": 48, "n_relations": 2, "n_objects": 8, "repeats": 40}
 RECIPE = PretrainingRecipe(batch_size=16, passes=3, most_extensions=1)
 BASE = Base(SETTINGS, "neox-32x2", RECIPE)
 ONE = Setting("one", checkpoints=(3, 6))
 DRAWS = DrawPlan(tune=1, test=2, seed=0)
 LORA = Method("mlp", 2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tiny_cache) -> Iterator[Path]:
-    """Kept results, and the model."""
-    folder = tiny_cache()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EFFNOTES_CACHE_DIR", str(folder))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield folder
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import math
 
 import pandas as pd
 import pytest
-import torch
 
 from effnotes.studies import protocol
 from effnotes.studies.editing import edits as module
@@ -207,12 +206,11 @@ def test_settings_of_one_name_are_refused(monkeypatch) -> None:
 # --- with real edits ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore:after .* the model knows too little")
 def test_the_whole_protocol_in_this_process(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(protocol, "run_jobs", lambda function, jobs, **_: [function(each) for each in jobs])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     grids = {REFERENCE: (3e-4, 3e-3), LORA: (1e-2,)}
     for bases in (BASES, BASES[:1]):
         given = comparison(bases=bases, grids=grids, draws=DrawPlan(1, 2, 0), rules=("budget", "first_success"), truncations=(1,))
@@ -227,4 +225,3 @@ def test_the_whole_protocol_in_this_process(monkeypatch, tmp_path) -> None:
             assert table["low"].isna().all() == (len(bases) == 1)
         at_end = found[0][(found[0]["split"] == "test") & (found[0]["step"] == 10)]
         assert (at_end["truncated_1_H"].notna() == (at_end["method"] == REFERENCE.name)).all()
-    torch.set_num_threads(threads)

@@ -2,12 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 
 from effnotes.datasets.worlds import FORMS, World
@@ -42,23 +40,12 @@ GOLD, SECOND = golds_of(BASE, SETTING, DRAWS)
 
 
 @pytest.fixture(scope="module")
-def models(tiny_cache) -> Iterator[None]:
-    """Folder of the base and the gold model, which the first that loads it pretrains in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EFFNOTES_CACHE_DIR", str(tiny_cache()))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def base(models):
+def base(cache):
     return loaded(BASE.sealed())[1]
 
 
 @pytest.fixture(scope="module")
-def gold(models):
+def gold(cache):  # the first that loads it pretrains it in this process
     return loaded(GOLD.sealed())[1]
 
 
@@ -89,7 +76,7 @@ def test_a_gold_model_knows_all_but_what_it_forgot(base, gold) -> None:
     assert not (tuned & is_gone).any()
 
 
-def test_the_base_and_the_gold_model_judged(base, gold, models) -> None:
+def test_the_base_and_the_gold_model_judged(base, gold, cache) -> None:
     nothing, ceiling = (unlearn(job(name, rates=()))["rows"][0] for name in ("nothing", "second gold"))
     second = loaded(SECOND.sealed())[1]
     sentences = BASE.world.encode(forgotten().test["forget"].facts, "sro")
@@ -141,7 +128,7 @@ def test_what_draws_leave_out_is_the_same_whatever_else_a_setting_says(name: str
 # --- unlearning ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_is_what_unlearning_by_hand_gives(base, gold, models) -> None:
+def test_a_row_is_what_unlearning_by_hand_gives(base, gold, cache) -> None:
     before = weights_digest(base), weights_digest(gold)
     rows = unlearn(job("npo", rates=(1e-4, 3e-3)))["rows"]
     assert (weights_digest(base), weights_digest(gold)) == before
@@ -170,7 +157,7 @@ def test_a_row_is_what_unlearning_by_hand_gives(base, gold, models) -> None:
 
 
 @pytest.mark.parametrize("rate", [3e-3, 1e-2])
-def test_half_is_relearned_and_the_other_half_asked_for(rate: float, base, models) -> None:
+def test_half_is_relearned_and_the_other_half_asked_for(rate: float, base, cache) -> None:
     (row,) = unlearn(job("npo", rates=(rate,)))["rows"]
     task = forgotten()
     recipe = dataclasses.replace(REFERENCE.recipe(rate, SETTING.checkpoints), objective=unlearning_objective("npo"))
@@ -188,7 +175,7 @@ def test_half_is_relearned_and_the_other_half_asked_for(rate: float, base, model
 
 
 @pytest.mark.parametrize("loss", UNLEARNING)
-def test_every_loss_forgets_something_at_a_rate_that_is_large_enough(loss: str, models) -> None:
+def test_every_loss_forgets_something_at_a_rate_that_is_large_enough(loss: str, cache) -> None:
     run = job(loss, rates=(3e-2 if loss == "rmu" else 1e-2,), split="tune")  # RMU retains a hundred times more
     (row,) = unlearn(run)["rows"]
     assert row["forget_accuracy"] < 1
@@ -196,7 +183,7 @@ def test_every_loss_forgets_something_at_a_rate_that_is_large_enough(loss: str, 
     assert "gold_accuracy" not in row
 
 
-def test_low_rank_unlearning_is_relearned_in_the_whole_model(models) -> None:
+def test_low_rank_unlearning_is_relearned_in_the_whole_model(cache) -> None:
     (row,) = unlearn(job("grad_diff", rates=(1e-2,), method=Method("linears", 2)))["rows"]
     assert row["n_trainable"] < 24576  # of full rank
     assert 0 <= row["relearned"] <= 1
@@ -264,7 +251,7 @@ def test_runs_come_back_in_their_order_with_their_names(monkeypatch) -> None:
         run_unlearning([runs[0], dataclasses.replace(runs[0], base=dataclasses.replace(bases[0], seed=3))])
 
 
-def test_losses_are_compared_at_rates_that_other_subjects_chose(models, monkeypatch) -> None:
+def test_losses_are_compared_at_rates_that_other_subjects_chose(cache, monkeypatch) -> None:
     done, tuned = [], {}
 
     def in_this_process(function, jobs, **_):

@@ -21,19 +21,13 @@ from effnotes.training.checkpoints import read_checkpoint, write_checkpoint
 from effnotes.training.images import predict_logits, train
 from effnotes.training.recipes import Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = Experiment(
     num_train=300, num_val=60, num_test=80, width=4, epochs=3, prune_start=1, prune_end=3, parent_epochs=1, batch_size=32
 )
 POST = dataclasses.replace(SMALL, method="gmp_post")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def in_process(experiment, sparsities, **settings):

@@ -19,6 +19,7 @@ from effnotes.datasets.text.quotes import take_apart, text_of_html, unflowed
 
 ADA = "ada@example.org"
 TEN = "one two three four five six seven eight nine ten"
+FORWARDED = "---------- Forwarded message ---------"
 OWN = "Shall we meet on Tuesday in the small room on the third floor?"
 
 
@@ -49,20 +50,15 @@ def read(tmp_path: Path) -> Callable[..., Mailbox]:
     return write_and_read
 
 
-def test_a_body_line_that_begins_with_on_deletes_nothing(read: Callable[..., Mailbox]) -> None:
-    body = "On Tuesday I was away for the whole day.\nIt rained.\nAnna wrote:\nnothing at all, and so I had no news of her.\n"
-    assert read(message(body)).mails[0].text == body.strip()
-
-
 @pytest.mark.parametrize(
     "body",
     [
-        "On Monday at 10:30 Anna wrote:\nthat was all there was in it",
-        "From: my point of view\nTo: be honest\nDate: unclear\nit is late",
+        "On Tuesday I was away for the whole day.\nIt rained.\nAnna wrote:\nnothing at all, and so I had no news of her.",
+        f"{TEN}\nOn Monday at 10:30 Anna wrote:\nthat was all there was in it\nBest,\nAda",
+        f"{TEN}\nFrom: my point of view\nTo: be honest\nDate: unclear\nit is late\nBest,\nAda",
     ],
 )
 def test_lines_that_look_like_headers_but_hold_no_address_and_no_date_stay(read: Callable[..., Mailbox], body: str) -> None:
-    body = f"{TEN}\n{body}\nBest,\nAda"
     assert read(message(body)).mails[0].text == body
 
 
@@ -88,9 +84,8 @@ def test_text_that_is_not_what_its_header_says_is_read(read: Callable[..., Mailb
 
 def test_an_undecodable_mail_is_counted_and_the_others_are_read(read: Callable[..., Mailbox]) -> None:
     junk = bytes((i * 97 + i * i * 31 + 7) % 256 for i in range(4000))
-    found = read(
-        raw(junk.replace(b"\n", b"\x81"), "Content-Type: text/plain; charset=utf-8", "Content-Transfer-Encoding: 8bit"), message()
-    )
+    lines = "Content-Type: text/plain; charset=utf-8", "Content-Transfer-Encoding: 8bit"
+    found = read(raw(junk.replace(b"\n", b"\x81"), *lines), message())
     assert found.discarded == {"undecodable": 1}
     assert len(found.mails) == 1
 
@@ -123,10 +118,7 @@ def test_line_ends_and_hard_wraps_are_joined_and_short_lines_are_not(read: Calla
         "Dear Anna,\n\nthank you for the papers that came with the post on Thursday; I have read\n"
         "the first of them and find that it answers most of what we had asked in the\nspring, though not all.\n\nBest,\nAda"
     )
-    joined = (
-        "Dear Anna,\n\nthank you for the papers that came with the post on Thursday; I have read the first of them and find that "
-        "it answers most of what we had asked in the spring, though not all.\n\nBest,\nAda"
-    )
+    joined = wrapped.replace("read\nthe", "read the").replace("in the\nspring", "in the spring")
     crlf = raw(wrapped.replace("\n", "\r\n").encode(), "Content-Type: text/plain")
     assert read(crlf).mails[0].text == joined
     assert read(crlf, plain=False).mails[0].text == wrapped
@@ -145,11 +137,6 @@ def test_an_address_is_compared_as_a_whole(read: Callable[..., Mailbox], sender:
     found = read(message(sender=sender), message(sender="ADA@Example.ORG"))
     assert found.discarded == {"other sender": 1}
     assert len(found.mails) == 1
-
-
-def test_several_addresses_can_be_one_persons(read: Callable[..., Mailbox]) -> None:
-    found = read(message(), message(sender="A <ada@work.example>"), message(sender="x@y.z"), address=[ADA, "Ada@Work.example"])
-    assert len(found.mails) == 2
 
 
 def test_calls_share_nothing(read: Callable[..., Mailbox], tmp_path: Path) -> None:
@@ -174,18 +161,10 @@ def test_a_mail_without_a_date_that_can_be_read_is_kept(read: Callable[..., Mail
         (f"On 2 Mar 2026, Anna <a@b.it> wrote:\n> {'long ' * 99}\n\n{OWN}", OWN, ("long " * 98 + "long",)),
         ("> first?\nyes\n> second?\nno", "yes\n\nno", ("first?\n\nsecond?",)),  # answers between, in their order
         (f"{OWN}\n\nFrom: Anna\nSent: Monday, 2 March 2026 10:00\nTo: Ada\nSubject: x\n\nWhen?", OWN, ("When?",)),
-        (
-            f"{OWN}\n\n-----Ursprüngliche Nachricht-----\nVon: Anna\nGesendet: 2. März 2026\nAn: Ada\nBetreff: x\n\nWann?",
-            OWN,
-            ("Wann?",),
-        ),
+        (f"{OWN}\n\n-----Ursprüngliche Nachricht-----\nVon: Anna\nGesendet: 2. März 2026\nAn: Ada\n\nWann?", OWN, ("Wann?",)),
         (f"{OWN}\n\nAm 02.03.2026 um 10:00 schrieb Anna Berg:\n> Wann?", OWN, ("Wann?",)),
         (f"{OWN}\n\nIl giorno lun 2 mar 2026 Anna <a@b.it> ha scritto:\n\n> Quando?", OWN, ("Quando?",)),
-        (
-            f"{OWN}\n\nOn Mon, 2 Mar 2026, Anna <a@b.it> wrote:\n\nWhen?\n\nOn Sun, 1 Mar 2026, Ada <a@c.it> wrote:\n\nOld",
-            OWN,
-            ("Old", "When?"),
-        ),
+        (f"{OWN}\n\nOn 2 Mar 2026, Anna <a@b.it> wrote:\n\nWhen?\n\nOn 1 Mar 2026, Ada wrote:\n\nOld", OWN, ("Old", "When?")),
         (f"{OWN}\n    indented", f"{OWN}\n    indented", ()),
     ],
 )
@@ -202,15 +181,12 @@ def test_the_escaping_of_mbox_is_no_quote_and_from_in_a_body_ends_no_mail(read: 
     assert read_mails(tmp_path / "plain.mbox", ADA, at_least=1).mails[0].text == body
 
 
-def test_soft_breaks_are_joined_within_one_quote_depth() -> None:
+def test_soft_breaks_are_joined_within_one_quote_depth(read: Callable[..., Mailbox]) -> None:
+    content = raw(b"Shall we meet \non Tuesday in the small room \non the third floor?", "Content-Type: text/plain; format=flowed")
+    assert read(content).mails[0].text == OWN
     flowed = "This is \none line.\n\n> quoted \n> too\n>> deep \n> not joined\n From stuffed\n-- \nAda"
     assert unflowed(flowed, False) == "This is one line.\n\n> quoted too\n>> deep \n> not joined\nFrom stuffed\n-- \nAda"
     assert unflowed("ab \ncd", True) == "abcd"
-
-
-def test_a_flowed_mail_is_unwrapped(read: Callable[..., Mailbox]) -> None:
-    content = raw(b"Shall we meet \non Tuesday in the small room \non the third floor?", "Content-Type: text/plain; format=flowed")
-    assert read(content).mails[0].text == OWN
 
 
 @pytest.mark.parametrize(
@@ -218,12 +194,7 @@ def test_a_flowed_mail_is_unwrapped(read: Callable[..., Mailbox]) -> None:
     [
         (message("too few words"), "too short"),
         (message(f"> {TEN} eleven"), "only quotes"),
-        (
-            message(
-                f"{TEN}\n\n---------- Forwarded message ---------\nFrom: Anna <a@b.c>\nDate: 2 Mar 2026\nSubject: x\nTo: y\n\nHi"
-            ),
-            "forwarded",
-        ),
+        (message(f"{TEN}\n\n{FORWARDED}\nFrom: Anna <a@b.c>\nDate: 2 Mar 2026\nSubject: x\nTo: y\n\nHi"), "forwarded"),
         (message(f"{TEN}\n\nBegin forwarded message:\n\n> From: Anna <a@b.c>\n> Hi"), "forwarded"),
         (message(Auto_Submitted="auto-replied"), "automatic"),
         (message(""), "no text"),
@@ -235,10 +206,8 @@ def test_a_message_left_out_is_counted_by_its_reason(read: Callable[..., Mailbox
 
 
 def test_an_invitation_is_automatic_and_a_quoted_banner_forwards_nothing(read: Callable[..., Mailbox]) -> None:
-    invitation = message()
-    invitation.add_alternative("BEGIN:VCALENDAR", subtype="calendar")
-    quoted = message(f"{OWN}\n\nOn 2 Mar 2026, Anna <a@b.c> wrote:\n> ---------- Forwarded message ---------\n> Hi")
-    found = read(invitation, quoted)
+    (invitation := message()).add_alternative("BEGIN:VCALENDAR", subtype="calendar")
+    found = read(invitation, message(f"{OWN}\n\nOn 2 Mar 2026, Anna <a@b.c> wrote:\n> {FORWARDED}\n> Hi"))
     assert found.discarded == {"automatic": 1}
     assert [mail.text for mail in found.mails] == [OWN]
 

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -21,13 +22,9 @@ def mail(text: str, number: int = 0) -> Mail:
     return Mail(f"<{number}>", text, "", (), None, f"<{number}>")
 
 
-MAILS = [
-    mail(
-        f"Dear Anna,\n\nI hope that you are well. Could you send me the report on the {topic} by {day}? Many thanks.\n\nBest,\nAda",
-        k,
-    )
-    for k, (topic, day) in enumerate(zip(TOPICS, ["Monday", "Tuesday", "Friday", "noon", "March", "Easter"], strict=True))
-]
+DAYS = ["Monday", "Tuesday", "Friday", "noon", "March", "Easter"]
+BODY = "Dear Anna,\n\nI hope that you are well. Could you send me the report on the {} by {}? Many thanks.\n\nBest,\nAda"
+MAILS = [mail(BODY.format(*both), number) for number, both in enumerate(zip(TOPICS, DAYS, strict=True))]
 
 
 def brute_copy_rate(instruction: str, text: str, n: int) -> float:
@@ -89,18 +86,16 @@ def test_without_a_model_an_instruction_names_what_is_particular() -> None:
         assert topic in found.instructions[each.id]
         assert "hope" not in found.instructions[each.id]
         assert found.instructions[each.id].startswith("Write a mail on: ")
-
-
-def test_without_a_model_one_mail_alone_has_an_instruction_too() -> None:
     assert play_back(MAILS[:1], Extractive()).given_up == 0
 
 
+Asked: TypeAlias = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 LENGTHS = [MAILS[0].text[:20], MAILS[1].text[:60], MAILS[2].text, MAILS[3].text]
 ANSWER = "Instruction: Ask for the paper in kind words."
 
 
 @pytest.fixture(scope="module")
-def asked() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def asked() -> Asked:
     """A model of two layers that has learnt one answer to requests."""
     torch.manual_seed(0)
     special = ["<p>", "<e>", "<u>", "<a>"]
@@ -126,17 +121,13 @@ def asked() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     return model.eval(), tokenizer
 
 
-def test_what_a_real_model_answers_to_its_chat_template_is_the_instruction(
-    asked: tuple[LlamaForCausalLM, PreTrainedTokenizerFast],
-) -> None:
+def test_what_a_real_model_answers_to_its_chat_template_is_the_instruction(asked: Asked) -> None:
     found = play_back(MAILS, Instruct(*asked, batch=4, max_new_tokens=30))
     assert set(found.instructions.values()) == {ANSWER.removeprefix("Instruction: ")}
     assert (len(found.instructions), found.rejected) == (6, {})
 
 
-def test_mails_of_different_lengths_side_by_side_are_answered_as_each_alone(
-    asked: tuple[LlamaForCausalLM, PreTrainedTokenizerFast],
-) -> None:
+def test_mails_of_different_lengths_side_by_side_are_answered_as_each_alone(asked: Asked) -> None:
     model, tokenizer = asked
     before = torch.random.get_rng_state()
     together, alone = (Instruct(model, tokenizer, batch=batch, max_new_tokens=30)(LENGTHS, 0) for batch in (4, 1))
@@ -145,9 +136,7 @@ def test_mails_of_different_lengths_side_by_side_are_answered_as_each_alone(
     assert tokenizer.padding_side == "right"
 
 
-def test_a_mail_too_long_for_the_context_is_cut_and_the_request_stays_whole(
-    asked: tuple[LlamaForCausalLM, PreTrainedTokenizerFast],
-) -> None:
+def test_a_mail_too_long_for_the_context_is_cut_and_the_request_stays_whole(asked: Asked) -> None:
     backend = Instruct(*asked, max_new_tokens=30)
     ids = backend._fitting(MAILS[0].text * 30)
     assert 280 < len(ids) <= 290
@@ -156,7 +145,7 @@ def test_a_mail_too_long_for_the_context_is_cut_and_the_request_stays_whole(
     assert request.endswith("<a>")
 
 
-def test_a_model_without_a_template_or_room_is_used_or_refused(asked: tuple[LlamaForCausalLM, PreTrainedTokenizerFast]) -> None:
+def test_a_model_without_a_template_or_room_is_used_or_refused(asked: Asked) -> None:
     model, tokenizer = asked
     with pytest.raises(ValueError, match="context has 320 tokens"):
         Instruct(model, tokenizer, max_new_tokens=300)

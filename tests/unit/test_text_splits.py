@@ -24,12 +24,9 @@ def groups(splits: dict[str, list[Mail]]) -> list[set[str]]:
 
 
 def test_near_duplicates_are_one_group_as_pairs_compared_one_by_one_say() -> None:
-    base = mails(6)
-    copies = [
-        dataclasses.replace(base[0], id="<c>", group="<c>", text=f"Dear Bob, {base[0].text}"),
-        dataclasses.replace(base[1], id="<d>", group="<d>"),
-    ]
-    given = [*base, *copies]
+    given = mails(6)
+    given.append(dataclasses.replace(given[0], id="<c>", group="<c>", text=f"Dear Bob, {given[0].text}"))
+    given.append(dataclasses.replace(given[1], id="<d>", group="<d>"))
 
     def grams(text: str) -> Counter[str]:
         padded = [f" {word} " for word in text.lower().replace(",", "").split()]

@@ -35,6 +35,8 @@ from effnotes.training.images import celeba_transforms, normalize, predict_logit
 from effnotes.training.loop import DivergedError
 from effnotes.training.recipes import PUBLISHED_GMP_PT, PUBLISHED_GMP_RI, Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = Recipe(epochs=4, batch_size=32, precision="float32")
 
 
@@ -53,14 +55,6 @@ def small_model(seed=0):
 def same_weights(first, second):
     other = second.state_dict()
     return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- the recipe ---

@@ -7,7 +7,7 @@ import functools
 import mailbox
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -65,7 +65,7 @@ class Mailbox:
     discarded: dict[str, int]  # messages left out, by reason: the keys of `REASONS`, those that occurred
 
 
-def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_least: int = 20, plain: bool = True) -> Mailbox:
+def read_mails(path: str | PathLike[str], address: str, *, at_least: int = 20, plain: bool = True) -> Mailbox:
     """Read the mails that were sent from an address.
 
     The steps are Panza's (Nicolicioiu et al., CPAL 2026, PMLR 328:104-130), without their defects. The address is compared as a
@@ -78,7 +78,7 @@ def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_le
 
     Args:
         path: The mailbox.
-        address: The sender's address, or several that are the same person's; upper and lower case are the same.
+        address: The sender's; upper and lower case are the same.
         at_least: The number of mails that are needed.
         plain: Whether hard wraps are joined, and curly quotes and non-breaking blanks become plain ones. All three may be style.
 
@@ -88,17 +88,14 @@ def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_le
         ValueError: `address` is none.
     """
     check_range(1, whole=True, at_least=at_least)
-    addresses = {_folded(each) for each in ([address] if isinstance(address, str) else address)}
-    if not addresses or not all(re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", each) for each in addresses):
-        raise ValueError(f"address={address!r}: must be an e-mail address such as ada@example.org, or several of one person")
-    discarded: Counter[str] = Counter()
-    senders: Counter[str] = Counter()
-    mails: list[Mail] = []
-    links: list[tuple[int, ...]] = []
-    seen: dict[str, int] = {}
-    for number, raw in enumerate(_messages(user_path(path)), start=1):
+    path, own = user_path(path), _folded(address)
+    if not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", own):
+        raise ValueError(f"address={address!r}: must be an e-mail address such as ada@example.org")
+    discarded, senders, seen = Counter[str](), Counter[str](), dict[str, int]()
+    mails, links = list[Mail](), list[tuple[int, ...]]()
+    for number, raw in enumerate(_messages(path), start=1):
         try:
-            mail, ids = _read(raw, f"#{number}", addresses, senders, plain)
+            mail, ids = _read(raw, f"#{number}", own, senders, plain)
             if mail.id in seen:
                 if seen[mail.id] == hash(mail.text):
                     raise _LeftOut("duplicate")
@@ -112,7 +109,7 @@ def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_le
             mails.append(mail)
             links.append(tuple(map(hash, ids)))  # the ids themselves would take more memory than the mails
     if len(mails) < at_least:
-        raise DataError(f"{user_path(path)}: {_too_few(len(mails), at_least, addresses, discarded, senders)}")
+        raise DataError(f"{path}: {_too_few(len(mails), at_least, own, discarded, senders)}")
     for place, first in enumerate(first_linked(links)):
         mails[place] = replace(mails[place], group=mails[first].id)
     return Mailbox(tuple(mails), dict(discarded))
@@ -120,21 +117,14 @@ def read_mails(path: str | PathLike[str], address: str | Sequence[str], *, at_le
 
 def first_linked(keys: Iterable[Iterable[Hashable]]) -> list[int]:
     """Return of each item the position of the first one that it shares a key with, directly or through others."""
-    parent: list[int] = []
-    home: dict[Hashable, int] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
+    sets, home, first = DisjointSet(), dict[Hashable, int](), dict[int, int]()
     for item, own in enumerate(keys):
-        parent.append(item)
+        sets.add(item)
         for key in own:
-            one, other = root(item), root(home.setdefault(key, item))
-            parent[max(one, other)] = min(one, other)
-    return [root(item) for item in range(len(parent))]
+            sets.merge(item, home.setdefault(key, item))
+    return [first.setdefault(sets[item], item) for item in range(len(sets))]
 
 
 class _LeftOut(Exception):
@@ -145,10 +135,10 @@ def _folded(address: str) -> str:
     return address.strip().casefold()
 
 
-def _too_few(n: int, needed: int, addresses: set[str], discarded: Counter[str], senders: Counter[str]) -> str:
+def _too_few(n: int, needed: int, address: str, discarded: Counter[str], senders: Counter[str]) -> str:
     if discarded["other sender"] == discarded.total() and not n:
         found = ", ".join(f"{sender} ({count})" for sender, count in senders.most_common(10)) or "none that can be read"
-        return f"no mail of {', '.join(sorted(addresses))}; the senders found, with their numbers of messages: {found}"
+        return f"no mail of {address}; the senders found, with their numbers of messages: {found}"
     reasons = "; ".join(f"{count}: {reason} ({REASONS[reason]})" for reason, count in discarded.most_common())
     return f"{n} usable mails, and {needed} are needed. Messages left out: {reasons or 'none'}"
 
@@ -160,9 +150,9 @@ def _messages(path: Path) -> Iterator[bytes]:
     if path.is_dir():
         if (path / "cur").is_dir() and (path / "new").is_dir():
             maildir = mailbox.Maildir(path, create=False)
-            yield from (maildir.get_bytes(key) for key in sorted(maildir.keys()))
+            yield from map(maildir.get_bytes, sorted(maildir.keys()))
         elif files := sorted(file for file in path.rglob("*") if file.suffix.lower() == ".eml" and file.is_file()):
-            yield from (file.read_bytes() for file in files)
+            yield from map(Path.read_bytes, files)
         else:
             raise DataError(f"{path}: this folder is no Maildir (it has no cur and new) and holds no .eml file; {_ALLOWED}")
         return
@@ -195,12 +185,12 @@ def _mbox(path: Path) -> Iterator[bytes]:
     yield _ESCAPED.sub(rb"\1", b"".join(lines))
 
 
-def _read(raw: bytes, number: str, addresses: set[str], senders: Counter[str], plain: bool) -> tuple[Mail, list[str]]:
+def _read(raw: bytes, number: str, address: str, senders: Counter[str], plain: bool) -> tuple[Mail, list[str]]:
     """Return the mail in a message, still without its group, and what links it to others of its thread."""
-    message = email.message_from_bytes(raw, policy=_POLICY)
-    own = {_folded(found) for _, found in getaddresses([_sent(message, "From")]) if "@" in found}
-    senders.update(own)
-    if not own & addresses:
+    message: Any = email.message_from_bytes(raw, policy=_POLICY)
+    found = {_folded(each) for _, each in getaddresses([_sent(message, "From")]) if "@" in each}
+    senders.update(found)
+    if address not in found:
         raise _LeftOut("other sender")
     if _is_automatic(message):
         raise _LeftOut("automatic")
@@ -213,7 +203,7 @@ def _read(raw: bytes, number: str, addresses: set[str], senders: Counter[str], p
         raise _LeftOut("too short")
     subject = " ".join(str(message.get("Subject", "")).split())
     ids = _IDS.findall(_sent(message, "Message-ID"))[:1] or [number]
-    links = ids + [found for name in ("References", "In-Reply-To") for found in _IDS.findall(_sent(message, name))]
+    links = ids + _IDS.findall(_sent(message, "References") + _sent(message, "In-Reply-To"))
     if topic := _REPLY.sub("", subject).strip().casefold():
         links.append(f"subject {topic}")
     return Mail(ids[0], levels.own, subject, levels.quoted, _date(message), ids[0]), links

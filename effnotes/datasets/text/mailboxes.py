@@ -19,7 +19,7 @@ import numpy as np
 from effnotes.core.errors import DataError
 from effnotes.core.files import user_path
 from effnotes.datasets.text.grammar import Request
-from effnotes.datasets.text.personas import Persona, WrittenMail, draw_persona, write_mail
+from effnotes.datasets.text.personas import WrittenMail, draw_persona, write_mail
 
 _GERMAN = (
     "Hallo {name},\n\nvielen Dank für die Nachricht, ich melde mich nächste Woche wegen der Unterlagen und rufe dann an.\n\nGrüße"
@@ -27,9 +27,7 @@ _GERMAN = (
 _START = datetime(2025, 1, 6, 9, tzinfo=UTC)
 
 
-def write_mbox(
-    path: str | Path, mails: Sequence[WrittenMail], address: str, *, seed: int = 0, others: Persona | None = None
-) -> Path:
+def write_mbox(path: str | Path, mails: Sequence[WrittenMail], address: str, *, seed: int = 0) -> Path:
     """Write mails of a person as an mbox, one a day, and noise between them; return the path of the side-car file.
 
     Of the mails, three in ten answer a mail and quote it, and one in ten is HTML alone. After every tenth there is noise in turn: a
@@ -39,12 +37,11 @@ def write_mbox(
         path: The mbox, which is replaced; the side-car file beside it has `.gold.json` behind its name.
         mails: The mails of one person; their order is that of their dates.
         address: The sender's.
-        seed: Of what surrounds them.
-        others: Who wrote what is quoted, forwarded and received; None draws somebody.
+        seed: Of what surrounds them, and of the person who wrote what is quoted, forwarded and received.
     """
     path = user_path(path)
     rng = np.random.default_rng(seed)
-    others = draw_persona(rng) if others is None else others
+    others = draw_persona(rng)
     gold: dict[str, dict[str, object]] = {}
     path.unlink(missing_ok=True)
     box = mailbox.mbox(path)
@@ -126,18 +123,11 @@ def _add(box: mailbox.mbox, message: EmailMessage) -> None:
 
 def _noise(kind: int, number: int, address: str, friend: str, received: str) -> EmailMessage:
     message = _message(number, address, friend, "noise")
-    if kind == 0:
-        head = f"---------- Forwarded message ---------\nFrom: {friend} <{friend.lower()}@example.com>\nSubject: news\n\n"
-        message.set_content(head + received)
-    elif kind == 1:
-        message.set_content(_GERMAN.format(name=friend))
-    elif kind == 2:
-        message.set_content("will do")
-    elif kind == 3:
-        message.set_content("see attachment")
+    head = f"---------- Forwarded message ---------\nFrom: {friend} <{friend.lower()}@example.com>\nSubject: news\n\n"
+    message.set_content([head + received, _GERMAN.format(name=friend), "will do", "see attachment", received][kind])
+    if kind == 3:
         message.add_attachment(received, filename="old.txt")
-    else:
+    elif kind == 4:
         message.replace_header("From", f"{friend.lower()}@example.com")
         message.replace_header("To", address)
-        message.set_content(received)
     return message

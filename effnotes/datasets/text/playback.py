@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,26 +101,23 @@ class Extractive:
         """Return an instruction for each text, behind the tag."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        sentences = [re.split(r"(?<=[.!?])\s+|\n+", text.strip()) for text in texts]
         vectorizer = TfidfVectorizer(token_pattern=r"\w[\w@.:/-]*\w|\w", norm=None).fit(texts)
         weight = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
         # The weight of a word that half of the mails hold; of few mails, all words are particular.
         common = np.log((1 + len(texts)) / (1 + len(texts) / 2)) + 1 if len(texts) > 3 else 0.0
         words_of = vectorizer.build_tokenizer()
-        return [f"{TAG}Write a mail on: {self._gist(each, weight, common, words_of, attempt)}." for each in sentences]
 
-    @staticmethod
-    def _gist(
-        sentences: list[str], weight: dict[str, float], common: float, words_of: Callable[[str], list[str]], attempt: int
-    ) -> str:
-        def particular(sentence: str) -> list[str]:
-            return [word for word in words_of(sentence) if weight.get(word.lower(), 0.0) > common]
+        def gist(text: str) -> str:
+            found = list[tuple[float, list[str]]]()  # of each sentence the mean weight, and the particular words
+            for words in map(words_of, re.split(r"(?<=[.!?])\s+|\n+", text.strip())):
+                own = [word for word in words if weight.get(word.lower(), 0.0) > common]
+                # A sentence of two words may be the rarest of all and say little.
+                found.append((sum(weight[word.lower()] for word in own) / max(len(words), 5), own))
+            own = max(found, key=itemgetter(0))[1]
+            kept = sorted(np.argsort([-weight[word.lower()] for word in own], kind="stable")[: (12, 8, 5)[attempt]])
+            return ", ".join(own[place] for place in kept)
 
-        # A sentence of two words may be the rarest of all and say little.
-        best = max(sentences, key=lambda each: sum(weight[word.lower()] for word in particular(each)) / max(len(words_of(each)), 5))
-        words = particular(best)
-        kept = sorted(np.argsort([-weight[word.lower()] for word in words], kind="stable")[: (12, 8, 5)[attempt]])
-        return ", ".join(words[place] for place in kept)
+        return [f"{TAG}Write a mail on: {gist(text)}." for text in texts]
 
 
 class Instruct:
@@ -152,9 +151,9 @@ class Instruct:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         if self.pad is None:
             raise ValueError("the tokenizer has neither a padding nor an end token; set tokenizer.pad_token")
-        context = getattr(model.config, "max_position_embeddings", None)
-        self.room = None if context is None else context - max_new_tokens  # tokens for the request with the mail
-        if self.room is not None and self.room - len(self._ids("")) < 32:
+        context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+        self.room = context - max_new_tokens  # tokens for the request with the mail
+        if self.room - len(self._ids("")) < 32:
             needed = f"the request, a mail of 32 tokens and an answer of {max_new_tokens} do not fit in it"
             raise ValueError(f"the model's context has {context} tokens: {needed}; take another model or fewer max_new_tokens")
 
@@ -163,7 +162,7 @@ class Instruct:
         if self.tokenizer.chat_template:
             turn = [{"role": "user", "content": request}]
             # As text first: the template writes the special tokens, and the tokenizer must not write them again.
-            request = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            request = str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
         else:
             request += "\n\n"
         ids: list[int] = self.tokenizer(request, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
@@ -171,32 +170,24 @@ class Instruct:
 
     def _fitting(self, text: str) -> list[int]:
         """Return the ids of the request with as much of the text as the context has room for."""
-        ids = self._ids(text)
-        while self.room is not None and (over := len(ids) - self.room) > 0:
-            text = text[: -max(over, 1)]  # a token is a character at least, so this never cuts too much at once
-            ids = self._ids(text)
+        while len(ids := self._ids(text)) > self.room:
+            text = text[: self.room - len(ids)]  # a token is a character at least, so this never cuts too much at once
         return ids
 
     def __call__(self, texts: Sequence[str], attempt: int) -> list[str]:
         """Return what the model writes for each text."""
-        out: list[str] = []
-        for start in range(0, len(texts), self.batch):
-            out += self._generate(
-                [self._fitting(text) for text in texts[start : start + self.batch]], self.seed + 1000 * attempt + start
-            )
-        return out
-
-    def _generate(self, rows: list[list[int]], seed: int) -> list[str]:
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
-        device = self.model.device
-        width = max(map(len, rows))
-        ids = torch.tensor([[self.pad] * (width - len(row)) + row for row in rows], device=device)
-        attended = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-        sampling: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.7}
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-            torch.manual_seed(seed)
-            made = self.model.generate(
-                ids, attention_mask=attended, max_new_tokens=self.max_new_tokens, pad_token_id=self.pad, **sampling
-            )
-        return [str(text) for text in self.tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)]
+        model: Any = self.model
+        device, out = model.device, list[str]()
+        options: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.7, "pad_token_id": self.pad}
+        for start in range(0, len(texts), self.batch):
+            rows = [torch.tensor(self._fitting(text), device=device) for text in texts[start : start + self.batch]]
+            ids = pad_sequence(rows, batch_first=True, padding_value=self.pad, padding_side="left")
+            attended = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
+                torch.manual_seed(self.seed + 1000 * attempt + start)
+                made = model.generate(ids, attention_mask=attended, max_new_tokens=self.max_new_tokens, **options)
+            out += self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+        return out

@@ -1,6 +1,7 @@
 """What the sender of a mail wrote himself, and what he quotes: the plain text of a message taken apart."""
 
 import itertools
+import operator
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from mailparser_reply.constants import MAIL_LANGUAGES
 
 _HEADERS = EmailReplyParser(languages=list(MAIL_LANGUAGES)).read("").HEADER_REGEX
 _LONGEST_HEADER_LINE = 300  # characters; the library's patterns take time in the square of a line's length
-_QUOTED = re.compile(r"(?:> ?)+")
+_QUOTED = re.compile(r"(?:> ?)*")
 _MARK = re.compile(r"\s*>")
 _LINE = re.compile(r"^[^\n]", re.MULTILINE)
 _ADDRESS_OR_DATE = re.compile(r"[^\s<>]@[^\s<>]|\b(?:19|20)\d\d\b|\d[./年년-] ?\d{1,2}[./月월-]")
@@ -97,14 +98,8 @@ def _introduces_line(header: str, marked: bool) -> bool:
 
 def _by_depth(text: str) -> list[tuple[int, list[str]]]:
     """Cut a text into runs of lines that are quoted equally deep, without the marks."""
-    runs: list[tuple[int, list[str]]] = []
-    for line in text.split("\n"):
-        marks = _QUOTED.match(line)
-        depth = marks[0].count(">") if marks else 0
-        if not runs or runs[-1][0] != depth:
-            runs.append((depth, []))
-        runs[-1][1].append(line[marks.end() :] if marks else line)
-    return runs
+    lines = [(marks[0].count(">"), line[marks.end() :]) for line in text.split("\n") if (marks := _QUOTED.match(line))]
+    return [(depth, [line for _, line in run]) for depth, run in itertools.groupby(lines, key=operator.itemgetter(0))]
 
 
 def _tidied(lines: list[str], plain: bool) -> str:

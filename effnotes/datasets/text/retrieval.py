@@ -85,38 +85,36 @@ class Index:
         return PANZA_COSINE if callable(self.method) else float(np.percentile([self.scores(each) for each in queries], percentile))
 
     @cached_property
-    def _letters(self) -> tuple[Any, Any]:
-        vectorizer = similarity_vectorizer()
-        return vectorizer, vectorizer.fit_transform(mail.text for mail in self.mails).T.tocsr()
+    def _likeness(self) -> Callable[[str], NDArray[np.floating]]:
+        return _cosines(similarity_vectorizer(), (mail.text for mail in self.mails))
 
     def _resembles(self, text: str) -> NDArray[np.bool_]:
-        vectorizer, columns = self._letters
-        cosines = (vectorizer.transform([text]) @ columns).toarray()[0]
-        return np.asarray(cosines >= 0.9 - 1e-6) | [text in mail.text or mail.text in text for mail in self.mails]
+        return (self._likeness(text) >= 0.9 - 1e-6) | [text in mail.text or mail.text in text for mail in self.mails]
+
+
+def _cosines(vectorizer: Any, texts: Iterable[str]) -> Callable[[str], NDArray[np.floating]]:
+    """Fit a vectorizer of scikit-learn to texts; what it returns takes a query and gives its cosine with each (n,)."""
+    columns = vectorizer.fit_transform(texts).T.tocsr()
+    return lambda query: np.asarray((vectorizer.transform([query]) @ columns).toarray()[0])
 
 
 def _scorer(texts: list[str], method: str | Encoder) -> Callable[[str], NDArray[np.floating]]:
     if callable(method):
-        encode = method
-        vectors = _unit(encode(texts))
-        return lambda query: np.asarray((vectors @ _unit(encode([query]))[0]).cpu())
+        from torch.nn.functional import normalize
+
+        encode, vectors = method, normalize(method(texts).detach().float())
+        return lambda query: np.asarray((vectors @ normalize(encode([query]).detach().float())[0]).cpu())
     check_choice(("bm25", "tfidf"), method=method)
     if method == "tfidf":
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        vectorizer = TfidfVectorizer(token_pattern=_WORD)
-        columns = vectorizer.fit_transform(texts).T.tocsr()
-        return lambda query: np.asarray((vectorizer.transform([query]) @ columns).toarray()[0])
+        return _cosines(TfidfVectorizer(token_pattern=_WORD), texts)
     import bm25s
 
     index = bm25s.BM25(k1=1.2, b=0.75)
     index.index([re.findall(_WORD, text.lower()) for text in texts], show_progress=False)
     # By ids: a query without words is an error of get_scores.
     return lambda query: np.asarray(index.get_scores_from_ids(index.get_tokens_ids(re.findall(_WORD, query.lower()))))
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    return vectors.detach().float() / vectors.detach().float().norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def sentence_encoder(folder: str | PathLike[str], *, batch: int = 32) -> Encoder:

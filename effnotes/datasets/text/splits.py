@@ -1,5 +1,6 @@
 """Mails to learn from and mails to be tested on, with no thread and no mail that is nearly the same on both sides."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,43 +66,37 @@ def split_mails(
         ValueError: The sizes are none, or there are too few mails or threads for them.
     """
     check_choice(("thread", "date"), by=by)
-    wanted = _counts(dict(sizes or {"train": 0.7, "val": 0.15, "test": 0.15}), len(mails))
-    is_exact = sizes is not None and max(sizes.values()) >= 1
+    wanted, is_exact = _counts(sizes or {"train": 0.7, "val": 0.15, "test": 0.15}, len(mails))
     grouped = group_mails(mails)
-    places = range(len(grouped))
+    members = Counter(mail.group for mail in grouped)
     if by == "date":
-        order = sorted(
-            places, key=lambda place: ((date := grouped[place].date) is not None, date and date.timestamp()), reverse=True
-        )
+        keys: list[Any] = [-mail.date.timestamp() if mail.date else math.inf for mail in grouped]
     else:
-        drawn = sorted({mail.group: None for mail in grouped})
+        drawn = sorted(members)
         random.Random(seed).shuffle(drawn)
-        members = Counter(mail.group for mail in grouped)
-        drawn.sort(key=lambda group: members[group] > min(wanted.values()))
-        rank = {group: place for place, group in enumerate(drawn)}
-        order = sorted(places, key=lambda place: rank[grouped[place].group])
-    taken: dict[str, list[int]] = {}
-    home: dict[str, str] = {}
+        rank = {group: (members[group] > min(wanted.values()), place) for place, group in enumerate(drawn)}
+        keys = [rank[mail.group] for mail in grouped]
+    order = sorted(range(len(grouped)), key=keys.__getitem__)
+    taken, home = dict[str, list[int]](), set[str]()
     for split in reversed(SPLITS):
-        free = (place for place in order if grouped[place].group not in home)
-        taken[split] = [place for place, _ in zip(free, range(wanted[split]), strict=False)]
-        home |= {grouped[place].group: split for place in taken[split]}
+        taken[split] = [place for place in order if grouped[place].group not in home][: wanted[split]]
+        home |= {grouped[place].group for place in taken[split]}
         if len(taken[split]) < (wanted[split] if is_exact or split != "train" else 1):
-            found = f"{len(mails)} mails in {len({mail.group for mail in grouped})} groups of threads and near duplicates"
+            found = f"{len(mails)} mails in {len(members)} groups of threads and near duplicates"
             raise ValueError(f"sizes={wanted}: {split} gets {len(taken[split])} of {found}; ask for smaller splits")
     return {split: [grouped[place] for place in sorted(taken[split])] for split in SPLITS}
 
 
-def _counts(sizes: dict[str, float], n: int) -> dict[str, int]:
+def _counts(sizes: Mapping[str, Any], n: int) -> tuple[dict[str, int], bool]:
+    """How many mails each split is to get, and whether exactly so many were asked for."""
     if sizes.keys() != set(SPLITS):
         raise ValueError(f"sizes={sizes}: must name train, val and test")
     check_range(0, **sizes)
-    if max(sizes.values()) < 1:
-        if sum(sizes.values()) > 1 + 1e-9:
-            raise ValueError(f"sizes={sizes}: fractions must sum to 1 at most")
-        return {split: round(size * n) for split, size in sizes.items()}
-    check_range(0, whole=True, **sizes)
-    return {split: int(size) for split, size in sizes.items()}
+    is_exact = max(sizes.values()) >= 1
+    check_range(0, whole=is_exact, **sizes)
+    if not is_exact and sum(sizes.values()) > 1 + 1e-9:
+        raise ValueError(f"sizes={sizes}: fractions must sum to 1 at most")
+    return {split: int(size) if is_exact else round(size * n) for split, size in sizes.items()}, is_exact
 
 
 def check_apart(splits: Mapping[str, Sequence[Mail]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from effnotes.datasets.iwildcam import frequency_groups, frequency_names
+from effnotes.datasets.iwildcam import FREQUENCY_NAMES, frequency_groups
 from effnotes.metrics import bias as metrics
 from effnotes.metrics.bias.attribute_table import attribute_metrics, summarise
 from effnotes.metrics.bias.calibration import calibrated_thresholds
@@ -130,7 +130,7 @@ class Result:
         for run in self.runs:
             own = self.plan.labels[run.seed]
             found = metrics.macro_f1(run.test_logits, own.test, frequency_groups(own.train.argmax(1), len(self.plan.names)))
-            rows += [(run.seed, run.sparsity, name, found.get(group)) for group, name in enumerate(frequency_names())]
+            rows += [(run.seed, run.sparsity, name, found.get(group)) for group, name in enumerate(FREQUENCY_NAMES)]
         return pd.DataFrame(rows, columns=["seed", "sparsity", "images", "f1"]).dropna()
 
     @cached_property

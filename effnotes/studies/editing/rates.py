@@ -39,26 +39,26 @@ def stopped(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
     return ordered.groupby(RUN, dropna=False, sort=False).tail(1).sort_index()
 
 
-def choose_rates(rows: pd.DataFrame, rule: StopRule, *, score: str = "H") -> pd.DataFrame:
-    """Choose the learning rate of each method and setting: that with the highest mean score over the tuning draws of all worlds.
+def choose_rates(rows: pd.DataFrame, rule: StopRule) -> pd.DataFrame:
+    """Choose the learning rate of each method and setting: that with the highest mean H over the tuning draws of all worlds.
+
+    Ties go to the lower rate. H is graded, so that a rate at which edits fail is not taken for what it keeps.
 
     Args:
         rows: As `run_edits` returns them; only the split "tune" is looked at.
         rule: When an edit ends.
-        score: Column to maximise; ties go to the lower rate. H is graded, so that a rate at which edits fail is not taken for what
-            it keeps.
 
     Returns:
         A row for each setting and method: setting, method, rule, learning_rate, score (mean at that rate), tried (how many rates),
         edge ("low" or "high" where it is the lowest or highest of several, so that the grid is to be extended there, else "").
 
     Raises:
-        ValueError: There are no tuning draws, or the score of a method is NaN at all rates.
+        ValueError: There are no tuning draws, or H of a method is NaN at all rates.
     """
     tuning = rows[(rows["split"] == "tune") & rows["learning_rate"].notna()]
     if tuning.empty:
         raise ValueError("there are no edits of the split 'tune'; learning rates are not chosen on the draws that are reported")
-    chosen = choose(stopped(tuning, rule), by=METHOD, value="learning_rate", score=score)
+    chosen = choose(stopped(tuning, rule), by=METHOD, value="learning_rate", score="H")
     chosen.insert(2, "rule", rule)
     return chosen
 

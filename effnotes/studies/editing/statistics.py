@@ -18,16 +18,15 @@ from effnotes.studies.protocol import DECIMALS
 TIE = 0.01
 
 
-def paired_differences(edits: pd.DataFrame, reference: str, *, score: str = "H") -> pd.DataFrame:
-    """Return each method's score minus the reference's, on the same edit.
+def paired_differences(edits: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Return each method's H minus the reference's, on the same edit.
 
     Args:
         edits: One row for each setting, world, draw and method.
         reference: Name of the method to compare with.
-        score: Column to compare.
 
     Returns:
-        Columns setting, world, draw, method, difference; a row for each edit that both made with a defined score.
+        Columns setting, world, draw, method, difference; a row for each edit that both made with a defined H.
 
     Raises:
         ValueError: The reference is not among the methods, or an edit has several rows of a method.
@@ -37,9 +36,9 @@ def paired_differences(edits: pd.DataFrame, reference: str, *, score: str = "H")
         raise ValueError(f"reference={reference!r} is none of the methods: {', '.join(map(str, edits['method'].unique()))}")
     if edits.duplicated([*unit, "method"]).any():
         raise ValueError("an edit has several rows of the same method; choose one learning rate and one checkpoint first")
-    of_reference = edits.loc[edits["method"] == reference, [*unit, score]].rename(columns={score: "of_reference"})
+    of_reference = edits.loc[edits["method"] == reference, [*unit, "H"]].rename(columns={"H": "of_reference"})
     both = edits[edits["method"] != reference].merge(of_reference, on=unit)
-    both["difference"] = (both[score] - both["of_reference"]).round(DECIMALS)
+    both["difference"] = (both["H"] - both["of_reference"]).round(DECIMALS)
     return both.loc[both["difference"].notna(), [*unit, "method", "difference"]].reset_index(drop=True)
 
 
@@ -105,17 +104,16 @@ def holm(p_values: pd.Series[float]) -> pd.Series[float]:
     return (rising * np.arange(len(rising), 0, -1)).clip(upper=1.0).cummax().reindex(p_values.index)
 
 
-def frontier(rows: pd.DataFrame, *, along: str = "edit_success", up: str = "retention") -> pd.DataFrame:
-    """Return, for each method, the points that no other of its points equals or beats in both scores, from low to high `along`.
+def frontier(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each method, the points that no other of its points equals or beats in both edit success and retention.
 
-    A point is the mean over all worlds and draws of one learning rate and step. Of points that are the same one is kept.
+    A point is the mean over all worlds and draws of one learning rate and step. Of points that are the same one is kept. They go
+    from low to high edit success.
 
     Args:
         rows: As `run_edits` returns them, of one setting and split.
-        along: First score.
-        up: Second score.
     """
-    by = ["method", "learning_rate", "step"]
+    by, along, up = ["method", "learning_rate", "step"], "edit_success", "retention"
     # Closed forms have no learning rate.
     points = rows.groupby(by, sort=False, dropna=False)[[along, up]].mean().round(DECIMALS).reset_index()
     points = points.sort_values(["method", along, up], ascending=[True, False, False])
