@@ -90,10 +90,9 @@ pretraining: dict[str, Any] = {}  # of MailBaseRecipe, for a model that is pretr
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 of_mails = {"mails": mails, "under": under, "few": few, "val": val, "test": test, "facts": facts, "canaries": canaries}
 of_writers = {"personas": personas, "tune_personas": tune_personas, "mailbox": mailbox, "address": address, "redacted": redacted}
-of_methods = {"rank": rank, "rosa_rank": rosa_rank, "context": context, "batch_size": batch_size}
-of_methods |= {"steps": steps, "mask_rules": mask_rules}
+of_methods = {"rank": rank, "rosa_rank": rosa_rank, "context": context, "batch_size": batch_size, "steps": steps}
 of_rates = {"full_rates": full_rates, "lora_rates": lora_rates, "sparse_rates": sparse_rates, "rosa_rates": rosa_rates}
-of_base = {"checkpoint": checkpoint, "pretraining": pretraining, "extensions": extensions}
+of_base = {"checkpoint": checkpoint, "pretraining": pretraining, "extensions": extensions, "mask_rules": mask_rules}
 # A value that cannot work is refused here, before anything is trained.
 plan = personalization.plan(**of_writers, **of_mails, **of_methods, **of_rates, **of_base)
 
@@ -143,7 +142,12 @@ print(f"order: {own.test[0].instruction}\n\n{own.test[0].mail.text}")
 
 # %%
 def rosa(
-    x: torch.Tensor, weight: torch.Tensor, entries: torch.Tensor, places: torch.Tensor, low: Any, scale: float
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    entries: torch.Tensor,
+    places: torch.Tensor,
+    low: tuple[torch.Tensor, torch.Tensor],
+    scale: float,
 ) -> torch.Tensor:
     """Compute one layer of RoSA: entries at places of the weight, read row by row, and low = (A, B)."""
     sparse = torch.zeros(weight.numel()).index_put((places.long(),), entries).view_as(weight)
@@ -177,7 +181,7 @@ from effnotes.finetuning.rosa import equal_budget, n_trained
 from effnotes.models.language import block_linears
 
 small = build_language_model("llama-64x2", 300, seed=0)
-shapes = [linear.weight.shape for linear in block_linears(small).values()]  # type: ignore[union-attr]
+shapes = [linear.weight.shape for linear in block_linears(small).values()]
 print({r: equal_budget(small, n_trained(shapes, 8, 0), [r])[r] for r in (0, 2, 4, 8)})
 
 # %% [markdown]
@@ -220,14 +224,14 @@ finding(f"{said.of_methods(result.systems)} {said.of_budget(result.systems)}", f
 cards("peft-as-good", "rosa-beats-lora", "rosa-beats-sparse")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "All systems"}
-shares = dict.fromkeys(("style", "content", "facts", "BLEU", "ROUGE-L", "judge"), "{:.2f}")
+shares: Any = dict.fromkeys(("style", "content", "facts", "BLEU", "ROUGE-L", "judge"), "{:.2f}")
 said.methods_table(result.systems).pipe(page_table).format(shares | {"loss": "{:.3f}"}, na_rep="–").set_caption(
     "Means over personas: style, content, facts told right, loss in nats a token, BLEU as Panza computes it, ROUGE-L, and the share"
     " that the judge of authorship takes for the persona's."
 )
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "What tuning costs"}
-memory = dict.fromkeys(("adapter", "training", "base"), "{:,.0f}")
+memory: Any = dict.fromkeys(("adapter", "training", "base"), "{:,.0f}")
 said.costs_table(result.systems).pipe(page_table).format(
     memory | {"numbers trained": "{:,.0f}", "CPU seconds": "{:.1f}"}, na_rep="–"
 ).set_caption(
@@ -383,7 +387,7 @@ cards("lora-leaks-less")
 # An assistant with retrieval need not have learnt a secret to tell it, as the mail itself may stand in its prompt.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "What a model gives away"}
-leaks = dict.fromkeys(("code told", "code told with retrieval"), "{:.0%}") | {"membership AUC": "{:.2f}"}
+leaks: Any = dict.fromkeys(("code told", "code told with retrieval"), "{:.0%}") | {"membership AUC": "{:.2f}"}
 said.leaks_table(result.systems).pipe(page_table).format(
     leaks | dict.fromkeys(("longest copy", "of real mails"), "{:.1f}"), na_rep="–"
 ).set_caption(

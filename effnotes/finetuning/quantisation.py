@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
@@ -40,7 +40,7 @@ def quantise_base(model: PreTrainedModel) -> Quantised:
         ModuleNotFoundError: torchao is missing.
     """
     model = copy_of(in_float32(model))
-    linears: dict[str, Any] = dict(block_linears(model))
+    linears = block_linears(model)
     for name, linear in linears.items():
         if linear.weight.numel() % _BLOCK**2:
             what = f"NF4 packs blocks of {_BLOCK} x {_BLOCK} = {_BLOCK**2} numbers; take a model of another width"

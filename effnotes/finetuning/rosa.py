@@ -54,8 +54,7 @@ def equal_budget(model: nn.Module, trainable: int, ranks: Sequence[int]) -> dict
     Raises:
         ValueError: A rank alone trains more, or no density gives so many; as for `block_linears`.
     """
-    linears: dict[str, Any] = dict(block_linears(model))
-    shapes = [linear.weight.shape for linear in linears.values()]
+    shapes = [linear.weight.shape for linear in block_linears(model).values()]
     densities = {}
     for rank in ranks:
         check_range(0, whole=True, rank=rank)

@@ -204,7 +204,7 @@ def block(model: nn.Module, layer: int) -> nn.Module:
     return _blocks(model)[1][check_layers(model, [layer])[0]]
 
 
-def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable[int] | None = None) -> dict[str, nn.Module]:
+def block_linears(model: nn.Module, blocks: Blocks = "linears", layers: Iterable[int] | None = None) -> dict[str, Any]:
     """Return the linear layers of a model's blocks by full name, in the model's order; never its embedding or head.
 
     What belongs to attention or to the MLP is told by the layers' names, and is the same in every block or refused. Where a family

@@ -76,7 +76,8 @@ def _turns(tokenizer: PreTrainedTokenizerBase) -> _Turns:
     if end is None or tokenizer.pad_token_id is None:
         raise ValueError("the tokenizer has no token that ends a turn, or none that pads; set eos_token and pad_token")
     # The template has the special tokens that it wants: with those of the tokenizer as well there would be two at the beginning.
-    return _Turns(*(tokenizer.encode(part, add_special_tokens=False) for part in (before, after)), end)
+    given, answered = (tokenizer.encode(part, add_special_tokens=False) for part in (before, after))
+    return _Turns(given, answered, end)
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

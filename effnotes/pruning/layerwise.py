@@ -263,6 +263,7 @@ def _sparsegpt_of_few(task: _Task, width: int = 128) -> _Answer:
         by = behind @ xp
         moved -= (answer - current) @ by.to(weight.dtype)
         inverse += xp.mT @ by
+        assert of_block is not None  # only the controls leave it out
         lost += of_block
     result, kept = (torch.cat(each, dim=2) for each in zip(*parts, strict=True))
     # As above: what was put on the diagonal is no change of the outputs.

@@ -201,7 +201,7 @@ def pretrain_mail_base(
     tokenizer = train_tokenizer(recipe.vocab_size, recipe.tokenizer_mails, seed)
     model = build_language_model(recipe.shape, len(tokenizer), seed=seed)
     with torch.no_grad():
-        model.get_input_embeddings().weight.mul_(_EMBEDDING_SCALE)
+        next(model.get_input_embeddings().parameters()).mul_(_EMBEDDING_SCALE)
     schedule = PretrainingRecipe(learning_rate=recipe.learning_rate)
 
     def batches(part: int) -> Iterator[Batch]:
@@ -275,7 +275,7 @@ def keep_mail_base(folder: str | Path, recipe: MailBaseRecipe = DEFAULT, *, seed
     checkpoint = folder.with_name(f"{folder.name}.state.safetensors")
     code = function_closure(keep_mail_base).digest
     model, tokenizer, history = pretrain_mail_base(recipe, seed=seed, checkpoint=checkpoint)
-    model.to(torch.bfloat16)
+    model.bfloat16()
     save_language_model(model, folder, tokenizer)
     model.float()  # judged as it is read again
     record = {

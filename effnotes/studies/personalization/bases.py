@@ -8,17 +8,18 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnotes.core.digests import function_closure, json_digest
 from effnotes.core.errors import DataError
 from effnotes.core.files import user_path
+from effnotes.core.jobs import JobResult
 from effnotes.core.settings import from_json, settings, to_json
 from effnotes.models.store import models_folder
 from effnotes.training.mail_base import MailBaseRecipe
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 _LEAST_CONTEXT = 320  # tokens: a mail of 160 and an order with one earlier mail
 
@@ -27,7 +28,7 @@ class Loaded(NamedTuple):
     """A base, and what makes tokens for it."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Any  # as transformers gives it
 
 
 @settings
@@ -66,7 +67,7 @@ class MailBase:
         return [*files, *tokenizer, *template]
 
 
-def prepare_base(base: MailBase) -> dict[str, list[dict[str, float]]]:
+def prepare_base(base: MailBase) -> JobResult:
     """Pretrain a base, or read it; for `run_jobs`. The row holds parameters and types (of tokens)."""
     model, tokenizer = loaded(base)
     return {"rows": [{"parameters": int(model.num_parameters()), "types": len(tokenizer)}]}

@@ -46,8 +46,8 @@ def leaked_more(course: pd.DataFrame, full: str, lora: str) -> pd.Series[float]:
     trained = course[course["step"] > 0]
     for persona, rows in trained.groupby("persona"):
         of_full, of_lora = rows[rows["method"] == full], rows[rows["method"] == lora]
-        end = of_lora.loc[of_lora["step"].idxmax()]
-        nearest = of_full.loc[(of_full["val_loss"] - end["val_loss"]).abs().idxmin()]
+        end = of_lora.sort_values("step").iloc[-1]
+        nearest = of_full.iloc[int((of_full["val_loss"] - end["val_loss"]).abs().argmin())]
         found[persona] = nearest["exposure"] - end["exposure"]
     return pd.Series(found, dtype=float)
 

@@ -113,7 +113,9 @@ def plan(**parameters: Any) -> Plan:
     base = MailBase(p.checkpoint, MailBaseRecipe(**(p.pretraining | {"shape": shape})))
     if p.checkpoint:
         base.files()
-    sizes = {"mails": p.mails, "val": p.val, "test": p.test}
+    sizes: dict[str, Any] = {"mails": p.mails, "val": p.val, "test": p.test}
+    writers: tuple[Writer, ...]
+    tuned_on: tuple[Writer, ...]
     if p.mailbox:
         writers = tuned_on = (_reader(p, sizes),)
     else:
@@ -134,11 +136,11 @@ def plan(**parameters: Any) -> Plan:
     return made
 
 
-def _reader(p: Parameters, sizes: dict[str, int]) -> Writer:
+def _reader(p: Parameters, sizes: dict[str, Any]) -> Writer:
     private_folder()
     writer = Writer(**sizes, mailbox=p.mailbox, address=p.address, redacted=p.redacted)
     found = own_material(writer)
-    counts = {"mails": len(found.train), "val": len(found.val), "test": len(found.test)}
+    counts: dict[str, Any] = {"mails": len(found.train), "val": len(found.val), "test": len(found.test)}
     path = user_path(p.mailbox).resolve()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
@@ -151,7 +153,7 @@ def _untrained(base: MailBase) -> Any:
 
 def _job(made: Plan, writer: Writer, method: Method, checkpoints: tuple[int, ...], rate: float, **judging: Any) -> Tuning:
     p = made.parameters
-    how = {"rank": p.rank, "rosa_rank": p.rosa_rank, "batch_size": p.batch_size, "context": p.context}
+    how: dict[str, Any] = {"rank": p.rank, "rosa_rank": p.rosa_rank, "batch_size": p.batch_size, "context": p.context}
     return Tuning(made.base, writer, method, rate, checkpoints, **how, **judging)
 
 

@@ -23,7 +23,9 @@ def on_all_mails(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: As `Result.systems` or `Result.course`.
     """
-    plain = rows[(rows["mails"] == rows["mails"].max()) & ~rows["raft"] & ~rows["nf4"] & (rows["mask_rule"] == "grad_sq")]
+    plain: pd.DataFrame = rows[
+        (rows["mails"] == rows["mails"].max()) & ~rows["raft"] & ~rows["nf4"] & (rows["mask_rule"] == "grad_sq")
+    ]
     return plain.assign(name=plain["kind"].map(NAMES))
 
 
@@ -87,7 +89,8 @@ def served(systems: pd.DataFrame, score: str) -> pd.DataFrame:
     every = systems[(systems["mails"] == systems["mails"].max()) & systems["kind"].isin(["none", "lora"]) & ~systems["nf4"]]
     name = every["kind"].map({"none": "base", "lora": "LoRA"}) + every["raft"].map({True: ", RAFT", False: ""})
     wide = every.assign(name=name, served=every["serve"].map(SERVED)).pivot_table(index="name", columns="served", values=score)
-    return wide.reindex(index=["base", "LoRA", "LoRA, RAFT"], columns=[*SERVED.values()])
+    table: pd.DataFrame = wide.reindex(index=["base", "LoRA", "LoRA, RAFT"], columns=[*SERVED.values()])
+    return table
 
 
 def plot_served(systems: pd.DataFrame) -> Figure:

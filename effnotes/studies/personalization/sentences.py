@@ -109,7 +109,8 @@ def costs_table(systems: pd.DataFrame) -> pd.DataFrame:
     names = {"trainable": "numbers trained", "adapter_bytes": "adapter", "training_bytes": "training", "base_bytes": "base"}
     means = tuned.groupby("method", sort=False)[[*names, "cpu_s"]].mean()
     means[[*names][1:]] /= 1024
-    return means.rename(columns=names | {"cpu_s": "CPU seconds"}).reset_index()
+    table: pd.DataFrame = means.rename(columns=names | {"cpu_s": "CPU seconds"}).reset_index()
+    return table
 
 
 def leaks_table(systems: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +135,7 @@ def of_leaks(systems: pd.DataFrame) -> str:
     )
     if table["code told"].isna().all():
         return f"{said}."
-    shown = table.loc["base", "code told with retrieval"]
+    shown = table["code told with retrieval"]["base"]
     return (
         f"{said}. Asked for the mail with the code, full tuning tells it in {full['code told']:.0%} of the answers and LoRA in"
         f" {lora['code told']:.0%}; the untuned base, shown the mails that retrieval finds, in {shown:.0%}."
@@ -157,7 +158,7 @@ def of_masks(systems: pd.DataFrame) -> str:
     rosa = systems[(systems["kind"] == "rosa") & ~systems["nf4"] & (systems["serve"] == "none")]
     losses = rosa.groupby("mask_rule", sort=False)["test_loss"].mean()
     words = {"grad_sq": "squared gradients", "grad_abs": "gradients", "magnitude": "the largest weights", "random": "chance"}
-    listed = ", ".join(f"{loss:.3f} by {words[rule]}" for rule, loss in losses.items())
+    listed = ", ".join(f"{loss:.3f} by {words[str(rule)]}" for rule, loss in losses.items())
     own = rosa[rosa["mask_rule"] == "grad_sq"]
     overlap = f"{own['overlap'].mean():.3f} of the places of either are common with the largest weights', by chance"
     return f"Loss by how the mask is chosen: {listed}. Of squared gradients' mask {overlap} {own['chance'].mean():.3f}."
@@ -217,9 +218,10 @@ def of_crosses(crosses: pd.DataFrame) -> str:
     if crosses.empty:
         return "This run has one writer, whose model cannot be compared with those of others."
     table = crosses.pivot(index="persona", columns="other", values="style")
-    best = sum(table.loc[persona, persona] >= table[persona].max() for persona in table.columns)
-    own = float(sum(table.loc[persona, persona] for persona in table.columns) / len(table))
-    others = float((table.to_numpy().sum() - own * len(table)) / (table.size - len(table)))
+    styles = table.to_numpy()
+    best = int((styles.diagonal() >= styles.max(axis=0)).sum())
+    own = float(styles.diagonal().mean())
+    others = float((styles.sum() - own * len(table)) / (table.size - len(table)))
     scores = f"style {own:.2f}, by others' models {others:.2f}"
     return f"Of {len(table)} personas {best} have their mails written best by their own model: {scores}."
 

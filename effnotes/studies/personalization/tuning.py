@@ -103,13 +103,13 @@ def tune_and_judge(job: Tuning) -> JobResult:
 def _tuned_and_judged(job: Tuning) -> JobResult:
     base, tokenizer = loaded(job.base)
     own = material(job.writer)
-    base_bytes = sum(linear.weight.nbytes for linear in block_linears(base).values())  # type: ignore[union-attr]
+    base_bytes = sum(linear.weight.nbytes for linear in block_linears(base).values())
     if job.method.nf4:
         base, base_bytes, _ = quantise_base(base)
     index = search_index(own, job.method.mails)
     # Of the methods that are compared alone: what leaks takes as long as several steps.
     compared = bool(job.serve) and job.method.kind != "none" and job.method == Method(job.method.kind, len(own.train))
-    model, course, cuts = base, list[dict[str, float]](), list[dict[str, Any]]()
+    model, course, cuts = base, list[Any](), list[dict[str, Any]]()
     row: dict[str, float] = {"trainable": 0, "cpu_s": 0.0, "base_bytes": base_bytes}
     if job.method.kind != "none":
         learnt = own.train[: job.method.mails]
@@ -151,7 +151,7 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
 
 def recipe(job: Tuning, base: nn.Module) -> TuneRecipe:
     """Return how a job tunes: sparse and RoSA with the density by which they train as many numbers as LoRA of the job's rank."""
-    shapes = [linear.weight.shape for linear in block_linears(base).values()]  # type: ignore[union-attr]
+    shapes = [linear.weight.shape for linear in block_linears(base).values()]
     kind = job.method.kind
     options: dict[str, Any] = {"rank": {"lora": job.rank, "rosa": job.rosa_rank}.get(kind)}
     if kind in ("sparse", "rosa"):
