@@ -211,6 +211,12 @@ def cards(*names: str) -> None:
 # %% [markdown]
 # ## Full, LoRA, sparse or RoSA?
 #
+# First one order, the mail that its persona really sent, and what three systems write to it: the base, the base with two retrieved mails in its prompt, and the base tuned by LoRA.
+
+# %% tags=["hide-input"]
+print(said.one_mail(result.examples))
+
+# %% [markdown]
 # {numref}`fig-assistants` has the four ways to tune on all mails beside the base.
 # Mails are written greedily, to orders of mails that were not learnt.
 

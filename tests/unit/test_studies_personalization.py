@@ -360,6 +360,9 @@ def test_a_small_run_from_training_to_verdicts(own: bool, tmp_path: Path, monkey
     assert rosa["grad_sq"] < 0.9
     for sentence in every_sentence(result):
         assert "nan" not in sentence
+    shown = sentences.one_mail(result.examples)
+    assert shown.count("[") >= (0 if own else 5)
+    assert ("No mail" in shown) == own
     texts = json.dumps([table.to_json() for table in result.keep()])
     assert SENTINEL not in texts
     files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()] if own else []

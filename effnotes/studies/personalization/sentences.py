@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from effnotes.reporting.claims import format_number, interval_text
-from effnotes.studies.personalization.figures import on_all_mails, served
+from effnotes.studies.personalization.figures import SERVED, on_all_mails, served
 from effnotes.studies.personalization.published import published
 from effnotes.studies.personalization.tuning import NAMES
 
@@ -94,6 +94,23 @@ def of_rates(rates: pd.DataFrame) -> str:
     edges = rates.loc[rates["edge"] != "", "method"].tolist()
     said = f"Each of {len(rates)} methods has a learning rate and a number of steps of its own"
     return f"{said}; the best rate is the last that was tried for {', '.join(edges)}." if edges else f"{said}, within its grid."
+
+
+def one_mail(examples: pd.DataFrame) -> str:
+    """Give an order, the real mail, and what the base, without and with retrieved mails, and LoRA without them write.
+
+    Args:
+        examples: As `Result.examples`; of a reader's mails it is empty, and none is quoted.
+    """
+    if examples.empty:
+        return "No mail of a reader is shown."
+    shown = on_all_mails(examples)
+    shown = shown[shown["persona"] == shown["persona"].iloc[0]]
+    parts = [("order", shown["instruction"].iloc[0]), ("the real mail", shown["real"].iloc[0])]
+    for kind, serve in (("none", "none"), ("none", "RAG"), ("lora", "none")):
+        (text,) = shown.loc[(shown["kind"] == kind) & (shown["serve"] == serve), "written"]
+        parts.append((f"{NAMES[kind]}, {SERVED[serve]}", text))
+    return "\n\n".join(f"[{title}]\n{text}" for title, text in parts)
 
 
 def methods_table(systems: pd.DataFrame) -> pd.DataFrame:
