@@ -1,4 +1,4 @@
-"""What a sweep costs beside its runs: the plan of many points, and the look for those that are recorded."""
+"""What a sweep costs beside its runs: the plan of many points, the look for recorded ones, and the time around each run."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+from effnotes.core.processes import granted_cores
 from effnotes.reporting.comparison import tidy_table
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore
@@ -56,3 +57,21 @@ def test_looking_for_many_recorded_points_takes_seconds(benchmark, project):
     start = time.perf_counter()
     assert recorded(planned, store).keys() == rows.keys()
     assert time.perf_counter() - start < 5
+
+
+def test_two_workers_share_the_work_and_little_is_added_to_it(make_book, tmp_path):
+    if granted_cores() < 2:
+        pytest.skip("this machine grants one core")
+    book, took = make_book(tmp_path / "checkout"), {}
+    for workers in ("1", "2"):
+        options = ("-p", "pause_s=1.5", "-p", f"label=of {workers}", "--workers", workers, "--name", f"of-{workers}")
+        start = time.perf_counter()
+        result = book.effnotes("sweep", "addition", "--grid", "first=1:12:1", *options)
+        took[workers] = time.perf_counter() - start
+        assert result.returncode == 0, result.stdout
+    records = [json.loads(path.read_text()) for path in book.records("addition")]
+    own = [sum(cell["duration_s"] or 0 for cell in record["cells"]) for record in records]
+    around = took["1"] / 12 - sum(own) / len(own)
+    print(f"{took['1'] / took['2']:.2f} times as fast; {around:.2f} s around each run")
+    assert took["1"] / took["2"] >= 1.7
+    assert around <= 1.5

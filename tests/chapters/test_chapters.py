@@ -58,6 +58,13 @@ def test_a_page_measures_exactly_its_registered_claims(page, smoke_build):
     assert sorted(measured) == sorted(registered)
 
 
+@each_chapter
+def test_a_chapter_reports_a_handful_of_numbers(chapter, smoke_build):
+    metrics = record(smoke_build, chapter)["metrics"]
+    assert 3 <= len(metrics) <= 6
+    assert all(metric["unit"] and metric["value"] is not None for metric in metrics.values())
+
+
 def test_every_registered_claim_belongs_to_a_chapter():
     assert {claim.chapter for claim in load_register().values()} == {chapter.name for chapter in CHAPTERS}
 
