@@ -36,7 +36,15 @@ from effnotes.reporting.claims import words
 from effnotes.reporting.claims.intervals import LEVEL, IntervalMethod, Verdict, as_arrays, cluster_interval, mean_interval, verdict
 from effnotes.reporting.claims.power import Unsettled, beyond_bar, power_of, settling_distance
 from effnotes.reporting.claims.register import Claim, ClaimError, Source, find_claim, load_register
-from effnotes.reporting.claims.words import card_html, disagreement, format_number, independent_text, interval_text, units_text
+from effnotes.reporting.claims.words import (
+    card_html,
+    disagreement,
+    format_number,
+    independent_text,
+    interval_text,
+    units_text,
+    verdict_sentence,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
 __all__ += ["disagreement", "format_number", "independent_text", "interval_text", "join", "load_register", "measure"]
-__all__ += ["settling_distance", "units_text"]
+__all__ += ["settling_distance", "units_text", "verdict_sentence"]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""

@@ -98,6 +98,24 @@ def measured_text(payload: Mapping[str, Any]) -> str:
     return f"{estimate}, 95% interval {interval_text(bounds)} ({method}), {payload['unit']}"
 
 
+def verdict_sentence(payload: Mapping[str, Any], shown: str, contradicted: str, question: str) -> str:
+    """Say what was found for a claim: in words by its verdict, then the estimate, its interval and the independent units.
+
+    Args:
+        payload: As `Measurement.to_json` gives it and a kept record holds it.
+        shown: What is said where the claim is shown.
+        contradicted: What is said where it is contradicted.
+        question: What stands behind "Whether" where it is not settled.
+    """
+    said = {"shown": shown, "contradicted": contradicted}.get(payload["verdict"], f"Whether {question} is not settled")
+    if payload["estimate"] is None:
+        return f"{said}: this run has nothing to measure it on."
+    bounds = payload["interval"]
+    estimate = format_number(payload["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
+    interval = f"95% interval {interval_text(bounds)}" if bounds else "no interval"
+    return f"{said} (difference in {payload['unit']} {estimate}, {interval}, {independent_text(payload)})."
+
+
 def interval_text(bounds: Iterable[float]) -> str:
     """Write an interval with two digits of its width."""
     lo, hi = bounds

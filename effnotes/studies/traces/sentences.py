@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from effnotes.reporting.claims import format_number, interval_text
+from effnotes.reporting.claims import verdict_sentence
 from effnotes.studies.traces.effects import differences
 from effnotes.studies.traces.figures import METHODS, VARIANTS
 from effnotes.studies.traces.published import published_auc, published_insertion
@@ -66,15 +66,8 @@ _SHORT = ("saliency-gains", "own-points-better", "points-better-than-magnitude")
 
 
 def judged(claim: Payload) -> str:
-    """Say what was found for a claim: in words by its verdict, then the estimate, its interval and the units."""
-    shown, contradicted, question = _FOUND[claim["id"].partition(".")[2]]
-    said = {"shown": shown, "contradicted": contradicted}.get(claim["verdict"], f"Whether {question} is not settled")
-    if claim["estimate"] is None:
-        return f"{said}: this run has nothing to measure it on."
-    bounds, n = claim["interval"], claim["n_seeds"]
-    estimate = format_number(claim["estimate"], spread=bounds[1] - bounds[0] if bounds else 0.0)
-    interval = f"95% interval {interval_text(bounds)}" if bounds else "no interval"
-    return f"{said} (difference in {claim['unit']} {estimate}, {interval}, {n} seed{'' if n == 1 else 's'})."
+    """Say what was found for a claim, as `verdict_sentence` does."""
+    return verdict_sentence(claim, *_FOUND[claim["id"].partition(".")[2]])
 
 
 def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
