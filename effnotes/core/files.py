@@ -9,9 +9,14 @@ from typing import BinaryIO
 
 from effnotes.core.errors import DataError
 
+_PACKAGE = Path(__file__).parents[1]
+_DATA = (_PACKAGE.parent, _PACKAGE / "_book")  # where the book's own data lie: in a checkout, and in an installed package
+
 
 def user_path(given: str | os.PathLike[str]) -> Path:
     """Return the path that somebody gave, with the home directory in place of ``~``; all that reads files takes it through here.
+
+    What begins with ``data/`` and is not here is looked for among the data of the book, so that a notebook runs in any folder.
 
     Raises:
         DataError: No file can have this path: it is too long, leads through a folder that may not be entered, or holds a NUL.
@@ -20,7 +25,9 @@ def user_path(given: str | os.PathLike[str]) -> Path:
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # the caller knows what was to be there
+        if path.parts[:1] == ("data",):
+            return next((root / path for root in _DATA if (root / path).exists()), path)
+        # Otherwise the caller knows what was to be there.
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)[:200]!r}: this path cannot be used ({getattr(error, 'strerror', None) or error})") from None
     return path

@@ -1,5 +1,7 @@
 """Paths as people give them, and what lies below a folder, links followed."""
 
+from pathlib import Path
+
 import pytest
 
 from effnotes.core.errors import DataError
@@ -11,6 +13,18 @@ def test_the_home_directory_is_put_in_and_a_name_that_is_no_users_stays(tmp_path
     assert user_path("~/a file") == tmp_path / "a file"
     assert str(user_path("~nobody-of-this-name/x")) == "~nobody-of-this-name/x"
     assert user_path(tmp_path) == tmp_path
+
+
+def test_the_books_own_data_are_found_from_any_folder_and_what_is_here_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = user_path("data/worlds/small.yaml")
+    assert found.is_file()
+    assert not found.is_relative_to(tmp_path)
+    (tmp_path / "data" / "worlds").mkdir(parents=True)
+    (tmp_path / "data" / "worlds" / "small.yaml").touch()
+    assert user_path("data/worlds/small.yaml") == Path("data/worlds/small.yaml")
+    assert user_path("data/nothing.yaml") == Path("data/nothing.yaml")
+    assert user_path("worlds/small.yaml") == Path("worlds/small.yaml")
 
 
 @pytest.mark.parametrize("given", ["x" * 5000, "a\0b", "/".join(["y" * 200] * 30)])
