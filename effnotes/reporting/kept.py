@@ -138,9 +138,9 @@ def run_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def run_text(record: Mapping[str, Any]) -> str:
-    """Say which profile a run had, how many seeds or worlds, and how long it took where it computed its jobs itself."""
+    """Say which profile a run had, how many seeds, worlds or personas, and how long it took where it computed its jobs itself."""
     values = {item["name"]: item["value"] for item in record["parameters"]}
-    lists = {name: len(values[f"{name}s"]) for name in ("seed", "world") if isinstance(values.get(f"{name}s"), list)}
+    lists = {name: len(values[f"{name}s"]) for name in ("seed", "world", "persona") if isinstance(values.get(f"{name}s"), list)}
     units = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in lists.items()]
     reused = (record.get("jobs") or {"reused": 0})["reused"]
     return ", ".join([f"profile {record['profile']}", *units, *([] if reused else [format_duration(record["duration_s"])])])

@@ -40,7 +40,7 @@ _FOUND = {
     ),
     "raft-mends": (
         "A tuned model that is shown mails for the first time when it writes loses style, and tuning with mails shown mends that",
-        "Tuning with mails shown does not mend what they cost a tuned model in style",
+        "Retrieved mails cost a tuned model so little style that tuning with mails shown has hardly anything to mend",
         "tuning with retrieved mails mends what they cost a tuned model in style",
     ),
     "lora-leaks-less": (
