@@ -39,6 +39,8 @@ def stage_book(
     """
     stage = project.build_dir / "stage"
     files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
+    if (citation := project.root / "CITATION.cff").is_file():
+        files[citation.name] = citation.read_bytes()
     for shown, path in sorted(files_under(project.root / "book")):
         if path and not _NOT_STAGED.intersection(Path(shown).parts):
             files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()

@@ -61,7 +61,8 @@ def _read_table(file: Path) -> pd.DataFrame:
         frame, header, numbers = frame.iloc[:, 1:], header[1:], numbers[:-1]
     if header != numbers and pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
         raise DataError(f"{file}: the first row holds numbers; put a row of names above it, such as {','.join(numbers[:3])}, ...")
-    return frame.set_axis(range(len(header)) if header == numbers else header, axis=1)
+    frame.columns = pd.RangeIndex(len(header)) if header == numbers else pd.Index(header)
+    return frame
 
 
 def audit_files(
@@ -108,8 +109,6 @@ def audit_files(
                 f"{name} ({given[name]}) has shape {tables[name].shape}, but with {dense} of shape {shape} needs {needed}"
             )
     with naming("the audit"):
-        true = true.iloc[:, 0] if true.shape[1] < shape[1] else true
-        known_groups = None if isinstance(protected, int) else protected
-        return audit_logits(
-            tables["dense"], tables["pruned"], true, protected=protected, train_labels=true, train_groups=known_groups
-        )
+        judged = true.iloc[:, 0] if true.shape[1] < shape[1] else true
+        known: dict[str, Any] = {"train_labels": judged, "train_groups": None if isinstance(protected, int) else protected}
+        return audit_logits(tables["dense"], tables["pruned"], judged, protected=protected, **known)
