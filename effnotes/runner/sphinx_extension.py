@@ -21,7 +21,7 @@ from sphinx.writers.html5 import HTML5Translator
 from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
-from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, say_version
+from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, leave_out_mathematics, say_version
 
 _PREVIEW = "_images/preview.png"
 
@@ -144,6 +144,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", _mend_open_graph, priority=900)
     app.connect("html-page-context", _name_toggles, priority=900)
     app.connect("html-page-context", say_version)
+    app.connect("html-page-context", leave_out_mathematics, priority=900)
     app.connect("html-collect-pages", collect_pages)
     app.connect("build-finished", finish_site)
     app.connect("build-finished", _write_preview)

@@ -30,6 +30,8 @@ def book(make_book, tmp_path_factory):
     config = book.root / "_config.yml"
     config.write_text(config.read_text().replace("effnotes_redirects: {}", "effnotes_redirects: {book/sum: book/addition}"))
     (book.root / "book" / "index.md").write_text(INDEX)
+    # A formula in the source, and none on the page.
+    book.edit("addition", "# Two numbers are added.", "# Two numbers are added.\n#\n# ```{only} latex\n# $y$\n# ```")
     result = book.effnotes("build", *["--pdf"] * bool(CHROMIUM))
     assert result.returncode == 0, result.stdout
     return book

@@ -25,13 +25,12 @@ def change_bounds(
         95% bounds of the changes, shape (2, 4, K), and of their means over the known attributes, (2, 4). NaN where nothing is
         known, or where a resample leaves a change undefined.
     """
-    n, true, member = len(task.labels), task.labels, task.groups[:, None]
-    sign = np.where(task.rates[1] > task.rates[0], 1, -1)
-    parts = [true & member, true & ~member]
+    n, sign = len(task.labels), np.where(task.rates[1] > task.rates[0], 1, -1)
+    order, outside = np.argsort(task.groups, kind="stable"), int((~task.groups).sum())  # so that sums by group are those of slices
+    parts = [task.labels]
     for predicted, unsure in raw:
-        hits = predicted & true
-        parts += [predicted & member, predicted, unsure, hits & member, hits & ~member]
-    columns = np.hstack(parts).astype(np.float32)
+        parts += [predicted, predicted & task.labels, unsure]
+    columns = np.hstack(parts)[order].astype(np.float32)
     changes, rng, rows = [], np.random.default_rng(0), max(1, min(_RESAMPLES, 4_000_000 // n))
     buffer = np.empty((rows, n), np.float32)
     for start in range(0, _RESAMPLES, rows):
@@ -39,13 +38,15 @@ def change_bounds(
         counts = buffer[: _RESAMPLES - start]
         for row in counts:
             row[:] = np.bincount(rng.integers(0, n, n, dtype=np.uint32), minlength=n)
-        (of_group, of_other), *models = np.split((counts @ columns).reshape(len(counts), len(parts), -1).swapaxes(0, 1), [2, 7])
+        sums = [counts[:, part] @ columns[part] for part in (slice(outside), slice(outside, n))]
+        (of_other, *other), (of_group, *own) = (each.reshape(len(counts), len(parts), -1).swapaxes(0, 1) for each in sums)
         measured = []
-        for in_group, positive, unsure, hits, other_hits in models:
+        for at in (0, 3):
+            positive, hits, unsure = (np.add(*both) for both in zip(own[at : at + 3], other[at : at + 3], strict=True))
             # What is the same for both models leaves their difference: the true share of the group, and the true negatives and
             # positives in accuracy, which is right = negatives - positives predicted + 2 hits.
-            share, gap = sign * ratio(in_group, positive), np.abs(ratio(hits, of_group) - ratio(other_hits, of_other))
-            measured.append([(2 * (hits + other_hits) - positive) / n, share, unsure / n, gap])
+            share, gap = sign * ratio(own[at], positive), np.abs(ratio(own[at + 1], of_group) - ratio(other[at + 1], of_other))
+            measured.append([(2 * hits - positive) / n, share, unsure / n, gap])
         changes.append(np.diff(measured, axis=0)[0])
     drawn = np.where(known, np.concatenate(changes, axis=1).swapaxes(0, 1), np.nan)  # (resamples, 4, K)
     means = np.where(known, drawn, 0).sum(2) / np.where(known.any(1), known.sum(1), np.nan)
