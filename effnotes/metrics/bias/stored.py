@@ -53,7 +53,7 @@ def _read_array(file: Path) -> pd.DataFrame:
 def _read_table(file: Path) -> pd.DataFrame:
     read: dict[str, Any] = {"header": None, "encoding": "utf-8-sig", "skipinitialspace": True}
     header = pd.read_csv(file, nrows=1, dtype=str, keep_default_na=False, **read).iloc[0].str.strip().tolist()
-    frame = pd.read_csv(file, skiprows=1, low_memory=False, **read)
+    frame: pd.DataFrame = pd.read_csv(file, skiprows=1, low_memory=False, **read)
     if len(header) != frame.shape[1]:
         raise DataError(f"{file}: the first row has {len(header)} cells and the second {frame.shape[1]}")
     numbers = [str(number) for number in range(len(header))]
@@ -110,5 +110,5 @@ def audit_files(
             )
     with naming("the audit"):
         judged = true.iloc[:, 0] if true.shape[1] < shape[1] else true
-        known: dict[str, Any] = {"train_labels": judged, "train_groups": None if isinstance(protected, int) else protected}
-        return audit_logits(tables["dense"], tables["pruned"], judged, protected=protected, **known)
+        training: dict[str, Any] = {"train_labels": judged, "train_groups": None if isinstance(protected, int) else protected}
+        return audit_logits(tables["dense"], tables["pruned"], judged, protected=protected, **training)
