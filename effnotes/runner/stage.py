@@ -39,8 +39,6 @@ def stage_book(
     """
     stage = project.build_dir / "stage"
     files: dict[str, bytes] = {name: (project.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
-    if (citation := project.root / "CITATION.cff").is_file():
-        files[citation.name] = citation.read_bytes()
     for shown, path in sorted(files_under(project.root / "book")):
         if path and not _NOT_STAGED.intersection(Path(shown).parts):
             files[f"book/{Path(shown).as_posix()}"] = Path(path).read_bytes()
@@ -57,6 +55,8 @@ def stage_book(
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
     summary = {"profile": profile, "chapters": listed, "claims": claims}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
+    if (citation := project.root / "CITATION.cff").is_file():
+        files[citation.name] = citation.read_bytes()
     _mirror(files, stage)
     return stage
 
