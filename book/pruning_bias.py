@@ -700,7 +700,7 @@ what_we_found(*say.found_at_a_glance())
 #
 # **Your model.**
 # `audit_logits` compares stored logits, for models that cannot be run any more, and `read_outputs` reads the files that the paper's published code writes.
-# `audit.changes(metric)` has the changes of each attribute, the largest first, with intervals over images, and `audit.figure()` draws them.
+# `audit.changes(metric)` has the changes of each attribute, the largest first, with intervals over images, `audit.figure()` draws them, and `effnotes audit` does all this from files.
 #
 # **Your photographs.**
 # CelebA, AwA2, Waterbirds and CIFAR-10 are read from a folder of yours; {doc}`how_to_run` says how it must look.

@@ -83,6 +83,19 @@ def fingerprint(root: str) -> str:
     return digest.hexdigest()
 
 
+def new_folder(given: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder that is missing or empty, and nothing else.
+
+    Raises:
+        DataError: The folder holds something, or is a file.
+    """
+    path = user_path(given)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "holds something" if path.is_dir() else "is a file"
+        raise DataError(f"{path} {what}, and nothing is written over; name a folder that is missing or empty.")
+    return path
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Yield a file of another name beside `path`, which is flushed to the disk and renamed to `path` at the end of the context.

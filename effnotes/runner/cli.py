@@ -25,6 +25,7 @@ from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.export import Format, export_chapters
 from effnotes.runner.parameters import parse_all, split_assignment
+from effnotes.runner.pdf import find_chromium, print_book
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import PROFILES, Project
@@ -94,10 +95,12 @@ def build(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     force: ForceOption = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also print the whole book to one PDF, with Chromium.")] = False,
     patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
+    browser = find_chromium() if pdf else None
     project = Project.find(build_dir=build_dir)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
@@ -106,6 +109,9 @@ def build(
         options = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
+        if browser:
+            print_book(index.parent, project.pages, printed := project.build_dir / "effnotes.pdf", browser)
+            reporter.say(f"PDF: {_relative(printed)}")
 
 
 @app.command()

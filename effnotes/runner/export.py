@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from effnotes.core.files import new_folder
 from effnotes.runner.errors import UsageError
 from effnotes.runner.exercises import Worksheet, read_worksheet, worksheets
 from effnotes.runner.project import Project
@@ -31,12 +32,10 @@ def export_chapters(project: Project, names: Sequence[str], target: Path, *, tea
         The worksheets or slides.
 
     Raises:
-        UsageError: the folder holds something, there is no such chapter, it has no worksheet, or no finished run to show on slides.
+        DataError: the folder holds something.
+        UsageError: there is no such chapter, it has no worksheet, or no finished run to show on slides.
     """
-    target = target.resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        what = "holds something" if target.is_dir() else "is a file"
-        raise UsageError(f"--to {target} {what}, and nothing is written over; name a folder that is missing or empty.")
+    target = new_folder(target).resolve()
     names = list(dict.fromkeys(names)) or worksheets(project)
     if not names:
         raise UsageError("no chapter has a worksheet; write one, book/exercises/CHAPTER.py.")

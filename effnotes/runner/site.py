@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from effnotes.core.errors import nearest
 from effnotes.runner.errors import BuildError, UsageError
 from effnotes.runner.project import Project, code_page
 from effnotes.runner.records import write_atomically
@@ -52,6 +53,12 @@ def check_pages(project: Project) -> None:
     for name in filter(None, named):
         if not (project.root / name).is_file() or Path(name).parts[0] != "book":
             raise UsageError(f"_config.yml names {name}, which is not there, or not in book/, from where files are taken.")
+    for old, new in (options.get("effnotes_redirects") or {}).items():
+        if new not in project.pages or old in project.pages:
+            wrong = (
+                f"'{old}' is a page itself" if old in project.pages else f"there is no page '{new}'.{nearest(new, project.pages)}"
+            )
+            raise UsageError(f"_config.yml, effnotes_redirects: '{old}' cannot lead to '{new}': {wrong}")
     suppressed = {"myst", "myst.header"}.intersection(options.get("suppress_warnings") or [])
     for number, (file, texts) in enumerate(project.markdown().items()):
         cells = [parser.parse(text) for text in texts]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.environment import BuildEnvironment
@@ -223,6 +224,35 @@ class RunTable(BuildDirective):
         used = format_duration(record["duration_s"]), format_memory(record["peak_memory_bytes"])
         started, device = record["started"][:16].replace("T", " "), record["environment"]["device"] or NONE
         return [name, record["profile"], record["status"], started, *used, device, revision, record["key"][:8]]
+
+
+class BookBibTeX(SphinxDirective):
+    """Shows ``CITATION.cff`` beside the configuration as entries of BibTeX: the book itself, and what it prefers to be cited as."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a block of code, or nothing where there is no such file."""
+        path = Path(self.env.srcdir) / "CITATION.cff"
+        self.env.note_dependency(str(path))
+        if not path.is_file():
+            return []
+        book = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = [_bibtex("software", "effnotes", book)]
+        if preferred := book.get("preferred-citation"):
+            kind = {"thesis": "phdthesis"}.get(preferred["type"], preferred["type"])
+            entries.append(_bibtex(kind, f"{preferred['authors'][0]['family-names'].lower()}{preferred['year']}", preferred))
+        text = "\n\n".join(entries)
+        return [nodes.literal_block(text, text, language="bibtex")]
+
+
+def _bibtex(kind: str, key: str, work: dict[str, Any]) -> str:
+    authors = [
+        f"{author['family-names']}, {author['given-names']}" if "family-names" in author else f"{{{author['name']}}}"
+        for author in work["authors"]
+    ]
+    fields = {"author": " and ".join(authors), "title": f"{{{work['title']}}}", "school": work.get("institution", {}).get("name")}
+    fields |= {name: work.get(name) for name in ("version", "year", "doi")}
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
 
 
 def card_anchor(claim: str) -> str:

@@ -21,6 +21,7 @@ from sphinx.writers.html5 import HTML5Translator
 from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
+from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, leave_out_mathematics, say_version
 
 _PREVIEW = "_images/preview.png"
 
@@ -59,6 +60,15 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
     """
     found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
     config.effnotes_static_digest = hashlib.sha256(b"".join(path.read_bytes() for path in found if path.is_file())).hexdigest()
+
+
+def _load_little_mathjax(_app: Sphinx, config: Config) -> None:
+    """Load of MathJax what reads and draws formulas, and leave out its menu, which is as large as the rest."""
+    config.mathjax_path = "mathjax/startup.js"
+    config.mathjax3_config = {
+        "loader": {"load": ["input/tex", "output/chtml", "a11y/assistive-mml"]},
+        **(config.mathjax3_config or {}),
+    }
 
 
 def _mend_open_graph(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -122,12 +132,21 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("run-table", shared.RunTable)
     app.add_directive("what-we-found", shared.WhatWeFound)
     app.add_directive("chapter-figure", shared.ChapterFigure)
+    app.add_directive("book-bibtex", shared.BookBibTeX)
+    app.add_config_value("effnotes_redirects", {}, "html", types=(dict,))
+    app.add_config_value("effnotes_date", "", "html", types=(str,))
     app.add_config_value("effnotes_static_digest", "", "html", types=(str,))
     app.connect("config-inited", _digest_static_files)
+    app.connect("config-inited", find_date)
+    app.connect("config-inited", _load_little_mathjax)
     app.connect("doctree-read", _note_chapter_without_outputs)
     app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _mend_open_graph, priority=900)
     app.connect("html-page-context", _name_toggles, priority=900)
+    app.connect("html-page-context", say_version)
+    app.connect("html-page-context", leave_out_mathematics, priority=900)
+    app.connect("html-collect-pages", collect_pages)
+    app.connect("build-finished", finish_site)
     app.connect("build-finished", _write_preview)
     # Sphinx keeps pages that it has read: those that another version of these files has read are read again.
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("sphinx_*.py")))

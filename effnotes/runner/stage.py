@@ -58,6 +58,8 @@ def stage_book(
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
     summary = {"profile": profile, "chapters": listed, "claims": claims}
     files["book/_data/build.json"] = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True).encode()
+    if (citation := project.root / "CITATION.cff").is_file():
+        files[citation.name] = citation.read_bytes()
     _mirror(files, stage)
     return stage
 

@@ -102,6 +102,13 @@ def test_formulas_are_drawn(page: Page, address: str, site: Path, pages: list[Pa
         assert page.locator("mjx-merror").count() == 0, path
 
 
+def test_icons_are_drawn_and_none_is_left_as_an_empty_box(page: Page, address: str, pages: list[Path]) -> None:
+    for path in pages:
+        page.goto(address + path.as_posix())
+        page.wait_for_selector("svg.svg-inline--fa", timeout=10_000, state="attached")
+        assert page.locator("i.fa-solid, i.fas, i.fa-regular, i.fa-brands, svg.fa-circle-question").count() == 0, path
+
+
 def test_search_finds_a_word(page: Page, address: str) -> None:
     page.goto(address + "search.html?q=sparsity")
     page.wait_for_selector("#search-results li a", timeout=10_000)

@@ -258,6 +258,7 @@ def test_figure_and_page(case, tmp_path):
     page = audit._repr_html_()
     assert "bias_amplification" in page
     assert page.count(">undefined<") == 5, "of the protected attribute alone, in the table of changes"
+    assert "largest first, with 95% intervals over samples" in page
     assert "<b>hard</b>" not in page
 
 
@@ -290,6 +291,12 @@ def test_an_audit_prints_a_summary_that_can_be_read(case):
     evidence, labels, train = case
     audit = metrics.audit_logits(evidence, evidence - 1, labels, protected="group", train_labels=train, names=NAMES)
     text = str(audit)
+    mean = next(line for line in text.splitlines() if line.startswith("accuracy ")).split()
+    low, high = audit.mean_intervals.loc["accuracy"]
+    assert mean[3:6] == [f"{audit.changes('accuracy')['difference'].mean():+.3f}", f"{low:+.3f}", f"{high:+.3f}"]
+    each = ((evidence - 1 > 0).astype(float) - (evidence > 0)) * (2 * labels - 1)
+    reach = 1.96 * each.mean(1).std() / np.sqrt(len(each))
+    assert [low, high] == pytest.approx([each.mean() - reach, each.mean() + reach], abs=0.1 * reach)
     assert text.startswith("Bias audit\nsamples: 500\nattributes: 4\n")
     assert "DataFrame" not in text
     row = next(line for line in text.splitlines() if line.startswith("hard "))

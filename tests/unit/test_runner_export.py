@@ -170,7 +170,7 @@ def test_a_worksheet_as_a_script_says_that_there_is_no_answer_yet(teaching, tmp_
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (("halving.py", "", ""), ["--to", "full"], r"--to .*full holds something, and nothing is written over; name a folder"),
+        (("halving.py", "", ""), ["--to", "full"], r"full holds something, and nothing is written over; name a folder"),
         (("halving.py", "", ""), ["--to", "_toc.yml"], r"_toc\.yml is a file"),
         (("halving.py", "", ""), ["havling", "--to", "out"], r"no chapter 'havling'\. Did you mean 'halving'\?"),
         (("halving.py", "", ""), ["addition", "--to", "out"], r"'addition' has no worksheet .* Chapters that have one: halving\."),

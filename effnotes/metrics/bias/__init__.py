@@ -8,10 +8,10 @@ metrics of a model on it in one table, and `summarise` averages that over a fixe
 Frames and series are brought into one order by the names that they carry, that of `names` where these are given, else that of the
 labels; where names contradict one another, and where an array is masked, the call is refused.
 
-`bias_audit` compares a pruned model with its dense parent in one call, and `audit_logits` does so from stored
-logits. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense
-model alone can tell, and `override_study` at what calibration and overrides mend. Classes that exclude one another
-are read as attributes by their `log_odds`; `class_metrics` and `macro_f1` are about the most probable one.
+`bias_audit` compares a pruned model with its dense parent in one call, `audit_logits` does so from stored logits, and `audit_files`
+from files of them. `exemplar_table` looks at the decisions that pruning changed, `attribute_criteria` at what the dense model alone
+can tell, and `override_study` at what calibration and overrides mend. Classes that exclude one another are read as attributes by
+their `log_odds`; `class_metrics` and `macro_f1` are about the most probable one.
 """
 
 from effnotes.core.lazy import exports
@@ -32,6 +32,7 @@ _HOMES = {
     "effnotes.metrics.bias.outputs": "read_outputs",
     "effnotes.metrics.bias.overrides": "override override_study select_least_certain select_randomly",
     "effnotes.metrics.bias.per_attribute": "PerAttribute Reason",
+    "effnotes.metrics.bias.stored": "audit_files read_stored",
     "effnotes.metrics.bias.task": "AttributeTask",
 }
 

@@ -49,7 +49,7 @@ def hard_predictions(logits: ArrayLike, thresholds: ArrayLike | None = None) -> 
 
 def as_logits(logits: ArrayLike, name: str = "logits") -> FloatArray:
     """Read finite scores (n, K) as float64, or say what is wrong with them."""
-    array = _as_matrix(logits, name).astype(np.float64)
+    array = _as_matrix(logits, name).astype(np.float64, copy=False)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         bad = f"{(~np.isfinite(array)).sum()} of {array.size} are NaN or infinite, the first at row {row}, column {column}"

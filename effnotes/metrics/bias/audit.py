@@ -3,7 +3,6 @@
 # Keeps the signatures that help() prints readable.
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from effnotes.core.files import new_folder, written_whole
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
@@ -22,9 +22,12 @@ from effnotes.metrics.bias.criteria import criteria_of
 from effnotes.metrics.bias.exclusive import log_odds
 from effnotes.metrics.bias.exemplars import exemplar_table
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, PerAttribute, ratio
+from effnotes.metrics.bias.resampling import WITH_INTERVALS, change_bounds
 from effnotes.metrics.bias.task import AttributeTask
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
     from torch import nn
 
@@ -35,8 +38,7 @@ _PANELS = (
     ("uncertainty", "uncertain predictions\n(share of samples)"),
     ("false_negative_rate_gap", "gap between groups in\nfalse negative rate"),
 )
-_WITH_INTERVALS = ("accuracy", *(metric for metric, _ in _PANELS))
-_RESAMPLES = 999
+_BOUNDS = ["low", "high"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,42 +105,28 @@ class BiasAudit:
         return wide.loc[chosen["attribute"].unique(), [*MODELS, "difference"]]
 
     @cached_property
+    def _bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Bounds of the raw changes by metric and attribute, and by metric of their means over the attributes that are defined."""
+        known = [self.by_attribute(metric)["difference"].notna() for metric in WITH_INTERVALS]
+        bounds = change_bounds(self.task, self.raw, np.stack(known))
+        index = pd.MultiIndex.from_product([WITH_INTERVALS, self.task.names], names=["metric", "attribute"])
+        of_each, of_means = (values.reshape(2, -1).T for values in bounds)
+        return pd.DataFrame(of_each, index, _BOUNDS), pd.DataFrame(of_means, pd.Index(WITH_INTERVALS, name="metric"), _BOUNDS)
+
+    @property
     def intervals(self) -> pd.DataFrame:
         """95% intervals of the raw changes, by metric and attribute, in columns `low` and `high`; NaN where undefined.
 
-        Of accuracy, bias_amplification, uncertainty and false_negative_rate_gap. Images are drawn again with replacement, each with
-        what both models said of it (`scipy.stats.bootstrap`, percentiles of 999 resamples). So they tell what other images would
-        have given of these two models, not what training again would.
+        Of accuracy, bias_amplification, uncertainty and false_negative_rate_gap. Samples are drawn again with replacement, each
+        with what both models said of it (percentiles of 999 resamples). So they tell what other samples would have given of these
+        two models, not what training again would.
         """
-        from scipy.stats import DegenerateDataWarning, bootstrap
+        return self._bounds[0]
 
-        n, true, member = self.samples, self.task.labels, self.task.groups[:, None]
-        sign = np.where(self.task.rates[1] > self.task.rates[0], 1, -1)
-        parts = [true & member, true & ~member]
-        for predicted, unsure in self.raw:
-            hits = predicted & true
-            parts += [predicted == true, predicted & member, predicted, unsure, hits & member, hits & ~member]
-        columns = np.hstack(parts).astype(np.float32)
-
-        def changes(drawn: NDArray[np.int64], axis: int) -> FloatArray:  # noqa: ARG001 - SciPy names the axis, always the last
-            counts = np.stack([np.bincount(row, minlength=n) for row in np.atleast_2d(drawn)]).astype(np.float32)
-            (of_group, of_other), *models = np.split((counts @ columns).reshape(len(counts), len(parts), -1).swapaxes(0, 1), [2, 8])
-            measured = []
-            for right, in_group, positive, unsure, hits, other_hits in models:
-                # The true share of the group is the same for both models and leaves their difference.
-                share, gap = sign * ratio(in_group, positive), np.abs(ratio(hits, of_group) - ratio(other_hits, of_other))
-                measured.append([right / n, share, unsure / n, gap])
-            found: FloatArray = np.moveaxis(np.diff(measured, axis=0)[0], 1, -1)
-            return found if drawn.ndim > 1 else found[..., 0]
-
-        settings: dict[str, Any] = {"n_resamples": _RESAMPLES, "batch": max(1, 10_000_000 // n), "method": "percentile"}
-        with warnings.catch_warnings():  # where a resample has no positives, the interval is NaN, and that is said
-            warnings.simplefilter("ignore", DegenerateDataWarning)
-            bounds = bootstrap((np.arange(n),), changes, vectorized=True, random_state=0, **settings).confidence_interval
-        index = pd.MultiIndex.from_product([_WITH_INTERVALS, self.task.names], names=["metric", "attribute"])
-        table = pd.DataFrame({"low": bounds.low.ravel(), "high": bounds.high.ravel()}, index=index)
-        known = {metric: self.by_attribute(metric)["difference"].notna() for metric in _WITH_INTERVALS}
-        return table.where(pd.concat(known).reindex(index), np.nan)
+    @property
+    def mean_intervals(self) -> pd.DataFrame:
+        """The same, by metric, of the mean change over the attributes that are defined in both models."""
+        return self._bounds[1]
 
     def changes(self, metric: str = "bias_amplification") -> pd.DataFrame:
         """One metric's raw changes, the largest first, up or down: as `by_attribute`, and the bounds `low` and `high`.
@@ -149,10 +137,33 @@ class BiasAudit:
         Raises:
             ValueError: it has no intervals.
         """
-        if metric not in _WITH_INTERVALS:
-            raise ValueError(f"metric={metric!r} has no intervals; choose one of {list(_WITH_INTERVALS)}")
+        if metric not in WITH_INTERVALS:
+            raise ValueError(f"metric={metric!r} has no intervals; choose one of {list(WITH_INTERVALS)}")
         wide = self.by_attribute(metric).join(self.intervals.loc[metric])
         return wide.sort_values("difference", key=np.abs, ascending=False, na_position="last")
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write `figure.svg`, `figure.png` and `table.csv`, which is `table` and the bounds of the raw changes, to a new folder.
+
+        Args:
+            folder: missing or empty; nothing is overwritten.
+
+        Returns:
+            The paths of the three files.
+
+        Raises:
+            DataError: the folder holds something, or is a file.
+        """
+        place = new_folder(folder)
+        bounds = self.intervals.reset_index().assign(model="difference", decision="raw")
+        table = self.table.merge(bounds, how="left", on=["model", "decision", "metric", "attribute"])
+        with written_whole(place / "table.csv") as file:
+            table.to_csv(file, index=False)
+        figure = self.figure()
+        for ending in ("svg", "png"):
+            with written_whole(place / f"figure.{ending}") as file:
+                figure.savefig(file, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+        return [place / "figure.svg", place / "figure.png", place / "table.csv"]
 
     def figure(self) -> Figure:
         """Draw dense against pruned per attribute: bias amplification, uncertainty, gap in false negative rates.
@@ -191,25 +202,32 @@ class BiasAudit:
             "attributes to watch, by the dense model alone": ", ".join(flagged) or "none",
         }
 
+    @property
+    def _leading(self) -> str:
+        """The metric whose changes are listed: bias amplification, or accuracy where no groups are told apart."""
+        return "bias_amplification" if self.by_attribute("bias_amplification").notna().any(axis=None) else "accuracy"
+
+    @property
+    def _listed(self) -> str:
+        return f"change of {self._leading.replace('_', ' ')}, the largest first, with 95% intervals over samples"
+
     def __str__(self) -> str:
-        means = self.summary[self.summary["decision"] == "raw"].set_index("metric").loc[[*_WITH_INTERVALS]]
+        means = self.summary[self.summary["decision"] == "raw"].set_index("metric").loc[[*WITH_INTERVALS]]
         formats = dict.fromkeys(MODELS, "{:.3f}".format) | dict.fromkeys(("difference", "low", "high"), "{:+.3f}".format)
         shown: dict[str, Any] = {"formatters": formats, "na_rep": "undefined"}
         lines = [f"{name}: {text}" for name, text in self._facts.items()]
-        lines += ["", "means over the attributes that both models define"]
-        lines += [means[[*MODELS, "difference", "attributes"]].to_string(**shown), ""]
-        lines += ["change of bias amplification, the largest first, with 95% intervals over images"]
-        return "\n".join(["Bias audit", *lines, self.changes().to_string(**shown)])
+        lines += ["", "means over the attributes that both models define, with 95% intervals over samples"]
+        lines += [means.join(self.mean_intervals)[[*MODELS, "difference", "low", "high", "attributes"]].to_string(**shown)]
+        return "\n".join(["Bias audit", *lines, "", self._listed, self.changes(self._leading).to_string(**shown)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         table = pd.DataFrame(self._facts.items()).to_html(index=False, header=False)
         numbers: dict[str, Any] = {"float_format": "{:.4f}".format, "na_rep": "undefined"}
-        averages, changes = self.summary.to_html(index=False, **numbers), self.changes().to_html(**numbers)
+        averages, changes = self.summary.to_html(index=False, **numbers), self.changes(self._leading).to_html(**numbers)
         note = "<p>Averages over the attributes that are defined in both models:</p>"
-        worst = "<p>Change of bias amplification, the largest first, with 95% intervals over images:</p>"
-        return f"<div><p><strong>Bias audit</strong></p>{table}{worst}{changes}{note}{averages}</div>"
+        return f"<div><p><strong>Bias audit</strong></p>{table}<p>{self._listed.capitalize()}:</p>{changes}{note}{averages}</div>"
 
 
 @by_name(dense=(), validation=())
@@ -266,8 +284,8 @@ def bias_audit(
         names: of the K attributes or C classes; None takes those of a frame's columns, or numbers them from 0.
 
     Returns:
-        A `BiasAudit`: `print` it for a summary; it has `table`, `summary`, `changes(metric)`, `intervals`, `exemplars`,
-        `criteria`, `by_attribute(metric)` and `figure()`.
+        A `BiasAudit`: `print` it for a summary, `write` it to a folder. It has `table`, `summary`,
+        `changes(metric)`, `intervals`, `mean_intervals`, `exemplars`, `criteria`, `by_attribute(metric)` and `figure()`.
         Metrics per attribute, all shares in [0, 1] unless said: roc_auc, average_precision, uncertainty (0.1
         < p < 0.9), expected_calibration_error, positive_rate, label_interdependence; and for the decisions
         accuracy, majority_accuracy, balanced_accuracy, predicted_positive_rate, rare_value_ratio (1 is
