@@ -27,8 +27,9 @@ _MOVED = """<!doctype html>
 # An icon in the theme's script: its name, size, other names, and outline.
 _ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]*",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?')
 
-# The same icons as letters of a font, which the script draws over.
-_ICON_FONT = re.compile(r'@font-face\{[^}]*Font Awesome[^}]*\}|(?:\.fa-[\w-]+:{1,2}before,?)+\{content:"[^"]*"\}')
+# The same icons as letters of a font, which the script draws over. The font stays: titles of notes have their icons from it, and
+# browsers load it for these alone.
+_ICON_LETTER = re.compile(r'(?:\.fa-[\w-]+:{1,2}before,?)+\{content:"[^"]*"\}')
 
 
 def find_date(app: Sphinx, config: Config) -> None:
@@ -78,7 +79,7 @@ def finish_site(app: Sphinx, exception: Exception | None) -> None:
     def keep(icon: re.Match[str]) -> str:
         return icon[0] if used & {icon[1], *re.findall(r'"([^"]+)"', icon[2])} else ""
 
-    for path, left_out, by in ((script, _ICON, keep), (sheet, _ICON_FONT, "")):
+    for path, left_out, by in ((script, _ICON, keep), (sheet, _ICON_LETTER, "")):
         if path.is_file():
             with written_whole(path) as file:
                 file.write(left_out.sub(by, path.read_text(encoding="utf-8")).encode())

@@ -109,6 +109,16 @@ def test_icons_are_drawn_and_none_is_left_as_an_empty_box(page: Page, address: s
         assert page.locator("i.fa-solid, i.fas, i.fa-regular, i.fa-brands, svg.fa-circle-question").count() == 0, path
 
 
+LETTERS_DRAWN = """document.fonts.ready.then(() =>
+  [...document.fonts].some(font => font.family.includes("Font Awesome") && font.status === "loaded"))"""
+
+
+def test_titles_of_notes_have_their_icons(page: Page, address: str, site: Path, pages: list[Path]) -> None:
+    for path in pages_with('class="exercise admonition', site, pages):
+        page.goto(address + path.as_posix())
+        assert page.evaluate(LETTERS_DRAWN), path
+
+
 def test_search_finds_a_word(page: Page, address: str) -> None:
     page.goto(address + "search.html?q=sparsity")
     page.wait_for_selector("#search-results li a", timeout=10_000)
