@@ -242,7 +242,7 @@ def test_the_chapter_on_editing_compares_ranks_and_blocks_on_facts_and_edits_fro
     text = path.read_text(encoding="utf-8")
     assert "Abrel Tuno | lives in | Norrick" in text, "facts are shown by their names"
     for edited in ("Abrel Tuno | lives in", "Bixa Morle | works as", "Cado Venn | speaks"):
-        assert text.count(f">{edited}<") == 2, "each edit stands in the table, at full rank and by LoRA"
+        assert text.count(f">{edited}<") == 4, "each edit stands in the table, at full rank and by each LoRA"
 
 
 @pytest.mark.slow
