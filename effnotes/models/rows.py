@@ -79,11 +79,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def trimmed(self) -> Rows:
-        """Return the same texts without the columns that are padding in all of them."""
-        longest = int(self.length.max()) if len(self) else 0
-        return dataclasses.replace(self, tokens=self.tokens[:, :longest])
-
     def take(self, which: Tensor | slice) -> Rows:
         """Return the rows at the given positions; the padding stays."""
         return Rows(self.tokens[which], self.length[which], self.answer[which], self.answer_length[which])

@@ -57,15 +57,6 @@ def test_no_result_depends_on_what_stands_in_the_padding(model) -> None:
             assert found == pytest.approx(wanted, rel=1e-5)
 
 
-def test_columns_that_pad_all_texts_are_left_out() -> None:
-    rows = Rows.of(rows_padded_with(4, width=9))
-    assert rows.trimmed().tokens.tolist() == Rows.of(rows_padded_with(4)).tokens.tolist()
-    short = rows.take(torch.tensor([0, 2])).trimmed()
-    assert short.tokens.shape == (2, 4)
-    assert [row[mask].tolist() for row, mask in zip(short.tokens, short.is_text, strict=True)] == [TEXTS[0], TEXTS[2]]
-    assert rows.take(slice(0, 0)).trimmed().tokens.shape == (0, 0)
-
-
 def test_no_rows_have_no_answers(model) -> None:
     none = Rows.of(rows_padded_with(1)).take(slice(0, 0))
     assert len(Questions.of(none).ask(model, 3).exact) == len(answer(model, none).exact) == 0
