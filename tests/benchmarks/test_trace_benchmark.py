@@ -8,11 +8,20 @@ import time
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from effnotes.pruning import gram_matrix, gram_matrix_batch, kept_count, layer_statistics, solve_layer, solve_layer_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_of_lapack():
+    """SciPy's LAPACK has threads of its own, whose waiting would count as CPU time."""
+    with threadpool_limits(1):
+        yield
+
 
 LAYERS = {
     "64x576": nn.Conv2d(64, 64, 3),
