@@ -68,6 +68,9 @@ def layer_statistics(layer: Layer, inputs: Tensor) -> Tensor:
     Where there are fewer input vectors x than an eighth of their numbers, n < c / 8, these are given themselves, (m, groups, c, n):
     their Gram matrix has rank n, and what is done with it costs c n^2 operations in place of c^3. By operations that pays below
     c / 3; on a processor a layer of 512 x 4608 took a third of the time at n = 196, as long at c / 5, and twice as long at c / 3.
+
+    Raises:
+        ValueError: As for `gram_matrix`.
     """
     laid_out, _, columns, positions = _laid_out(layer, inputs)
     if 8 * positions >= columns:

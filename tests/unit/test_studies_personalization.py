@@ -308,6 +308,12 @@ def test_sentences_and_figures_leave_out_what_a_readers_mails_have_not(plan: Pla
         for sentence in every_sentence(each):
             assert sentence.endswith(".")
             assert "nan" not in sentence
+    assert "one learning rate" in sentences.of_rates(result.rates)
+    several = result.rates.assign(tried=3)
+    assert "within its grid" in sentences.of_rates(several)
+    assert "the last that was tried for LoRA, 24 mails." in sentences.of_rates(
+        several.assign(edge=["high" if name == "LoRA, 24 mails" else "" for name in several["method"]])
+    )
     assert "no planted code" in sentences.of_exposure(own.course)
     assert "one writer" in sentences.of_crosses(own.crosses)
     assert "Of 3 personas 3 " in sentences.of_crosses(result.crosses)

@@ -83,7 +83,11 @@ def rates_table(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_rates(rates: pd.DataFrame) -> str:
-    """Say whether learning rates were found within their grids."""
+    """Say whether learning rates were found within their grids, where there was a choice."""
+    if (rates["tried"] == 1).all():
+        return (
+            f"Each of {len(rates)} methods has a number of steps of its own, at the one learning rate that this run tries for it."
+        )
     edges = rates.loc[rates["edge"] != "", "method"].tolist()
     said = f"Each of {len(rates)} methods has a learning rate and a number of steps of its own"
     return f"{said}; the best rate is the last that was tried for {', '.join(edges)}." if edges else f"{said}, within its grid."
