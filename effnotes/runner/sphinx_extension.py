@@ -20,6 +20,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
+from effnotes.runner.sphinx_ledger import Ledger, LedgerCount
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
 from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, leave_out_mathematics, say_version
 
@@ -128,6 +129,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_node(shared.header_cell, html=(_visit_header_cell, HTML5Translator.depart_entry))
     app.add_node(nodes.citation, override=True, html=(_visit_citation, HTML5Translator.depart_citation))
     app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("ledger", Ledger)
+    app.add_directive("ledger-count", LedgerCount)
     app.add_directive("verdict-count", shared.VerdictCount)
     app.add_directive("run-table", shared.RunTable)
     app.add_directive("what-we-found", shared.WhatWeFound)
