@@ -137,7 +137,7 @@ def solve_layer_batch(
     return [LayerSolution(*each, seconds) for each in found]
 
 
-def _energy(weight: Tensor, gram: Tensor, width: int = 512) -> Tensor:
+def _energy(weight: Tensor, gram: Tensor, width: int = 128) -> Tensor:
     """tr(W H W^T), (m,), from the upper triangle of H alone, which halves the work, or from input vectors."""
     if gram.shape[1] != gram.shape[2]:
         return _square(weight @ gram)
@@ -202,10 +202,15 @@ def _sparsegpt(task: _Task) -> _Answer:
     inverses = torch.linalg.solve_triangular(blocks, unit, upper=True)
     shares = (inverses * blocks.diagonal(dim1=2, dim2=3)[..., None]).triu(1).mT  # of a removed tap's weight in a later tap's
     # Columns are worked on one after the other, so each is contiguous here.
-    result = task.weight.mT.clone(memory_format=torch.contiguous_format).masked_fill_(dead.flip(1)[..., None], 0.0)
-    change, sums = torch.zeros_like(result), torch.zeros_like(result)  # of a quota that is done, `sums` holds the errors
-    gone = torch.ones_like(result)  # 0 where kept
-    quotas = [part.split(taps, 1) for part in (result, change, sums, gone, factor.diagonal(dim1=1, dim2=2)[..., None])]
+    weight = task.weight.mT.clone(memory_format=torch.contiguous_format).masked_fill_(dead.flip(1)[..., None], 0.0)
+    sums, change, kept, result = (
+        torch.zeros_like(weight),
+        torch.empty_like(weight),
+        torch.zeros_like(weight),
+        torch.empty_like(weight),
+    )
+    pivots = factor.diagonal(dim1=1, dim2=2)[..., None]
+    quotas = [part.split(taps, 1) for part in (weight, sums, change, kept, result, pivots)]
     quotas += [inverses.mT.unbind(), shares.unbind()]
     keep = kept_count(rows * taps, task.level)
 
@@ -217,23 +222,24 @@ def _sparsegpt(task: _Task) -> _Answer:
             solve(middle, last)
             return
         quota = first // taps
-        here, changed, sums_here, pruned, pivots, inverse, shares_here = (parts[quota] for parts in quotas)
-        current = torch.baddbmm(here, inverse, sums_here)
+        here, sums_here, changed, kept_here, current, pivots_here, inverse, shares_here = (parts[quota] for parts in quotas)
+        # A product of 1x1 is a factor, for which nothing is copied first.
+        (torch.addcmul if taps == 1 else torch.baddbmm)(here, inverse, sums_here, out=current)
         # The loss of a weight is its square times that of the pivot; the order is that of the roots.
-        pruned.flatten(1).scatter_(1, (current * pivots).abs_().flatten(1).topk(keep, sorted=False).indices, 0.0)
-        removed = current * pruned
+        roots = (current if taps == 1 else current * pivots_here).abs().flatten(1)
+        kept_here.flatten(1).scatter_(1, roots.topk(keep, sorted=False).indices, 1.0)
         if taps > 1:
-            of_taps = zip(*(each.split(1, 1) for each in (current, shares_here, pruned, removed)), strict=True)
-            for column, share, where, gone_here in itertools.islice(of_taps, 1, None):
-                torch.mul(column.baddbmm_(share, removed, alpha=-1), where, out=gone_here)
-        torch.mul(removed, pivots, out=sums_here)
-        torch.sub(here, current.sub_(removed), out=changed)
-        here.copy_(current)
+            removed = torch.addcmul(current, current, kept_here, value=-1)
+            of_taps = zip(*(each.split(1, 1) for each in (current, shares_here, kept_here, removed)), strict=True)
+            for column, share, where, gone in itertools.islice(of_taps, 1, None):
+                torch.addcmul(column.baddbmm_(share, removed, alpha=-1), column, where, value=-1, out=gone)
+        torch.addcmul(here, current, kept_here, value=-1, out=changed)
 
     solve(0, columns)
+    removed = torch.addcmul(result, result, kept, value=-1)
     # The errors are those of the damped matrix; what was put on its diagonal is no change of the outputs.
-    lost = _square(sums) - added[:, 0] * _square(change)
-    return result.mT, gone.mT == 0, lost
+    lost = _square(removed.mul_(pivots)) - added[:, 0] * _square(change)
+    return result.mul_(kept).mT, kept.mT != 0, lost
 
 
 def _sparsegpt_of_few(task: _Task, width: int = 128) -> _Answer:
@@ -271,8 +277,9 @@ def _sparsegpt_of_few(task: _Task, width: int = 128) -> _Answer:
 
 
 def _square(tensor: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2), dtype=torch.float64)
-    return norms.square()
+    # Sums in double precision alone would first make all of the tensor one of doubles.
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=2).double()
+    return norms.square().sum(1)
 
 
 def _exact_obs(task: _Task, group: int = 1, *, channels_last: bool = False) -> _Answer:
