@@ -32,8 +32,8 @@ def check_pages(project: Project) -> None:
 
     Raises:
         UsageError: ``_config.yml`` or a file that it names is missing, the repository has an address that cannot be used,
-            ``_toc.yml`` has another form, a page of Markdown holds code, or a page's headings do not start at the first level or leave
-            one out.
+            ``_toc.yml`` has another form, a page of Markdown holds code, or a page's headings do not start at the first level or
+            leave one out.
     """
     from markdown_it.renderer import RendererHTML
     from myst_parser.config.main import MdParserConfig
