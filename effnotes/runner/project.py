@@ -179,7 +179,7 @@ class Project:
         if url and not re.fullmatch(r"https://(github|gitlab)\.com/[\w.-]+/[\w.-]+(?<!\.git)", str(url)):
             allowed = "https://github.com/OWNER/NAME, or the same of gitlab.com"
             raise UsageError(f"_config.yml, repository_url: '{url}' is not allowed; write {allowed}, or '' for none.")
-        return url and (url, options.get("repository_branch") or "main")
+        return (str(url), str(options.get("repository_branch") or "main")) if url else None
 
     def markdown(self) -> dict[str, list[str]]:
         """Return the Markdown of each page, cell by cell, by the name of its file."""
