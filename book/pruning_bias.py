@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -381,7 +381,7 @@ cards("uncertainty-grows", "rare-value-underpredicted")
 # {term}`Interdependence <interdependence>` is the share of variance, $R^2$, that a linear regression of one yes-or-no prediction on all the others explains, averaged over attributes {cite:p}`iofinova2023bias`.
 # Labels are correlated themselves, so only what exceeds their own $R^2$ is the model's doing; and more regressors explain more by chance alone, so $R^2$ is adjusted for their number.
 
-# %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R², mean over attributes.", "name": "fig-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity, with one dot a seed, beside a dashed line of the labels' own."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R\u00b2, mean over attributes.", "name": "fig-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity, with one dot a seed, beside a dashed line of the labels' own."}} tags=["hide-input"]
 figures.interdependence(result.findings)
 
 # %% tags=["remove-input"]

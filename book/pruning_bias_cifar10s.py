@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -156,7 +156,7 @@ answer("uncertainty-grows", "rare-value-underpredicted")
 # The labels' own {term}`interdependence`, dashed in {numref}`fig-cifar10s-interdependence`, is therefore as high as it can be.
 # A model whose outputs are not made to exclude one another need not come near it, and what pruning may do to the predictions' own is a question on its own.
 
-# %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R², mean over classes. Dots are seeds.", "name": "fig-cifar10s-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity with one dot a seed, and a dashed, level line of the labels' own."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Interdependence of predictions (solid) and of the true labels (dashed) against sparsity; adjusted R\u00b2, mean over classes. Dots are seeds.", "name": "fig-cifar10s-interdependence"}, "image": {"alt": "A solid line of the predictions' adjusted R squared against sparsity with one dot a seed, and a dashed, level line of the labels' own."}} tags=["hide-input"]
 figures.interdependence(found)
 
 # %% tags=["remove-input"]

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from effnotes.core.files import new_folder
 from effnotes.runner.errors import UsageError
 from effnotes.runner.exercises import Worksheet, read_worksheet, worksheets
+from effnotes.runner.install import install_cell
 from effnotes.runner.project import Project
 from effnotes.runner.slides import write_slides
 
@@ -62,7 +63,9 @@ def _write(project: Project, sheet: Worksheet, folder: Path, teacher: bool, form
 
     name = sheet.chapter.name
     path = folder / f"{name}.{form}"
-    path.write_text(jupytext.writes(sheet.notebook(teacher), fmt="py:percent" if form == "py" else form), encoding="utf-8")
+    notebook = sheet.notebook(teacher)
+    notebook.cells.insert(0, install_cell(project))
+    path.write_text(jupytext.writes(notebook, fmt="py:percent" if form == "py" else form), encoding="utf-8")
     (folder / f"{name}_checks.py").write_text(sheet.check_module(), encoding="utf-8")
     for place in dict.fromkeys(_DATA.findall(sheet.setup)):
         source = project.root / place

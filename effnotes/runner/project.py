@@ -166,6 +166,21 @@ class Project:
                 raise UsageError(code_page(f"{page}.ipynb"))
         return pages
 
+    @cached_property
+    def repository(self) -> tuple[str, str] | None:
+        """Address and branch of the book's repository; None where ``_config.yml`` names none.
+
+        Raises:
+            UsageError: the address is not one that Binder and pip can be given.
+        """
+        config = self.read_yaml("_config.yml") or {}
+        options = ((config.get("sphinx") or {}).get("config") or {}).get("html_theme_options") or {}
+        url = options.get("repository_url") or None
+        if url and not re.fullmatch(r"https://(github|gitlab)\.com/[\w.-]+/[\w.-]+(?<!\.git)", str(url)):
+            allowed = "https://github.com/OWNER/NAME, or the same of gitlab.com"
+            raise UsageError(f"_config.yml, repository_url: '{url}' is not allowed; write {allowed}, or '' for none.")
+        return (str(url), str(options.get("repository_branch") or "main")) if url else None
+
     def markdown(self) -> dict[str, list[str]]:
         """Return the Markdown of each page, cell by cell, by the name of its file."""
         found = {f"{page}.md": [self.read_text(f"{page}.md")] for page in self.pages if (self.root / f"{page}.md").is_file()}

@@ -31,8 +31,9 @@ def check_pages(project: Project) -> None:
     """Refuse, before anything runs, what would stop the rendering after all chapters have run.
 
     Raises:
-        UsageError: ``_config.yml`` or a file that it names is missing, ``_toc.yml`` has another form, a page of Markdown holds
-            code, or a page's headings do not start at the first level or leave one out.
+        UsageError: ``_config.yml`` or a file that it names is missing, the repository has an address that cannot be used,
+            ``_toc.yml`` has another form, a page of Markdown holds code, or a page's headings do not start at the first level or
+            leave one out.
     """
     from markdown_it.renderer import RendererHTML
     from myst_parser.config.main import MdParserConfig
@@ -41,6 +42,7 @@ def check_pages(project: Project) -> None:
 
     config = project.read_yaml("_config.yml") or {}
     try:
+        _ = project.repository
         options = (config.get("sphinx") or {}).get("config") or {}
         named = [config.get("logo"), (config.get("html") or {}).get("favicon"), *(config.get("bibtex_bibfiles") or [])]
         extensions = set((config.get("parse") or {}).get("myst_enable_extensions") or ["colon_fence", "dollarmath"])

@@ -22,7 +22,15 @@ from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
 from effnotes.runner.sphinx_ledger import Ledger, LedgerCount
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
-from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, leave_out_mathematics, say_version
+from effnotes.runner.sphinx_site import (
+    collect_pages,
+    find_date,
+    finish_site,
+    leave_out_mathematics,
+    offer_launches,
+    point_launches,
+    say_version,
+)
 
 _PREVIEW = "_images/preview.png"
 
@@ -141,11 +149,13 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("effnotes_static_digest", "", "html", types=(str,))
     app.connect("config-inited", _digest_static_files)
     app.connect("config-inited", find_date)
+    app.connect("config-inited", offer_launches)
     app.connect("config-inited", _load_little_mathjax)
     app.connect("doctree-read", _note_chapter_without_outputs)
     app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _mend_open_graph, priority=900)
     app.connect("html-page-context", _name_toggles, priority=900)
+    app.connect("html-page-context", point_launches, priority=900)
     app.connect("html-page-context", say_version)
     app.connect("html-page-context", leave_out_mathematics, priority=900)
     app.connect("html-collect-pages", collect_pages)

@@ -41,6 +41,30 @@ def find_date(app: Sphinx, config: Config) -> None:
         config.effnotes_date = f"{datetime.fromisoformat(max(started)):%d %B %Y}".lstrip("0")
 
 
+def offer_launches(_app: Sphinx, config: Config) -> None:
+    """Have the theme make buttons of Binder and Colab, where the address of the repository is set."""
+    options = config.html_theme_options
+    if address := options.get("repository_url"):
+        options["repository_branch"] = options.get("repository_branch") or "main"
+        options["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+        if address.startswith("https://github.com/"):
+            options["launch_buttons"]["colab_url"] = "https://colab.research.google.com"
+
+
+def point_launches(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
+    """Lead Binder to the source of a chapter, and Colab to the notebook beside the published pages: the repository has none."""
+    branch = app.config.html_theme_options.get("repository_branch")
+    for group in context.get("header_buttons", []):
+        if group.get("label") == "launch-buttons":
+            if context["page_source_suffix"] != ".ipynb":  # without a run no notebook is published
+                group["buttons"] = [button for button in group["buttons"] if button["text"] != "Colab"]
+            for button in group["buttons"]:
+                if button["text"] == "Colab":
+                    button["url"] = button["url"].replace(f"/blob/{branch}/", "/blob/gh-pages/_sources/")
+                else:
+                    button["url"] = button["url"].replace(f"{page}.ipynb", f"{page}.py")
+
+
 def say_version(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
     """Put date and version into the footer."""
     context["last_updated"] = f"{app.config.effnotes_date or context.get('last_updated')}, version {effnotes.__version__}"

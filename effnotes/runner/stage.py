@@ -11,6 +11,7 @@ from effnotes.reporting.escaping import myst_code, myst_text
 from effnotes.reporting.findings import FINDING_MIME
 from effnotes.reporting.kept import run_facts
 from effnotes.runner.execute import overridden
+from effnotes.runner.install import install_cell
 from effnotes.runner.keys import source_digest
 from effnotes.runner.project import INJECTED, Chapter, Project
 from effnotes.runner.records import StoredRun, write_atomically
@@ -53,7 +54,7 @@ def stage_book(
         files.pop(f"{chapter.page}.ipynb", None)  # that jupytext keeps beside the source
         if record:
             del files[f"{chapter.page}.py"]
-            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name], others)
+            files[f"{chapter.page}.ipynb"] = _staged_notebook(chapter, runs[name], others, install_cell(project))
         records = {"record": _without_tables(record), "kept": _without_tables(kept.get(name))}
         listed.append({"name": name, "title": chapter.title, "page": chapter.page, "failed": failed.get(name), **records})
     summary = {"profile": profile, "chapters": listed, "claims": claims}
@@ -64,13 +65,14 @@ def stage_book(
     return stage
 
 
-def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapping[str, Any]]) -> bytes:
+def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapping[str, Any]], install: Any) -> bytes:
     """Join the chapter's prose as it is now with the outputs of its run, and say at the end what made them.
 
     Args:
         chapter: as its source is now.
         run: of the chapter.
         others: what the kept record of the full profile has for each claim, which the claim's card shows beside.
+        install: the cell that the notebook begins with, which its page does not show.
     """
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -115,6 +117,8 @@ def _staged_notebook(chapter: Chapter, run: StoredRun, others: Mapping[str, Mapp
             # Leave out the text form of a figure, which holds the address of an object.
             if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output["data"].pop("text/plain", None)
+    install.metadata["tags"] = ["remove-cell"]
+    notebook.cells.insert(0, install)
     return str(nbformat.writes(notebook)).encode()
 
 

@@ -11,6 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from effnotes.runner.exercises import read_worksheet
+from effnotes.runner.install import install_cell
 from effnotes.runner.project import Project
 
 CHAPTER = """\
@@ -158,6 +159,9 @@ def test_a_students_worksheet_runs_by_itself_with_a_teachers_answers(teaching, t
     ):
         assert part in shown
     assert "{cite" not in shown
+    for kind in (student, teacher):
+        first = nbformat.read(kind / "halving.ipynb", as_version=4).cells[0]
+        assert first.source == install_cell(Project.find(Path(__file__))).source
 
 
 def test_a_worksheet_as_a_script_says_that_there_is_no_answer_yet(teaching, tmp_path):
