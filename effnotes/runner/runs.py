@@ -17,7 +17,7 @@ from effnotes.reporting.metrics import NAME
 from effnotes.runner.errors import UsageError
 from effnotes.runner.kept import KEPT_PROFILE, kept_path
 from effnotes.runner.project import Project
-from effnotes.runner.records import RecordStore, run_order, write_atomically
+from effnotes.runner.records import RecordStore, StoredRun, run_order, write_atomically
 
 _SHORT = 8  # letters of a key that are shown
 
@@ -36,6 +36,19 @@ def list_runs(project: Project, chapter: str) -> Table:
         cells = (when, profile, _changed(project, chapter, profile, record), _verdicts(record), took)
         table.add_row(label, *cells, STATUS.get(status, status))
     return table
+
+
+def latest_own(project: Project, chapter: str, profile: str | None = None) -> StoredRun | None:
+    """Return the run of a chapter that was finished last with a profile's own values: no point of a sweep, and nothing given by -p.
+
+    Args:
+        project: the checkout.
+        chapter: its name.
+        profile: only runs of this one; default: of any.
+    """
+    return RecordStore(project.build_dir / "runs").latest(
+        chapter, profile, lambda record: not _changed(project, chapter, record["profile"], record)
+    )
 
 
 def compare_runs(project: Project, which: Sequence[str]) -> tuple[Table, Path]:
