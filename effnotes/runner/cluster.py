@@ -39,6 +39,10 @@ _gpus_lock = threading.Lock()
 _gpus_taken: set[str] = set()
 
 
+class NoWorkerError(RuntimeError):
+    """Every worker that is there was refused for what a run needs."""
+
+
 class Cluster(NamedTuple):
     """A scheduler, and what its workers must offer."""
 
@@ -70,7 +74,7 @@ def run_on_cluster(
             return again.popleft() if again else take()
 
         for request, outcome in outcomes(workers.submit, feed, workers.room, _LOOK_S):
-            if workers.are_others_left(request, outcome):
+            if workers.is_to_go_on(request, outcome):
                 again.append(request)
             else:
                 yield request, outcome
@@ -109,7 +113,7 @@ class _Workers:
         refused, among = self._refused.get(_needs(request)), None
         if refused and not (among := self._offering().keys() - refused.keys()):
             lost = Future[Result]()
-            lost.set_exception(LibraryMismatchError("no worker fits: " + "; ".join(map(": ".join, refused.items()))))
+            lost.set_exception(NoWorkerError("; ".join(map(": ".join, refused.items()))))
             return lost
         task = functools.partial(_run_on_worker, self.topic, self._cluster.gpus)
         future: Future[Result] = self._executor.submit(task, request, workers=among and sorted(among))
@@ -125,17 +129,17 @@ class _Workers:
                 future.cancel()  # all that it was bound to are gone
         return 8 + 2 * sum(offering.values())
 
-    def are_others_left(self, request: RunRequest, outcome: Outcome) -> bool:
+    def is_to_go_on(self, request: RunRequest, outcome: Outcome) -> bool:
         """Return whether a run came back because its worker differs or is gone, and is to be given to another."""
-        future, _ = self._bound.pop(request["key"], (None, None))
+        bound = self._bound.pop(request["key"], None)
         if isinstance(outcome, CancelledError):
-            return future is not None and self._client.status == "running"
+            return bound is not None and self._client.status == "running"
         if not isinstance(outcome, LibraryMismatchError | ImportError):
             return False
         refused = self._refused[_needs(request)]
-        if not (unknown := self._offering().keys() - refused.keys()):
-            return False
-        found = self._differing(request, sorted(unknown))
+        if refused and bound is None:
+            return True  # submitted before that worker was refused
+        found = self._differing(request, sorted(self._offering().keys() - refused.keys()))
         for address, why in found.items():
             self._say(f"{address} is given no more of {request['chapter']}: {why}")
         refused |= found

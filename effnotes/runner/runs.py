@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
+from effnotes.core.digests import json_digest
 from effnotes.core.files import user_path
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.reporting.comparison import STATUS
@@ -46,9 +47,11 @@ def latest_own(project: Project, chapter: str, profile: str | None = None) -> St
         chapter: its name.
         profile: only runs of this one; default: of any.
     """
-    return RecordStore(project.build_dir / "runs").latest(
-        chapter, profile, lambda record: not _changed(project, chapter, record["profile"], record)
-    )
+
+    def is_own(record: Mapping[str, Any]) -> bool:
+        return bool(record["key_parts"]["parameters"] == json_digest(project.values(chapter, record["profile"], {})))
+
+    return RecordStore(project.build_dir / "runs").latest(chapter, profile, is_own)
 
 
 def compare_runs(project: Project, which: Sequence[str]) -> tuple[Table, Path]:

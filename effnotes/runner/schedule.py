@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from effnotes.core.processes import exit_with_parent
-from effnotes.runner.cluster import Cluster, run_on_cluster
+from effnotes.runner.cluster import Cluster, NoWorkerError, run_on_cluster
 from effnotes.runner.errors import describe_os_error
 from effnotes.runner.execute import RunRequest, execute_chapter
 from effnotes.runner.outcomes import Outcome, ProgressCallback, Take, gpus, outcomes
@@ -125,6 +125,8 @@ def describe_failure(error: Exception) -> str:
     """Say in a few words why a chapter gave no record at all."""
     if isinstance(error, BrokenProcessPool):
         return "the process that ran it was killed, most often for want of memory"
+    if isinstance(error, NoWorkerError):
+        return f"no worker of the cluster has what it was planned with ({error})"
     if isinstance(error, CancelledError):
         return "the scheduler was lost, or has given the run up; give the command again when it runs"
     return describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
