@@ -8,7 +8,9 @@ another. A task whose worker dies is given to another by the scheduler.
 import asyncio
 import functools
 import json
+import os
 import ssl
+import subprocess
 import threading
 import uuid
 from collections import defaultdict, deque
@@ -22,7 +24,7 @@ from effnotes.core.processes import available_cores
 from effnotes.runner import keys
 from effnotes.runner.errors import UsageError
 from effnotes.runner.execute import LibraryMismatchError, RunRequest, execute_chapter
-from effnotes.runner.outcomes import Outcome, ProgressCallback, Result, Take, gpus, outcomes
+from effnotes.runner.outcomes import Outcome, ProgressCallback, Result, Take, outcomes
 from effnotes.runner.project import Chapter
 from effnotes.runner.watch import Progress
 
@@ -91,30 +93,28 @@ class _Workers:
         self._bound: dict[str, tuple[Future[Result], set[str]]] = {}  # runs by key that only these workers may be given
 
     def check(self, request: RunRequest) -> None:
-        """Refuse a cluster on which a run cannot be made.
-
-        Raises:
-            UsageError: there are no workers, none offers the GPUs, or some differ.
-        """
+        """Raise a `UsageError` where there are no workers for a run, none offers the GPUs, or some differ."""
         address, wanted = self._cluster
         if not (offering := self._offering()):
             options = f" --resources {_GPU}={wanted}" if wanted else ""
             lack = f"no worker that offers {wanted} GPU{'s' * (wanted > 1)} to a run" if wanted else "no workers"
             raise UsageError(f"the scheduler at {address} has {lack}; start one with 'dask worker {address}{options}'.")
         if others := self._differing(request, list(offering)):
-            what = f"{len(others)} of {len(offering)} workers have another version of the code, of a package or of the data"
-            remedy = (
-                "install this checkout and its lock file there, put the same data where the parameters say, and start them again"
+            what = (
+                f"{len(others)} of {len(offering)} workers have another version of the code, of a package or of the data, such as"
             )
-            raise UsageError(f"{what}, such as {'; '.join(next(iter(others.items())))}. Mend it: {remedy}.")
+            remedy = (
+                "Install this checkout and its lock file there, put the same data where the parameters say, and start them again."
+            )
+            raise UsageError(f"{what} {': '.join(next(iter(others.items())))}. {remedy}")
 
     def submit(self, request: RunRequest) -> Future[Result]:
         """Give a run to the scheduler, for all workers or, where some were refused, for the others."""
         refused, among = self._refused.get(_needs(request)), None
+        if self._client.status != "running":
+            return _given_up(CancelledError())
         if refused and not (among := self._offering().keys() - refused.keys()):
-            lost = Future[Result]()
-            lost.set_exception(NoWorkerError("; ".join(map(": ".join, refused.items()))))
-            return lost
+            return _given_up(NoWorkerError("; ".join(map(": ".join, refused.items()))))
         task = functools.partial(_run_on_worker, self.topic, self._cluster.gpus)
         future: Future[Result] = self._executor.submit(task, request, workers=among and sorted(among))
         if among:
@@ -147,7 +147,7 @@ class _Workers:
 
     def _offering(self) -> dict[str, int]:
         """Return the number of threads of each worker that offers what a run needs, by address."""
-        workers = self._client.scheduler_info()["workers"]
+        workers = self._client.scheduler_info().get("workers", {})  # of a scheduler that is lost there is no such list
         return {name: each["nthreads"] for name, each in workers.items() if each["resources"].get(_GPU, 0) >= self._cluster.gpus}
 
     def _differing(self, request: RunRequest, addresses: list[str]) -> dict[str, str]:
@@ -158,6 +158,12 @@ class _Workers:
         # One that does not answer may be a slow one.
         told = {address: _differences(here, there) for address, there in found.items() if not isinstance(there, OSError)}
         return {address: why for address, why in told.items() if why}
+
+
+def _given_up(error: Exception) -> Future[Result]:
+    future = Future[Result]()
+    future.set_exception(error)
+    return future
 
 
 def _differences(here: Mapping[str, Mapping[str, str]], there: Mapping[str, Mapping[str, str]] | Exception) -> str:
@@ -258,3 +264,14 @@ def _taken_gpus(count: int) -> Iterator[str | None]:
         yield ",".join(free) or None
     finally:
         _gpus_taken.difference_update(free)
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(index) for index, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]

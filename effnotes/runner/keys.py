@@ -54,16 +54,11 @@ def record_key(
 
 
 def surroundings(chapter: Chapter, values: Mapping[str, Any], directory: Path) -> dict[str, dict[str, str]]:
-    """Return what a run of `chapter` finds here and its key depends on, so that two machines can be told apart.
-
-    Args:
-        chapter: the chapter's source.
-        values: every parameter's, by name.
-        directory: as for `record_key`.
+    """Return what a run of `chapter` finds here and its key depends on, by name, so that two machines can be told apart.
 
     Returns:
-        By name: digests of the modules of this package, ``modules``; versions of others and of Python, ``packages``; digests of
-        what lies at the paths that parameters give, ``data``.
+        Digests of ``modules`` of this package, versions of other ``packages`` and of Python, and digests of the ``data`` that
+        parameters name, see `record_key`.
     """
     closure = chapter_closure(chapter)
     data = {name: json_digest(found) for name, found in data_fingerprints(values, directory).items()}

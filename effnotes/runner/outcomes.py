@@ -1,7 +1,5 @@
 """What executors of any kind make of runs, as it comes."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,10 +19,7 @@ def outcomes(
 ) -> Iterator[tuple[RunRequest, Outcome]]:
     """Yield what `submit` makes of all that `take` gives, `room()` at once; a pool that is broken is given no more.
 
-    Args:
-        submit: starts a run.
-        take: gives the next run, or None where there is none for now.
-        room: how many may be under way; asked again after each that ends, and every `look_s` seconds, where that is given.
+    Both are asked again after each run that ends and, where `look_s` is given, every so many seconds.
     """
     futures: dict[Future[Result], RunRequest] = {}
     outcome: Outcome | None = None
@@ -45,14 +40,3 @@ def outcomes(
                 ended = error
             outcome = outcome if isinstance(outcome, BrokenProcessPool) else ended
             yield request, ended
-
-
-def gpus() -> list[str]:
-    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [str(index) for index, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]

@@ -40,13 +40,7 @@ def list_runs(project: Project, chapter: str) -> Table:
 
 
 def latest_own(project: Project, chapter: str, profile: str | None = None) -> StoredRun | None:
-    """Return the run of a chapter that was finished last with a profile's own values: no point of a sweep, and nothing given by -p.
-
-    Args:
-        project: the checkout.
-        chapter: its name.
-        profile: only runs of this one; default: of any.
-    """
+    """Return the run that was finished last with its profile's own values: no point of a sweep, nothing given by -p."""
 
     def is_own(record: Mapping[str, Any]) -> bool:
         return bool(record["key_parts"]["parameters"] == json_digest(project.values(chapter, record["profile"], {})))

@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from effnotes.core.processes import exit_with_parent
-from effnotes.runner.cluster import Cluster, NoWorkerError, run_on_cluster
+from effnotes.runner.cluster import Cluster, NoWorkerError, gpus, run_on_cluster
 from effnotes.runner.errors import describe_os_error
 from effnotes.runner.execute import RunRequest, execute_chapter
-from effnotes.runner.outcomes import Outcome, ProgressCallback, Take, gpus, outcomes
+from effnotes.runner.outcomes import Outcome, ProgressCallback, Take, outcomes
 
 # Set in each process of the pool by its initializer.
 _slot_progress: Any = None

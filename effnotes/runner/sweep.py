@@ -54,11 +54,7 @@ class Sweep(NamedTuple):
     content: dict[str, Any]  # of its plan.json
 
     def check_folder(self) -> None:
-        """Refuse a folder that holds another sweep.
-
-        Raises:
-            UsageError: its points are others.
-        """
+        """Raise a `UsageError` where the folder holds a sweep of other points."""
         with suppress(FileNotFoundError, ValueError):
             if json.loads((self.folder / "plan.json").read_bytes()) != self.content:
                 raise UsageError(

@@ -229,6 +229,23 @@ def test_a_late_worker_of_another_version_is_given_no_more_and_its_points_go_to_
     assert len(book.records("addition")) == 16 - len(lost)
 
 
+def test_points_are_failed_and_said_to_be_when_the_scheduler_is_lost(book, machines, tmp_path):
+    address = machines.scheduler()
+    machines.worker("one", address)
+    options = ("--grid", "first=1:13:1", "-p", "pause_s=0.5", "--name", "demo", "--scheduler", address)  # more than are under way
+    sweep = book.start("sweep", "addition", *options, stdout=(tmp_path / "said").open("w"))
+    wait_until(lambda: book.records("addition"))
+    machines.processes[0].kill()
+    assert sweep.wait(timeout=120) == 1
+    rows = swept(book)
+    assert rows["status"].value_counts().to_dict() == {
+        "ok": len(book.records("addition")),
+        "failed": 13 - len(book.records("addition")),
+    }
+    assert rows[rows["status"] == "failed"]["error"].str.contains("the scheduler was lost").all()
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
 def test_a_worker_with_other_data_is_refused_and_one_with_the_same_is_not(book, machines, tmp_path):
     homes = {name: tmp_path / name for name in ("mine", "theirs")}
     for name, home in homes.items():
