@@ -11,22 +11,25 @@ from effnotes.core.errors import DataError
 
 _PACKAGE = Path(__file__).parents[1]
 _DATA = (_PACKAGE.parent, _PACKAGE / "_book")  # where the book's own data lie: in a checkout, and in an installed package
+_HERE = Path()
 
 
-def user_path(given: str | os.PathLike[str]) -> Path:
+def user_path(given: str | os.PathLike[str], start: Path = _HERE) -> Path:
     """Return the path that somebody gave, with the home directory in place of ``~``; all that reads files takes it through here.
 
-    What begins with ``data/`` and is not here is looked for among the data of the book, so that a notebook runs in any folder.
+    A relative path leads on from `start`. What begins with ``data/`` and is not there is looked for among the data of the book, so
+    that a notebook runs in any folder.
 
     Raises:
         DataError: No file can have this path: it is too long, leads through a folder that may not be entered, or holds a NUL.
     """
-    path = Path(os.path.expanduser(given))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    relative = Path(os.path.expanduser(given))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    path = start / relative
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        if path.parts[:1] == ("data",):
-            return next((root / path for root in _DATA if (root / path).exists()), path)
+        if relative.parts[:1] == ("data",):
+            return next((root / relative for root in _DATA if (root / relative).exists()), path)
         # Otherwise the caller knows what was to be there.
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)[:200]!r}: this path cannot be used ({getattr(error, 'strerror', None) or error})") from None

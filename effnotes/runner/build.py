@@ -12,6 +12,7 @@ from typing import Any
 from effnotes.core.files import errors_name
 from effnotes.core.processes import available_cores
 from effnotes.runner import keys
+from effnotes.runner.cluster import Cluster
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.execute import RunRequest
 from effnotes.runner.kept import load_kept, run_command
@@ -62,7 +63,7 @@ def run_plans(
     reporter: Reporter,
     *,
     slots: int | None = None,
-    scheduler: str | None = None,
+    cluster: Cluster | None = None,
     force: bool = False,
     patience_min: float = PATIENCE_MIN,
 ) -> Results:
@@ -75,7 +76,7 @@ def run_plans(
         plans: one plan a chapter.
         reporter: is told how far each chapter is.
         slots: chapters run at once; default: as many as measure claims, at most one a core.
-        scheduler: address of a `dask.distributed` scheduler to run on.
+        cluster: a `dask.distributed` scheduler to run on.
         force: run again what is recorded, from the start.
         patience_min: for how many minutes nothing may happen in a cell.
 
@@ -108,7 +109,7 @@ def run_plans(
             reporter.advance(name, state)
 
         take = partial(next, iter(requests), None)
-        finished = run_chapters(take, slots=slots, scheduler=scheduler, on_progress=advance)
+        finished = run_chapters(take, slots=slots, cluster=cluster, on_progress=advance, say=reporter.say)
         with closing(finished):  # an interrupt between two results ends those that run at once, not when memory is collected
             for request, outcome in finished:
                 reporter.finish(request["chapter"], _settle(project, store, results, request, outcome))

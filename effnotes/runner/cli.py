@@ -22,6 +22,7 @@ from effnotes.core.files import user_path
 from effnotes.reporting.claims import beyond_bar, format_number, independent_text, interval_text, settling_distance
 from effnotes.runner import kept
 from effnotes.runner.build import build_book, run_plans
+from effnotes.runner.cluster import Cluster
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.export import Format, export_chapters
 from effnotes.runner.parameters import parse_all, split_assignment
@@ -29,8 +30,8 @@ from effnotes.runner.pdf import find_chromium, print_book
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import PROFILES, Project
-from effnotes.runner.records import RecordStore, check_folder, copy_run, exclusive
-from effnotes.runner.runs import compare_runs, list_runs
+from effnotes.runner.records import check_folder, copy_run, exclusive
+from effnotes.runner.runs import compare_runs, latest_own, list_runs
 from effnotes.runner.sweep import SweepRun, batch_script, plan_sweep
 from effnotes.runner.watch import PATIENCE_MIN
 
@@ -72,6 +73,7 @@ def _in_home(path: Path | None) -> Path | None:
 ProfileOption = Annotated[str, typer.Option(help="Which parameter values: smoke, quick, full or paper.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Runs at once.", show_default="one a core")]
 SchedulerOption = Annotated[str | None, typer.Option(metavar="ADDR", help="Run on this dask.distributed scheduler.")]
+GpusOption = Annotated[int, typer.Option(min=0, metavar="N", help="GPUs a run, on workers that offer them as the resource GPU.")]
 AssignmentsOption = Annotated[
     list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter's value, as YAML (repeatable).")
 ]
@@ -94,19 +96,20 @@ def build(
     profile: ProfileOption = "quick",
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    gpus: GpusOption = 0,
     force: ForceOption = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also print the whole book to one PDF, with Chromium.")] = False,
     patience: PatienceOption = PATIENCE_MIN,
     build_dir: BuildDirOption = None,
 ) -> None:
     """Run the chapters that have no record yet, then render the pages."""
-    browser = find_chromium() if pdf else None
+    browser, cluster = find_chromium() if pdf else None, _cluster(scheduler, gpus)
     project = Project.find(build_dir=build_dir)
     selected = [project.chapter(name).name for name in only] if only else list(project.chapters)
     overrides = _overrides_by_chapter(project, assignments or [], selected)
     plans = [plan_chapter(project, name, profile, overrides.get(name, {})) for name in dict.fromkeys(selected)]
     with Reporter(Console(soft_wrap=True)) as reporter:
-        options = {"slots": workers, "scheduler": scheduler, "force": force, "patience_min": patience}
+        options = {"slots": workers, "cluster": cluster, "force": force, "patience_min": patience}
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
         if browser:
@@ -162,6 +165,7 @@ def sweep(
     profile: ProfileOption = "quick",
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    gpus: GpusOption = 0,
     name: Annotated[str | None, typer.Option(help="Of the sweep, and of its folder.", show_default="from its points")] = None,
     retries: Annotated[int, typer.Option(min=0, help="How often a point that fails is run again.")] = 0,
     print_commands: Annotated[bool, typer.Option("--print-commands", help="Run nothing; print a script for sbatch.")] = False,
@@ -171,15 +175,20 @@ def sweep(
     """Run a chapter at every point of a grid, and keep one table of all of them."""
     if workers is not None and scheduler is not None:
         raise UsageError("--workers is for this machine and --scheduler for others; give one of them.")
+    cluster = _cluster(scheduler, gpus)
     project = Project.find(build_dir=build_dir)
     fixed = parse_all(map(split_assignment, assignments or []), project.chapter(chapter).parameters, chapter)
     planned = plan_sweep(project, chapter, grids or [], fixed, profile, name)
     if print_commands:
         typer.echo(batch_script(planned, project.root))
         return
-    lock = exclusive(planned.folder / "sweep.lock", f"{planned.name}: another process runs this sweep; waiting for it.", typer.echo)
+    lock = exclusive(
+        project.build_dir / f"sweep-{planned.name}.lock",
+        f"{planned.name}: another process runs this sweep; waiting for it.",
+        typer.echo,
+    )
     with lock, Reporter(Console(soft_wrap=True)) as reporter:
-        failed = SweepRun(project, planned, reporter, workers, retries, patience).run(scheduler)
+        failed = SweepRun(project, planned, reporter, workers, retries, patience).run(cluster)
         reporter.say(f"table: {_relative(planned.folder / 'table.parquet')}; 'effnotes build' makes a page of it")
     if failed:
         raise BuildError("\n".join([f"{len(failed)} of {len(planned.points)} points failed; the table says so, too:", *failed]))
@@ -225,11 +234,13 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a claim, in a list.")] = False,
     build_dir: BuildDirOption = None,
 ) -> None:
-    """List every registered claim with what each chapter's latest finished run measured."""
+    """List every registered claim with what each chapter's latest finished run of a profile measured.
+
+    Runs with other values than their profile's, by -p or as points of a sweep, do not count; 'effnotes compare' shows them.
+    """
     project = Project.find(build_dir=build_dir)
     kept.load_kept(project)  # what is shown elsewhere must not have been made for other claims than those listed here
-    store = RecordStore(project.build_dir / "runs")
-    latest = {name: run.record for name in project.chapters if (run := store.latest(name)) is not None}
+    latest = {name: run.record for name in project.chapters if (run := latest_own(project, name)) is not None}
     rows = [row | {"profile": latest.get(row["chapter"], {}).get("profile")} for row in project.measured(latest.values())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -264,7 +275,8 @@ def power(
 ) -> None:
     """Say of each claim what runs could have settled: units, their spread, the smallest effect, and units needed.
 
-    A run is a kept record of the chapter, by its name, or the latest finished one of a profile. The smallest effect is settled in
+    A run is a kept record of the chapter, by its name, or the latest finished one of a profile with that profile's own values. To
+    look at one with other values, keep it: effnotes run CHAPTER -p NAME=VALUE --keep-as NAME. The smallest effect is settled in
     four of five such runs. The units needed are those with which the effect that it is held against would be: one margin beyond the
     bar of the verdict or, where the margin is 0, the effect that the register names as worth seeing.
     """
@@ -274,14 +286,14 @@ def power(
         raise UsageError(f"'{name}' registers no claims in book/claims.yaml: there is nothing that it could settle.")
     if profile is not None:
         project.profile(profile)
-    store = RecordStore(project.build_dir / "runs")
     runs = {f"kept: {record_name}": record for record_name, record in kept.load_all_kept(project, name).items()}
-    runs |= {f"run: {each}": run.record for each in PROFILES if (run := store.latest(name, each)) is not None}
+    runs |= {f"run: {each}": run.record for each in PROFILES if (run := latest_own(project, name, each)) is not None}
     runs = {label: record for label, record in runs.items() if profile in (None, record.get("profile", kept.KEPT_PROFILE))}
     if not runs:
         which = f" of the profile '{profile}'" if profile else ""
+        where = f"neither finished with its own values in {_relative(project.build_dir / 'runs')} nor kept"
         remedy = f"Run it: effnotes run {name} --profile {profile or 'quick'}"
-        raise UsageError(f"there is no run of '{name}'{which}, neither finished in {_relative(store.root)} nor kept. {remedy}")
+        raise UsageError(f"there is no run of '{name}'{which}, {where}. {remedy}")
     columns = ("run", "units", "spread", "smallest effect", "held against", "units needed", "verdict")
     title = f"{name}: what runs could have settled, in four of five"
     table = Table(Column("claim", no_wrap=True), *columns, title=title, title_justify="left")
@@ -295,6 +307,12 @@ def power(
                 table.add_row(f"{claim.id}\n{claim.unit}", label, independent_text(row), *numbers, _judged(row))
             table.add_section()
     _print(table)
+
+
+def _cluster(scheduler: str | None, gpus: int) -> Cluster | None:
+    if gpus and scheduler is None:
+        raise UsageError("--gpus is for --scheduler ADDR: on this machine each of the runs at once gets a GPU where there is one.")
+    return Cluster(scheduler, gpus) if scheduler is not None else None
 
 
 def _number(value: float | None) -> str:

@@ -41,7 +41,9 @@ def record_key(
     Returns:
         A function that returns the key, 64 hexadecimal digits, and the digests that it is made of by name, for saying what changed.
     """
-    same = {"source": source_digest(chapter), "claims": json_digest(claims), "format": str(RECORD_FORMAT), **code_parts(chapter)}
+    closure = chapter_closure(chapter)
+    same = {"source": source_digest(chapter), "claims": json_digest(claims), "format": str(RECORD_FORMAT)}
+    same |= {"library": closure.digest, "packages": json_digest(_versions(closure))}
     fingerprint = functools.cache(lambda text: _fingerprint(text, directory, _CONTENT_LIMIT_BYTES))
 
     def of(values: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
@@ -51,11 +53,20 @@ def record_key(
     return of
 
 
-def code_parts(chapter: Chapter) -> dict[str, str]:
-    """Return digests of what a chapter is run with here: the modules of this package, and the versions of others and of Python."""
+def surroundings(chapter: Chapter, values: Mapping[str, Any], directory: Path) -> dict[str, dict[str, str]]:
+    """Return what a run of `chapter` finds here and its key depends on, by name, so that two machines can be told apart.
+
+    Returns:
+        Digests of ``modules`` of this package, versions of other ``packages`` and of Python, and digests of the ``data`` that
+        parameters name, see `record_key`.
+    """
     closure = chapter_closure(chapter)
-    packages = json_digest({**closure.versions, "python": platform.python_version()})
-    return {"library": closure.digest, "packages": packages}
+    data = {name: json_digest(found) for name, found in data_fingerprints(values, directory).items()}
+    return {"modules": dict(closure.modules), "packages": _versions(closure), "data": data}
+
+
+def _versions(closure: Closure) -> dict[str, str]:
+    return {**closure.versions, "python": platform.python_version()}
 
 
 def source_digest(chapter: Chapter) -> str:
@@ -89,7 +100,7 @@ def _fingerprints(values: Mapping[str, Any], fingerprint: Callable[[str], list[A
 
 def _fingerprint(text: str, directory: Path, content_limit_bytes: float) -> list[Any] | None:
     try:
-        path = directory / user_path(text)
+        path = user_path(text, directory)
         if directory.resolve().is_relative_to(path.resolve()):
             return None  # "." or "/" is a marker or a separator: what holds the checkout is nobody's data
         if path.is_file():

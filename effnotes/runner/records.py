@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,10 +60,12 @@ class RecordStore:
         found = (self.load(path.parent.name, path.name) for path in sorted(self.root.glob(f"*/{start}*")) if path.is_dir())
         return [run for run in found if run is not None]
 
-    def latest(self, chapter: str, profile: str | None = None) -> StoredRun | None:
-        """Return the run of `chapter`, of one profile or of any, that was finished last, whatever its parameters."""
+    def latest(
+        self, chapter: str, profile: str | None = None, fits: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> StoredRun | None:
+        """Return the run of `chapter`, of one profile or of any, that was finished last among those whose record fits."""
         finished = [run for run in self.runs(chapter) if run.finished and (profile is None or run.record["profile"] == profile)]
-        return max(finished, key=run_order, default=None)
+        return max((run for run in finished if fits(run.record)), key=run_order, default=None)
 
     def runs(self, chapter: str) -> Iterator[StoredRun]:
         """Yield every run of `chapter` that is whole, finished or not."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
+from effnotes.core.digests import json_digest
 from effnotes.core.files import user_path
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.reporting.comparison import STATUS
@@ -17,7 +18,7 @@ from effnotes.reporting.metrics import NAME
 from effnotes.runner.errors import UsageError
 from effnotes.runner.kept import KEPT_PROFILE, kept_path
 from effnotes.runner.project import Project
-from effnotes.runner.records import RecordStore, run_order, write_atomically
+from effnotes.runner.records import RecordStore, StoredRun, run_order, write_atomically
 
 _SHORT = 8  # letters of a key that are shown
 
@@ -36,6 +37,15 @@ def list_runs(project: Project, chapter: str) -> Table:
         cells = (when, profile, _changed(project, chapter, profile, record), _verdicts(record), took)
         table.add_row(label, *cells, STATUS.get(status, status))
     return table
+
+
+def latest_own(project: Project, chapter: str, profile: str | None = None) -> StoredRun | None:
+    """Return the run that was finished last with its profile's own values: no point of a sweep, nothing given by -p."""
+
+    def is_own(record: Mapping[str, Any]) -> bool:
+        return bool(record["key_parts"]["parameters"] == json_digest(project.values(chapter, record["profile"], {})))
+
+    return RecordStore(project.build_dir / "runs").latest(chapter, profile, is_own)
 
 
 def compare_runs(project: Project, which: Sequence[str]) -> tuple[Table, Path]:

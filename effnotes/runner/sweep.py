@@ -1,8 +1,9 @@
 """Many runs of one chapter: the points of a grid, each with the ordinary key, and one table that is whole after each of them.
 
 ``sweeps/<name>/`` of the build directory holds ``table.parquet`` and ``table.csv`` with a row for each point that has ended, and
-``plan.json``. The runs themselves are recorded where every run is: what a build or another sweep has run is used again, and after a
-kill the same command runs what is missing. A point that fails is a row with its error.
+``plan.json``; where no point has ended, there is no such folder. The runs themselves are recorded where every run is: what a build
+or another sweep has run is used again, and after a kill the same command runs what is missing. A point that fails is a row with its
+error.
 """
 
 import json
@@ -24,16 +25,18 @@ from effnotes.reporting.kept import format_duration
 from effnotes.reporting.metrics import NAME
 from effnotes.runner import scratch
 from effnotes.runner.build import checkout_revision, make_request
+from effnotes.runner.cluster import Cluster
 from effnotes.runner.errors import UsageError
 from effnotes.runner.execute import RunRequest
 from effnotes.runner.grid import describe_point, grid_points
 from effnotes.runner.kept import run_command
 from effnotes.runner.keys import record_key
+from effnotes.runner.outcomes import Outcome
 from effnotes.runner.plan import ChapterPlan
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore, write_atomically
-from effnotes.runner.schedule import Outcome, describe_failure, run_chapters
+from effnotes.runner.schedule import describe_failure, run_chapters
 from effnotes.runner.scrub import private_paths, scrub
 from effnotes.runner.watch import Progress
 
@@ -48,6 +51,15 @@ class Sweep(NamedTuple):
     folder: Path
     varied: list[str]  # parameters that the grids give
     points: list[ChapterPlan]
+    content: dict[str, Any]  # of its plan.json
+
+    def check_folder(self) -> None:
+        """Raise a `UsageError` where the folder holds a sweep of other points."""
+        with suppress(FileNotFoundError, ValueError):
+            if json.loads((self.folder / "plan.json").read_bytes()) != self.content:
+                raise UsageError(
+                    f"{self.folder} holds a sweep of other points; give this one another --name, or remove that folder."
+                )
 
     def label(self, plan: ChapterPlan) -> str:
         """Name a point by its values."""
@@ -84,14 +96,10 @@ def plan_sweep(
     name = name or f"{chapter}-{digest[:8]}"
     if not NAME.fullmatch(name):
         raise UsageError(f"--name {name}: a sweep's name is lower-case words joined by '-' or '_', such as 'seeds-and-sizes'.")
-    sweep = Sweep(
-        name, project.build_dir / "sweeps" / name, list(dict.fromkeys(key for each in given for key in each)), [*plans.values()]
-    )
-    content = {"chapter": chapter, "profile": profile, "varied": sweep.varied, "points": len(plans), "digest": digest}
-    with suppress(FileNotFoundError, ValueError):
-        if json.loads((sweep.folder / "plan.json").read_bytes()) != content:
-            raise UsageError(f"{sweep.folder} holds a sweep of other points; give this one another --name, or remove that folder.")
-    write_atomically(sweep.folder / "plan.json", json.dumps(content, indent=1).encode())
+    varied = list(dict.fromkeys(key for each in given for key in each))
+    content = {"chapter": chapter, "profile": profile, "varied": varied, "points": len(plans), "digest": digest}
+    sweep = Sweep(name, project.build_dir / "sweeps" / name, varied, [*plans.values()], content)
+    sweep.check_folder()
     return sweep
 
 
@@ -160,15 +168,19 @@ class SweepRun:
         self._begun = self._written = time.monotonic()
         self._writing_s = 0.0
 
-    def run(self, scheduler: str | None) -> list[str]:
+    def run(self, cluster: Cluster | None) -> list[str]:
         """Say what is to be run and how long it will take, run it, and keep the table up to date.
 
         Args:
-            scheduler: address of a `dask.distributed` scheduler, or None for this machine.
+            cluster: a `dask.distributed` scheduler, or None for this machine.
 
         Returns:
             What is to be said of each point that failed.
+
+        Raises:
+            UsageError: the cluster cannot be used, or another sweep has taken the name since this one was planned; nothing was run.
         """
+        self.sweep.check_folder()
         scratch.sweep(str(self.project.root))
         points, missing = self.sweep.points, len(self._waiting)
         self.slots = self.slots or max(1, min(missing, available_cores()))
@@ -177,17 +189,22 @@ class SweepRun:
             told = "; no earlier run tells how long that takes"
         elif missing and each is not None:
             told = f"; about {format_duration(each)} each"
-            told += "" if scheduler else f", {format_duration(each * missing / self.slots)} in all"
+            told += "" if cluster else f", {format_duration(each * missing / self.slots)} in all"
         self.reporter.say(f"{self.sweep.name}: {len(points)} points, {len(self._rows)} recorded already, {missing} to run{told}")
         for plan in points if len(points) <= _MOST_SHOWN else []:
             self.reporter.say(f"  {self.sweep.label(plan)}{' (recorded)' if plan.key in self._rows else ''}")
-        outcomes = run_chapters(self._take, slots=self.slots, scheduler=scheduler, on_progress=self._progress)
+        told_of: dict[str, Any] = {"on_progress": self._progress, "say": self.reporter.say}
+        outcomes = run_chapters(self._take, slots=self.slots, cluster=cluster, **told_of)
         try:
             with closing(outcomes):
                 for request, outcome in outcomes:
                     self._settle(request, outcome)
-        finally:
+        except UsageError:
+            raise  # nothing was run, and nothing is written
+        except BaseException:
             self._write(last=True)
+            raise
+        self._write(last=True)
         failed = {self.sweep.label(plan): row for plan in points if (row := self._rows[plan.key])["status"] != "ok"}
         return [f"{label} {row['status']}: {row['error']}" for label, row in failed.items()]
 
@@ -258,6 +275,8 @@ class SweepRun:
         now, done, total, ran = time.monotonic(), len(self._rows), len(self.sweep.points), self._tries.total()
         self.reporter.overall(self.sweep.name, done, total, (now - self._begun) / ran * (total - done) if ran else None)
         if self._rows and (last or now - self._written >= 10 * self._writing_s):
+            if not (plan := self.sweep.folder / "plan.json").is_file():
+                write_atomically(plan, json.dumps(self.sweep.content, indent=1).encode())
             frame = tidy_table(self._rows[plan.key] for plan in self.sweep.points if plan.key in self._rows)
             write_atomically(self.sweep.folder / "table.parquet", frame.to_parquet(index=False))
             write_atomically(self.sweep.folder / "table.csv", frame.to_csv(index=False).encode(errors="backslashreplace"))

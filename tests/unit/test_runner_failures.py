@@ -29,10 +29,11 @@ from effnotes.runner import kernel, outputs, scratch
 from effnotes.runner.build import run_plans
 from effnotes.runner.errors import UsageError, describe_os_error, with_disk_remedy
 from effnotes.runner.keys import RECORD_FORMAT
+from effnotes.runner.outcomes import outcomes
 from effnotes.runner.progress import Reporter
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore
-from effnotes.runner.schedule import _outcomes, describe_failure
+from effnotes.runner.schedule import describe_failure
 from effnotes.runner.scratch import scratch_folder, sweep
 from effnotes.runner.watch import Watch
 
@@ -325,7 +326,6 @@ def test_a_run_that_a_cluster_has_given_up_is_a_failure_and_takes_no_other_along
     lost.set_running_or_notify_cancel()
     done.set_result((b"", {}))
     futures = {"lost": lost, "done": done}
-    executor = SimpleNamespace(submit=lambda _function, request: futures[request])
-    outcomes = dict(_outcomes(executor, partial(next, iter(["lost", "done"]), None), print, lambda: 2))
-    assert outcomes["done"] == (b"", {})
-    assert "the scheduler was lost" in describe_failure(outcomes["lost"])
+    ended = dict(outcomes(futures.get, partial(next, iter(["lost", "done"]), None), lambda: 2))
+    assert ended["done"] == (b"", {})
+    assert "the scheduler was lost" in describe_failure(ended["lost"])

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
+from effnotes.core.digests import json_digest
 from effnotes.reporting.claims import CLAIM_MIME
 from effnotes.reporting.kept import RecordError, read_record
 from effnotes.runner.kept import keep
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.project import Project
-from effnotes.runner.records import StoredRun
+from effnotes.runner.records import RecordStore, StoredRun
 from effnotes.runner.stage import stage_book
 
 CHAPTER = """\
@@ -244,7 +245,9 @@ def test_a_record_stands_while_only_words_of_its_claims_change(recorded, words):
     assert recorded.in_process("claims").returncode == 0
 
 
-def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile(recorded):
+def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile(recorded, data):
+    own = {"seeds": [1, 2, 3], "data_root": str(data), "note": "it is: so"}
+    recorded.write_profiles(json.dumps({"measuring": own}))
     told = recorded.in_process("power", "measuring")
     assert told.returncode == 0, told.stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout.splitlines() if "sum.grows" in line]
@@ -258,6 +261,23 @@ def test_power_is_told_of_each_kept_record_and_of_the_latest_run_of_each_profile
     assert "Run it: effnotes run measuring --profile quick" in words(missing.stdout)
     (row,) = json.loads(recorded.in_process("claims", "--json").stdout)
     assert (round(row["smallest_effect"], 3), row["unsettled"], row["source"]["kind"]) == (0.326, None, "text")
+
+
+def test_a_run_with_other_values_than_its_profiles_is_no_result_of_that_profile(recorded):
+    """As the points of a sweep are."""
+    (record,) = (json.loads(path.read_text()) for path in recorded.records("measuring"))
+    (row,) = json.loads(recorded.in_process("claims", "--json").stdout)
+    assert (row["estimate"], row["profile"]) == (None, None)
+    told = recorded.in_process("power", "measuring").stdout
+    assert "kept: mine" in told
+    assert "run: full" not in told
+    own = Project.find(recorded.root).values("measuring", "full", {})
+    parts = record["key_parts"] | {"parameters": json_digest(own)}
+    claim = {**record["claims"][0], "estimate": 7.0}
+    RecordStore(recorded.root / "_build" / "runs").save(b"{}", {**record, "key": "ab", "key_parts": parts, "claims": [claim]})
+    RecordStore(recorded.root / "_build" / "runs").save(b"{}", {**record, "key": "cd"})
+    (row,) = json.loads(recorded.in_process("claims", "--json").stdout)
+    assert (row["estimate"], row["profile"]) == (7.0, "full")
 
 
 def test_power_does_not_import_torch(recorded):
@@ -275,7 +295,8 @@ def test_power_does_not_import_torch(recorded):
     [
         (
             ("measuring",),
-            "there is no run of 'measuring', neither finished in _build/runs nor kept. Run it: effnotes run measuring",
+            "there is no run of 'measuring', neither finished with its own values in _build/runs nor kept. "
+            "Run it: effnotes run measuring",
         ),
         (("addition",), "'addition' registers no claims in book/claims.yaml"),
         (("measurin",), "there is no chapter 'measurin'. Did you mean 'measuring'?"),

@@ -88,6 +88,19 @@ def test_a_directory_is_fingerprinted_by_what_is_in_it(tmp_path):
     assert fingerprint() != changed
 
 
+def test_a_path_starts_from_the_directory_and_not_from_where_the_command_is_typed(tmp_path, monkeypatch):
+    for place, text in (("here", "1"), ("elsewhere", "2")):
+        (tmp_path / place / "data").mkdir(parents=True)
+        (tmp_path / place / "data" / "numbers.csv").write_text(text)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = {place: keys.data_fingerprints({"path": "data/numbers.csv"}, tmp_path / place) for place in ("here", "elsewhere")}
+    monkeypatch.chdir(tmp_path / "here")
+    assert found["here"] == keys.data_fingerprints({"path": "data/numbers.csv"}, tmp_path / "here")
+    assert found["here"] != found["elsewhere"]
+    shipped = keys.data_fingerprints({"path": "data/worlds/smoke.yaml"}, tmp_path / "nowhere")
+    assert shipped == keys.data_fingerprints({"path": "data/worlds/smoke.yaml"}, CHECKOUT)
+
+
 def test_data_behind_links_and_within_lists_are_fingerprinted(tmp_path):
     root, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
     for folder in (root / "data", elsewhere / "deep"):
