@@ -12,6 +12,9 @@ EXTRAS := cluster,slides,lrp,dev
 # Two processes, and each file in one of them, which makes its fixtures once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# Builds and tests start hundreds of processes. What they import is compiled once, also where a shell wants no bytecode kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: book test test-all test-avx2 lint types tests benchmark readme lock clean
 
 book: $(INSTALLED)

@@ -114,6 +114,20 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
         return results
 
 
+@contextlib.contextmanager
+def pool_of(workers: int | WorkerPool | None) -> Iterator[WorkerPool]:
+    """Yield the pool given, or a pool of so many workers for the `with` block alone: several calls start and import only once.
+
+    Raises:
+        ValueError: `workers` is below 1.
+    """
+    if isinstance(workers, WorkerPool):
+        yield workers
+    else:
+        with WorkerPool(workers) as pool:
+            yield pool
+
+
 def run_jobs(
     function: Callable[..., JobResult], jobs: Sequence[Any], *, workers: int | WorkerPool | None = None
 ) -> list[JobResult]:
@@ -142,19 +156,15 @@ def run_jobs(
         JobError: A job failed; the others have been stopped. What was finished before is in the cache.
     """
     _check_importable(function)
-    pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
-    tasks = dict(enumerate(_tasks(function, jobs)))
-    results: dict[int, JobResult] = {}
-    tell({"jobs": len(jobs)})
-    for index, task in tasks.items():
-        if task.path is not None and (kept := _read_result(task.path)) is not None:
-            results[index], made = kept
-            tell({"reused": made})
-    try:
+    with pool_of(workers) as pool:
+        tasks = dict(enumerate(_tasks(function, jobs)))
+        results: dict[int, JobResult] = {}
+        tell({"jobs": len(jobs)})
+        for index, task in tasks.items():
+            if task.path is not None and (kept := _read_result(task.path)) is not None:
+                results[index], made = kept
+                tell({"reused": made})
         results |= pool._run(function, {index: task for index, task in tasks.items() if index not in results})
-    finally:
-        if pool is not workers:
-            pool.close()
     return [results[index] for index in tasks]
 
 

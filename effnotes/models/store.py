@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import tempfile
@@ -27,13 +28,13 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def train_or_load_(network: nn.Module, folder: str | Path, key: str, train: Callable[[nn.Module], object]) -> None:
-    """Read a network's weights and buffers where they are kept; else train it, in place, and keep them.
+    """Read a network's weights and buffers where they are kept; else train a copy of it, keep them, and take them over.
 
     Args:
         network: Built, of the same shape as what is kept; left in evaluation mode.
         folder: As `models_folder` gives it.
         key: Of all that decides the weights: data, recipe, seed and code. A torn file counts as missing.
-        train: Trains the network in place.
+        train: Trains a network in place.
     """
     import safetensors.torch
 
@@ -41,7 +42,10 @@ def train_or_load_(network: nn.Module, folder: str | Path, key: str, train: Call
     try:
         safetensors.torch.load_model(network, file)
     except (OSError, safetensors.SafetensorError, RuntimeError):
-        train(network)
+        # Of a copy, for training leaves weights in another layout, over which sums round otherwise than over what is read.
+        trained = copy.deepcopy(network)
+        train(trained)
         with written_whole(file) as opened:
-            opened.write(safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()}))
+            opened.write(safetensors.torch.save({name: value.contiguous() for name, value in trained.state_dict().items()}))
+        network.load_state_dict(trained.state_dict())
     network.eval()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,13 +68,86 @@ def pages_with(mark: str, site: Path, pages: list[Path]) -> list[Path]:
 
 FORMULA = 'class="math'
 SOLUTION = 'class="solution'
+NOTE = 'class="exercise admonition'
+NOT_PRINTED = (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area", ".headerlink")
+
+# All that is looked at on a page, by the width that it is looked at with: to load a page takes longer than to look at it.
+DESKTOP = """() => document.fonts.ready.then(() => ({
+  empty_boxes: document.querySelectorAll("i.fa-solid, i.fas, i.fa-regular, i.fa-brands, svg.fa-circle-question").length,
+  undrawn: [...document.images].filter(image => image.naturalWidth === 0).map(image => image.src.slice(-80)),
+  formula: document.querySelector("mjx-container")?.getBoundingClientRect().width ?? null,
+  wrong_formulas: document.querySelectorAll("mjx-merror").length,
+  letters: [...document.fonts].some(font => font.family.includes("Font Awesome") && font.status === "loaded"),
+}))"""
+WIDE = """() => ({
+  cut: [...document.querySelectorAll(".cell_output .output")]
+    .filter(box => [box, ...box.querySelectorAll("pre")].some(each => each.scrollWidth > each.clientWidth + 1))
+    .map(box => box.textContent.trim().slice(0, 60)),
+  paddings: [...document.querySelectorAll(".cell_output td")].map(cell => parseFloat(getComputedStyle(cell).paddingRight)),
+})"""
+PHONE = """() => ({
+  shrunk: [...document.querySelectorAll(".cell_output figure img")]
+    .map(image => image.width / Math.min(image.naturalWidth, 700)),
+  figures: [...document.querySelectorAll(".cell_output figure")].map(box => box.clientWidth),
+})"""
+PAPER = """([most, hidden]) => ({
+  outside: [...document.querySelectorAll("article :is(pre, table, img)")]
+    .filter(each => each.getClientRects().length && each.getBoundingClientRect().right > most)
+    .map(each => `${each.tagName} ${each.textContent.trim().slice(0, 60)}`),
+  printed: [...document.querySelectorAll(hidden)]
+    .filter(each => each.getClientRects().length && each.checkVisibility({visibilityProperty: true}))
+    .map(each => each.className),
+})"""
+DRAWN_ANEW = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def test_every_page_loads_without_an_error(page: Page, address: str, pages: list[Path]) -> None:
+def appears(page: Page, selector: str) -> bool:
+    try:
+        page.wait_for_selector(selector, timeout=30_000, state="attached")
+    except playwright_api.TimeoutError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def seen(browser: Browser, address: str, site: Path, pages: list[Path]) -> dict[Path, dict[str, Any]]:
+    """What there is to see on each page, loaded once: at desktop width, on wider and narrower screens, and on paper."""
+    return {path: look_at(browser, address, path, (site / path).read_text(encoding="utf-8")) for path in pages}
+
+
+def look_at(browser: Browser, address: str, path: Path, text: str) -> dict[str, Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
     problems = watch(page, address)
-    for path in pages:
-        page.goto(address + path.as_posix(), wait_until="networkidle")
-        assert problems == [], path
+    page.goto(address + path.as_posix(), wait_until="networkidle")
+    found: dict[str, Any] = {
+        "problems": problems,
+        "has_icons": appears(page, "svg.svg-inline--fa"),
+        "has_formulas": FORMULA in text,
+        "draws_formulas": FORMULA in text and appears(page, "mjx-container"),
+        "has_notes": NOTE in text,
+    }
+
+    def look(width: int, script: str, argument: object = None) -> Any:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate(DRAWN_ANEW)
+        return page.evaluate(script, argument)
+
+    found |= look(1280, DESKTOP) | look(1440, WIDE) | look(390, PHONE)
+    found["scrolled"] = {width: look(width, "document.documentElement.scrollWidth") for width in (360, 768)}
+    page.emulate_media(media="print")
+    found |= look(680, PAPER, [681, ", ".join(NOT_PRINTED)])  # an A4 page between its margins
+    context.close()
+    return found
+
+
+def faults(seen: dict[Path, dict[str, Any]], what: str) -> dict[Path, Any]:
+    """Pages on which `what` was found, where nothing should be."""
+    return {path: page[what] for path, page in seen.items() if page[what]}
+
+
+def test_every_page_loads_without_an_error(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "problems") == {}
 
 
 def test_first_address_leads_to_the_landing_page(page: Page, address: str) -> None:
@@ -84,39 +158,31 @@ def test_first_address_leads_to_the_landing_page(page: Page, address: str) -> No
 
 def test_pages_work_from_a_folder_on_disk(page: Page, site: Path, pages: list[Path]) -> None:
     problems = watch(page, "file://")
+    with_formulas = pages_with(FORMULA, site, pages)
     for path in pages:
         page.goto((site / path).resolve().as_uri())
-    for path in pages_with(FORMULA, site, pages):
-        page.goto((site / path).resolve().as_uri())
-        page.wait_for_selector("mjx-container", timeout=10_000)
-        assert page.locator("article h1").first.is_visible()
+        if path in with_formulas:
+            page.wait_for_selector("mjx-container", timeout=10_000)
+            assert page.locator("article h1").first.is_visible()
     assert problems == []
 
 
-def test_formulas_are_drawn(page: Page, address: str, site: Path, pages: list[Path]) -> None:
-    for path in pages_with(FORMULA, site, pages):
-        page.goto(address + path.as_posix())
-        page.wait_for_selector("mjx-container", timeout=10_000)
-        formulas = page.locator("mjx-container")
-        assert formulas.first.bounding_box()["width"] > 5, path
-        assert page.locator("mjx-merror").count() == 0, path
+def test_formulas_are_drawn(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "has_formulas")
+    for path, page in seen.items():
+        assert page["draws_formulas"] is page["has_formulas"], path
+        assert not page["has_formulas"] or page["formula"] > 5, path
+    assert faults(seen, "wrong_formulas") == {}
 
 
-def test_icons_are_drawn_and_none_is_left_as_an_empty_box(page: Page, address: str, pages: list[Path]) -> None:
-    for path in pages:
-        page.goto(address + path.as_posix())
-        page.wait_for_selector("svg.svg-inline--fa", timeout=10_000, state="attached")
-        assert page.locator("i.fa-solid, i.fas, i.fa-regular, i.fa-brands, svg.fa-circle-question").count() == 0, path
+def test_icons_are_drawn_and_none_is_left_as_an_empty_box(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "has_icons").keys() == seen.keys()
+    assert faults(seen, "empty_boxes") == {}
 
 
-LETTERS_DRAWN = """document.fonts.ready.then(() =>
-  [...document.fonts].some(font => font.family.includes("Font Awesome") && font.status === "loaded"))"""
-
-
-def test_titles_of_notes_have_their_icons(page: Page, address: str, site: Path, pages: list[Path]) -> None:
-    for path in pages_with('class="exercise admonition', site, pages):
-        page.goto(address + path.as_posix())
-        assert page.evaluate(LETTERS_DRAWN), path
+def test_titles_of_notes_have_their_icons(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "has_notes")
+    assert [path for path, page in seen.items() if page["has_notes"] and not page["letters"]] == []
 
 
 def test_search_finds_a_word(page: Page, address: str) -> None:
@@ -178,70 +244,31 @@ def test_the_scoreboard_is_filtered_from_the_keyboard(page: Page, address: str) 
     assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == kept < everything
 
 
-def test_every_picture_is_drawn(page: Page, address: str, pages: list[Path]) -> None:
-    for path in pages:
-        page.goto(address + path.as_posix())
-        images = page.locator("img").evaluate_all("images => images.map(image => [image.src.slice(-80), image.naturalWidth])")
-        assert [name for name, width in images if width == 0] == [], path
+def test_every_picture_is_drawn(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "undrawn") == {}
 
 
 @pytest.mark.parametrize("width", [360, 768])
-def test_narrow_screens_do_not_scroll_sideways(browser: Browser, address: str, pages: list[Path], width: int) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 800})
-    page = context.new_page()
-    for path in pages:
-        page.goto(address + path.as_posix())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-    context.close()
+def test_narrow_screens_do_not_scroll_sideways(seen: dict[Path, dict[str, Any]], width: int) -> None:
+    assert {path: page["scrolled"][width] for path, page in seen.items() if page["scrolled"][width] > width} == {}
 
 
-OUTSIDE = """(most) => [...document.querySelectorAll("article :is(pre, table, img)")]
-  .filter(each => each.getClientRects().length && each.getBoundingClientRect().right > most)
-  .map(each => `${each.tagName} ${each.textContent.trim().slice(0, 60)}`)"""
+def test_nothing_that_cells_show_is_cut_at_desktop_width(seen: dict[Path, dict[str, Any]]) -> None:
+    assert faults(seen, "cut") == {}
+    assert any(page["paddings"] for page in seen.values())
+    assert [path for path, page in seen.items() if min(page["paddings"], default=4) < 4] == []
 
 
-def test_nothing_that_cells_show_is_cut_at_desktop_width(browser: Browser, address: str, pages: list[Path]) -> None:
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    for path in pages:
-        page.goto(address + path.as_posix())
-        cut = page.evaluate(
-            """() => [...document.querySelectorAll(".cell_output .output")]
-            .filter(box => [box, ...box.querySelectorAll("pre")].some(each => each.scrollWidth > each.clientWidth + 1))
-            .map(box => box.textContent.trim().slice(0, 60))"""
-        )
-        assert cut == [], path
-        padding = page.locator(".cell_output td").evaluate_all("cells => cells.map(cell => getComputedStyle(cell).paddingRight)")
-        assert not [wide for wide in padding if float(wide.removesuffix("px")) < 4], path
-    context.close()
+def test_labels_of_figures_can_be_read_on_a_phone(seen: dict[Path, dict[str, Any]]) -> None:
+    assert any(page["shrunk"] for page in seen.values())
+    assert [path for path, page in seen.items() if min(page["shrunk"], default=1) < 0.7] == []
+    assert [path for path, page in seen.items() if max(page["figures"], default=0) > 390] == []
 
 
-def test_labels_of_figures_can_be_read_on_a_phone(browser: Browser, address: str, pages: list[Path]) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    for path in pages:
-        page.goto(address + path.as_posix())
-        figures = page.locator(".cell_output figure img")
-        shrunk = figures.evaluate_all("images => images.map(image => image.width / Math.min(image.naturalWidth, 700))")
-        assert not [share for share in shrunk if share < 0.7], path
-        assert not [
-            box
-            for box in page.locator(".cell_output figure").evaluate_all("boxes => boxes.map(box => box.clientWidth)")
-            if box > 390
-        ]
-    context.close()
-
-
-def test_pages_print_whole_and_without_navigation(browser: Browser, address: str, pages: list[Path]) -> None:
-    context = browser.new_context(viewport={"width": 680, "height": 1000})  # an A4 page between its margins
-    page = context.new_page()
-    for path in (path for path in pages if path.parent.name == "book"):
-        page.goto(address + path.as_posix())
-        page.emulate_media(media="print")
-        assert page.evaluate(OUTSIDE, 681) == [], path
-        for hidden in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area", ".headerlink"):
-            assert not any(each.is_visible() for each in page.locator(hidden).all()), f"{path}: {hidden}"
-    context.close()
+def test_pages_print_whole_and_without_navigation(seen: dict[Path, dict[str, Any]]) -> None:
+    of_the_book = {path: page for path, page in seen.items() if path.parent.name == "book"}
+    assert faults(of_the_book, "outside") == {}
+    assert faults(of_the_book, "printed") == {}
 
 
 # Colours are the same on all profiles: the dark ones are looked at on one site.
@@ -257,8 +284,9 @@ def test_axe_finds_no_serious_violation(browser: Browser, address: str, pages: l
     for path in pages:
         page.goto(address + path.as_posix())
         assert page.evaluate("document.documentElement.dataset.theme") == mode, path
-        # Without preloading: axe would fetch style sheets by addresses relative to the wrong folder.
-        response = axe.run(page, options={"preload": False}).response
+        # Without preloading: axe would fetch style sheets by addresses relative to the wrong folder. And of what it finds in
+        # order it need tell nothing, which takes as long as all the looking.
+        response = axe.run(page, options={"preload": False, "resultTypes": ["violations"]}).response
         found += [
             f"{path} ({mode}): {violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:300]}"
             for violation in response["violations"]

@@ -143,7 +143,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     """Return a function that runs a chapter's cells in this process up to the last one that checks its parameters.
 
     It takes the chapter's name and values over those of `smoke`, written as after `-p`, and fails where something was computed that
-    is kept. What the chapter raises comes through.
+    is kept, or where a cell that checks nothing raised a `ValueError`. What the chapter raises comes through.
     """
     project = Project.find(Path(__file__))
     kept = tmp_path / "cache"
@@ -162,6 +162,9 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
                     namespace |= parameters
                 else:
                     exec(compile(source, f"{chapter.page}.py", "exec"), namespace)
+        except ValueError:
+            assert "check" in tags, "what another cell raises is a failure, and no refusal of the parameters"
+            raise
         finally:
             assert not [path for path in kept.glob("**/*") if path.is_file()], "something was trained first"
 

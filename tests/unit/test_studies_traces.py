@@ -350,6 +350,16 @@ def test_the_store_trains_once_and_survives_a_torn_file(tmp_path: Any) -> None:
     assert len(calls) == 2
 
 
+def test_a_network_that_was_trained_lies_in_memory_as_one_that_is_read(tmp_path: Any) -> None:
+    """Convolutions of another layout round otherwise, and what a worker finds would depend on what it had trained."""
+    networks = [nn.Conv2d(4, 5, 3), nn.Conv2d(4, 5, 3)]
+    for network in networks:
+        train_or_load_(network, tmp_path, "key", lambda trained: trained.to(memory_format=torch.channels_last))
+    first, second = (network.weight for network in networks)
+    assert torch.equal(first, second)
+    assert first.stride() == second.stride()
+
+
 def test_a_classifier_of_another_recipe_has_other_weights() -> None:
     """Settings go to JSON and back, and every field tells models apart."""
     one = traces.plan(**PARAMETERS).classifiers[0]

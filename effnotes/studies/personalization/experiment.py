@@ -11,7 +11,7 @@ from pydantic import Field
 
 from effnotes.core.digests import json_digest
 from effnotes.core.files import user_path
-from effnotes.core.jobs import run_jobs
+from effnotes.core.jobs import pool_of, run_jobs
 from effnotes.core.settings import settings, to_json
 from effnotes.finetuning.rosa import MaskRule
 from effnotes.models.language import LanguageModelShape, build_language_model
@@ -198,9 +198,9 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
     Raises:
         JobError: A job failed.
     """
-    with kept_private() if plan.private else contextlib.nullcontext():
+    with kept_private() if plan.private else contextlib.nullcontext(), pool_of(workers) as pool:
         made = plan._replace(base=plan.base.sealed())
-        base = run_table(prepare_base, [made.base], names=lambda _: {}, workers=workers)
+        base = run_table(prepare_base, [made.base], names=lambda _: {}, workers=pool)
         by_name = {method.name: method for method in made.grids}
 
         def tune(grids: Grids, _: Split) -> pd.DataFrame:
@@ -210,12 +210,12 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
                 for rate in rates
                 for writer in made.tuned_on
             ]
-            rows = _tables(jobs, workers)["course"]
+            rows = _tables(jobs, pool)["course"]
             return rows[rows["step"] > 0]
 
         grids: Grids = {(method.name,): rates for method, rates in made.grids.items()}
         tried, rates = extend(tune, grids, choose_rates, by=METHOD, times=made.parameters.extensions)
-        return Result(plan, base, tried, rates, **_tables(_reported(made, rates), workers))
+        return Result(plan, base, tried, rates, **_tables(_reported(made, rates), pool))
 
 
 def _reported(made: Plan, rates: pd.DataFrame) -> list[Tuning]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import pandas as pd
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from effnotes.core.checks import check_choice
 from effnotes.core.files import fingerprint
-from effnotes.core.jobs import run_jobs
+from effnotes.core.jobs import pool_of, run_jobs
 from effnotes.core.settings import settings
 from effnotes.interpretation.attribution import ATTRIBUTION_METHODS, attribute_batch
 from effnotes.interpretation.augmentation import Augmentation
@@ -170,19 +172,21 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
         JobError: A training or a judgement failed, such as where the trojans work on too few images.
     """
     sealed = {each: each.sealed() for each in plan.classifiers}
-    learned = run_table(train_classifier, list(sealed.values()), names=lambda _: {}, workers=workers)
-    jobs = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.judged]
-    results = run_jobs(judge, jobs, workers=workers)
+
+    def of_sealed(jobs: Sequence[Any]) -> list[Any]:
+        return [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in jobs]
+
+    with pool_of(workers) as pool:
+        table = functools.partial(run_table, names=lambda _: {}, workers=pool)
+        learned = table(train_classifier, list(sealed.values()))
+        results = run_jobs(judge, of_sealed(plan.judged), workers=pool)
+        layers = table(time_solvers, of_sealed(plan.timed))
+        pictures = table(picture, of_sealed(plan.pictured))
+        tuning = table(tune, of_sealed(plan.tuned))
     rows, costs, overlaps, facets = (
         pd.DataFrame([row for each in results for row in cast(list[dict[str, Any]], each[name])])
         for name in ("rows", "costs", "overlaps", "facets")
     )
-    timed = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.timed]
-    layers = run_table(time_solvers, timed, names=lambda _: {}, workers=workers)
-    pictured = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.pictured]
-    pictures = run_table(picture, pictured, names=lambda _: {}, workers=workers)
-    to_tune = [dataclasses.replace(job, classifier=sealed[job.classifier]) for job in plan.tuned]
-    tuning = run_table(tune, to_tune, names=lambda _: {}, workers=workers)
     return Result(plan, learned, rows, costs, overlaps, layers, facets, pictures, tuning)
 
 
