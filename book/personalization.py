@@ -77,7 +77,7 @@ rank: int = 8  # of LoRA, which sets how many numbers the others may train
 rosa_rank: int = 4  # of RoSA's low-rank part
 context: int = 2  # mails that retrieval puts into a prompt
 batch_size: int = 8  # mails a training step
-full_rates: list[float] = [1e-3]  # learning rates to choose from, of full tuning; [] for a large base, see below
+full_rates: list[float] = [1e-3]  # learning rates to choose from, of full tuning; [] leaves out what a large base has no time for
 lora_rates: list[float] = [3e-3]  # the same, of LoRA
 sparse_rates: list[float] = [3e-3]  # the same, of sparse tuning
 rosa_rates: list[float] = [3e-3]  # the same, of RoSA
@@ -109,6 +109,8 @@ plan = personalization.plan(**of_writers, **of_mails, **of_methods, **of_rates, 
 # Nothing then quotes a mail: what is kept lies in the folder that the environment variable `EFFNOTES_PRIVATE` names (`~/.local/share/effnotes/private` without it), which only you may enter and which must not lie in a git repository.
 # Nobody knows what your mails should say, so the orders are taken from their own words, style is judged by a classifier of authorship, and what needs facts, codes or other writers is left out.
 # The base of this chapter knows nothing but made-up mails; name a checkpoint of an instruction-tuned model for mails that make sense (`-p checkpoint=...`).
+# On a large one `-p full_rates='[]'` saves time and memory: full and sparse tuning, few mails, RAFT and the quantised base are then left out.
+# {doc}`personalization_smollm2` shows such a run.
 #
 # ## The data: mails whose style is known
 #

@@ -49,7 +49,7 @@ class Parameters:
     rosa_rank: int
     context: int
     batch_size: int
-    full_rates: AnyRates  # none: a large base, which is compared with retrieval, LoRA and RoSA on all mails alone
+    full_rates: AnyRates  # none leaves base, retrieval, LoRA and RoSA on all mails
     lora_rates: Rates
     sparse_rates: Rates
     rosa_rates: Rates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -93,18 +93,21 @@ def of_rates(rates: pd.DataFrame) -> str:
     return f"{said}; the best rate is the last that was tried for {', '.join(edges)}." if edges else f"{said}, within its grid."
 
 
-def one_mail(examples: pd.DataFrame) -> str:
-    """Give an order, the real mail, and what the base, without and with retrieved mails, and LoRA without them write.
+def one_mail(
+    examples: pd.DataFrame, systems: Sequence[tuple[str, str]] = (("none", "none"), ("none", "RAG"), ("lora", "none"))
+) -> str:
+    """Give an order, the real mail, and what some systems write.
 
     Args:
-        examples: As `Result.examples`; of a reader's mails it is empty, and none is quoted.
+        examples: As `Result.examples`; of a reader's mails it is empty, and none is quoted. The first persona's are shown.
+        systems: What is trained, as in `NAMES`, and how it is served.
     """
     if examples.empty:
         return "No mail of a reader is shown."
     shown = on_all_mails(examples)
     shown = shown[shown["persona"] == shown["persona"].iloc[0]]
     parts = [("order", shown["instruction"].iloc[0]), ("the real mail", shown["real"].iloc[0])]
-    for kind, serve in (("none", "none"), ("none", "RAG"), ("lora", "none")):
+    for kind, serve in systems:
         (text,) = shown.loc[(shown["kind"] == kind) & (shown["serve"] == serve), "written"]
         parts.append((f"{NAMES[kind]}, {SERVED[serve]}", text))
     return "\n\n".join(f"[{title}]\n{text}" for title, text in parts)
