@@ -54,7 +54,8 @@ _INSTEAD = {
     "model-*-of-*.safetensors": f"a part of a model, but not the list of its parts: copy {_INDEX} too",
     "*.safetensors": "which is not the name that is looked for: rename it to model.safetensors if it is the whole model",
     **dict.fromkeys(("*.bin", "*.pt", "*.pth", "*.ckpt"), _PICKLED),
-    **dict.fromkeys(("*.gguf", "*.h5", "*.msgpack"), _OTHER),
+    "*.gguf": "which `python -m effnotes.models.gguf FILE FOLDER` turns into a folder that is read",
+    **dict.fromkeys(("*.h5", "*.msgpack"), _OTHER),
     **dict.fromkeys(("*/config.json", "snapshots/*/config.json"), "whose folder may be the one that is meant: name that"),
 }
 

@@ -1,4 +1,4 @@
-"""Pages that are drawn from a kept record, here from invented ones, since the record is another run's to make."""
+"""Pages that are drawn from a kept record: from invented ones where the record is another run's to make, else from their own."""
 
 import json
 import re
@@ -20,10 +20,10 @@ def page(book):
     return book
 
 
-def executed(book, record: Path):
-    result = book.effnotes("run", PAGE, "-p", f"record={record}", "--out", "out")
+def executed(book, record: Path, name: str = PAGE):
+    result = book.effnotes("run", name, "-p", f"record={record}", "--out", "out")
     assert result.returncode == 0, result.stdout
-    return nbformat.read(book.root / "out" / f"{PAGE}.ipynb", as_version=4)
+    return nbformat.read(book.root / "out" / f"{name}.ipynb", as_version=4)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,22 @@ def test_the_page_measures_nothing_and_leaves_the_runner_alone():
     assert "measure(" not in code
     assert not re.search(r":label: exercise-", page.prose)
     assert list(page.parameters) == ["record", "drawn"]
+
+
+def test_the_page_on_a_stock_model_shows_what_its_record_measured_and_no_more(book):
+    """Cards of the claims that have an effect, a mail of each persona by each system, and losses that fall."""
+    name, path = "personalization_smollm2", ROOT / "data" / "records" / "personalization" / "smollm2.json"
+    book.add(name, (ROOT / "book" / f"{name}.py").read_text())
+    record, notebook = json.loads(path.read_text()), executed(book, path, name)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
+    shown = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+    cards = {claim["id"]: shown.count(f'id="claim-{claim["id"].replace(".", "-")}"') for claim in record["claims"]}
+    assert cards == {claim["id"]: int(claim["estimate"] is not None) for claim in record["claims"]}
+    assert 0 < sum(cards.values()) < len(cards)
+    printed = "".join(output.get("text", "") for output in outputs)
+    texts = dict(zip(record["tables"]["examples"]["columns"], record["tables"]["examples"]["data"], strict=True))
+    assert len(set(texts["persona"])) == 3
+    assert all(text in printed for text in texts["written"])
+    assert len(texts["written"]) == 3 * 5

@@ -125,7 +125,7 @@ def one_below(folder: Path) -> None:
         (renamed("pytorch_model.bin"), "pytorch_model.bin, which is pickled and could run any code"),
         (renamed("model.pt"), "model.pt, which is pickled"),
         (renamed("model.fp16.safetensors"), "model.fp16.safetensors, which is not the name"),
-        (renamed("model.Q4.gguf"), "model.Q4.gguf, a format that is not read"),
+        (renamed("model.Q4.gguf"), "model.Q4.gguf, which `python -m effnotes.models.gguf FILE FOLDER`"),
         (one_below, "checkpoint-500/config.json, whose folder may be the one"),
         (lambda folder: configure(folder, vocab_size=10**13), "other sizes than its config.json.*embed_out.weight .40, 32"),
         (lambda folder: configure(folder, hidden_size=64), "other sizes than its config.json"),

@@ -327,6 +327,28 @@ def test_sentences_and_figures_leave_out_what_a_readers_mails_have_not(plan: Pla
     assert set(kept) == {"rates", "tried", "systems", "course", "cuts"}
 
 
+def test_a_run_without_full_tuning_says_what_it_has_and_no_more() -> None:
+    """Base, retrieval, LoRA and RoSA on all mails; claims about anything else have no effect, and no sentence speaks of NaN."""
+    short = personalization.plan(**PARAMETERS | {"full_rates": [], "mask_rules": []})
+    assert [method.name for method in (*short.untuned, *short.grids)] == ["base, 24 mails", "LoRA, 24 mails", "RoSA, 24 mails"]
+    assert not short.borrowed
+    gain = {("none", "RAG"): 0.1, ("lora", "none"): 0.4, ("lora", "RAG"): 0.2, ("rosa", "none"): 0.35}
+    result = made_up_result(short, lambda p, m, s: p / 10 + gain.get((m.kind, s), 0))._replace(cuts=pd.DataFrame())
+    found = {name: values for name, values in effects.effects(result).items() if values}
+    assert found.keys() == {"tuning-beats-rag", "rosa-beats-lora", "own-model-best", "bleu-follows-content", "judge-fooled"}
+    np.testing.assert_allclose(found["tuning-beats-rag"], [0.3] * 3)
+    np.testing.assert_allclose(found["rosa-beats-lora"], [0.05] * 3)
+    for sentence in every_sentence(result):
+        assert sentence.endswith(".")
+        assert "nan" not in sentence
+        assert "full tuning it" not in sentence
+    assert sentences.of_budget(result.systems) == "LoRA and RoSA train 9 to 9 numbers."
+    assert "RAFT" not in sentences.of_served(result.systems)
+    for draw in (figures.plot_methods, figures.plot_numbers, figures.plot_served):
+        draw(result.systems)
+    figures.plot_exposure(result.course)
+
+
 def test_published_figures_are_those_of_the_sources_or_say_that_they_are_missing() -> None:
     """Panza's cells are empty; the table of RoSA has three budgets, and a figure beside it another full tuning."""
     table = published("rosa")

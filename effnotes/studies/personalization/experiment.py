@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 
 import pandas as pd
 from pydantic import Field
@@ -23,7 +23,8 @@ from effnotes.studies.personalization.writers import OTHERS, Writer, own_materia
 from effnotes.studies.protocol import Grids, Split, Workers, choose, extend, run_table
 from effnotes.training.mail_base import DEFAULT, MailBaseRecipe
 
-Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+AnyRates: TypeAlias = tuple[Annotated[float, Field(gt=0)], ...]
+Rates = Annotated[AnyRates, Field(min_length=1)]
 Steps = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 METHOD = ("method",)  # the column that a learning rate is chosen by
 
@@ -48,7 +49,7 @@ class Parameters:
     rosa_rank: int
     context: int
     batch_size: int
-    full_rates: Rates
+    full_rates: AnyRates  # none leaves base, retrieval, LoRA and RoSA on all mails
     lora_rates: Rates
     sparse_rates: Rates
     rosa_rates: Rates
@@ -68,6 +69,8 @@ class Plan(NamedTuple):
     grids: dict[Method, tuple[float, ...]]  # methods that get a rate of their own, with rates to begin with
     borrowed: dict[Method, Method]  # other methods, and whose rate and steps they take
     untuned: tuple[Method, ...]
+    few: int
+    under: int
     parameters: Parameters
 
     @property
@@ -123,13 +126,16 @@ def plan(**parameters: Any) -> Plan:
         writers, tuned_on = (tuple(Writer(**common, seed=seed) for seed in seeds) for seeds in (p.personas, p.tune_personas))
     n = writers[0].mails
     few, under = min(p.few, n - 1), min(p.under, n - 1)
-    grids = {Method("full", n): p.full_rates, Method("lora", n): p.lora_rates, Method("sparse", n): p.sparse_rates}
-    grids |= {Method("rosa", n): p.rosa_rates, Method("lora", few): p.lora_rates}
-    lora, rosa = Method("lora", n), Method("rosa", n)
-    borrowed = {Method("lora", under): lora, Method("lora", n, raft=True): lora}
-    borrowed |= {Method("lora", n, nf4=True): lora, Method("rosa", n, nf4=True): rosa}
+    lora, rosa, untuned = Method("lora", n), Method("rosa", n), (Method("none", n),)
+    grids, borrowed = {lora: p.lora_rates, rosa: p.rosa_rates}, dict[Method, Method]()
+    if p.full_rates:
+        grids = {Method("full", n): p.full_rates, lora: p.lora_rates, Method("sparse", n): p.sparse_rates, rosa: p.rosa_rates}
+        grids |= {Method("lora", few): p.lora_rates}
+        borrowed = {Method("lora", under): lora, Method("lora", n, raft=True): lora}
+        borrowed |= {Method("lora", n, nf4=True): lora, Method("rosa", n, nf4=True): rosa}
+        untuned += (Method("none", few),)
     borrowed |= {Method("rosa", n, mask_rule=rule): rosa for rule in p.mask_rules if rule != "grad_sq"}
-    made = Plan(base, writers, tuned_on, grids, borrowed, (Method("none", n), Method("none", few)), p)
+    made = Plan(base, writers, tuned_on, grids, borrowed, untuned, few, under, p)
     model = loaded(base).model if p.checkpoint else _untrained(base)
     for method in grids:  # a budget that they cannot have is refused here
         recipe(_job(made, writers[0], method, p.steps[:1], 1e-3), model)
@@ -168,12 +174,14 @@ class Result(NamedTuple):
     course: pd.DataFrame  # a row for each persona, method and checkpoint
     crosses: pd.DataFrame  # a row for each model's persona and persona whose mails it was asked for
     cuts: pd.DataFrame  # a row for each persona and form of full tuning's difference
-    examples: pd.DataFrame  # one mail of the first persona, as each system writes it; none of a reader's
+    examples: pd.DataFrame  # one mail of each persona, as each system writes it; none of a reader's
 
     def keep(self) -> list[KeptTable]:
         """Make the tables ready to be kept with the record of the run."""
         names = ("rates", "tried", "systems", "course", "crosses", "cuts")
         tables = {name: getattr(self, name) for name in names}
+        if len(self.examples):  # texts are long: of the first three
+            tables["examples"] = self.examples[self.examples["persona"].isin(self.plan.parameters.personas[:3])]
         return [keep_table(name, table.reset_index(drop=True)) for name, table in tables.items() if len(table)]
 
 
@@ -221,11 +229,11 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
 def _reported(made: Plan, rates: pd.DataFrame) -> list[Tuning]:
     """The jobs whose results are reported: all methods on all writers, each at its rate and for its number of steps."""
     chosen = {str(row["method"]): (int(row["step"]), float(row["learning_rate"])) for _, row in rates.iterrows()}
-    lora, raft, (base, few) = made.method("lora"), made.method("lora", raft=True), made.untuned
+    lora, raft, base = made.method("lora"), made.method("lora", raft=True), made.untuned[0]
     jobs = [
         _job(made, writer, method, (1,), 0.0, serve=("none", "RAG") if method == base else ("RAG",))
         for writer in made.writers
-        for method in (base, few)
+        for method in made.untuned
     ]
     for method, like in [*((method, method) for method in made.grids), *made.borrowed.items()]:
         step, rate = chosen[like.name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -93,18 +93,21 @@ def of_rates(rates: pd.DataFrame) -> str:
     return f"{said}; the best rate is the last that was tried for {', '.join(edges)}." if edges else f"{said}, within its grid."
 
 
-def one_mail(examples: pd.DataFrame) -> str:
-    """Give an order, the real mail, and what the base, without and with retrieved mails, and LoRA without them write.
+def one_mail(
+    examples: pd.DataFrame, systems: Sequence[tuple[str, str]] = (("none", "none"), ("none", "RAG"), ("lora", "none"))
+) -> str:
+    """Give an order, the real mail, and what some systems write.
 
     Args:
-        examples: As `Result.examples`; of a reader's mails it is empty, and none is quoted.
+        examples: As `Result.examples`; of a reader's mails it is empty, and none is quoted. The first persona's are shown.
+        systems: What is trained, as in `NAMES`, and how it is served.
     """
     if examples.empty:
         return "No mail of a reader is shown."
     shown = on_all_mails(examples)
     shown = shown[shown["persona"] == shown["persona"].iloc[0]]
     parts = [("order", shown["instruction"].iloc[0]), ("the real mail", shown["real"].iloc[0])]
-    for kind, serve in (("none", "none"), ("none", "RAG"), ("lora", "none")):
+    for kind, serve in systems:
         (text,) = shown.loc[(shown["kind"] == kind) & (shown["serve"] == serve), "written"]
         parts.append((f"{NAMES[kind]}, {SERVED[serve]}", text))
     return "\n\n".join(f"[{title}]\n{text}" for title, text in parts)
@@ -138,26 +141,31 @@ def leaks_table(systems: pd.DataFrame) -> pd.DataFrame:
     return table.reindex([name for name in NAMES.values() if name in table.index]).rename_axis("method").reset_index()
 
 
+_LEAKING = {"full": "full tuning", "LoRA": "LoRA"}
+
+
 def of_leaks(systems: pd.DataFrame) -> str:
     """Say what can be got out of a tuned model: the code by asking, membership by the loss, and sentences."""
     table = leaks_table(systems).set_index("method")
-    full, lora = table.loc["full"], table.loc["LoRA"]
+    lora, methods = table.loc["LoRA"], {name: text for name, text in _LEAKING.items() if name in table.index}
+    aucs = " and ".join(f"{table.loc[name, 'membership AUC']:.2f} after {text}" for name, text in methods.items())
     said = (
-        f"Whether a mail was trained on is told from its loss with an AUC of {full['membership AUC']:.2f} after full tuning and"
-        f" {lora['membership AUC']:.2f} after LoRA (1/2 is chance); a mail by LoRA shares {lora['longest copy']:.1f} words in a row"
-        f" with a training mail, and a real held-out one {lora['of real mails']:.1f}"
+        f"Whether a mail was trained on is told from its loss with an AUC of {aucs} (1/2 is chance); a mail by LoRA shares"
+        f" {lora['longest copy']:.1f} words in a row with a training mail, and a real held-out one {lora['of real mails']:.1f}"
     )
     if table["code told"].isna().all():
         return f"{said}."
+    told = " and ".join(f"{text} tells it in {table.loc[name, 'code told']:.0%} of the answers" for name, text in methods.items())
     shown = table["code told with retrieval"]["base"]
     return (
-        f"{said}. Asked for the mail with the code, full tuning tells it in {full['code told']:.0%} of the answers and LoRA in"
-        f" {lora['code told']:.0%}; the untuned base, shown the mails that retrieval finds, in {shown:.0%}."
+        f"{said}. Asked for the mail with the code, {told}; the untuned base, shown the mails that retrieval finds, in {shown:.0%}."
     )
 
 
 def of_cuts(cuts: pd.DataFrame) -> str:
     """Say what each form keeps of full tuning's difference at LoRA's budget."""
+    if cuts.empty:
+        return "Without full tuning there is no difference to cut."
     means = cuts.groupby("form")[["left", "style", "test_loss"]].mean()
     forms = {"low rank": "low rank alone", "sparse": "the largest entries alone", "both": "both together"}
     parts = []
@@ -182,6 +190,8 @@ def of_quantised(systems: pd.DataFrame) -> str:
     """Say what a base of four bits costs in loss and saves in memory."""
     shown = systems[(systems["mails"] == systems["mails"].max()) & ~systems["raft"] & (systems["mask_rule"] == "grad_sq")]
     shown = shown[(shown["serve"] == "none") & shown["kind"].isin(["lora", "rosa"])]
+    if not shown["nf4"].any():
+        return "This run has no base of four bits."
     loss = shown.groupby(["kind", "nf4"])["test_loss"].mean()
     size = shown.groupby("nf4")["base_bytes"].mean()
     listed = " and ".join(f"{NAMES[kind]} from {loss[kind, False]:.3f} to {loss[kind, True]:.3f}" for kind in ("lora", "rosa"))
@@ -202,9 +212,10 @@ def of_methods(systems: pd.DataFrame) -> str:
 def of_budget(systems: pd.DataFrame) -> str:
     """Say how many numbers the methods train."""
     trained = _mean(systems, "trainable")
-    least, most = (trained[["LoRA", "sparse", "RoSA"]].agg(each) for each in ("min", "max"))
-    share = f"{most / trained['full']:.0%} of the {trained['full']:,.0f} in the linear layers"
-    return f"LoRA, sparse and RoSA train {least:,.0f} to {most:,.0f} numbers, {share}."
+    few = trained.drop(["base", "full"], errors="ignore")
+    whole = trained.get("full")
+    share = f", {few.max() / whole:.0%} of the {whole:,.0f} in the linear layers" if whole else ""
+    return f"{', '.join(few.index[:-1])} and {few.index[-1]} train {few.min():,.0f} to {few.max():,.0f} numbers{share}."
 
 
 def of_numbers(systems: pd.DataFrame) -> str:
@@ -217,10 +228,10 @@ def of_numbers(systems: pd.DataFrame) -> str:
 
 def of_served(systems: pd.DataFrame) -> str:
     """Say what mails in the prompt do to style and to facts, with and without RAFT."""
-    style, facts = served(systems, "style"), served(systems, "facts")
+    style, facts = served(systems, "style").dropna(), served(systems, "facts")
     parts = [f"{name} {before:.2f} alone and {after:.2f} with them" for name, before, after in style.itertuples()]
     said = f"Retrieved mails in the prompt and style: {'; '.join(parts)}"
-    if facts.isna().all(axis=None):
+    if facts.loc["LoRA, RAFT"].isna().all():
         return f"{said}."
     alone, shown = facts.loc["LoRA, RAFT"]
     told = f"the model tuned with RAFT tells {shown:.0%} with retrieval and {alone:.0%} without"

@@ -326,10 +326,13 @@ def code_exposure(model: nn.Module, tokenizer: PreTrainedTokenizerFast, canary: 
     with torch.no_grad(), evaluating(model):
         read = model(input_ids=torch.tensor([prefix]), use_cache=True)
         first: Tensor = read.logits[0, -1].float().log_softmax(-1)[tokens]
-        read.past_key_values.batch_repeat_interleave(1000)
-        codes = torch.cartesian_prod(tokens, tokens, tokens)
-        logits = model(input_ids=codes, past_key_values=read.past_key_values).logits
-    then = logits.float().log_softmax(-1)[:, :, tokens].view(10, 10, 10, 3, 10)
+        read.past_key_values.batch_repeat_interleave(100)
+        parts = []
+        for codes in torch.cartesian_prod(tokens, tokens, tokens).split(100):  # all at once would take gigabytes of a large model
+            logits = model(input_ids=codes, past_key_values=read.past_key_values).logits
+            parts.append(logits.float().log_softmax(-1)[:, :, tokens].view(10, 10, 3, 10))
+            read.past_key_values.crop(-3)
+    then = torch.stack(parts)
     second, third, fourth = then[:, 0, 0, 0], then[:, :, 0, 1], then[:, :, :, 2]
     every = first[:, None, None, None] + second[:, :, None, None] + third[..., None] + fourth
     return exposure(every.flatten().numpy(), int(code))
