@@ -52,22 +52,22 @@ use_style()
 seeds: list[int] = [1, 2, 3, 4, 5]  # each is a unit: images, initial weights and order of its own
 methods: list[str] = ["acdc", "transfer", "cram"]  # systems that are run; what another one would show is left out
 sparsity: float = 0.9  # share of weights that AC/DC, gradual pruning, CrAM with one level and the ticket leave out
-levels: list[float] = [0.5, 0.8, 0.9, 0.95]  # one-shot sparsities of dense networks, the one above among them
+levels: list[float] = [0.5, 0.9, 0.95]  # one-shot sparsities of dense networks, the one above among them
 
 # Further settings
 multi: list[float] = [0.5, 0.7, 0.9, 0.95]  # sparsities that CrAM-Multi draws from
 patterns: list[str] = ["2:4", "4:8"]  # patterns that CrAM-N:M draws from; the width is to be a multiple of their groups
 rho: float = 0.05  # length of CrAM's ascent step, in gradients
-epochs: int = 40  # of AC/DC and the networks beside it; CrAM has half of them, as its steps take two passes
+epochs: int = 30  # of AC/DC and the networks beside it; CrAM has half of them, as its steps take two passes
 learning_rate: float = 0.1  # peak of the cosine schedule
 width: int = 16  # channels of the first block of the ResNet-8
-num_train: int = 1000  # training images of a seed
-num_test: int = 2000  # test images of a seed
+num_train: int = 800  # training images of a seed
+num_test: int = 1000  # test images of a seed
 corrupted: float = 0.1  # share of wrong labels where learning by heart is measured, over twice the epochs
 memory_sparsity: float = 0.95  # of AC/DC there
 task_train: int = 240  # training images of each downstream task
 task_test: int = 500  # its test images
-task_epochs: int = 20  # of full fine-tuning
+task_epochs: int = 15  # of full fine-tuning
 task_rate: float = 0.05  # its learning rate
 published: str = "data/transfer/published.csv"  # published means of transfer
 

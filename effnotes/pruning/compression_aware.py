@@ -1,6 +1,6 @@
 """Training that foresees compression (CrAM): the dense network that comes out can be pruned in one step and then used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,10 +34,10 @@ def compression_aware_gradients_(
         rho: Length ρ of the ascent step in gradients, at least 0; 0 leaves it out.
         plus: Whether the dense gradient is added (CrAM+).
     """
-    named = {name: each for name, each in model.named_parameters() if each.grad is not None}
-    parameters = list(named.values())
-    weights, clean = [each.detach().clone() for each in parameters], [each.grad for each in parameters]
-    norms = [each for each in model.modules() if getattr(each, "track_running_stats", False)]
+    named: dict[str, Tensor] = {name: each for name, each in model.named_parameters() if each.grad is not None}
+    parameters, clean = list(named.values()), _gradients(named)
+    weights = [each.detach().clone() for each in parameters]
+    norms: list[Any] = [each for each in model.modules() if getattr(each, "track_running_stats", False)]
     with torch.no_grad():
         if rho:
             torch._foreach_add_(parameters, clean, alpha=rho)
@@ -55,10 +55,13 @@ def compression_aware_gradients_(
         with torch.no_grad():
             torch._foreach_copy_(parameters, weights)
     with torch.no_grad():
-        for name, mask in masks.items():
-            named[name].grad.mul_(mask)  # type: ignore[union-attr]
+        torch._foreach_mul_(_gradients({name: named[name] for name in masks}), list(masks.values()))
         if plus:
-            torch._foreach_add_([each.grad for each in parameters], clean)
+            torch._foreach_add_(_gradients(named), clean)
+
+
+def _gradients(named: Mapping[str, Tensor]) -> list[Tensor]:
+    return [each.grad for each in named.values() if each.grad is not None]
 
 
 class CompressionAware(PruningHook):

@@ -41,7 +41,7 @@ def test_gradients_are_those_worked_out_by_hand(plus, rho):
     second = [2 * scale[i] * (moved[i] - centre[i]) if i == stays else 0.0 for i in range(2)]
     wanted = [second[i] + plus * clean[i] for i in range(2)]
     assert model.weight.grad.tolist()[0] == pytest.approx(wanted, rel=1e-5)
-    assert model.weight.tolist()[0] == pytest.approx(weight, abs=0)
+    assert torch.equal(model.weight, torch.tensor([weight]))
 
 
 def test_without_compression_and_ascent_the_gradient_is_doubled():
@@ -73,8 +73,8 @@ def test_statistics_take_in_the_clean_pass_alone_and_only_matrices_are_masked():
     assert all(torch.equal(each, before[name]) for name, each in model.named_buffers())
     assert all(each.track_running_stats for each in model if isinstance(each, nn.BatchNorm2d | nn.BatchNorm1d))
     zeros = {name: float((p.grad == 0).float().mean()) for name, p in model.named_parameters()}
-    assert zeros["0.weight"] > 0.5
-    assert zeros["4.weight"] > 0.5
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.ndim > 1}
+    assert sum(zeros[name] * size for name, size in sizes.items()) / sum(sizes.values()) == pytest.approx(0.9, abs=1e-3)
     assert zeros["1.weight"] == zeros["5.weight"] == zeros["1.bias"] == 0
 
 

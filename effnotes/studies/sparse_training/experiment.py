@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -167,4 +167,4 @@ def _increases(transfer: pd.DataFrame) -> pd.DataFrame:
     dense = transfer.loc[transfer["model"] == "dense", [*keys, "error"]].rename(columns={"error": "dense"})
     joined = transfer.merge(dense, on=keys)
     increase = (joined["error"] - joined["dense"]) / joined["dense"]
-    return cast(pd.DataFrame, joined.assign(increase=increase)[["seed", "model", "task", "mode", "error", "increase"]])
+    return joined.assign(increase=increase)[["seed", "model", "task", "mode", "error", "increase"]]

@@ -35,7 +35,7 @@ def _dotted(rows: pd.DataFrame, x: str, y: str, ax: Axes, hue: str | None = None
     dots = {"palette": ["0.25"] * rows[hue].nunique(), "dodge": True, "legend": False} if hue else {"color": "0.25"}
     sns.stripplot(rows, x=x, y=y, hue=hue, size=3, ax=ax, **dots)
     ax.set(xlabel="", ylabel=y)
-    ax.tick_params("x", rotation=25)
+    plt.setp(ax.get_xticklabels(), rotation=25, ha="right")
 
 
 def plot_acdc(outcomes: pd.DataFrame, course: pd.DataFrame) -> Figure:

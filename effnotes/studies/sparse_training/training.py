@@ -15,11 +15,12 @@ from torch.optim.swa_utils import update_bn
 
 from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings
-from effnotes.datasets import GLYPHS, make_face_classes, make_glyphs, make_shapes
-from effnotes.datasets.glyphs import GlyphData
+from effnotes.datasets.face_classes import make_face_classes
+from effnotes.datasets.glyphs import GLYPHS, GlyphData, make_glyphs
+from effnotes.datasets.shapes import make_shapes
 from effnotes.metrics.bias import bias_amplification
-from effnotes.models import build_model
 from effnotes.models.images import normalize
+from effnotes.models.zoo import build_model
 from effnotes.pruning import (
     AlternatingSchedule,
     CompressionAware,
@@ -36,7 +37,9 @@ from effnotes.pruning import (
     reviving_magnitude,
     sparsity,
 )
-from effnotes.training import Hook, Loop, Recipe, predict_logits, train
+from effnotes.training.images import predict_logits, train
+from effnotes.training.loop import Hook, Loop
+from effnotes.training.recipes import Recipe
 
 IMAGE_SIZE = 12
 EPSILON = 1e-2  # of batch norms: where all weights of a channel are zero its variance is, and 1e-5 would blow up what comes back
@@ -147,13 +150,11 @@ def hook_of(job: Training) -> PruningHook:
 class _Memory(Hook):
     """Notes after each epoch which share of the wrong labels is predicted, and of their true ones."""
 
-    def __init__(self, data: GlyphData) -> None:
+    def __init__(self, model: nn.Module, data: GlyphData) -> None:
+        self._model = model
         split, clean = data.data.splits["train"], data.clean["train"]
         wrong = split.labels != clean
         self._images, self._labels, self._clean = split.images[wrong], split.labels[wrong], clean[wrong]
-
-    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> None:  # noqa: ARG002
-        self._model = model
 
     def columns(self) -> dict[str, float]:
         predicted = predict_logits(self._model, self._images).argmax(1)
@@ -264,10 +265,13 @@ def train_and_judge(job: Training) -> JobResult:
             models["AC/DC, dense finish"] = twin.model
         loop.fit()
 
-    hooks: list[Hook] = [*([_Memory(data)] if job.corrupted else []), hook]
+    hooks: list[Hook] = [hook]
+    if job.corrupted:
+        hooks.append(_Memory(model, data))  # type: ignore[abstract]  # a hook's empty methods are meant
     images = splits["train"].images
     history = train(model, images, splits["train"].labels, recipe=job.recipe, seed=job.seed, hooks=hooks, fit=both)
-    outcomes, predictions = [], {}
+    outcomes: list[dict[str, Any]] = []
+    predictions: dict[str, list[int]] = {}
     for told, version in _versions(job, models, images) if not job.corrupted else ():
         predicted = predict_logits(version, splits["test"].images).argmax(1)
         emptied = sum(not weight.any() for weight in prunable_parameters(version).values())
@@ -282,5 +286,5 @@ def train_and_judge(job: Training) -> JobResult:
             to_transfer["ticket"] = ticket
         transfer = [{"model": name} | row for name, each in to_transfer.items() for row in transferred(each, job)]
     course = history.drop(columns=["seconds", "cpu_seconds"]).astype(object).where(history.notna(), None)
-    told = [{"model": name, "classes": classes} for name, classes in predictions.items()]
-    return {"outcomes": outcomes, "course": course.to_dict("records"), "predictions": told, "transfer": transfer}
+    classes = [{"model": name, "classes": each} for name, each in predictions.items()]
+    return {"outcomes": outcomes, "course": course.to_dict("records"), "predictions": classes, "transfer": transfer}
