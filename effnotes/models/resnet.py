@@ -1,4 +1,4 @@
-"""A ResNet small enough to be trained on one processor core in seconds, for images of 32 to 64 pixels."""
+"""A ResNet small enough to be trained on one processor core in seconds, for images of 8 to 64 pixels."""
 
 import torch
 import torch.fx
@@ -7,7 +7,7 @@ from torchvision.models.resnet import BasicBlock
 
 from effnotes.core.checks import check_range
 
-MIN_IMAGE_SIZE = 32
+MIN_IMAGE_SIZE = 8
 MAX_IMAGE_SIZE = 64
 
 
@@ -25,7 +25,7 @@ class NarrowResNet(nn.Module):
 
     Args:
         num_outputs: Number of logits K, at least 1.
-        image_size: Height and width of the square RGB images in pixels, 32 to 64.
+        image_size: Height and width of the square RGB images in pixels, 8 to 64.
         width: Channels of the first block, at least 1.
 
     Raises:

@@ -6,22 +6,24 @@ from torchvision import models
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import nearest
-from effnotes.models.resnet import MIN_IMAGE_SIZE, NarrowResNet
+from effnotes.models.resnet import NarrowResNet
 
 MODEL_NAMES = ("resnet8", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+
+_MIN_IMAGE_SIZE = 32  # of torchvision's networks
 
 
 def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, width: int | None = None) -> nn.Module:
     """Build an untrained classifier whose initial weights depend on `seed` only.
 
-    `"resnet8"` is `NarrowResNet`, for images of 32 to 64 pixels. The others are torchvision's networks without pretrained weights;
+    `"resnet8"` is `NarrowResNet`, for images of 8 to 64 pixels. The others are torchvision's networks without pretrained weights;
     they shrink the image 32 times, so they are made for about 224 pixels. MobileNetV1, which the CVPR 2023 study of bias in pruned
     models used, is not part of torchvision: `"mobilenet_v2"` is its nearest relative there.
 
     Args:
         name: One of `MODEL_NAMES`.
         num_outputs: Number of logits K, at least 1.
-        image_size: Height and width of the square RGB images in pixels; at least 32, and at most 64 for `"resnet8"`.
+        image_size: Height and width of the square RGB images in pixels; 8 to 64 for `"resnet8"`, at least 32 for the others.
         seed: Seed of the initialisation. The global random state is left as it was.
         width: Channels of the first block, for `"resnet8"` only (default 16).
 
@@ -36,8 +38,8 @@ def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, widt
         hint = " MobileNetV1 is not part of torchvision; use 'mobilenet_v2'" if is_v1 else nearest(name, MODEL_NAMES)
         raise ValueError(f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}.{hint}")
     check_range(1, num_outputs=num_outputs)
-    if image_size < MIN_IMAGE_SIZE:
-        raise ValueError(f"image_size={image_size}: all models need at least {MIN_IMAGE_SIZE} pixels; enlarge the images")
+    if image_size < _MIN_IMAGE_SIZE and name != "resnet8":
+        raise ValueError(f"image_size={image_size}: {name!r} needs at least {_MIN_IMAGE_SIZE} pixels; enlarge the images")
     if width is not None and name != "resnet8":
         raise ValueError(f"width={width}: {name!r} has a fixed width; leave `width` out or build 'resnet8'")
     with torch.random.fork_rng(devices=[]):

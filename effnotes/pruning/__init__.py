@@ -7,8 +7,10 @@ One contract for all: a `PruningPlan` is a method, a target, a schedule and a se
 from effnotes.core.lazy import exports
 
 _HOMES = {
+    "effnotes.pruning.compression_aware": "CompressionAware compression_aware_gradients_",
     "effnotes.pruning.control": "random_choice",
     "effnotes.pruning.cost": "ModelCost measure_latency model_cost",
+    "effnotes.pruning.course": "CourseHook flop_share layer_flops mask_churn",
     "effnotes.pruning.gram": "gram_matrix gram_matrix_batch layer_statistics",
     "effnotes.pruning.layerwise": "LAYER_SOLVERS LayerSolution solve_layer solve_layer_batch",
     "effnotes.pruning.magnitude": "global_magnitude gradual_magnitude layer_counts reviving_magnitude uniform_magnitude",

@@ -3,7 +3,7 @@
 Epochs are counted from 0, and an update at epoch e happens before the first step of that epoch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -137,6 +137,9 @@ class PruningHook:
         pruned = [name for name, mask in self.masks.items() if not mask.all()]
         self._pruned = [self._weights[name].data for name in pruned]
         self._factors = [torch.empty_like(self._weights[name]).copy_(self.masks[name]) for name in pruned]
+
+    def before_step(self, again: Callable[[], Tensor]) -> None:
+        """Leave the gradients as they are."""
 
     def after_step(self, step: int, loss: Tensor) -> None:  # noqa: ARG002 - part of the contract
         """Apply the masks."""

@@ -4,7 +4,7 @@ Dense and sparse models share one `Recipe`, so that a difference between them is
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,7 @@ def train(
     checkpoint: Path | None = None,
     transform: Transform | None = None,
     loader_workers: int = 0,
+    fit: Callable[[Loop[Batch]], None] = Loop.fit,
 ) -> pd.DataFrame:
     """Train a classifier in place, pruning it on the way if a plan says so.
 
@@ -101,6 +102,7 @@ def train(
         transform: For a dataset: maps its image to uint8 (3, H, W), one size for all, such as `celeba_transforms(train=True)`.
             None: the dataset gives such images itself.
         loader_workers: For a dataset: processes that decode and transform, 0 for none beside this one.
+        fit: Carries the run out; another one may do so in pieces and `fork` it in between.
 
     Returns:
         A row an epoch: epoch, learning_rate (of its last step), loss (mean over its images), what hooks add, such as the
@@ -153,7 +155,7 @@ def train(
         run=run,
     )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        loop.fit()
+        fit(loop)
     return pd.DataFrame(loop.history).rename(columns={"part": "epoch"})
 
 

@@ -4,6 +4,8 @@ A run consists of parts: an epoch of images, a piece of a corpus, or all steps o
 What else happens (a pruning method, an observer) is a `Hook` and needs no loop of its own.
 """
 
+import copy
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,9 @@ class Hook(Protocol):
 
     def before_part(self, part: int) -> None:
         """Act before the first step of a part, counted from 0; the model and the optimizer may be changed in place."""
+
+    def before_step(self, again: Callable[[], Tensor]) -> None:
+        """Act on the gradients of a batch before they are clipped and used; `again()` computes its loss anew."""
 
     def after_step(self, step: int, loss: Tensor) -> None:
         """Act after a step, counted from 1 over the whole run; the loss is that of the batch before the step."""
@@ -111,6 +116,20 @@ class Loop(Generic[Batch]):
                 write_checkpoint(self.checkpoint, self.run, tensors, {"history": self.history, "step": self.step})
         self.model.eval()
 
+    def fork(self, *hooks: Hook) -> "Loop[Batch]":
+        """Copy the run as it stands, to go on in another way from there, with hooks that have been started, and no checkpoint.
+
+        The fork of an AC/DC run before its last compression, without its pruning, is the dense finish.
+        """
+        twin = copy.copy(self)
+        twin.model, twin.optimizer, twin.history = copy.deepcopy((self.model, self.optimizer, self.history))
+        twin.hooks, twin.checkpoint = hooks, None
+        return twin
+
+    def _loss(self, device: str, batch: Batch) -> Tensor:
+        with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
+            return self.loss(self.model, batch)
+
     def _train_part(self, part: int) -> None:
         batches = self.batches(part)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -123,10 +142,12 @@ class Loop(Generic[Batch]):
             if self.rate is not None:
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.rate(part, self.step)
-            with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
-                loss = self.loss(self.model, batch)
+            again = functools.partial(self._loss, device.type, batch)
+            loss = again()
             self.optimizer.zero_grad()
             loss.backward()
+            for hook in self.hooks:
+                hook.before_step(again)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             self.optimizer.step()

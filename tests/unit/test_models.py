@@ -65,8 +65,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, message):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("resnet8", {"image_size": 31}, "at least 32"),
-        ("resnet8", {"image_size": 65}, "32 to 64"),
+        ("resnet8", {"image_size": 7}, "8 to 64"),
+        ("resnet18", {"image_size": 31}, "at least 32"),
+        ("resnet8", {"image_size": 65}, "8 to 64"),
         ("resnet8", {"image_size": 32, "num_outputs": 0}, "num_outputs=0: must be at least 1"),
         ("resnet8", {"image_size": 32, "width": 0}, "width=0: must be at least 1"),
         ("resnet18", {"image_size": 64, "width": 8}, "fixed width"),

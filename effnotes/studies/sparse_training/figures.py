@@ -1,0 +1,135 @@
+"""Figures of the page on sparse training, drawn from tables: the same from a run and from its kept record."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from effnotes.core.files import user_path
+from effnotes.reporting.figures import PALETTE, legend_below
+from effnotes.studies.sparse_training.training import MODES, SYSTEMS
+
+TRANSFERRED = ("AC/DC", "GMP", "ticket")
+ONE_SHOT = SYSTEMS["cram"][:-1]  # patterns have sparsities of their own
+
+
+def as_trained(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the networks as they came out of training, without those that were pruned in one step afterwards."""
+    return outcomes.drop_duplicates(["seed", "model"])
+
+
+def one_shot(outcomes: pd.DataFrame, *, recalibrated: bool) -> pd.DataFrame:
+    """Return dense networks of CrAM's comparison and what one-shot pruning makes of them, by level."""
+    rows = outcomes[outcomes["model"].isin(ONE_SHOT) & (outcomes["pattern"] == "")]
+    shots = rows.duplicated(["seed", "model"])
+    return rows[~shots | (rows["recalibrated"] == recalibrated)]
+
+
+def _dotted(rows: pd.DataFrame, x: str, y: str, ax: Axes, hue: str | None = None) -> None:
+    """Draw bars of means, and a dot for each seed."""
+    colours = {"palette": list(PALETTE[: rows[hue].nunique()])} if hue else {"color": PALETTE[4]}
+    sns.barplot(rows, x=x, y=y, hue=hue, errorbar=None, ax=ax, **colours)
+    dots = {"palette": ["0.25"] * rows[hue].nunique(), "dodge": True, "legend": False} if hue else {"color": "0.25"}
+    sns.stripplot(rows, x=x, y=y, hue=hue, size=3, ax=ax, **dots)
+    ax.set(xlabel="", ylabel=y)
+    plt.setp(ax.get_xticklabels(), rotation=25, ha="right")
+
+
+def plot_acdc(outcomes: pd.DataFrame, course: pd.DataFrame) -> Figure:
+    """Draw the accuracy of each training with and without masks, and how much AC/DC's mask changes at each compression."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), width_ratios=(3, 2))
+    names = ["dense", "AC/DC, dense finish", "AC/DC", "GMP", "frozen mask"]
+    rows = as_trained(outcomes)
+    _dotted(rows[rows["model"].isin(names)].set_index("model").loc[names].reset_index(), "model", "accuracy", axes[0])
+    axes[0].set_ylim(max(0.0, rows["accuracy"].min() - 0.1), 1)
+    changes = course[course["arm"] == "AC/DC"].dropna(subset="churn")
+    changes = changes.assign(number=changes.groupby("seed").cumcount() + 2)
+    sns.lineplot(changes, x="number", y="churn", marker="o", errorbar=None, ax=axes[1])
+    sns.scatterplot(changes, x="number", y="churn", s=12, color="0.25", ax=axes[1])
+    axes[1].set(xlabel="compression", ylabel="weights that change sides", xticks=sorted(changes["number"].unique()))
+    return fig
+
+
+def plot_memory(memory: pd.DataFrame) -> Axes:
+    """Draw the share of wrong labels that are predicted after each epoch; sparse phases of AC/DC are shaded."""
+    _, ax = plt.subplots(figsize=(6.4, 3))
+    shown = memory.assign(training=memory["arm"])
+    sns.lineplot(shown, x="epoch", y="as_told", hue="training", hue_order=["dense", "AC/DC"], errorbar=("pi", 100), ax=ax)
+    sparse = memory[(memory["arm"] == "AC/DC") & (memory["sparsity"] > 0)]["epoch"].unique()
+    for epoch in sparse:
+        ax.axvspan(epoch - 0.5, epoch + 0.5, color="0.9", linewidth=0, zorder=0)
+    ax.set(ylabel="wrong labels predicted", ylim=(0, 1.02))
+    return ax
+
+
+def published(path: str) -> pd.DataFrame:
+    """Read published means of transfer; `data/transfer/CARD.md` says what they are."""
+    return pd.read_csv(user_path(path))
+
+
+def plot_published(table: pd.DataFrame) -> Figure:
+    """Draw the published relative error increase of each method against sparsity, linear and full."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True)
+    for ax, mode in zip(axes, MODES, strict=True):
+        for colour, (method, rows) in zip(PALETTE, table.groupby("method", sort=False), strict=False):
+            of = rows[rows["mode"] == mode]
+            ax.plot(of["sparsity"], of["increase"], "o-", color=colour, label=method, markersize=4)
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        ax.set(title=mode, xlabel="sparsity, %", xticks=[80, 90, 95])
+    axes[0].set_yscale("symlog", linthresh=10)
+    axes[0].set_yticks([-5, 0, 5, 10, 30, 100, 300], ["−5", "0", "5", "10", "30", "100", "300"])
+    axes[0].set_ylabel("relative error increase, %")
+    legend_below(fig, columns=3)
+    return fig
+
+
+def plot_transfer(transfer: pd.DataFrame) -> Figure:
+    """Draw the relative error increase of each sparse network on each task, linear and full."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2))
+    for ax, mode in zip(axes, MODES, strict=True):
+        rows = transfer[(transfer["mode"] == mode) & (transfer["model"] != "dense")]
+        _dotted(rows, "task", "increase", ax, "model")
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        ax.set(title=mode, ylabel="relative error increase")
+    legend_below(fig)
+    return fig
+
+
+def plot_one_shot(outcomes: pd.DataFrame, score: str = "accuracy") -> Figure:
+    """Draw a score against one-shot sparsity, as pruned and with batch norms recalibrated; lines are means over seeds."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True)
+    for ax, (recalibrated, title) in zip(axes, {False: "as pruned", True: "batch norms recalibrated"}.items(), strict=True):
+        rows = one_shot(outcomes, recalibrated=recalibrated)
+        levels = sorted(rows["level"].unique())
+        for colour, name in zip(PALETTE, ONE_SHOT, strict=False):
+            means = rows[rows["model"] == name].groupby("level")[score].mean()
+            label = "SGD, twice as long" if name == "dense" else name
+            ax.plot([levels.index(level) for level in means.index], means, "o-", color=colour, label=label, markersize=4)
+        ax.set(title=title, xlabel="sparsity")
+        ax.set_xticks(range(len(levels)), [f"{100 * level:g}%" for level in levels])
+    axes[0].set_ylabel(score)
+    legend_below(fig, columns=3)
+    return fig
+
+
+def plot_bias(outcomes: pd.DataFrame) -> Figure:
+    """Draw bias amplification and the accuracy of the worst class against sparsity, means over seeds, recalibrated if one-shot."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
+    shots, rows = one_shot(outcomes, recalibrated=True), as_trained(outcomes)
+    rows = rows[rows["model"].isin(["AC/DC", "GMP"])]
+    levels = sorted({*shots["level"], *rows["level"]})
+    lines = {"SGD": shots, "CrAM+ Multi": shots, "AC/DC": rows, "GMP": rows}
+    for ax, (score, label) in zip(
+        axes, {"bias": "bias amplification", "worst": "accuracy of the worst class"}.items(), strict=True
+    ):
+        for colour, marker, (name, of) in zip(PALETTE, "oosD", lines.items(), strict=False):
+            means = of[of["model"] == name].groupby("level")[score].mean()
+            ax.plot([levels.index(level) for level in means.index], means, f"{marker}-", color=colour, label=name, markersize=5)
+        ax.set(xlabel="sparsity", ylabel=label)
+        ax.set_xticks(range(len(levels)), [f"{100 * level:g}%" for level in levels])
+    axes[0].axhline(0, color="0.5", linewidth=0.8)
+    legend_below(fig)
+    return fig
