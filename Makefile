@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # All but `lab`, which has 34 packages that neither the pages nor most tests need.
-EXTRAS := cluster,slides,lrp,dev
+EXTRAS := cluster,slides,gguf,lrp,dev
 # Two processes, and each file in one of them, which makes its fixtures once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
