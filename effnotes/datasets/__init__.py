@@ -11,6 +11,7 @@ _HOMES = {
     "effnotes.datasets.face_classes": "FACE_CLASSES make_face_classes",
     "effnotes.datasets.face_drawing": "Nuisances render_faces",
     "effnotes.datasets.faces": "ATTRIBUTES face_data make_face_splits make_faces skewed_attributes",
+    "effnotes.datasets.glyphs": "GLYPHS GlyphData make_glyphs",
     "effnotes.datasets.iwildcam": "FREQUENCY_NAMES frequency_groups load_iwildcam",
     "effnotes.datasets.load": "load_data",
     "effnotes.datasets.shapes": "SHAPES make_shapes",
