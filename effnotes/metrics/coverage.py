@@ -141,7 +141,7 @@ def stratum_budgets(sizes: ArrayLike, keep: int) -> Places:
 
 def published_cutoff(rate: float) -> float:
     """Return the cutoff that CCS reports for CIFAR-10 at a pruning rate, straight lines between those of the paper."""
-    return float(np.interp(rate, (0.5, 0.7, 0.8, 0.9), (0.0, 0.1, 0.1, 0.3)))
+    return round(float(np.interp(rate, (0.5, 0.7, 0.8, 0.9), (0.0, 0.1, 0.1, 0.3))), 6)
 
 
 def auc_pr(features: ArrayLike, chosen: ArrayLike) -> float:
