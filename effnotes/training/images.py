@@ -21,6 +21,7 @@ from effnotes.datasets.attributes import check_images
 from effnotes.models.images import normalize
 from effnotes.models.modes import evaluating
 from effnotes.models.weights import check_finite, in_float32, like_weights
+from effnotes.training.dynamics import Dynamics
 from effnotes.training.hardware import memory_format, resolve_precision
 from effnotes.training.loop import Hook, Loop
 from effnotes.training.recipes import Recipe
@@ -124,6 +125,7 @@ def train(
         run |= {"data": source.describe(), "initial weights": tensors_digest(model.state_dict())}
     layout = memory_format(model, device)
     model.to(memory_format=layout)
+    observers = [hook for hook in hooks if isinstance(hook, Dynamics)]
 
     def batches(epoch: int) -> Iterator[Batch]:
         epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
@@ -135,6 +137,8 @@ def train(
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
         logits = network(normalize(batch.images).contiguous(memory_format=layout)).float()
+        for observer in observers:
+            observer.observe(batch, logits.detach())
         if recipe.loss == "binary":
             return F.binary_cross_entropy_with_logits(logits, batch.targets)
         if batch.n_classes > logits.shape[1]:

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     images: Tensor  # uint8 (b, 3, H, W), channel-last in memory
     targets: Tensor  # float32 (b, K) of 0 and 1, or int64 (b,) of classes
     n_classes: int  # that the labels speak of, at least; 0 for binary ones
+    rows: Tensor  # int64 (b,), the numbers of the images among all
 
 
 class Memory:
@@ -48,7 +49,7 @@ class Memory:
             images = self.windows[chosen, rows, columns]
             if mirrored is not None:
                 images = torch.where(mirrored[places][:, None, None, None], images.flip(3), images)
-            yield Batch(images, self.targets[chosen], self.n_classes)
+            yield Batch(images, self.targets[chosen], self.n_classes, chosen)
 
     def describe(self) -> Any:
         """Give what tells these data from others."""
@@ -66,10 +67,11 @@ class Stream:
     def batches(self, epoch_seed: int) -> Iterator[Batch]:
         """Give the batches of an epoch, of about equal size."""
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(epoch_seed))
-        for images, labels in load(self.prepared, order.tensor_split(self.steps), self.workers, epoch_seed):
+        parts = order.tensor_split(self.steps)
+        for rows, (images, labels) in zip(parts, load(self.prepared, parts, self.workers, epoch_seed), strict=True):
             check_labels(labels, self.kind, len(images))
             inputs = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield Batch(inputs, *_targets(labels, self.kind, self.device))
+            yield Batch(inputs, *_targets(labels, self.kind, self.device), rows)
 
     def describe(self) -> Any:
         """Give what tells these data from others, short of decoding them all."""
