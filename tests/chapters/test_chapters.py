@@ -26,6 +26,8 @@ PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
 
+OF_THE_THESIS = ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
 
@@ -41,7 +43,7 @@ def notebook(build: Path, page: Chapter):
 
 
 def test_the_book_has_chapters():
-    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
+    assert [chapter.name for chapter in CHAPTERS] == [*OF_THE_THESIS, "contextual_sparsity"]
 
 
 @each_page
@@ -123,7 +125,7 @@ def test_a_chapter_promises_offers_exercises_and_concludes(chapter):
     for part in ("What you will be able to do", "## Try it on your own", "## Exercises", "## Key takeaways", "## Further reading"):
         assert part in prose, part
     labels = re.findall(r":label: (exercise-[\w-]+)", prose)
-    assert len(labels) >= 6
+    assert len(labels) >= (6 if chapter.name in OF_THE_THESIS else 2)
     assert sorted(re.findall(r"\{solution(?:-start)?\} (exercise-[\w-]+)", prose)) == sorted(labels)
 
 
@@ -292,6 +294,23 @@ def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check)
         check("model_editing", **values)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threshold": 1.0}, "threshold=1.0: must be below 1"),
+        ({"threshold": 0.0}, "threshold=0.0: must be above 0"),
+        ({"sparsities": "[0.5, 1.0]"}, "sparsities.1=1.0: must be below 1"),
+        ({"sparsities": "[-0.1]"}, "sparsities.0=-0.1: must be at least 0"),
+        ({"sparsities": "[0.99]"}, "leaves none of experts=16"),
+        ({"experts": 24}, "experts=24 do not divide the hidden units, mlp_width=64; allowed are [1, 2, 4, 8, 16, 32, 64]"),
+        ({"edit_rates": "{active: 0.1}"}, "must have a rate for each of active, others and all"),
+    ],
+)
+def test_the_page_on_contextual_sparsity_refuses_before_it_trains(values, message, check):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check("contextual_sparsity", **values)
+
+
 @each_chapter
 def test_a_chapter_accepts_what_smoke_gives_it(chapter, check):
     check(chapter.name)
@@ -309,6 +328,7 @@ def test_the_chapter_on_bias_accepts_classes_without_a_protected_attribute(wild,
         ("pruning_bias", {"moderate_sparsity": 0.5}, "moderate_sparsity=0.5 must be one of the sparsities"),
         ("sample_targeted_pruning", {"mild": "{fc: 1.2}"}, "mild={'fc': 1.2}: levels['fc']=1.2: must be"),
         ("model_editing", {"blocks": "[attention]"}, "'linears' must be among them"),
+        ("contextual_sparsity", {"threshold": 1.5}, "threshold=1.5: must be below 1"),
     ],
 )
 def test_the_command_refuses_what_a_chapter_refuses(chapter, values, message, tmp_path):
