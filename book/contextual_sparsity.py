@@ -71,6 +71,7 @@ batch_size: int = 192  # facts a step
 learning_rate: float = 0.01  # of the dense model; a tenth at its end, and half of it behind that
 threshold: float = 0.5  # of a gate, above which its expert runs
 separability: float = 0.005  # weight of the loss that keeps gates away from the threshold
+eta: float = 1.0  # factor on the weights that reach these sparsities with these steps; longer stages need less
 batches: list[int] = [1, 2, 4, 8, 16, 32]  # tokens that are served together
 edits: int = 4  # facts of each world that are edited, one at a time
 edit_steps: int = 10  # of an edit
@@ -78,7 +79,14 @@ edit_rates: dict[str, float] = {"active": 0.01, "others": 0.03, "all": 0.01}  # 
 
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 of_facts = {"names": names, "relations": relations, "values": values, "zipf": zipf, "batches": batches}
-of_models = {"width": width, "mlp_width": mlp_width, "experts": experts, "threshold": threshold, "separability": separability}
+of_models = {
+    "width": width,
+    "mlp_width": mlp_width,
+    "experts": experts,
+    "threshold": threshold,
+    "separability": separability,
+    "eta": eta,
+}
 of_training = {"dense_steps": dense_steps, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
 of_edits = {"edits": edits, "edit_steps": edit_steps, "edit_rates": edit_rates}
 # A value that cannot work is refused here, before anything is trained.

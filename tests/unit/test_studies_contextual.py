@@ -13,7 +13,7 @@ from effnotes.studies.contextual import sentences as said
 
 PARAMETERS: dict[str, Any] = {"seeds": [1, 2, 3], "sparsities": [0.5, 0.75], "names": 3, "relations": 2, "values": 4, "zipf": 1.0}
 PARAMETERS |= {"width": 8, "mlp_width": 16, "experts": 4, "dense_steps": 4, "steps": 1, "batch_size": 4, "learning_rate": 0.01}
-PARAMETERS |= {"threshold": 0.5, "separability": 0.005, "batches": [1, 4], "edits": 1, "edit_steps": 1}
+PARAMETERS |= {"threshold": 0.5, "separability": 0.005, "eta": 1.0, "batches": [1, 4], "edits": 1, "edit_steps": 1}
 PARAMETERS["edit_rates"] = {"active": 0.01, "others": 0.01, "all": 0.01}
 
 

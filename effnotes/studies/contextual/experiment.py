@@ -33,7 +33,8 @@ LTE, RANDOM, STATIC, PREDICTED = "LTE", "random router", "static experts", "pred
 ORACLE, UNTRAINED, DENSE = "oracle experts", "oracle, untrained", "dense"
 METHODS = (LTE, PREDICTED, ORACLE, RANDOM, STATIC, UNTRAINED)
 
-# The eta that reaches a sparsity, found on seeds 900 and 901, of which nothing is reported; between them, and beyond, on a line.
+# The eta that reaches a sparsity with the page's stages, found on seeds 900 and 901, of which nothing is reported; between them on
+# a line.
 _ETAS = {0.0: 0.0, 0.5: 1.6, 0.75: 2.7, 0.875: 4.4, 0.94: 6.0}
 
 
@@ -56,6 +57,7 @@ class Parameters:
     learning_rate: Annotated[float, Field(gt=0)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
     separability: Annotated[float, Field(ge=0)]
+    eta: Annotated[float, Field(gt=0)]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     edits: Count
     edit_steps: Count
@@ -213,7 +215,7 @@ def study(p: Parameters) -> JobResult:
     neurons = lte.with_experts(dense, p.mlp_width, seed=seed)
     for asked in p.sparsities:
         keep, units = p.keep(asked), p.keep(asked) * (p.mlp_width // p.experts)
-        eta = float(np.interp(asked, list(_ETAS), list(_ETAS.values())))
+        eta = p.eta * float(np.interp(asked, list(_ETAS), list(_ETAS.values())))
         loss = lte.LTE(eta=eta, separability=p.separability, threshold=p.threshold)
         made = lte.learn_to_be_efficient(grouped, pools, more, loss, seed=seed)
         add(LTE, asked, made.adapted, soft=recall(made.soft), switched=recall(made.switched))
