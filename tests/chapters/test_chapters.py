@@ -303,7 +303,7 @@ def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check)
         ({"sparsities": "[-0.1]"}, "sparsities.0=-0.1: must be at least 0"),
         ({"sparsities": "[0.99]"}, "leaves none of experts=16"),
         ({"experts": 24}, "experts=24 do not divide the hidden units, mlp_width=64; allowed are [1, 2, 4, 8, 16, 32, 64]"),
-        ({"edit_rates": "{active: 0.1}"}, "must have a rate for each of active, others and all"),
+        ({"edit_rates": "{active: 0.1}"}, "must have a rate for each of active, others and dense"),
     ],
 )
 def test_the_page_on_contextual_sparsity_refuses_before_it_trains(values, message, check):

@@ -13,8 +13,8 @@ from effnotes.studies.contextual import sentences as said
 
 PARAMETERS: dict[str, Any] = {"seeds": [1, 2, 3], "sparsities": [0.5, 0.75], "names": 3, "relations": 2, "values": 4, "zipf": 1.0}
 PARAMETERS |= {"width": 8, "mlp_width": 16, "experts": 4, "dense_steps": 4, "steps": 1, "batch_size": 4, "learning_rate": 0.01}
-PARAMETERS |= {"threshold": 0.5, "separability": 0.005, "eta": 1.0, "batches": [1, 4], "edits": 1, "edit_steps": 1}
-PARAMETERS["edit_rates"] = {"active": 0.01, "others": 0.01, "all": 0.01}
+PARAMETERS |= {"threshold": 0.5, "separability": 0.005, "etas": [1.0, 2.0], "batches": [1, 4], "edits": 1, "edit_steps": 1}
+PARAMETERS["edit_rates"] = {"active": 0.01, "others": 0.01, "dense": 0.01}
 
 
 def made_up() -> experiment.Result:
@@ -23,7 +23,15 @@ def made_up() -> experiment.Result:
     lost |= {experiment.ORACLE: 0.15, experiment.UNTRAINED: 0.6}
     levels, tables = [], {name: [] for name in ("layers", "unions", "near", "shared", "edits", "times")}
     for seed in (1, 2, 3):
-        base = {"seed": seed, "asked": 0.0, "sparsity": 0.0, "recall": 0.9 + seed / 100, "rare": 0.8, "frequent": 0.95}
+        base = {
+            "seed": seed,
+            "level": 0.0,
+            "nearest": False,
+            "sparsity": 0.0,
+            "recall": 0.9 + seed / 100,
+            "rare": 0.8,
+            "frequent": 0.95,
+        }
         levels.append(base | {"method": experiment.DENSE})
         for method, asked in itertools.product(lost, (0.5, 0.75)):
             share = asked / 0.75 * lost[method]
@@ -36,15 +44,19 @@ def made_up() -> experiment.Result:
                 "soft": 0.9,
             }
             levels.append(base | row | {"rare": 0.8 - 2 * share, "frequent": 0.95 - share})
-        tables["layers"] += [{"seed": seed, "asked": a, "block": b, "sparsity": a + 0.1 / b} for a in (0.5, 0.75) for b in (1, 2)]
+        tables["layers"] += [
+            {"seed": seed, "level": a, "block": b, "sparsity": a + 0.1 / b, "nearest": a == 0.75}
+            for a in (0.5, 0.75)
+            for b in (1, 2)
+        ]
         tables["unions"] += [{"seed": seed, "batch": size, "sparsity": 0.75 / size} for size in (1, 4)]
         tables["near"] += [{"seed": seed, "separability": w, "near": n} for w, n in ((0.005, 0.1), (0.0, 0.3))]
         tables["shared"] += [
             {"seed": seed, "common": name, "overlap": 0.5, "expected": e, "p": 0.005}
             for name, e in (("relation", 0.2), ("value", 0.45))
         ]
-        for name, kept in (("active", 0.9), ("others", 0.5), ("all", 0.7)):
-            tables["edits"].append({"seed": seed, "experts": name, "success": 1.0, "retention": kept, "H": kept - 0.1})
+        for name, kept in (("active", 0.9), ("others", 0.5), ("dense", 0.7)):
+            tables["edits"].append({"seed": seed, "where": name, "success": 1.0, "retention": kept, "H": kept - 0.1})
         tables["times"].append({"seed": seed, "dense": 0.1, "masked": 0.2, "gathered": 0.4, "sparsity": 0.75})
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     return experiment.Result(experiment.plan(**PARAMETERS)[0], pd.DataFrame(levels), **frames)
@@ -110,10 +122,13 @@ def test_all_of_a_world_is_trained_and_measured() -> None:
     levels = pd.DataFrame(rows["levels"])
     fixed = levels[~levels["method"].isin([experiment.LTE, experiment.DENSE])]
     np.testing.assert_allclose(
-        fixed["sparsity"], fixed["asked"], atol=1e-6, err_msg="what takes a number of experts reaches what was asked"
+        fixed["sparsity"], fixed["level"], atol=1e-6, err_msg="what takes a number of experts reaches what was asked"
     )
+    (nearest,) = levels.index[levels["nearest"]]
+    reached = levels[levels["method"] == experiment.LTE]["sparsity"]
+    assert abs(reached - 0.75).idxmin() == nearest
     assert set(levels["method"]) == {*experiment.METHODS, experiment.DENSE}
-    assert [row["experts"] for row in rows["edits"]] == ["active", "others", "all"]  # type: ignore[index, union-attr]
+    assert [row["where"] for row in rows["edits"]] == ["active", "others", "dense"]  # type: ignore[index, union-attr]
 
 
 def test_sentences_say_what_the_tables_hold() -> None:

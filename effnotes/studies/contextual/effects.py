@@ -33,28 +33,28 @@ def effects(result: Result) -> dict[str, list[float]]:
     """Return what each claim is measured by, one effect a seed, by the claim's name, in the order of the page."""
     levels, low, top = result.levels, result.parameters.sparsities[0], result.parameters.sparsities[-1]
     own, dense = (levels[levels["method"] == name] for name in (LTE, DENSE))
-    last = own[own["asked"] == top].set_index("seed")
+    nearest = own[own["nearest"]].set_index("seed")
     near = result.near.pivot_table(index="seed", columns=result.near["separability"] > 0, values="near")
-    blocks = result.layers[result.layers["asked"] == top].pivot_table(index="seed", columns="block", values="sparsity")
+    blocks = result.layers[result.layers["nearest"]].pivot_table(index="seed", columns="block", values="sparsity")
     unions = result.unions.pivot_table(index="seed", columns="batch", values="sparsity")
     common = result.shared.assign(more=result.shared["overlap"] - result.shared["expected"]).pivot_table(
         index="seed", columns="common", values="more"
     )
-    edits = result.edits.pivot_table(index="seed", columns="experts", values=["H", "retention"])
+    edits = result.edits.pivot_table(index="seed", columns="where", values=["H", "retention"])
     times = result.times.set_index("seed")
     gap = recall_at(levels, LTE, top, "frequent") - recall_at(levels, LTE, top, "rare")
     of_dense = dense.set_index("seed")["frequent"] - dense.set_index("seed")["rare"]
     found = {f"beats-{short}": recall_at(levels, LTE, top) - recall_at(levels, method, top) for short, method in _RIVALS.items()}
     found |= {
         "no-loss": recall_at(levels, LTE, low) - dense.set_index("seed")["recall"],
-        "adaptation-mends": last["recall"] - last["switched"],
+        "adaptation-mends": nearest["recall"] - nearest["switched"],
         "gates-apart": near[True] - near[False] if True in near and False in near else pd.Series(dtype=float),
         "first-block-sparser": blocks[1] - blocks[2],
         "batch-undoes": unions[unions.columns.max()] - unions[unions.columns.min()],
         "gathered-slower": np.log2(times["gathered"] / times["dense"]),
         "relation-shares": common["relation"],
         "value-shares": common["value"],
-        "edit-keeps": edits["retention"]["active"] - edits["retention"]["all"],
+        "edit-keeps": edits["retention"]["active"] - edits["retention"]["dense"],
         "edit-in-active": edits["H"]["active"] - edits["H"]["others"],
         "rare-first": gap - of_dense,
     }

@@ -33,10 +33,6 @@ LTE, RANDOM, STATIC, PREDICTED = "LTE", "random router", "static experts", "pred
 ORACLE, UNTRAINED, DENSE = "oracle experts", "oracle, untrained", "dense"
 METHODS = (LTE, PREDICTED, ORACLE, RANDOM, STATIC, UNTRAINED)
 
-# The eta that reaches a sparsity with the page's stages, found on seeds 900 and 901, of which nothing is reported; between them on
-# a line.
-_ETAS = {0.0: 0.0, 0.5: 1.6, 0.75: 2.7, 0.875: 4.4, 0.94: 6.0}
-
 
 @settings
 class Parameters:
@@ -57,7 +53,7 @@ class Parameters:
     learning_rate: Annotated[float, Field(gt=0)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
     separability: Annotated[float, Field(ge=0)]
-    eta: Annotated[float, Field(gt=0)]
+    etas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     edits: Count
     edit_steps: Count
@@ -71,8 +67,8 @@ class Parameters:
             raise ValueError(f"sparsities={list(self.sparsities)}: must rise, each larger than the one before")
         if self.keep(self.sparsities[-1]) < 1:
             raise ValueError(f"sparsities={list(self.sparsities)}: the last leaves none of experts={self.experts}; lower it")
-        if self.edit_rates.keys() != {"active", "others", "all"}:
-            raise ValueError(f"edit_rates={self.edit_rates}: must have a rate for each of active, others and all")
+        if self.edit_rates.keys() != {"active", "others", "dense"}:
+            raise ValueError(f"edit_rates={self.edit_rates}: must have a rate for each of active, others and dense")
         if max(self.batches) > self.n_facts:
             raise ValueError(f"batches={list(self.batches)}: at most {self.n_facts}, the number of facts")
 
@@ -144,14 +140,15 @@ class Result(NamedTuple):
     """What a run gave, as tidy tables, each with a column seed."""
 
     parameters: Parameters
-    # Of each method and sparsity asked for: method, asked, sparsity (reached), recall (share of all facts), rare and frequent (of
-    # the rarest and most frequent quarter), and of LTE soft and switched (recall before and behind the switch to hard gates).
+    # Of each method and level (LTE's eta; of others the sparsity asked for): sparsity (reached), recall (share of all facts), rare
+    # and frequent (of the rarest and most frequent quarter), and of LTE soft and switched (recall before and behind the switch to
+    # hard gates) and nearest (True for the eta whose sparsity is nearest to the highest asked for: what follows is of its model).
     levels: pd.DataFrame
-    layers: pd.DataFrame  # of LTE: asked, block, sparsity
-    unions: pd.DataFrame  # of LTE at the highest sparsity: batch, sparsity (experts that no token of the batch uses)
+    layers: pd.DataFrame  # of LTE: level, block, sparsity, nearest
+    unions: pd.DataFrame  # batch, sparsity (experts that no token of the batch uses)
     near: pd.DataFrame  # behind LTE's first stage: separability, near (share of gates within 0.1 of the threshold)
     shared: pd.DataFrame  # what two facts have in common, overlap of their experts, expected overlap, p
-    edits: pd.DataFrame  # of each edit: experts, success, same relation, same subject, other, retention, H
+    edits: pd.DataFrame  # of each edit: where, success, same relation, same subject, other, retention, H
     times: pd.DataFrame  # of one block and one token, dense, masked and gathered: milliseconds
 
     def keep(self) -> list[KeptTable]:
@@ -202,23 +199,36 @@ def study(p: Parameters) -> JobResult:
     def recall(model: PreTrainedModel) -> float:
         return float(answer(model, facts.rows).exact.mean())
 
-    def add(method: str, asked: float, model: PreTrainedModel, **extra: float) -> None:
+    def add(method: str, level: float, model: PreTrainedModel, **extra: float) -> float:
         right = answer(model, facts.rows).exact
         quarters = {name: float(right[which].mean()) for name, which in facts.quarter.items()}
         unused = [1 - float(gates.mean()) for gates in lte.gates_of(model, facts.rows)]
-        row = {"method": method, "asked": asked, "sparsity": float(np.mean(unused)), "recall": float(right.mean())}
+        row = {
+            "method": method,
+            "level": level,
+            "sparsity": float(np.mean(unused)),
+            "recall": float(right.mean()),
+            "nearest": False,
+        }
         levels.append({**row, **quarters, **extra})
         if method == LTE:
-            layers.extend({"asked": asked, "block": block, "sparsity": share} for block, share in enumerate(unused, 1))
+            layers.extend({"level": level, "block": block, "sparsity": share} for block, share in enumerate(unused, 1))
+        return float(np.mean(unused))
 
-    add(DENSE, 0.0, more.train(grouped, pools, Learn(), times=2, seed=seed))
+    whole = more.train(grouped, pools, Learn(), times=2, seed=seed)
+    add(DENSE, 0.0, whole)
+    found = []
+    for eta in p.etas:
+        loss = lte.LTE(eta=eta, separability=p.separability, threshold=p.threshold)
+        made = lte.learn_to_be_efficient(grouped, pools, more, loss, seed=seed)
+        reached = add(LTE, eta, made.adapted, soft=recall(made.soft), switched=recall(made.switched))
+        found.append((abs(reached - p.sparsities[-1]), eta, made))
+    _, eta, made = min(found, key=lambda each: each[0])
+    for row in levels + layers:
+        row["nearest"] = row.get("method", LTE) == LTE and row["level"] == eta
     neurons = lte.with_experts(dense, p.mlp_width, seed=seed)
     for asked in p.sparsities:
         keep, units = p.keep(asked), p.keep(asked) * (p.mlp_width // p.experts)
-        eta = p.eta * float(np.interp(asked, list(_ETAS), list(_ETAS.values())))
-        loss = lte.LTE(eta=eta, separability=p.separability, threshold=p.threshold)
-        made = lte.learn_to_be_efficient(grouped, pools, more, loss, seed=seed)
-        add(LTE, asked, made.adapted, soft=recall(made.soft), switched=recall(made.switched))
         predicted = lte.routed(more.train(neurons, pools, lte.Predict(keep=units), seed=seed), "top", keep=units)
         add(PREDICTED, asked, more.train(predicted, pools, Learn(), seed=seed + 1))
         add(UNTRAINED, asked, lte.routed(grouped, "oracle", keep=keep))
@@ -230,7 +240,7 @@ def study(p: Parameters) -> JobResult:
         gates = torch.cat([each.flatten() for each in lte.gates_of(soft, facts.rows)])
         return float(((gates - p.threshold).abs() < 0.1).float().mean())
 
-    free = lte.LTE(eta=loss.eta, separability=0.0, threshold=p.threshold)
+    free = lte.LTE(eta=eta, separability=0.0, threshold=p.threshold)
     apart = more.train(lte.routed(grouped, "soft"), pools, free, seed=seed)
     near = [{"separability": weight, "near": nearness(soft)} for weight, soft in ((p.separability, made.soft), (0.0, apart))]
     # Of the last place of each prompt, which the answer is read from: (facts, blocks, experts).
@@ -243,7 +253,7 @@ def study(p: Parameters) -> JobResult:
         "unions": [{"batch": size, "sparsity": lte.union_sparsity(flat, size)} for size in p.batches],
         "near": near,
         "shared": _shared(flat, facts.labels, seed),
-        "edits": [row for _ in range(p.edits) for row in _edits(made.adapted, facts, used, p, rng)],
+        "edits": [row for _ in range(p.edits) for row in _edits(made.adapted, whole, facts, used, p, rng)],
         "times": [time_block(lte.expert_mlps(made.adapted)[0], seed=seed)],
     }
 
@@ -291,15 +301,17 @@ def expert_overlap(
     return {"overlap": observed, "expected": float(np.mean(null)), "p": (1 + sum(each >= observed for each in null)) / (1 + draws)}
 
 
-def _edits(model: PreTrainedModel, facts: Facts, used: Any, p: Parameters, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Give one known fact another value, within its active experts, within as many others, and in the whole FFN."""
+def _edits(
+    model: PreTrainedModel, dense: PreTrainedModel, facts: Facts, used: Any, p: Parameters, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Give one fact that both models know another value: within its active experts, as many others, and the dense model's FFN."""
     import torch
 
     from effnotes.finetuning.lte import Within, expert_places
     from effnotes.finetuning.tune import Pool, TuneRecipe, finetune
     from effnotes.models.answers import answer
 
-    known = answer(model, facts.rows).exact
+    known = answer(model, facts.rows).exact & answer(dense, facts.rows).exact
     fact = int(rng.choice(np.flatnonzero(known))) if known.any() else 0
     row = facts.rows.take(slice(fact, fact + 1))
     shift = int(rng.integers(1, p.values))
@@ -313,14 +325,15 @@ def _edits(model: PreTrainedModel, facts: Facts, used: Any, p: Parameters, rng: 
     subject = first & last
     groups = {"same relation": relation & ~subject, "same subject": subject & ~relation, "other": ~relation & ~subject}
     found = []
-    for name, chosen in {"active": active, "others": others, "all": None}.items():
-        objective: Any = Within({} if chosen is None else expert_places(model, chosen))
-        how: dict[str, Any] = {"blocks": "mlp", "batch_size": 1, "objective": objective, "learning_rate": p.edit_rates[name]}
-        edited = finetune(model, [Pool(row)], TuneRecipe(checkpoints=(p.edit_steps,), **how)).model
+    for where, chosen in {"active": active, "others": others, "dense": None}.items():
+        base, places = (dense, {}) if chosen is None else (model, expert_places(model, chosen))
+        objective: Any = Within(places)
+        how: dict[str, Any] = {"blocks": "mlp", "batch_size": 1, "objective": objective, "learning_rate": p.edit_rates[where]}
+        edited = finetune(base, [Pool(row)], TuneRecipe(checkpoints=(p.edit_steps,), **how)).model
         right, success = answer(edited, facts.rows).exact, float(answer(edited, row).exact[0])
         kept = {group: float(right[which & known].mean()) if (which & known).any() else math.nan for group, which in groups.items()}
         retention = macro_average(kept)
-        found.append({"experts": name, "success": success, **kept, "retention": retention, "H": harmonic_mean(success, retention)})
+        found.append({"where": where, "success": success, **kept, "retention": retention, "H": harmonic_mean(success, retention)})
     return found
 
 

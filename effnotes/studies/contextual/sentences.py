@@ -57,13 +57,16 @@ def of_levels(result: Result) -> str:
 
 
 def of_layers(result: Result) -> str:
-    """Say what sparsity was reached, by block."""
-    means = result.layers.groupby(["asked", "block"])["sparsity"].mean().unstack()
-    told = (
-        f"{float(asked):.1%} were asked for and {row.mean():.1%} reached ({row[1]:.1%} and {row[2]:.1%})"
-        for asked, row in means.iterrows()
-    )  # type: ignore[arg-type]
-    return f"Of all hidden units {'; '.join(told)}: eta sets a sparsity only roughly, in the two blocks together."
+    """Say what sparsity was reached, by eta and block."""
+    reached = result.layers.groupby(["level", "seed"])["sparsity"].mean().groupby("level")
+    told = "; ".join(
+        f"{low:.0%} to {high:.0%} at {eta:g}" for eta, low, high in zip(reached.groups, reached.min(), reached.max(), strict=True)
+    )
+    blocks = result.layers[result.layers["nearest"]].groupby("block")["sparsity"].mean()
+    which = (
+        f"in the models nearest to what was asked for, the first block leaves out {blocks[1]:.1%} and the second {blocks[2]:.1%}"
+    )
+    return f"One eta gives a different sparsity in each seed, {told}; {which}."
 
 
 def of_unions(result: Result) -> str:
@@ -95,8 +98,12 @@ def of_shared(shared: pd.DataFrame) -> str:
 
 def of_edits(edits: pd.DataFrame) -> str:
     """Say what edits achieved and kept, by where they were made."""
-    means = edits.groupby("experts")[["success", "retention"]].mean()
-    names = {"active": "within the active experts", "others": "within as many others", "all": "in the whole FFN"}
+    means = edits.groupby("where")[["success", "retention"]].mean()
+    names = {
+        "active": "within the active experts",
+        "others": "within as many others",
+        "dense": "in the whole FFN of the dense model",
+    }
     told = (f"{names[name]} {means.loc[name, 'success']:.0%} and {means.loc[name, 'retention']:.0%}" for name in names)
     return f"Share of edits that took, and of the other facts that were kept: {'; '.join(told)}."
 
