@@ -27,6 +27,7 @@ PAGES = list(PROJECT.chapters.values())
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
 
 THESIS = ("pruning_bias", "sample_targeted_pruning", "personalization", "model_editing")
+COMPANIONS = ("sparse_training", "coresets", "contextual_sparsity")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
@@ -43,7 +44,7 @@ def notebook(build: Path, page: Chapter):
 
 
 def test_the_book_has_chapters():
-    assert [chapter.name for chapter in CHAPTERS] == [*THESIS, "sparse_training"]
+    assert [chapter.name for chapter in CHAPTERS] == [*THESIS, *COMPANIONS]
 
 
 @each_page
@@ -292,6 +293,23 @@ def test_the_lines_that_edit_a_reader_s_facts_run_as_they_stand_on_the_page(tmp_
 def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check):
     with pytest.raises(ValueError, match=re.escape(message)):
         check("model_editing", **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threshold": 1.0}, "threshold=1.0: must be below 1"),
+        ({"threshold": 0.0}, "threshold=0.0: must be above 0"),
+        ({"sparsities": "[0.5, 1.0]"}, "sparsities.1=1.0: must be below 1"),
+        ({"sparsities": "[-0.1]"}, "sparsities.0=-0.1: must be at least 0"),
+        ({"sparsities": "[0.99]"}, "leaves none of experts=16"),
+        ({"experts": 24}, "experts=24 do not divide the hidden units, mlp_width=64; allowed are [1, 2, 4, 8, 16, 32, 64]"),
+        ({"edit_rates": "{active: 0.1}"}, "must have a rate for each of active, others and dense"),
+    ],
+)
+def test_the_page_on_contextual_sparsity_refuses_before_it_trains(values, message, check):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check("contextual_sparsity", **values)
 
 
 @each_chapter
