@@ -75,7 +75,8 @@ def test_no_attack_within_the_radius_changes_an_answer_and_one_beyond_it_does():
     circle = torch.stack([angles.cos(), angles.sin()], 1)
     for scale, safe in ((0.99, True), (1.01, False)):  # two orthogonal logits: the bound is reached
         kept = [
-            bool((model(point + scale * float(r) * circle).argmax(1) == label).all()) for point, r, label in zip(x, radii, labels)
+            bool((model(point + scale * float(r) * circle).argmax(1) == label).all())
+            for point, r, label in zip(x, radii, labels, strict=True)
         ]
         assert all(kept) if safe else not any(kept)
     assert certified_radius([[1.0, 0.0]], [1])[0] < 0
@@ -221,7 +222,7 @@ def test_the_density_of_states_is_that_of_the_chain():
 
 @pytest.fixture(scope="module")
 def result():
-    return notes.run(notes.plan(seeds=[1, 2], sep_seeds=[1, 2], steps=STEPS))
+    return notes.run(notes.plan(seeds=[1], sep_seeds=[1], steps=STEPS))
 
 
 def test_every_claim_is_measured_and_every_note_drawn_and_said(result):
@@ -243,12 +244,12 @@ def test_effects_are_the_differences_that_the_register_names(result):
         [
             {"seed": 1, "arm": arm, "stage": stage, "sep": sep}
             for arm, *both in rows
-            for stage, sep in zip(("dense", "pruned"), both)
+            for stage, sep in zip(("dense", "pruned"), both, strict=True)
         ]
     )
     sizes, shares = (75, 300, 1200), {"certified": (0.2, 0.4, 0.6), "accuracy": (0.7, 0.8, 0.9)}
     made["samples"] = pd.DataFrame(
-        [{"seed": 1, "of": of, "size": n, "share": s} for of, found in shares.items() for n, s in zip(sizes, found)]
+        [{"seed": 1, "of": of, "size": n, "share": s} for of, found in shares.items() for n, s in zip(sizes, found, strict=True)]
     )
     hours = {"no adaptation": (0.9, 0.2), "prior of this hour before": (0.5, 0.6), "last hour's prior": (0.55, 0.6)}
     made["limes"] = pd.DataFrame(

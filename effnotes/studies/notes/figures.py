@@ -49,9 +49,8 @@ def draw(name: str, table: pd.DataFrame) -> Figure:
     common: dict[str, Any] = {"x": to.x, "y": to.y, "hue": shown[to.hue].astype(str) if to.hue else None, "ax": ax}
     if to.bars:
         sns.barplot(shown, errorbar=None, alpha=0.6, **common)
-        sns.stripplot(
-            shown, size=3, dodge=to.hue is not None, legend=False, **{**common, "palette": "dark:0.3"} if to.hue else common
-        )
+        dots = {"palette": "dark:0.3"} if to.hue else {"color": "0.3"}
+        sns.stripplot(shown, size=3, dodge=to.hue is not None, legend=False, **common, **dots)
         if shown[to.x].nunique() > 4:
             ax.tick_params(axis="x", rotation=20)
     else:

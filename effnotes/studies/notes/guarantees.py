@@ -136,7 +136,8 @@ def bound(seed: int) -> Rows:
     """Bound the risk of a linear meta-learner with Gaussian posteriors in closed form, and take its risk on new tasks.
 
     The algorithm shrinks each task's ridge solution towards a common vector, the mean over tasks; all risks are exact means over
-    the Gaussians. One task by itself has the bound of McAllester and Maurer, from a prior around zero.
+    the Gaussians. One task by itself has the bound of McAllester and Maurer, from a prior around zero
+    and at the mean divergence of the tasks.
     """
     draw, rows = np.random.default_rng(seed), []
     centre = draw.normal(size=SIZE)
