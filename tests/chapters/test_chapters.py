@@ -24,10 +24,12 @@ from effnotes.training.recipes import PUBLISHED_GMP_RI
 
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())
+THESIS = ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
+COMPANIONS = ["notes"]
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
 
 THESIS = ("pruning_bias", "sample_targeted_pruning", "personalization", "model_editing")
-COMPANIONS = ("sparse_training", "coresets", "contextual_sparsity")
+COMPANIONS = ("sparse_training", "coresets", "contextual_sparsity", "notes")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
