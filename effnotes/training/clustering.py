@@ -82,7 +82,7 @@ def temi_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], pr
     """
     weight = (teacher[0] * teacher[1]).sum(2).mean(0)
     parts = (((s * t) ** gamma / prior[:, None]).sum(2).log() for s, t in zip(student, teacher[::-1], strict=True))
-    return -(weight * sum(parts) / 2).mean(1)  # type: ignore[no-any-return]
+    return -(weight * sum(parts) / 2).mean(1)
 
 
 class _Teacher(Hook):

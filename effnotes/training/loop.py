@@ -31,15 +31,19 @@ class Hook(Protocol):
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> None:
         """Prepare for a run of so many parts, before a checkpoint is read; raise ValueError where it does not fit."""
+        return
 
     def before_part(self, part: int) -> None:
         """Act before the first step of a part, counted from 0; the model and the optimizer may be changed in place."""
+        return
 
     def before_step(self, again: Callable[[], Tensor]) -> None:
         """Act on the gradients of a batch before they are clipped and used; `again()` computes its loss anew."""
+        return
 
     def after_step(self, step: int, loss: Tensor) -> None:
         """Act after a step, counted from 1 over the whole run; the loss is that of the batch before the step."""
+        return
 
     def columns(self) -> dict[str, float]:
         """Give what the history of a part gets beside its loss."""
@@ -55,6 +59,7 @@ class Hook(Protocol):
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the state back from a checkpoint; tensors of the model and of other hooks are among them."""
+        return
 
 
 @dataclass(eq=False)
