@@ -19,6 +19,10 @@ CHAPTERS = {
     "sample_targeted_pruning": "2. One trace per example",
     "personalization": "3. A writing assistant of your own",
     "model_editing": "4. Editing what a model knows",
+    "sparse_training": "Companion: sparse training",
+    "coresets": "Companion: coresets",
+    "contextual_sparsity": "Companion: contextual sparsity",
+    "notes": "Notes on related work",
 }
 _VERDICTS = ("shown", "contradicted", "not settled")
 _BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
