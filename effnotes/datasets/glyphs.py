@@ -89,8 +89,8 @@ def make_glyphs(
     (radius 2.8 to 4.6 of 12 pixels), angle (up to 17 degrees) and levels (.3 or more apart), and Gaussian noise of standard
     deviation .07; the three channels are equal. A share of the training images is ambiguous: the ink of a second class at the
     same place takes 30 to 50% of it, and the label stays that of the first. A share of the training labels is wrong, each wrong
-    class as likely. Validation and test images are neither. Each split has random streams of its own: its images do not change with the
-    size of another split, a larger one extends a smaller one, and the shares change no other image or label.
+    class as likely. Validation and test images are neither. Each split has random streams of its own: its images do not change
+    with the size of another split, a larger one extends a smaller one, and the shares change no other image or label.
 
     Args:
         num_train: Number of training images, at least 1.

@@ -26,6 +26,8 @@ PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
 
+OF_THE_THESIS = ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
 
@@ -41,7 +43,7 @@ def notebook(build: Path, page: Chapter):
 
 
 def test_the_book_has_chapters():
-    assert [chapter.name for chapter in CHAPTERS] == ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
+    assert [chapter.name for chapter in CHAPTERS] == [*OF_THE_THESIS, "coresets"]
 
 
 @each_page
@@ -123,7 +125,7 @@ def test_a_chapter_promises_offers_exercises_and_concludes(chapter):
     for part in ("What you will be able to do", "## Try it on your own", "## Exercises", "## Key takeaways", "## Further reading"):
         assert part in prose, part
     labels = re.findall(r":label: (exercise-[\w-]+)", prose)
-    assert len(labels) >= 6
+    assert len(labels) >= (6 if chapter.name in OF_THE_THESIS else 2)
     assert sorted(re.findall(r"\{solution(?:-start)?\} (exercise-[\w-]+)", prose)) == sorted(labels)
 
 
@@ -292,6 +294,19 @@ def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check)
         check("model_editing", **values)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cutoffs": "[0.3]", "sweep_rate": 0.2}, "a cutoff of 0.3 drops 180 of 600 examples, so 480 cannot be kept"),
+        ({"pool_cutoff": 0.95}, "a cutoff of 0.95 drops 285 of 300 examples, so 30 cannot be kept"),
+        ({"dataset": "cifar10"}, "cifar10 is read from a folder"),
+    ],
+)
+def test_the_page_on_coresets_refuses_before_it_trains(values, message, check):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check("coresets", **values)
+
+
 @each_chapter
 def test_a_chapter_accepts_what_smoke_gives_it(chapter, check):
     check(chapter.name)
@@ -309,6 +324,7 @@ def test_the_chapter_on_bias_accepts_classes_without_a_protected_attribute(wild,
         ("pruning_bias", {"moderate_sparsity": 0.5}, "moderate_sparsity=0.5 must be one of the sparsities"),
         ("sample_targeted_pruning", {"mild": "{fc: 1.2}"}, "mild={'fc': 1.2}: levels['fc']=1.2: must be"),
         ("model_editing", {"blocks": "[attention]"}, "'linears' must be among them"),
+        ("coresets", {"rates": "[0.999]"}, "so 0 cannot be kept"),
     ],
 )
 def test_the_command_refuses_what_a_chapter_refuses(chapter, values, message, tmp_path):

@@ -16,11 +16,10 @@ N = 4000
 Points = NDArray[np.float64]
 
 
-def _star(x: Points, y: Points) -> NDArray[np.bool_]:
+def _star(x: Points, y: Points) -> Any:
     angles, radii = np.radians(np.arange(10) * 36), np.tile([1.2, 0.5], 5)
     outline = Path(np.column_stack([radii * np.sin(angles), -radii * np.cos(angles)]))
-    inside: NDArray[np.bool_] = outline.contains_points(np.column_stack([x.ravel(), y.ravel()])).reshape(x.shape)
-    return inside
+    return outline.contains_points(np.column_stack([x.ravel(), y.ravel()])).reshape(x.shape)
 
 
 def _plus(x: Points, y: Points) -> NDArray[np.bool_]:
@@ -34,7 +33,7 @@ def _cross(x: Points, y: Points) -> NDArray[np.bool_]:
 
 
 # Whether a point belongs to a glyph of radius 1, written without the canvas.
-INSIDE: dict[str, Callable[[Points, Points], NDArray[np.bool_]]] = {
+INSIDE: dict[str, Callable[[Points, Points], Any]] = {
     "disc": lambda x, y: x**2 + y**2 <= 0.81,
     "ring": lambda x, y: (x**2 + y**2 <= 1) & (x**2 + y**2 >= 0.55**2),
     "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) <= 0.8,
