@@ -394,7 +394,7 @@ finding(told, figure="fig-classes")
 #   Scores take a training run on all images; a coreset pays off when it is used more than once, or when labels are what costs.
 # - **These images have more noise than CIFAR-10.**
 #   Wrong and ambiguous labels are what makes hardest-first collapse so early here, and what makes pruning beat all images where it does: it removes noise.
-# - **The minority is one style in one class.**
+# - **The minority is a single style of a single class.**
 #   Few of its images are in a coreset, so its accuracy varies much from seed to seed.
 # - **The encoder is a toy.**
 #   ELFS's gains were published with encoders that were trained on much more.
@@ -514,7 +514,7 @@ takeaways(
 # %% [markdown]
 # ## Further reading
 #
-# {cite:t}`toneva2019forgetting` on what networks forget, {cite:t}`paul2021el2n` on scores from the first epochs, and {doc}`sparse_training <pruning_bias>` on the same question for weights.
+# {cite:t}`toneva2019forgetting` on what networks forget, {cite:t}`paul2021el2n` on scores from the first epochs, and {doc}`pruning_bias` on the same question for weights.
 
 # %% tags=["remove-cell"]
 what_we_found(*at_top)

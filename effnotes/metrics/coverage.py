@@ -25,7 +25,8 @@ def aum(margins: Floats) -> Floats:
     Args:
         margins: (T, n) in [-1, 1], one row a visit.
     """
-    return np.asarray(margins).sum(axis=0)
+    total: Floats = np.asarray(margins).sum(axis=0)
+    return total
 
 
 def forgetting(margins: Floats, never_learned: Literal["most", "least"] = "most") -> Floats:
@@ -52,7 +53,8 @@ def el2n(errors: Floats, visits: int = 10) -> Floats:
         errors: (T, n) norms in [0, sqrt 2], one row a visit.
         visits: How many are summed, 10 in CCS; all, where there are fewer.
     """
-    return np.asarray(errors)[:visits].sum(axis=0)
+    total: Floats = np.asarray(errors)[:visits].sum(axis=0)
+    return total
 
 
 def check_budget(n: int, keep: int, cutoff: float = 0.0) -> int:

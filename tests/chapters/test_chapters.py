@@ -24,8 +24,6 @@ from effnotes.training.recipes import PUBLISHED_GMP_RI
 
 PROJECT = Project.find(Path(__file__))
 PAGES = list(PROJECT.chapters.values())
-THESIS = ["pruning_bias", "sample_targeted_pruning", "personalization", "model_editing"]
-COMPANIONS = ["notes"]
 CHAPTERS = [page for page in PAGES if PROJECT.register(page.name)]
 
 THESIS = ("pruning_bias", "sample_targeted_pruning", "personalization", "model_editing")
@@ -312,6 +310,20 @@ def test_the_chapter_on_editing_refuses_before_it_trains(values, message, check)
 def test_the_page_on_contextual_sparsity_refuses_before_it_trains(values, message, check):
     with pytest.raises(ValueError, match=re.escape(message)):
         check("contextual_sparsity", **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rates": "[0.999]"}, "so 0 cannot be kept"),
+        ({"cutoffs": "[0.3]", "sweep_rate": 0.2}, "a cutoff of 0.3 drops 180 of 600 examples, so 480 cannot be kept"),
+        ({"pool_cutoff": 0.95}, "a cutoff of 0.95 drops 285 of 300 examples, so 30 cannot be kept"),
+        ({"dataset": "cifar10"}, "cifar10 is read from a folder"),
+    ],
+)
+def test_the_page_on_coresets_refuses_before_it_trains(values, message, check):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check("coresets", **values)
 
 
 @each_chapter

@@ -102,9 +102,9 @@ _FOUND = {
         "coverage-centric selection is better than a random draw at the highest rate",
     ),
     "ccs-covers-minority": (
-        "It is as accurate as a random draw on a rare style within a class",
-        "It is less accurate than a random draw on a rare style within a class, which is who is no longer covered",
-        "it is as accurate as a random draw on a rare style within a class",
+        "CCS is as accurate as a random draw on a rare style within a class",
+        "CCS is less accurate than a random draw on a rare style within a class, which is who is no longer covered",
+        "CCS is as accurate as a random draw on a rare style within a class",
     ),
     "elfs-beats-random": (
         "Without any label to choose by, ELFS is better than a random draw",
@@ -112,9 +112,9 @@ _FOUND = {
         "ELFS, without any label to choose by, is better than a random draw",
     ),
     "poor-clusters-cost": (
-        "With poor clusters it is worse than a random draw",
-        "Even with poor clusters it is better than a random draw",
-        "with poor clusters it is worse than a random draw",
+        "With poor clusters ELFS is worse than a random draw",
+        "Even with poor clusters ELFS is better than a random draw",
+        "with poor clusters ELFS is worse than a random draw",
     ),
 }
 
