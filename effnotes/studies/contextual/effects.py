@@ -21,6 +21,8 @@ def recall_at(levels: pd.DataFrame, method: str, sparsity: float, column: str = 
 
     def of(rows: pd.DataFrame) -> float:
         x, y = rows.sort_values("sparsity")[["sparsity", column]].drop_duplicates("sparsity").to_numpy().T
+        if len(x) == 1:  # every gate stayed open
+            return float(y[0])
         at = int(np.clip(np.searchsorted(x, sparsity), 1, len(x) - 1))
         slope = (y[at] - y[at - 1]) / (x[at] - x[at - 1])
         return float(np.clip(y[at - 1] + slope * (sparsity - x[at - 1]), 0, 1))
