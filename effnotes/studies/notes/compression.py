@@ -67,7 +67,8 @@ class Reader(nn.Module):
     def forward(self, tokens: Tensor, roles: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits of the answer (n, 10) and of the witness, whose last class is that there is none."""
         x = self.token(tokens) + self.place.weight + (self.role(roles) if self.told else 0)
-        for mix, out, up, down in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            mix, out, up, down = block.children()
             heads = [part.unflatten(-1, (4, -1)).transpose(1, 2) for part in mix(normed(x)).chunk(3, -1)]
             x = x + out(functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
             x = x + down(torch.relu(up(normed(x))))

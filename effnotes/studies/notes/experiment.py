@@ -120,7 +120,7 @@ def effects(result: Result) -> dict[str, pd.Series[float]]:
         "correlated-noise-helps": private["band 20"] - private["DP-SGD"],
         "meta-bound-tighter": bound["bound, each task by itself"] - bound["bound, meta-learning"],
         "quafl-sooner": courses["QuAFL, 10 bits"] - courses["FedAvg"],
-        "written-models-for-few": few["PeFLL"] - few[["its own examples", "one model for all"]].max(axis=1),
+        "written-models-for-few": few["PeFLL"] - np.maximum(few["its own examples"], few["one model for all"]),
         "labels-across-clients": spread["across clients"] - spread["a model of pooled labels"],
         "bits-are-enough": spread["by 4096 bits"] - spread["across clients"],
         "mixture-simulates-better": counts[2] - counts[1],

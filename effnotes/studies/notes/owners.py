@@ -51,7 +51,7 @@ def _course(data: Digits, shares: Any, bits: int, seed: int, horizon: float) -> 
     owner = np.array([draw.choice(CLIENTS, p=shares[label]) for label in data.y])
     owned, pace = [np.flatnonzero(owner == client) for client in range(CLIENTS)], np.where(np.arange(CLIENTS) % 2, 8.0, 2.0)
     server, clients, last = np.zeros((65, 10)), np.zeros((CLIENTS, 65, 10)), np.zeros(CLIENTS)
-    clock, found = 0.0, []
+    clock, found = 0.0, list[tuple[float, float]]()
 
     def local(model: Any, client: int, steps: int, rate: float) -> Any:
         for _ in range(steps if len(owned[client]) else 0):
