@@ -132,15 +132,13 @@ finding(said.of_served(systems))
 # %% tags=["hide-input"]
 figures.on_all_mails(course).pivot_table(index="step", columns="name", values="val_loss").add_prefix(
     "validation loss, "
-).reset_index().pipe(page_table).format(precision=3).format("{:.0f}", subset="step").set_caption(
+).reset_index().pipe(page_table).format(precision=3).format("{:.0f}", subset=["step"]).set_caption(
     "Loss on validation mails (nats a token) after so many steps; means over personas. Step 0 is the base."
 )
 
 # %% tags=["hide-input"]
-costs = said.costs_table(systems)
-costs.pipe(page_table).format(
-    dict.fromkeys(("numbers trained", "adapter", "training", "base"), "{:,.0f}") | {"CPU seconds": "{:.0f}"}
-).set_caption(
+whole: Any = dict.fromkeys(("numbers trained", "adapter", "training", "base", "CPU seconds"), "{:,.0f}")
+said.costs_table(systems).pipe(page_table).format(whole).set_caption(
     "What tuning costs, means over personas: numbers trained; KiB of what is kept beside the base, of gradients and Adam's moments in"
     " training, and of the base's linear layers; CPU seconds."
 )
@@ -215,15 +213,18 @@ differing = [name for name, claim in measured.items() if claim["verdict"] != oth
 finding(f"Of {len(measured)} claims that both runs measured, {len(differing)} have another verdict.")
 
 # %% tags=["hide-input"]
-scores = {
-    run: figures.on_all_mails(each.table("systems")).groupby(["name", "serve"], sort=False)[["style", "content", "facts"]].mean()
+scores = [
+    figures.on_all_mails(each.table("systems"))
+    .groupby(["name", "serve"], sort=False)[["style", "content", "facts"]]
+    .mean()
+    .add_suffix(f", {run}")
     for run, each in runs.items()
-}
-beside = pd.concat(scores, axis=1, join="inner")
-beside.columns = pd.Index([f"{score}, {run}" for run, score in beside.columns])
-beside.reset_index().rename(columns={"name": "method", "serve": "context"}).pipe(page_table).format(
-    precision=2, na_rep="–"
-).set_caption("Style, content and facts told right on both bases, means over the personas of each record.")
+]
+pd.concat(scores, axis=1, join="inner").reset_index().rename(columns={"name": "method", "serve": "context"}).pipe(
+    page_table
+).format(precision=2, na_rep="–").set_caption(
+    "Style, content and facts told right on both bases, means over the personas of each record."
+)
 
 # %% [markdown]
 # Why they may differ:
@@ -233,7 +234,7 @@ beside.reset_index().rename(columns={"name": "method", "serve": "context"}).pipe
 #   A stock model has to learn from a few mails that an order asks for a mail at all, and not for a chat about it.
 # - **What retrieval finds in it.**
 #   The tiny base was trained with mails of the same person in its prompt until it copied their strings, and a stock model was not.
-#   What it may do instead, the samples above show: go on with the list of mails, or take a day or a topic from a mail that it was shown, where the order names another.
+#   What it may do instead, the samples above show: go on with the list of mails, or take what the order asks for from a mail that it was shown, where the order says otherwise.
 # - **What tuning has to add.**
 #   Both learn the strings of a persona; a larger model has more weights to put them in, and its steps are few.
 # - **The run is smaller.**

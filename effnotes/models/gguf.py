@@ -5,6 +5,7 @@ python -m effnotes.models.gguf FILE FOLDER
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,11 +31,11 @@ def keep_gguf(file: str | Path, folder: str | Path) -> None:
         raise DataError(f"{file}: there is no such file")
     if folder.exists():  # before minutes are spent on it
         raise FileExistsError(f"{folder}: there is something already; name another folder")
-    source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "local_files_only": True}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "local_files_only": True}
     try:
         unpacked = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, quantization_config=unpacked)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(**source)
     except ImportError as error:
         raise ImportError("reading GGUF needs another package; install it with: pip install 'effnotes[gguf]'") from error
     except Exception as error:  # what transformers raises for broken files has no common base

@@ -126,7 +126,8 @@ def plan(**parameters: Any) -> Plan:
         writers, tuned_on = (tuple(Writer(**common, seed=seed) for seed in seeds) for seeds in (p.personas, p.tune_personas))
     n = writers[0].mails
     few, under = min(p.few, n - 1), min(p.under, n - 1)
-    lora, rosa, untuned = Method("lora", n), Method("rosa", n), (Method("none", n),)
+    untuned: tuple[Method, ...] = (Method("none", n),)
+    lora, rosa = Method("lora", n), Method("rosa", n)
     grids, borrowed = {lora: p.lora_rates, rosa: p.rosa_rates}, dict[Method, Method]()
     if p.full_rates:
         grids = {Method("full", n): p.full_rates, lora: p.lora_rates, Method("sparse", n): p.sparse_rates, rosa: p.rosa_rates}

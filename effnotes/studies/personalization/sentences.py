@@ -148,14 +148,14 @@ def of_leaks(systems: pd.DataFrame) -> str:
     """Say what can be got out of a tuned model: the code by asking, membership by the loss, and sentences."""
     table = leaks_table(systems).set_index("method")
     lora, methods = table.loc["LoRA"], {name: text for name, text in _LEAKING.items() if name in table.index}
-    aucs = " and ".join(f"{table.loc[name, 'membership AUC']:.2f} after {text}" for name, text in methods.items())
+    aucs = " and ".join(f"{table['membership AUC'][name]:.2f} after {text}" for name, text in methods.items())
     said = (
         f"Whether a mail was trained on is told from its loss with an AUC of {aucs} (1/2 is chance); a mail by LoRA shares"
         f" {lora['longest copy']:.1f} words in a row with a training mail, and a real held-out one {lora['of real mails']:.1f}"
     )
     if table["code told"].isna().all():
         return f"{said}."
-    told = " and ".join(f"{text} tells it in {table.loc[name, 'code told']:.0%} of the answers" for name, text in methods.items())
+    told = " and ".join(f"{text} tells it in {table['code told'][name]:.0%} of the answers" for name, text in methods.items())
     shown = table["code told with retrieval"]["base"]
     return (
         f"{said}. Asked for the mail with the code, {told}; the untuned base, shown the mails that retrieval finds, in {shown:.0%}."
