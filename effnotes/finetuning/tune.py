@@ -249,7 +249,7 @@ def _fine_tuned(
     sparse = [parameter for name, parameter in trained.items() if is_entries(name)]
     others = [parameter for name, parameter in trained.items() if not is_entries(name)]
     trainee.eval()
-    looks = _Looks(trainee, recipe.checkpoints, observe)  # type: ignore[abstract]  # a hook's empty methods are meant
+    looks = _Looks(trainee, recipe.checkpoints, observe)
     stream, optimizer, mask, done = iter(batches), _adam(others, recipe), dict[str, Tensor](), 0
 
     def train(steps: int, done: int, *hooks: Hook) -> None:

@@ -137,7 +137,7 @@ def temi(features: Tensor, n_clusters: int, *, seed: int, recipe: TemiRecipe | N
             yield features[rows], features[partner]
 
     student = TemiHeads(features.shape[1], n_clusters, recipe, generator)
-    teacher = _Teacher(student, recipe, n_clusters)  # type: ignore[abstract]  # a hook's empty methods are meant
+    teacher = _Teacher(student, recipe, n_clusters)
     optimizer = torch.optim.AdamW(student.parameters(), recipe.learning_rate, weight_decay=1e-4)
     Loop(student, optimizer, batches, teacher.loss, parts=recipe.epochs, hooks=[teacher], progress=lambda *_: None).fit()
     losses = torch.stack(teacher.losses).mean(0)

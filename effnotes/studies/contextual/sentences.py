@@ -98,13 +98,13 @@ def of_shared(shared: pd.DataFrame) -> str:
 
 def of_edits(edits: pd.DataFrame) -> str:
     """Say what edits achieved and kept, by where they were made."""
-    means = edits.groupby("where")[["success", "retention"]].mean()
+    means = edits.groupby("where")[["success", "retention"]].mean().to_dict("index")
     names = {
         "active": "within the active experts",
         "others": "within as many others",
         "dense": "in the whole FFN of the dense model",
     }
-    told = (f"{names[name]} {means.loc[name, 'success']:.0%} and {means.loc[name, 'retention']:.0%}" for name in names)
+    told = (f"{names[name]} {means[name]['success']:.0%} and {means[name]['retention']:.0%}" for name in names)
     return f"Share of edits that took, and of the other facts that were kept: {'; '.join(told)}."
 
 
