@@ -62,12 +62,7 @@ seeds: list[int] = [1, 2, 3, 4, 5]  # each has its own images, labels and networ
 rates: list[float] = [0.5, 0.9]  # shares of the training images that are pruned
 cutoffs: list[float] = [0.0, 0.1, 0.2, 0.3]  # shares of the lowest AUM that CCS drops first, to be compared
 sweep_rate: float = 0.8  # share pruned at which cutoffs are compared
-scores: list[Literal["aum", "forgetting", "forgetting_0", "el2n"]] = [
-    "aum",
-    "forgetting",
-    "forgetting_0",
-    "el2n",
-]  # first: at all rates
+scores: list[Literal["aum", "forgetting", "forgetting_0", "el2n"]] = ["aum", "forgetting", "forgetting_0", "el2n"]  # how to score
 dataset: Literal["glyphs", "cifar10"] = "glyphs"  # drawn glyphs, or photographs
 data_root: str = ""  # folder with the photographs; empty for glyphs
 
