@@ -141,7 +141,7 @@ def of_cutoffs(arms: pd.DataFrame, rate: float) -> str:
     """Say what the cutoff does to noise, to all images and to the minority."""
     means = arms[(arms["rate"] == rate) & (arms["method"] == "CCS")].groupby("cutoff").mean(numeric_only=True)
     told = [
-        f"at a cutoff of {cutoff:g} {row['wrong label']:.1%} of the labels are wrong, and accuracy is {row['accuracy']:.2f} on all"
+        f"at a cutoff of {cutoff:g}, {row['wrong label']:.1%} of the labels are wrong, and accuracy is {row['accuracy']:.2f} on all"
         f" and {row['minority']:.2f} on the minority"
         for cutoff, row in means.iterrows()
     ]
