@@ -208,7 +208,7 @@ cards("beats-static", "beats-random-router", "beats-moefication", "beats-predict
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "All methods and levels"}
 shown = ["sparsity", "recall", "rare", "frequent", "soft", "switched"]
 means = result.levels.groupby(["method", "level"], sort=False)[shown].mean().reset_index()
-means.pipe(page_table).format(dict.fromkeys(shown, "{:.3f}") | {"level": "{:g}"}, na_rep="–").set_caption(  # type: ignore[arg-type]
+means.pipe(page_table).format(dict.fromkeys(shown, "{:.3f}") | {"level": "{:g}"}, na_rep="–").set_caption(
     "Means over seeds: the level (of LTE its eta, of others the sparsity asked for), the sparsity reached; recall of all, of the rarest and of the most frequent quarter of the facts;"
     " and of LTE the recall of its soft model and of the same model right behind the switch to hard gates."
 )
@@ -232,7 +232,7 @@ published = pd.DataFrame(
 )  # fmt: skip
 published.T.rename_axis("method").reset_index().pipe(page_table).format(
     dict.fromkeys(published.index, "{:.2f}"), na_rep="–"
-).set_caption(  # type: ignore[arg-type]
+).set_caption(
     "As published: GFLOPs a token of LLaMA-7B at an allowed loss (ROUGE-L or perplexity); a dash where the loss was larger at any saving."
 )
 
@@ -288,7 +288,7 @@ cards("batch-undoes")
 # %% tags=["hide-input"]
 times = pd.concat([result.times.assign(hidden=mlp_width), contextual.time_wide(768, 3072, 96, sparsities[-1])])
 times.groupby("hidden")[["dense", "masked", "gathered", "sparsity"]].mean().reset_index().pipe(page_table).format(
-    dict.fromkeys(("dense", "masked", "gathered"), "{:.3f}") | {"sparsity": "{:.1%}"}  # type: ignore[arg-type]
+    dict.fromkeys(("dense", "masked", "gathered"), "{:.3f}") | {"sparsity": "{:.1%}"}
 ).set_caption("Milliseconds for one token through one FFN on one thread, fastest of many passes, by its number of hidden units.")
 
 # %% tags=["remove-input"]
@@ -312,7 +312,7 @@ shared = result.shared.groupby("common", sort=False)[["overlap", "expected", "p"
     {"overlap": "mean", "expected": "mean", "p": "max"}
 )
 shared.reset_index().rename(columns={"common": "in common", "p": "largest p"}).pipe(page_table).format(
-    dict.fromkeys(("overlap", "expected", "largest p"), "{:.3f}")  # type: ignore[arg-type]
+    dict.fromkeys(("overlap", "expected", "largest p"), "{:.3f}")
 ).set_caption(
     "Mean Jaccard index of the experts of two facts, by what they have in common, and what permuted labels give: means over seeds."
 )

@@ -53,7 +53,7 @@ def effects(result: Result) -> dict[str, list[float]]:
         "gates-apart": near[True] - near[False] if True in near and False in near else pd.Series(dtype=float),
         "first-block-sparser": blocks[1] - blocks[2],
         "batch-undoes": unions[unions.columns.max()] - unions[unions.columns.min()],
-        "gathered-slower": np.log2(times["gathered"] / times["dense"]),
+        "gathered-slower": (times["gathered"] / times["dense"]).map(np.log2),
         "relation-shares": common["relation"],
         "value-shares": common["value"],
         "edit-keeps": edits["retention"]["active"] - edits["retention"]["dense"],

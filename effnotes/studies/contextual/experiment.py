@@ -350,7 +350,7 @@ def time_block(part: ExpertMLP, *, seed: int = 0, repeats: int = 200) -> dict[st
 
     width = part.router.weight.shape[0]
     inputs = torch.randn(repeats, width, generator=torch.Generator().manual_seed(seed))
-    ways = {"dense": part.mlp, "masked": part, "gathered": GatheredMLP(part)}
+    ways: dict[str, Any] = {"dense": part.mlp, "masked": part, "gathered": GatheredMLP(part)}
     fastest, used = dict.fromkeys(ways, math.inf), 0.0
     with torch.no_grad():
         for x in inputs:
