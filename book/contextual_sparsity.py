@@ -379,7 +379,12 @@ cards("rare-first")
 # - **A time is a machine's.**
 #   A kernel made for it can be faster than the gathering here: the paper's takes about a quarter off the latency at half of the sparsity, on a GPU and at batch size 1 {cite:p}`zheng2024lte`.
 # - **The predictor is generous.**
-#   It is one matrix as large as the FFN's first; Deja Vu's is of low rank to be cheap.
+#   It is one matrix as large as the FFN's first, and so costs half as much as the whole FFN; Deja Vu's is of low rank to be cheap.
+#   It also chooses single neurons, a finer choice than among experts, and the model is then trained with that choice, as LTE's is, where Deja Vu trains no model {cite:p}`liu2023dejavu`.
+#   Where it comes out ahead of LTE, the order may turn with a cheaper one.
+# - **The stages are short.**
+#   LTE spends its first stage on a soft model that it then has to give up, and only the second repairs what the switch broke; rivals adapt to their own gates in both.
+#   The paper trains for whole epochs, and a loss that is seen here may be what is left to repair.
 #
 # ## What was changed after seeing results
 #

@@ -1,6 +1,7 @@
 """Experts of an FFN: groups, gates, losses and the gathered pass, against loops and brute force."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from effnotes.models.rows import Rows
 ROWS = Rows(torch.arange(24).reshape(6, 4) % 9 + 2, torch.full((6,), 4), torch.full((6,), 3), torch.ones(6, dtype=torch.int64))
 
 
-def tiny(family: str = "gpt_neox"):
+def tiny(family: str = "gpt_neox") -> Any:
     return build_language_model(LanguageModelShape(width=8, layers=2, heads=2, mlp_width=16, family=family, context=4), 20, seed=3)  # type: ignore[arg-type]
 
 
-def logits(model: nn.Module) -> torch.Tensor:
+def logits(model: Any) -> Any:
     with torch.no_grad():
         return model(input_ids=ROWS.tokens).logits
 
@@ -36,7 +37,7 @@ def test_balanced_groups_are_of_one_size_and_as_good_as_any_for_four_points() ->
         split: sum(points[[*part]].var() for part in (split, set(range(4)) - set(split)))
         for split in itertools.combinations(range(4), 2)
     }
-    assert tuple(np.flatnonzero(pairs == pairs[0])) == min(scatter, key=lambda split: scatter[split])
+    assert tuple(np.flatnonzero(pairs == pairs[0]).tolist()) == min(scatter, key=lambda split: scatter[split])
     with pytest.raises(ValueError, match="n_experts=5 does not divide the 24 hidden units"):
         lte.balanced_groups(vectors, 5)
 
@@ -58,9 +59,11 @@ def test_each_rule_gives_the_sum_of_gated_experts(rule: lte.Rule) -> None:
     lte.weigh_experts_(grouped, ROWS)
     part = lte.expert_mlps(lte.routed(grouped, rule, keep=2))[0]
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    first, second = part.mlp.get_submodule("dense_h_to_4h"), part.mlp.get_submodule("dense_4h_to_h")
+    first: Any = part.mlp.get_submodule("dense_h_to_4h")
+    second: Any = part.mlp.get_submodule("dense_4h_to_h")
     hidden = nn.functional.gelu(first(x))
-    groups, scores = part.router.groups, (x @ part.router.weight).detach()
+    groups: Any = part.router.groups
+    scores = (x @ part.router.weight).detach()
     energy = torch.stack([hidden[:, groups == i].square().sum(dim=1) for i in range(4)], dim=1)
     static = part.router.importance
     for n in range(5):
@@ -116,8 +119,8 @@ def test_a_predictor_learns_which_neurons_are_most_active_and_nothing_else_learn
     made = lte.Stages(steps=60, batch_size=6, learning_rate=0.1).train(neurons, [Pool(ROWS)], lte.Predict(keep=4))
     torch.testing.assert_close(logits(made), logits(neurons), atol=0, rtol=0)
 
-    def agreement(model: nn.Module) -> float:
-        chosen = [lte.gates_of(lte.routed(model, rule, keep=4), ROWS)[0] for rule in ("top", "oracle")]  # type: ignore[arg-type]
+    def agreement(model: Any) -> float:
+        chosen = [lte.gates_of(lte.routed(model, rule, keep=4), ROWS)[0] for rule in ("top", "oracle")]
         return float((chosen[0] * chosen[1]).sum() / chosen[1].sum())
 
     assert agreement(made) > max(0.8, agreement(neurons))
@@ -131,7 +134,8 @@ def test_an_edit_within_experts_changes_their_weights_alone() -> None:
         grouped, [Pool(ROWS)], TuneRecipe(blocks="mlp", checkpoints=(2,), objective=lte.Within(places), learning_rate=0.01)
     )
     for block, part in enumerate(lte.expert_mlps(grouped)):
-        units = [bool(chosen[block][group]) for group in part.router.groups.tolist()]
+        groups: Any = part.router.groups
+        units = [bool(chosen[block][group]) for group in groups.tolist()]
         rows = made.difference[f"gpt_neox.layers.{block}.mlp.mlp.dense_h_to_4h.weight"].abs().sum(dim=1)
         columns = made.difference[f"gpt_neox.layers.{block}.mlp.mlp.dense_4h_to_h.weight"].abs().sum(dim=0)
         for unit, inside in enumerate(units):

@@ -21,7 +21,8 @@ def made_up() -> experiment.Result:
     """Tables with planted differences; what differs between seeds is the same for all methods."""
     lost = {experiment.LTE: 0.1, experiment.STATIC: 0.4, experiment.RANDOM: 0.2, experiment.PREDICTED: 0.3}
     lost |= {experiment.ORACLE: 0.15, experiment.UNTRAINED: 0.6}
-    levels, tables = [], {name: [] for name in ("layers", "unions", "near", "shared", "edits", "times")}
+    levels: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("layers", "unions", "near", "shared", "edits", "times")}
     for seed in (1, 2, 3):
         base = {
             "seed": seed,
@@ -37,7 +38,8 @@ def made_up() -> experiment.Result:
             share = asked / 0.75 * lost[method]
             row = {
                 "method": method,
-                "asked": asked,
+                "level": asked,
+                "nearest": asked == 0.75,
                 "sparsity": asked,
                 "recall": base["recall"] - share,
                 "switched": 0.2,
@@ -87,6 +89,7 @@ def test_recall_is_read_off_a_line_between_levels_and_beyond_the_last() -> None:
     levels = pd.DataFrame(rows)
     for sparsity, expected in {0.2: 0.95, 0.4: 0.9, 0.6: 0.7, 0.9: 0.4, 0.0: 1.0}.items():
         assert effects.recall_at(levels, "LTE", sparsity)[1] == pytest.approx(expected)
+    assert effects.recall_at(levels[:1], "LTE", 0.5)[1] == 1, "no gate was closed"
 
 
 def test_overlap_is_the_mean_over_pairs_and_its_null_keeps_to_strata() -> None:
@@ -108,7 +111,7 @@ def test_a_world_has_every_fact_once_and_frequencies_of_zipf() -> None:
     p = experiment.plan(**PARAMETERS)[0]
     facts = experiment.draw_facts(p, 5)
     assert len({tuple(row[:3]) for row in facts.rows.tokens.tolist()}) == 18
-    assert len(set(facts.rows.tokens[:, :3].unique().tolist()) & set(facts.rows.tokens[:, 3].tolist())) == 0
+    assert len(set(facts.rows.tokens[:, :3].flatten().tolist()) & set(facts.rows.tokens[:, 3].tolist())) == 0
     assert int(facts.rows.tokens.max()) < facts.vocabulary
     np.testing.assert_allclose(np.sort(facts.shares)[::-1] * np.arange(1, 19), facts.shares.max(), rtol=1e-9)
     drawn = facts.pool(3)[0].rows.tokens
@@ -117,7 +120,7 @@ def test_a_world_has_every_fact_once_and_frequencies_of_zipf() -> None:
 
 
 def test_all_of_a_world_is_trained_and_measured() -> None:
-    rows = experiment.study(experiment.plan(**PARAMETERS)[0])
+    rows: dict[str, Any] = experiment.study(experiment.plan(**PARAMETERS)[0])
     assert set(rows) == set(experiment.Result._fields[1:])
     levels = pd.DataFrame(rows["levels"])
     fixed = levels[~levels["method"].isin([experiment.LTE, experiment.DENSE])]
@@ -128,7 +131,7 @@ def test_all_of_a_world_is_trained_and_measured() -> None:
     reached = levels[levels["method"] == experiment.LTE]["sparsity"]
     assert abs(reached - 0.75).idxmin() == nearest
     assert set(levels["method"]) == {*experiment.METHODS, experiment.DENSE}
-    assert [row["where"] for row in rows["edits"]] == ["active", "others", "dense"]  # type: ignore[index, union-attr]
+    assert [row["where"] for row in rows["edits"]] == ["active", "others", "dense"]
 
 
 def test_sentences_say_what_the_tables_hold() -> None:

@@ -92,19 +92,16 @@ def of_times(times: pd.DataFrame) -> str:
 def of_shared(shared: pd.DataFrame) -> str:
     """Say what two facts that have something in common share of their experts."""
     means = shared.groupby("common", sort=False)[["overlap", "expected"]].mean()
-    told = ", ".join(f"{name} {row['overlap']:.2f} ({row['expected']:.2f} by chance)" for name, row in means.iterrows())
+    told = ", ".join(f"{name!s} {row['overlap']:.2f} ({row['expected']:.2f} by chance)" for name, row in means.iterrows())
     return f"The mean overlap of two facts' experts is, by what they have in common: {told}."
 
 
 def of_edits(edits: pd.DataFrame) -> str:
     """Say what edits achieved and kept, by where they were made."""
-    means = edits.groupby("where")[["success", "retention"]].mean().to_dict("index")
-    names = {
-        "active": "within the active experts",
-        "others": "within as many others",
-        "dense": "in the whole FFN of the dense model",
-    }
-    told = (f"{names[name]} {means[name]['success']:.0%} and {means[name]['retention']:.0%}" for name in names)
+    names = {"active": "within the active experts", "others": "within as many others"}
+    names |= {"dense": "in the whole FFN of the dense model"}
+    means = {where: rows[["success", "retention"]].mean() for where, rows in edits.groupby("where")}
+    told = (f"{name} {means[where]['success']:.0%} and {means[where]['retention']:.0%}" for where, name in names.items())
     return f"Share of edits that took, and of the other facts that were kept: {'; '.join(told)}."
 
 
