@@ -151,6 +151,8 @@ def collapse(seeds: tuple[int, ...], steps: int, width: int = 30) -> Rows:
         draw = [torch.stack([torch.randn(size, generator=each) / size[1] ** 0.5 for each in starts]) for size in sizes]
         parts = [part.requires_grad_() for part in draw]
         optimizer = torch.optim.SGD(parts, lr=0.3, momentum=0.9)
+        # Begun at the full rate, momentum throws some starts far out, where they diverge or end in zero.
+        rising = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=1000)
         target = torch.eye(classes)
         for _ in range(steps):
             _, out = _forward(parts)
@@ -159,6 +161,7 @@ def collapse(seeds: tuple[int, ...], steps: int, width: int = 30) -> Rows:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            rising.step()
         with torch.no_grad():
             before, out = _forward(parts)
             penalty = sum((part**2).sum((1, 2)) for part in parts)
