@@ -222,7 +222,7 @@ def select_and_train(job: Job) -> dict[str, Any]:
     """Score the images of a seed in one training run, then train on what each arm keeps of them."""
     p, data = job.p, draw(job)
     images, labels = data.train.images, data.train.labels
-    dynamics = Dynamics(len(images))  # type: ignore[abstract]  # a hook's empty methods are meant
+    dynamics = Dynamics(len(images))
     scored = fit(images, labels, p.score_steps, job.seed, dynamics)
     with torch.inference_mode():
         features = scored[:-1](normalize(images)).numpy()
@@ -289,7 +289,7 @@ def cluster_and_train(job: Job) -> dict[str, Any]:
     features, n = encode(images), len(images)
 
     def margin(targets: Tensor) -> NDArray[np.floating[Any]]:
-        dynamics = Dynamics(n)  # type: ignore[abstract]  # as above
+        dynamics = Dynamics(n)  # as above
         fit(images, targets, p.score_steps, job.seed, dynamics)
         return coverage.aum(dynamics.margins.numpy())
 
