@@ -128,7 +128,13 @@ tell("sep", "pruning-removes-separation", by="arm", value="accuracy")
 # The features $H$ are free, and weight decay is on all:
 #
 # $$
-# \tfrac{1}{2N}\lVert W_L\,\sigma(\dots\sigma(W_1 H)) - Y\rVert^2 + \tfrac{\lambda}{2}\Bigl(\lVert H\rVert^2 + \sum_l \lVert W_l\rVert^2\Bigr), \quad \text{collapse costs } \min_q \tfrac12(1-q^{L+1})^2 + \tfrac{L+1}{2}\lambda K q^2 .
+# \tfrac{1}{2N}\lVert W_L\,\sigma(\dots\sigma(W_1 H)) - Y\rVert^2 + \tfrac{\lambda}{2}\Bigl(\lVert H\rVert^2 + \sum_l \lVert W_l\rVert^2\Bigr) .
+# $$ (eq-features)
+#
+# With one example a class, collapse costs
+#
+# $$
+# \min_q\; \tfrac12(1-q^{L+1})^2 + \tfrac{L+1}{2}\lambda K q^2 .
 # $$ (eq-collapse)
 #
 # Gradient descent from random starts, one example a class.
@@ -151,7 +157,7 @@ tell("collapse", "collapse-not-optimal", "low-rank-by-itself", "collapse-of-two-
 # (note-lipschitz)=
 # ### 1-Lipschitz layers compared
 #
-# Robustness that is proved, not tried, costs time and memory in every layer, and Prach and others compare nine kinds of layers by just that {cite:p}`prach2024layers`.
+# Robustness that is proved, not tried, costs time and memory in every layer, and Prach and others compare kinds of layers by just that {cite:p}`prach2024layers`.
 # Which certifies most depends on the budget, as in each chapter of this book.
 #
 # If the network stretches no distance, no change of the input below
@@ -458,7 +464,7 @@ tell("bands", "surrogate-inverts", by="by", value="gap of densities")
 # ## What not to conclude
 #
 # - **Each run is the smallest that shows the point.**
-#   No number here is one of the papers', whose own stand beside the claims where they are certain.
+#   No number measured here is one of the papers', whose own stand beside the claims where they are certain.
 # - **The open problems are elsewhere.**
 #   A survey of continual learning names model editing, personalisation and learning on the device among its applications {cite:p}`verwimp2024continual`; chapters 3 and 4 are about the first two, and no chapter about what the third adds: a model that goes on learning there for years.
 #
