@@ -1,15 +1,18 @@
 # %% [markdown]
-# At hand are `log_likelihood` of clients' label counts and `meta_bound`, as the page has them.
+# At hand are the three `counts`, `log_likelihood` of clients' label counts and `meta_bound`, as the page has them.
 
 # %% tags=["setup"]
-# %% tags=["checks"]
-from typing import Any
-
 import numpy as np
 
 from effnotes.metrics.guarantees import meta_bound
-from effnotes.reporting.exercises import check
 from effnotes.studies.notes.owners import log_likelihood
+
+counts = np.array([[2, 0], [1, 1], [0, 2]])
+
+# %% tags=["checks"]
+from typing import Any
+
+from effnotes.reporting.exercises import check
 
 answer: Any
 
@@ -25,7 +28,7 @@ answer = [..., ..., ...]
 def exercise_dirichlet(answer: Any) -> None:
     assert len(answer) == 3, "three probabilities are asked for, one for each of the counts"
     assert abs(sum(answer) - 1) < 1e-6, "there are no other counts of two labels, so the probabilities add up to 1"
-    expected = np.exp(log_likelihood(np.array([[2, 0], [1, 1], [0, 2]]), np.ones((1, 2)), np.ones(1)))[:, 0]
+    expected = np.exp(log_likelihood(counts, np.ones((1, 2)), np.ones(1)))[:, 0]
     assert np.abs(np.array(answer) - expected).max() < 1e-3, "with alpha = (1, 1) every share of the first label is equally likely"
 
 
@@ -33,7 +36,7 @@ def exercise_dirichlet(answer: Any) -> None:
 # Half for the numbers, half for the reason: a fair coin would give the middle one half.
 
 # %% tags=["answer"]
-answer = np.exp(log_likelihood(np.array([[2, 0], [1, 1], [0, 2]]), np.ones((1, 2)), np.ones(1)))[:, 0].tolist()
+answer = np.exp(log_likelihood(counts, np.ones((1, 2)), np.ones(1)))[:, 0].tolist()
 
 # %% tags=["wrong"]
 # One coin for all clients.
