@@ -1,5 +1,5 @@
 # %% [markdown]
-# At hand are `log_likelihood` of clients' label counts and `meta_bound`, as the page has them, and `counts`, those of the first exercise.
+# At hand are the three `counts`, `log_likelihood` of clients' label counts and `meta_bound`, as the page has them.
 
 # %% tags=["setup"]
 import numpy as np
