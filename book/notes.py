@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -409,7 +409,7 @@ tell("limes", "worst-hour-better", "extrapolation-beats-last", by="method", valu
 #
 # Made-up words that each name one of two cities; and the logistic map, in which each state has two that lead to it.
 
-# %% mystnb={"figure": {"caption": "Errors of the place and R² one step back, with one and two outcomes, and R² of as many random guesses; bars are means, dots seeds.", "name": "fig-note-modes"}, "image": {"alt": "Bars for median error, mean error, R² of the model and R² of guesses, each with one and with two outcomes."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Errors of the place and R\u00b2 one step back, with one and two outcomes, and R\u00b2 of as many random guesses; bars are means, dots seeds.", "name": "fig-note-modes"}, "image": {"alt": "Bars for median error, mean error, R\u00b2 of the model and R\u00b2 of guesses, each with one and with two outcomes."}} tags=["hide-input"]
 _ = draw("modes", result["modes"])
 
 # %% tags=["remove-input"]
