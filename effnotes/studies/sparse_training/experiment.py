@@ -120,9 +120,14 @@ class Result(NamedTuple):
     transfer: pd.DataFrame  # seed, model, task, mode, error, and increase: relative to the dense network's
 
     def keep(self) -> list[KeptTable]:
-        """Make the tables ready to be kept with the record of the run."""
-        names = ("outcomes", "course", "memory", "pairs", "transfer")
-        return [keep_table(name, table.reset_index(drop=True)) for name in names if len(table := getattr(self, name))]
+        """Make the tables ready to be kept with the record of the run; the courses as means over seeds, for each has many epochs."""
+        means = {
+            name: course.drop(columns="seed").groupby(["arm", "epoch"], as_index=False).mean()
+            for name, course in {"course": self.course, "memory": self.memory}.items()
+            if len(course)
+        }
+        tables = {"outcomes": self.outcomes, "pairs": self.pairs, "transfer": self.transfer, **means}
+        return [keep_table(name, table.reset_index(drop=True)) for name, table in tables.items() if len(table)]
 
 
 def run(plan: Plan, *, workers: Workers = None) -> Result:
