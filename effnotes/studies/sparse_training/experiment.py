@@ -120,7 +120,7 @@ class Result(NamedTuple):
     transfer: pd.DataFrame  # seed, model, task, mode, error, and increase: relative to the dense network's
 
     def keep(self) -> list[KeptTable]:
-        """Make the tables ready to be kept with the record of the run; the courses as means over seeds, for each has many epochs."""
+        """Make the tables ready to be kept with the record of the run; courses have many epochs, so means over seeds are kept."""
         means = {
             name: course.drop(columns="seed").groupby(["arm", "epoch"], as_index=False).mean()
             for name, course in {"course": self.course, "memory": self.memory}.items()
