@@ -117,9 +117,11 @@ finding(
 # Three scores come out of one run:
 #
 # $$
-# \mathrm{AUM} = \sum_t m_t , \qquad
-# \text{forgetting} = \#\{t : m_t > 0 \ge m_{t+1}\} , \qquad
-# \mathrm{EL2N} = \sum_{t \le 10} \lVert \mathbf{1}_y - p_t \rVert_2 .
+# \begin{aligned}
+# \mathrm{AUM} &= \sum_t m_t , \\
+# \text{forgetting} &= \#\{t : m_t > 0 \ge m_{t+1}\} , \\
+# \mathrm{EL2N} &= \sum_{t \le 10} \lVert \mathbf{1}_y - p_t \rVert_2 .
+# \end{aligned}
 # $$ (eq-difficulty)
 #
 # {term}`AUM` {cite:p}`pleiss2020aum` is low for hard images, the other two are high {cite:p}`toneva2019forgetting,paul2021el2n`.

@@ -58,7 +58,7 @@ use_style()
 # %% tags=["parameters"]
 seeds: list[int] = [1, 2, 3, 4, 5]  # each draws its data and initial weights anew
 sep_seeds: list[int] = [1, 2]  # the same, of the note on SEP
-steps: dict[str, int] = {  # of training, in each note that trains
+steps: dict[str, int] = {
     "sep": 700,
     "collapse": 4000,
     "lipschitz": 200,
@@ -67,7 +67,7 @@ steps: dict[str, int] = {  # of training, in each note that trains
     "pefll": 300,
     "modes": 250,
     "bands": 1000,
-}
+}  # of training, in each note that trains
 
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
 # A value that cannot work is refused here, before anything is trained.

@@ -126,7 +126,7 @@ def test_every_picture_has_words(soups: dict[Path, BeautifulSoup]) -> None:
         for image in soup.find_all("img"):
             alt = (image.get("alt") or "").strip()
             assert alt, f"{page}: {image}"
-            assert not FILE_NAME.search(alt), f"{page}: {alt}"
+            assert not FILE_NAME.search(alt.replace("AC/DC", "")), f"{page}: {alt}"
 
 
 def test_every_page_has_language_title_and_preview(site: Path, soups: dict[Path, BeautifulSoup]) -> None:

@@ -71,7 +71,8 @@ def rendered(markdown: str) -> list:
 def hostile(value):
     """Put the script into every text of plain data, but for those that code chooses by."""
     if isinstance(value, dict):
-        return {key: item if key in ("direction", "method", "key") else hostile(item) for key, item in value.items()}
+        chosen_by = ("direction", "method", "interval_method", "key")
+        return {key: item if key in chosen_by else hostile(item) for key, item in value.items()}
     if isinstance(value, list):
         return [hostile(item) for item in value]
     return SCRIPT if isinstance(value, str) else value
