@@ -82,7 +82,7 @@ def test_pages_run_in_an_empty_folder_with_the_wheel_alone(package, tmp_path):
         checks = [number for number, (_, tags) in enumerate(page.code) if "check" in tags]
         if checks or page.name in ("model_editing_full", "personalization_smollm2"):
             pages[page.name] = [source for source, _ in page.code[: checks[-1] + 1 if checks else None]]
-    assert len(pages) == 6
+    assert len(pages) == 10
     environment = os.environ | {"PYTHONPATH": str(package), "MPLBACKEND": "agg"}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(package)],
