@@ -39,7 +39,7 @@ _FOUND = {
     ),
     "fairer-when-pruned": (
         "A compressible network is a fairer one: pruned, it amplifies bias less than one trained by SGD",
-        "A compressible network is no fairer for it: pruned, it amplifies bias about as much as one trained by SGD",
+        "A compressible network is no fairer for it: pruned, it does not amplify bias less than one trained by SGD",
         "a compressible network amplifies bias less once it is pruned",
     ),
 }
