@@ -45,7 +45,7 @@ from effnotes.reporting.findings import finding, takeaways, what_we_found
 from effnotes.reporting.metrics import report
 from effnotes.reporting.tables import keep_table
 from effnotes.studies import notes
-from effnotes.studies.notes.experiment import judged, means
+from effnotes.studies.notes.experiment import judged, means, of_owners, recall_by_owner
 from effnotes.studies.notes.figures import draw
 
 use_style()
@@ -298,6 +298,13 @@ _ = draw("quafl", result["quafl"])
 
 # %% tags=["remove-input"]
 tell("quafl", "quafl-sooner", by="method", value="accuracy")
+
+# %% mystnb={"figure": {"caption": "Recall at the end, over digits as slow and as fast clients hold them; bars are means, dots seeds.", "name": "fig-note-owners"}, "image": {"alt": "Pairs of bars of recall for FedAvg and for QuAFL with four message sizes, one bar for the digits of slow clients and one for those of fast clients."}} tags=["hide-input"]
+owners = recall_by_owner(result["quafl"])
+_ = draw("owners", owners)
+
+# %% tags=["remove-input"]
+finding(of_owners(owners), figure="fig-note-owners")
 
 # %% [markdown]
 # *The trap.* The result hangs on the model of time; and too few bits wrap around, which no average shows until models drift apart.

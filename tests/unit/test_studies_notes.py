@@ -229,12 +229,24 @@ def test_every_claim_is_measured_and_every_note_drawn_and_said(result):
     measured = notes.measure(result)
     registered = [name for name, claim in load_register().items() if claim.chapter == "notes"]
     assert sorted(f"notes.{name}" for name in measured) == sorted(registered)
-    assert {"activations", *DRAWINGS} == set(result)
+    tables = result | {"owners": experiment.recall_by_owner(result["quafl"])}
+    assert {"activations", *DRAWINGS} == set(tables)
     for name in DRAWINGS:
-        (axes,) = draw(name, result[name]).axes
+        (axes,) = draw(name, tables[name]).axes
         assert axes.get_ylabel()
     for each in measured.values():
         assert experiment.judged(each.to_json()).endswith(").") or each.estimate is None
+
+
+def test_recall_by_owner_is_that_of_the_last_moment_and_lies_around_the_accuracy(result):
+    courses = result["quafl"]
+    recall = experiment.recall_by_owner(courses).pivot(index="method", columns="whose digits", values="recall")
+    last = courses[courses["time"] == 600].set_index("method")
+    # Each digit belongs to a slow or a fast client, and the test digits are spread nearly as those are.
+    between = recall.min(axis=1).sub(0.02).le(last["accuracy"]) & recall.max(axis=1).add(0.02).ge(last["accuracy"])
+    assert between.all()
+    gap = recall.loc["FedAvg", "fast clients"] - recall.loc["FedAvg", "slow clients"]
+    assert f"FedAvg {gap:.2f} ({gap:.2f} to {gap:.2f})" in experiment.of_owners(experiment.recall_by_owner(courses))
 
 
 def test_effects_are_the_differences_that_the_register_names(result):

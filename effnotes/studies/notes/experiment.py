@@ -91,6 +91,12 @@ def wide(table: pd.DataFrame, columns: list[str], value: str) -> pd.DataFrame:
     return table.groupby(["seed", *columns])[value].mean().unstack(columns)  # keeps what is NaN throughout
 
 
+def recall_by_owner(courses: pd.DataFrame) -> pd.DataFrame:
+    """Return the recall at the end of QuAFL's courses, a row for each method, seed and kind of clients whose digits they are."""
+    ends: pd.DataFrame = courses[courses["time"] == courses["time"].max()]
+    return ends.melt(["seed", "method"], ["slow clients", "fast clients"], "whose digits", "recall")
+
+
 def effects(result: Result) -> dict[str, pd.Series[float]]:
     """Return what each claim is measured by, by seed."""
     sep = wide(result["sep"], ["arm", "stage"], "sep")
@@ -150,3 +156,13 @@ def means(table: pd.DataFrame, by: str, value: str) -> str:
     spread = float(found.max() - found.min())
     told = (f"{name} {claims.format_number(float(mean), spread=spread)}" for name, mean in found.items())
     return f"Mean {value}: {', '.join(told)}."
+
+
+def of_owners(recall: pd.DataFrame) -> str:
+    """Say by how much the averaged models know fast clients' digits better than slow ones'."""
+    by = wide(recall, ["method", "whose digits"], "recall")
+    gaps = by.xs("fast clients", axis=1, level=1) - by.xs("slow clients", axis=1, level=1)
+    told = (
+        f"{name} {gaps[name].mean():.2f} ({gaps[name].min():.2f} to {gaps[name].max():.2f})" for name in recall["method"].unique()
+    )
+    return f"Recall of fast clients' digits minus that of slow clients', mean (and least to largest of seeds): {', '.join(told)}."

@@ -31,6 +31,7 @@ DRAWINGS = {
     "bsr": Drawing("noise", "accuracy", None, ("", "accuracy"), bars=True),
     "bound": Drawing("tasks", "risk", "of", ("tasks", "risk, or bound of it"), log=True),
     "quafl": Drawing("time", "accuracy", "method", ("simulated time", "accuracy")),
+    "owners": Drawing("method", "recall", "whose digits", ("", "recall"), bars=True),
     "pefll": Drawing("examples", "accuracy", "method", ("examples of a new client", "accuracy"), log=True),
     "xclp": Drawing("method", "accuracy", None, ("", "accuracy"), bars=True),
     "mixtures": Drawing("components", "held_out", None, ("components", "log-likelihood, nats a client")),
