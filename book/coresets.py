@@ -75,8 +75,8 @@ num_test: int = 1500  # test images
 ambiguous: float = 0.15  # share of glyphs that are blended with another class
 label_noise: float = 0.04  # share of labels that are wrong
 minority: float = 0.1  # share of one class's images that are dark on bright
-score_steps: int = 1000  # steps of the training run that gives the scores
-steps: int = 300  # steps of each training on a coreset, however large it is
+score_steps: int = 600  # steps of the training run that gives the scores
+steps: int = 200  # steps of each training on a coreset, however large it is
 clustering_epochs: int = 50  # passes over the pool of the heads that cluster it
 
 # %% tags=["check", "hide-input"] mystnb={"code_prompt_show": "How the parameters are checked"}
