@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from IPython.display import display
 
+from effnotes.reporting.claims import what_was_found
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.figures import show_images, use_style
 from effnotes.reporting.findings import finding, takeaways, what_we_found
@@ -382,7 +383,9 @@ print([round(epsilon**-0.5) for epsilon in (1e-5, 1e-2)])
 # ## Key takeaways
 
 # %% tags=["remove-input"]
-takeaways(*said.to_take_away(payloads))
+at_top = what_was_found(payloads, said.FOUND)
+last = "An accuracy of a sparse network says little without its cost, and nothing of another task."
+takeaways(at_top[0][0], at_top[3][0], at_top[4][0], last)
 
 # %% [markdown]
 # ## Further reading
@@ -391,7 +394,7 @@ takeaways(*said.to_take_away(payloads))
 # {cite:t}`zhu2017prune` are the gradual pruning that AC/DC is compared with.
 
 # %% tags=["remove-cell"]
-what_we_found(*said.what_was_found(payloads))
+what_we_found(*at_top)
 
 # %% tags=["hide-cell"]
 trained = figures.as_trained(result.outcomes).groupby("model")["accuracy"].mean()
