@@ -385,6 +385,7 @@ finding(said.of_classes(result.classes) if len(result.classes) else "No pool was
 #
 # Claims and margins were set after a look at seeds 900 to 902 and before any reported seed.
 # There the share of the minority style was 5%; it was doubled, since two images in a coreset say little.
+# The short run that is shown here was made shorter later, to save time.
 #
 # ## Try it on your own
 #

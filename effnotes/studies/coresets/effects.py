@@ -144,6 +144,6 @@ def of_coverage(at_high: pd.DataFrame) -> str:
 def of_classes(classes: pd.DataFrame) -> str:
     """Say which class has the least and the largest part in the coreset of ELFS, and whether that goes with pure clusters."""
     means = classes.groupby("class")[["purity", "share"]].mean()
-    share, together = means["share"], means.corr("spearman").loc["share", "purity"]
-    ends = f"Class {share.idxmin()!s} gets {share.min():.2f} and class {share.idxmax()!s} {share.max():.2f} of an even share"
+    share, together = means["share"].sort_values(), means["share"].corr(means["purity"], method="spearman")
+    ends = f"Class {share.index[0]} gets {share.iloc[0]:.2f} and class {share.index[-1]} {share.iloc[-1]:.2f} of an even share"
     return f"{ends}; share and purity have a Spearman correlation of {together:.2f} over classes."
