@@ -266,6 +266,13 @@ def test_sentences_speak_of_the_run(result: experiment.Result) -> None:
     told += [sentence for sentence, _ in what_was_found(payloads, effects.FOUND)]
     assert len(told) == 8
     assert not [sentence for sentence in told if "nan" in sentence or not sentence.endswith(".")]
+    first = payloads["coresets.ccs-beats-random"] | {"verdict": "not settled"}
+    open_ = [
+        what_was_found({first["id"]: first}, {first["id"]: (words, "no")})[0][0] for words in ("CCS is better", "A draw is worse")
+    ]
+    assert open_[0].startswith("Whether CCS is better is not settled (")
+    assert open_[1].startswith("Whether a draw is worse is not settled (")
+    assert effects.of_classes(result.classes).startswith("Class ")
     assert "hardest by AUM" in told[0]
     assert told[1].count("at a cutoff of") == 3
 
