@@ -27,7 +27,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from effnotes.metrics.coverage import published_cutoff
-from effnotes.reporting.claims import card_html
+from effnotes.reporting.claims import card_html, what_was_found
 from effnotes.reporting.escaping import page_table
 from effnotes.reporting.figures import PALETTE, legend_below, plot_by_level, use_style
 from effnotes.reporting.findings import finding, takeaways
@@ -48,7 +48,7 @@ rates, sweep_rate, high = kept.parameters["rates"], kept.parameters["sweep_rate"
 # ## What was found
 
 # %% tags=["remove-input"]
-takeaways(*(sentence for sentence, _ in said.what_was_found(kept.claims)))
+takeaways(*(sentence for sentence, _ in what_was_found(kept.claims, said.FOUND)))
 
 # %% [markdown]
 # ## Who is kept, and who is covered?

@@ -178,19 +178,14 @@ def routed(model: PreTrainedModel, rule: Rule, *, keep: int | None = None, thres
         ValueError: A value is out of range.
     """
     check_choice(get_args(Rule), rule=rule)
-    check_threshold(threshold)
+    if not 0 < threshold < 1:  # at 0 every expert runs, at 1 none
+        raise ValueError(f"threshold={threshold}: a gate lies above 0 and below 1, and so must its threshold")
     made = copy_of(model)
     for part in expert_mlps(made):
         n_experts = part.router.weight.shape[1]
         check_range(1, n_experts, whole=True, keep=n_experts if keep is None else keep)
         part.router.rule, part.router.threshold, part.router.keep = rule, threshold, keep or n_experts
     return made
-
-
-def check_threshold(threshold: float) -> None:
-    """Raise ValueError unless a router's threshold lies within (0, 1): at 0 every expert runs, at 1 none."""
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold={threshold}: a gate lies above 0 and below 1, and so must its threshold")
 
 
 @contextlib.contextmanager

@@ -83,6 +83,28 @@ def plot_by_level(frame: pd.DataFrame, level: str, value: str, *, ax: Axes, colo
     return ax
 
 
+def plot_bars(frame: pd.DataFrame, x: str, y: str, *, ax: Axes, hue: str | None = None) -> Axes:
+    """Draw means as bars, and each seed's own value as a dot.
+
+    Args:
+        frame: one row for each bar and seed.
+        x: column of what the bars are of, or, for bars that lie, of what is measured.
+        y: column of what is measured, or of what the bars are of.
+        ax: axis to draw on.
+        hue: column that tells neighbouring bars apart, in the palette's colours; None for one grey-blue.
+
+    Returns:
+        The axis; its x label is empty.
+    """
+    several = frame[hue].nunique() if hue else 0
+    bars: dict[str, Any] = {"palette": list(PALETTE[:several])} if hue else {"color": PALETTE[4]}
+    dots: dict[str, Any] = {"palette": ["0.25"] * several, "dodge": True, "legend": False} if hue else {"color": "0.25"}
+    sns.barplot(frame, x=x, y=y, hue=hue, errorbar=None, ax=ax, **bars)
+    sns.stripplot(frame, x=x, y=y, hue=hue, size=3, ax=ax, **dots)
+    ax.set_xlabel("")
+    return ax
+
+
 def label_levels(ax: Axes, sparsities: Sequence[float], remaining: Sequence[int]) -> Axes:
     """Name each tick by the sparsity in percent and by the number of weights that remain.
 

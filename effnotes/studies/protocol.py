@@ -50,8 +50,22 @@ def run_table(
     """
     places = sorted(range(len(jobs)), key=lambda place: order(jobs[place]))
     results = dict(zip(places, run_jobs(function, [jobs[place] for place in places], workers=workers), strict=True))
-    found = [cast(list[dict[str, Any]], results[place]["rows"]) for place in range(len(jobs))]
-    return pd.DataFrame([{**names(job), **row} for job, rows in zip(jobs, found, strict=True) for row in rows])
+    return tables(map(names, jobs), [results[place] for place in range(len(jobs))], "rows")["rows"]
+
+
+def tables(heads: Iterable[Mapping[str, Any]], results: Iterable[JobResult], *names: str) -> dict[str, pd.DataFrame]:
+    """Make a table of each list of rows that jobs found.
+
+    Args:
+        heads: Columns that say what each job was, in each of its rows before what the job found.
+        results: Of the jobs, each with a list of dictionaries under every name.
+        names: Of the tables.
+    """
+    told = list(zip(heads, results, strict=True))
+    return {
+        name: pd.DataFrame([{**head, **row} for head, found in told for row in cast(list[dict[str, Any]], found[name])])
+        for name in names
+    }
 
 
 def choose(rows: pd.DataFrame, *, by: Sequence[str], value: str, score: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import pairwise_distances
 
 from effnotes.metrics import coverage
-from effnotes.reporting.claims import load_register
+from effnotes.reporting.claims import load_register, what_was_found
 from effnotes.reporting.tables import read_table
 from effnotes.studies import coresets
 from effnotes.studies.coresets import effects, experiment
@@ -263,9 +263,16 @@ def test_sentences_speak_of_the_run(result: experiment.Result) -> None:
     """None speaks of NaN, and what the page says at its top follows the verdicts."""
     payloads = {each.claim.id: each.to_json() for each in coresets.measure(result)}
     told = [effects.of_rate(result.arms, 0.9), effects.of_cutoffs(result.arms, 0.8), effects.of_heads(result.heads)]
-    told += [sentence for sentence, _ in effects.what_was_found(payloads)]
+    told += [sentence for sentence, _ in what_was_found(payloads, effects.FOUND)]
     assert len(told) == 8
     assert not [sentence for sentence in told if "nan" in sentence or not sentence.endswith(".")]
+    first = payloads["coresets.ccs-beats-random"] | {"verdict": "not settled"}
+    open_ = [
+        what_was_found({first["id"]: first}, {first["id"]: (words, "no")})[0][0] for words in ("CCS is better", "A draw is worse")
+    ]
+    assert open_[0].startswith("Whether CCS is better is not settled (")
+    assert open_[1].startswith("Whether a draw is worse is not settled (")
+    assert effects.of_classes(result.classes).startswith("Class ")
     assert "hardest by AUM" in told[0]
     assert told[1].count("at a cutoff of") == 3
 

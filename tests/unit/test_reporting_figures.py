@@ -179,3 +179,15 @@ def test_a_table_is_drawn_with_its_numbers_and_without_negative_zeros():
     assert light < 0.1, "dark text on a light cell"
     assert dark == 1, "white text on a dark cell"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["top", "bottom"]
+
+
+@pytest.mark.parametrize("hue", [None, "way"])
+def test_bars_are_means_and_dots_are_seeds(hue):
+    frame = pd.DataFrame({"seed": [1, 2] * 4, "arm": list("aabbaabb"), "way": list("xxxxyyyy"), "score": range(8)})
+    _, ax = plt.subplots()
+    figures.plot_bars(frame, "arm", "score", ax=ax, hue=hue)
+    means = frame.groupby([hue, "arm"] if hue else ["arm"])["score"].mean()
+    heights = [bar.get_height() for bar in ax.patches if bar.get_width()]
+    assert heights == pytest.approx(means.tolist())
+    assert sorted(float(y) for dots in ax.collections for _, y in dots.get_offsets()) == list(range(8))
+    plt.close()

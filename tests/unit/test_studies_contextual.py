@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effnotes.reporting.claims import load_register, measure
+from effnotes.reporting.claims import load_register, measure, what_was_found
 from effnotes.studies.contextual import effects, experiment
 from effnotes.studies.contextual import sentences as said
 
@@ -144,7 +144,7 @@ def test_sentences_say_what_the_tables_hold() -> None:
     )
     assert "4 times the dense one's time with 16 hidden units" in said.of_times(result.times.assign(hidden=16))
     payloads = {f"contextual.{n}": measure(f"contextual.{n}", e).to_json() for n, e in effects.effects(result).items()}
-    found = {name: sentence for sentence, name in said.what_was_found(payloads)}
+    found = {name: sentence for sentence, name in what_was_found(payloads, said.FOUND)}
     assert found["contextual.edit-in-active"].startswith(
         "Whether" if payloads["contextual.edit-in-active"]["verdict"] == "not settled" else "A fact"
     )

@@ -44,6 +44,7 @@ from effnotes.reporting.claims.words import (
     interval_text,
     units_text,
     verdict_sentence,
+    what_was_found,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLAIM_MIME", "DECIDING", "Claim", "ClaimError", "Measurement", "Source", "beyond_bar", "card_html", "cluster_interval"]
 __all__ += ["disagreement", "format_number", "independent_text", "interval_text", "join", "load_register", "measure"]
-__all__ += ["settling_distance", "units_text", "verdict_sentence"]
+__all__ += ["settling_distance", "units_text", "verdict_sentence", "what_was_found"]
 
 CLAIM_MIME = "application/vnd.effnotes.claim+json"
 """MIME type under which an executed notebook keeps a measurement."""

@@ -98,6 +98,27 @@ def measured_text(payload: Mapping[str, Any]) -> str:
     return f"{estimate}, 95% interval {interval_text(bounds)} ({method}), {payload['unit']}"
 
 
+def what_was_found(payloads: Mapping[str, Mapping[str, Any]], said: Mapping[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    """Give a sentence of `verdict_sentence` and the id of each claim that was measured.
+
+    Args:
+        payloads: As `Measurement.to_json` gives them and a kept record holds them, by id.
+        said: By id, in the order to be told: what is said where the claim is shown, and where it is contradicted. What is shown
+            also stands behind "Whether" where it is not settled.
+    """
+    return [
+        (verdict_sentence(payloads[name], shown, contradicted, _lowered(shown)), name)
+        for name, (shown, contradicted) in said.items()
+        if name in payloads
+    ]
+
+
+def _lowered(sentence: str) -> str:
+    """Begin a sentence in lower case, unless its first word has capitals of its own."""
+    first = sentence.split()[0]
+    return sentence if first[1:] != first[1:].lower() else sentence[0].lower() + sentence[1:]
+
+
 def verdict_sentence(payload: Mapping[str, Any], shown: str, contradicted: str, question: str) -> str:
     """Say what was found for a claim: in words by its verdict, then the estimate, its interval and the independent units.
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from effnotes.core.jobs import JobResult, run_jobs
 from effnotes.core.settings import settings
+from effnotes.finetuning import lte
+from effnotes.finetuning.objectives import Learn
+from effnotes.finetuning.tune import Pool, TuneRecipe, finetune
 from effnotes.metrics.editing import harmonic_mean, macro_average
+from effnotes.models.answers import answer
+from effnotes.models.language import LanguageModelShape, block, build_language_model
+from effnotes.models.rows import Rows
 from effnotes.reporting.tables import KeptTable, keep_table
+from effnotes.studies.protocol import Workers, tables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from effnotes.finetuning.lte import ExpertMLP
-    from effnotes.finetuning.tune import Pool
-    from effnotes.models.rows import Rows
-    from effnotes.studies.protocol import Workers
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -92,10 +94,8 @@ class Facts(NamedTuple):
 
     def pool(self, seed: int) -> list[Pool]:
         """Return rows to train on, as often as facts are frequent."""
-        from effnotes.finetuning.tune import Pool
-
         drawn = np.random.default_rng(seed).choice(len(self.shares), size=50_000, p=self.shares)
-        return [Pool(self.rows.take(_tensor(drawn)))]
+        return [Pool(self.rows.take(torch.from_numpy(drawn)))]
 
     @property
     def quarter(self) -> dict[str, NDArray[np.bool_]]:
@@ -104,23 +104,20 @@ class Facts(NamedTuple):
         return {"rare": self.shares <= low, "frequent": self.shares >= high}
 
 
-def _tensor(values: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(np.asarray(values))
-
-
 def draw_facts(p: Parameters, seed: int) -> Facts:
     """Draw a world; every value is equally likely for every subject and relation."""
-    from effnotes.models.rows import Rows
-
     rng = np.random.default_rng([seed, 1])
     grid = np.meshgrid(np.arange(p.names), np.arange(p.names), np.arange(p.relations), indexing="ij")
     labels = np.stack([*(part.ravel() for part in grid), rng.integers(p.values, size=p.n_facts)], axis=1)
     starts = 2 + np.cumsum([0, p.names, p.names, p.relations])  # behind the end of a text and padding
     lengths = (np.full(p.n_facts, number) for number in (4, 3, 1))
     shares = rng.permutation(1 / np.arange(1, p.n_facts + 1) ** p.zipf)
-    return Facts(Rows(_tensor(labels + starts), *map(_tensor, lengths)), labels, shares / shares.sum(), int(starts[-1]) + p.values)
+    return Facts(
+        Rows(torch.from_numpy(labels + starts), *map(torch.from_numpy, lengths)),
+        labels,
+        shares / shares.sum(),
+        int(starts[-1]) + p.values,
+    )
 
 
 def plan(**parameters: Any) -> list[Parameters]:
@@ -129,8 +126,6 @@ def plan(**parameters: Any) -> list[Parameters]:
     Raises:
         ValueError: A value is missing, unknown, out of range or does not go with another; the message says what is allowed.
     """
-    from effnotes.models.language import LanguageModelShape
-
     p = Parameters(**parameters)
     LanguageModelShape(width=p.width, layers=2, heads=2, mlp_width=p.mlp_width)
     return [dataclasses.replace(p, seeds=(seed,)) for seed in p.seeds]
@@ -162,23 +157,12 @@ def run(jobs: list[Parameters], *, workers: Workers = None) -> Result:
     Raises:
         JobError: A job failed.
     """
-    found: list[Mapping[str, Any]] = list(run_jobs(study, jobs, workers=workers))
-    tables = {
-        name: pd.DataFrame([{"seed": job.seeds[0], **row} for job, each in zip(jobs, found, strict=True) for row in each[name]])
-        for name in Result._fields[1:]
-    }
-    return Result(jobs[0], **tables)
+    found = run_jobs(study, jobs, workers=workers)
+    return Result(jobs[0], **tables(({"seed": job.seeds[0]} for job in jobs), found, *Result._fields[1:]))
 
 
 def study(p: Parameters) -> JobResult:
     """Train and measure the models of one world; for `run_jobs`."""
-    import torch
-
-    from effnotes.finetuning import lte
-    from effnotes.finetuning.objectives import Learn
-    from effnotes.models.answers import answer
-    from effnotes.models.language import LanguageModelShape, build_language_model
-
     (seed,) = p.seeds
     facts = draw_facts(p, seed)
     pools = facts.pool(seed)
@@ -305,12 +289,6 @@ def _edits(
     model: PreTrainedModel, dense: PreTrainedModel, facts: Facts, used: Any, p: Parameters, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Give one fact that both models know another value: within its active experts, as many others, and the dense model's FFN."""
-    import torch
-
-    from effnotes.finetuning.lte import Within, expert_places
-    from effnotes.finetuning.tune import Pool, TuneRecipe, finetune
-    from effnotes.models.answers import answer
-
     known = answer(model, facts.rows).exact & answer(dense, facts.rows).exact
     fact = int(rng.choice(np.flatnonzero(known))) if known.any() else 0
     row = facts.rows.take(slice(fact, fact + 1))
@@ -319,15 +297,15 @@ def _edits(
     tokens[0, -1] += (facts.labels[fact, 3] + shift) % p.values - facts.labels[fact, 3]
     row = dataclasses.replace(row, tokens=tokens)
     active = list(used[fact])
-    drawn = [_tensor(rng.random(len(each))).masked_fill(each, 2.0).argsort()[: int(each.sum())] for each in active]
+    drawn = [torch.from_numpy(rng.random(len(each))).masked_fill(each, 2.0).argsort()[: int(each.sum())] for each in active]
     others = [torch.zeros_like(each).scatter(0, places, True) for each, places in zip(active, drawn, strict=True)]
     first, last, relation, _ = (facts.labels == facts.labels[fact]).T
     subject = first & last
     groups = {"same relation": relation & ~subject, "same subject": subject & ~relation, "other": ~relation & ~subject}
     found = []
     for where, chosen in {"active": active, "others": others, "dense": None}.items():
-        base, places = (dense, {}) if chosen is None else (model, expert_places(model, chosen))
-        objective: Any = Within(places)
+        base, places = (dense, {}) if chosen is None else (model, lte.expert_places(model, chosen))
+        objective: Any = lte.Within(places)
         how: dict[str, Any] = {"blocks": "mlp", "batch_size": 1, "objective": objective, "learning_rate": p.edit_rates[where]}
         edited = finetune(base, [Pool(row)], TuneRecipe(checkpoints=(p.edit_steps,), **how)).model
         right, success = answer(edited, facts.rows).exact, float(answer(edited, row).exact[0])
@@ -337,20 +315,16 @@ def _edits(
     return found
 
 
-def time_block(part: ExpertMLP, *, seed: int = 0, repeats: int = 200) -> dict[str, float]:
+def time_block(part: lte.ExpertMLP, *, seed: int = 0, repeats: int = 200) -> dict[str, float]:
     """Time a grouped MLP on single tokens: dense, with gates on hidden units that are all computed, and gathered.
 
     Returns:
         dense, masked and gathered: milliseconds of the fastest of so many passes, taken in turn on random inputs, on one thread as
         in a worker; sparsity (mean, of these inputs).
     """
-    import torch
-
-    from effnotes.finetuning.lte import GatheredMLP
-
     width = part.router.weight.shape[0]
     inputs = torch.randn(repeats, width, generator=torch.Generator().manual_seed(seed))
-    ways: dict[str, Any] = {"dense": part.mlp, "masked": part, "gathered": GatheredMLP(part)}
+    ways: dict[str, Any] = {"dense": part.mlp, "masked": part, "gathered": lte.GatheredMLP(part)}
     fastest, used = dict.fromkeys(ways, math.inf), 0.0
     with torch.no_grad():
         for x in inputs:
@@ -364,14 +338,9 @@ def time_block(part: ExpertMLP, *, seed: int = 0, repeats: int = 200) -> dict[st
 
 def time_wide(width: int, hidden: int, experts: int, sparsity: float) -> pd.DataFrame:
     """Time one FFN of a size that is used, with random weights and random routers, as `time_block` does; hidden in a column."""
-    import torch
-
-    from effnotes.finetuning.lte import ExpertMLP, Router
-    from effnotes.models.language import LanguageModelShape, block, build_language_model
-
     shape = LanguageModelShape(width=width, layers=1, heads=2, mlp_width=hidden)
     mlp: Any = block(build_language_model(shape, 2, seed=0), 0).mlp
     groups = torch.arange(hidden) // (hidden // experts)
-    router = Router(width, groups, experts, torch.Generator().manual_seed(0))
+    router = lte.Router(width, groups, experts, torch.Generator().manual_seed(0))
     router.rule, router.keep = "top", round((1 - sparsity) * experts)
-    return pd.DataFrame([time_block(ExpertMLP(mlp, "dense_4h_to_h", router), repeats=50)]).assign(hidden=hidden)
+    return pd.DataFrame([time_block(lte.ExpertMLP(mlp, "dense_4h_to_h", router), repeats=50)]).assign(hidden=hidden)

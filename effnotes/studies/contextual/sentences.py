@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
-from effnotes.reporting.claims import format_number, verdict_sentence
+from effnotes.reporting.claims import format_number
 from effnotes.studies.contextual.effects import recall_at
 from effnotes.studies.contextual.experiment import DENSE, LTE, METHODS, Result
 
-# Of each claim that the top of the page names: what is said where it is shown, contradicted, and behind "Whether" where it is open.
-_FOUND = {
-    "beats-static": (
-        "At the same sparsity, experts chosen for each token keep more facts than experts chosen once for all",
-        "At the same sparsity, experts chosen for each token keep no more facts than experts chosen once for all",
-        "experts chosen for each token keep more facts than experts chosen once for all",
+# Of each claim that the top of the page names: what is said where it is shown, and where it is contradicted.
+FOUND = {
+    "contextual.beats-static": (
+        "Experts chosen for each token keep more facts than experts chosen once for all, at the same sparsity",
+        "Experts chosen for each token keep no more facts than experts chosen once for all, at the same sparsity",
     ),
-    "beats-random-router": (
+    "contextual.beats-random-router": (
         "Learnt routers keep more facts than random ones that the model has adapted to",
         "Learnt routers keep no more facts than random ones that the model has adapted to",
-        "learnt routers keep more facts than random ones that the model has adapted to",
     ),
-    "batch-undoes": (
+    "contextual.batch-undoes": (
         "A batch of tokens uses most of the experts that each of them leaves out",
         "A batch of tokens leaves out nearly as many experts as each of them",
-        "a batch of tokens uses most of the experts that each of them leaves out",
     ),
-    "edit-in-active": (
-        "A fact can be edited within its active experts, and not as well within as many others",
+    "contextual.edit-in-active": (
+        "A fact is edited better within its active experts than within as many others",
         "A fact is edited within its active experts no better than within as many others",
-        "a fact is edited better within its active experts than within as many others",
     ),
-    "rare-first": (
+    "contextual.rare-first": (
         "Sparsity costs rare facts more than frequent ones",
         "Sparsity costs rare facts no more than frequent ones",
-        "sparsity costs rare facts more than frequent ones",
     ),
 }
-
-
-def what_was_found(payloads: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give the sentences for the top of the page, each with its claim; from `Measurement.to_json` by id."""
-    found = {f"contextual.{name}": words for name, words in _FOUND.items()}
-    return [(verdict_sentence(payloads[name], *words), name) for name, words in found.items()]
 
 
 def of_levels(result: Result) -> str:

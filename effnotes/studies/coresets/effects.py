@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from effnotes.metrics.coverage import published_cutoff
@@ -31,6 +28,7 @@ def effects(arms: pd.DataFrame, pools: pd.DataFrame, heads: pd.DataFrame, p: Par
         p: The parameters of the run.
     """
     low, high, beyond = min(p.rates), max(p.rates), sorted(cutoff for cutoff in p.cutoffs if cutoff >= p.label_noise)
+    empty = pd.Series(dtype=float)
     table, score = published_cutoff(high), p.scores[0]
 
     def of(method: str, column: str = "accuracy", cutoff: float = 0.0, rate: float = high) -> pd.Series[float]:
@@ -51,36 +49,25 @@ def effects(arms: pd.DataFrame, pools: pd.DataFrame, heads: pd.DataFrame, p: Par
         "convention-matters": of("forgetting_0") - of("forgetting"),
         "coverage-orders": pd.Series(orders, dtype=float),
         "ccs-covers-minority": of("CCS", "minority", table) - of("random", "minority"),
-        "cutoff-costs-minority": swept(beyond[-1]) - swept(beyond[0]) if len(beyond) > 1 else pd.Series(dtype=float),
+        "cutoff-costs-minority": swept(beyond[-1]) - swept(beyond[0]) if len(beyond) > 1 else empty,
         "hardest-loses-classes": of(score, "least_class") - of("random", "least_class"),
     }
-    if len(pools):
-        by_method = pools.pivot(index="seed", columns="method", values="accuracy")
-        elfs, of_elfs = by_method["ELFS"], heads[heads["clustering"] == "ELFS"].set_index("seed")
-        found |= {
-            "elfs-beats-centroids": elfs - by_method["far from centroids"],
-            "two-ends-beat-one": elfs - by_method["pseudo-labels, hardest"],
-            "elfs-beats-random": elfs - by_method["random"],
-            "elfs-near-labels": elfs - by_method["CCS, all labels"],
-            "poor-clusters-cost": by_method["ELFS, slow teacher"] - by_method["random"],
-            "loss-picks-well": of_elfs.loc[of_elfs["picked"], "accuracy"] - of_elfs.groupby("seed")["accuracy"].max(),
-        }
-    every = dict.fromkeys(_REGISTERED, pd.Series(dtype=float)) | found
-    return {name: values.dropna().tolist() for name, values in every.items()}
+    # Of a run without pools both are empty, and so are the effects.
+    by_method = pools.reindex(columns=["seed", "method", "accuracy"]).pivot(index="seed", columns="method", values="accuracy")
+    of_elfs = heads.reindex(columns=["seed", "clustering", "accuracy", "picked"]).query("clustering == 'ELFS'").set_index("seed")
 
+    def beside(method: str, other: str) -> pd.Series[float]:
+        return by_method.get(method, empty) - by_method.get(other, empty)
 
-_REGISTERED = (
-    *("hardest-collapses", "hardest-fine-at-low", "ccs-beats-hardest", "ccs-beats-random", "cutoff-helps", "cutoff-removes-noise"),
-    *("convention-matters", "coverage-orders", "ccs-covers-minority", "cutoff-costs-minority", "hardest-loses-classes"),
-    *(
-        "elfs-beats-centroids",
-        "two-ends-beat-one",
-        "elfs-beats-random",
-        "elfs-near-labels",
-        "poor-clusters-cost",
-        "loss-picks-well",
-    ),
-)
+    found |= {
+        "elfs-beats-centroids": beside("ELFS", "far from centroids"),
+        "two-ends-beat-one": beside("ELFS", "pseudo-labels, hardest"),
+        "elfs-beats-random": beside("ELFS", "random"),
+        "elfs-near-labels": beside("ELFS", "CCS, all labels"),
+        "poor-clusters-cost": beside("ELFS, slow teacher", "random"),
+        "loss-picks-well": of_elfs.query("picked == True")["accuracy"] - of_elfs.groupby("seed")["accuracy"].max(),
+    }
+    return {name: values.dropna().tolist() for name, values in found.items()}
 
 
 def measure(result: Result) -> list[claims.Measurement]:
@@ -89,40 +76,29 @@ def measure(result: Result) -> list[claims.Measurement]:
     return [claims.measure(f"coresets.{name}", values) for name, values in found.items()]
 
 
-# Of each claim that the top of the page names: what is said where it is shown, contradicted, and behind "Whether" otherwise.
-_FOUND = {
-    "hardest-collapses": (
+# Of each claim that the top of the page names: what is said where it is shown, and where it is contradicted.
+FOUND = {
+    "coresets.hardest-collapses": (
         "Keeping the hardest images at the highest pruning rate is worse than drawing them at random",
         "Keeping the hardest images at the highest pruning rate is not much worse than drawing them at random",
-        "keeping the hardest images at the highest pruning rate is worse than drawing them at random",
     ),
-    "ccs-beats-random": (
+    "coresets.ccs-beats-random": (
         "Coverage-centric selection is better than a random draw at the highest rate",
         "Coverage-centric selection is worse than a random draw at the highest rate",
-        "coverage-centric selection is better than a random draw at the highest rate",
     ),
-    "ccs-covers-minority": (
+    "coresets.ccs-covers-minority": (
         "CCS is as accurate as a random draw on a rare style within a class",
         "CCS is less accurate than a random draw on a rare style within a class, which is who is no longer covered",
-        "CCS is as accurate as a random draw on a rare style within a class",
     ),
-    "elfs-beats-random": (
-        "Without any label to choose by, ELFS is better than a random draw",
-        "Without any label to choose by, ELFS is worse than a random draw",
+    "coresets.elfs-beats-random": (
         "ELFS, without any label to choose by, is better than a random draw",
+        "ELFS, without any label to choose by, is worse than a random draw",
     ),
-    "poor-clusters-cost": (
+    "coresets.poor-clusters-cost": (
         "With poor clusters ELFS is worse than a random draw",
         "Even with poor clusters ELFS is better than a random draw",
-        "with poor clusters ELFS is worse than a random draw",
     ),
 }
-
-
-def what_was_found(payloads: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Give the sentences for the top of the page, each with its claim."""
-    named = {f"coresets.{name}": words for name, words in _FOUND.items()}
-    return [(claims.verdict_sentence(payloads[name], *words), name) for name, words in named.items() if name in payloads]
 
 
 def listed(frame: pd.DataFrame, by: str, column: str) -> str:
@@ -156,3 +132,18 @@ def of_heads(heads: pd.DataFrame) -> str:
         alike = f"a Spearman correlation of {picked['spearman'].mean():.2f} between AUM by clusters and by labels"
         told.append(f"{name}: {picked['accuracy'].mean():.2f} by loss, {best:.2f} at best, and {alike}")
     return f"Share of images in the cluster that their class is matched with: {'; '.join(told)}."
+
+
+def of_coverage(at_high: pd.DataFrame) -> str:
+    """Say how far images are from the nearest chosen one, and the accuracy, for each choice."""
+    means = at_high.groupby("choice")[["coverage", "accuracy"]].mean().sort_values("coverage")
+    told = (f"{name!s} {row['coverage']:.2f} (accuracy {row['accuracy']:.2f})" for name, row in means.iterrows())
+    return f"From well to badly covered: {', '.join(told)}."
+
+
+def of_classes(classes: pd.DataFrame) -> str:
+    """Say which class has the least and the largest part in the coreset of ELFS, and whether that goes with pure clusters."""
+    means = classes.groupby("class")[["purity", "share"]].mean()
+    share, together = means["share"].sort_values(), means["share"].corr(means["purity"], method="spearman")
+    ends = f"Class {share.index[0]} gets {share.iloc[0]:.2f} and class {share.index[-1]} {share.iloc[-1]:.2f} of an even share"
+    return f"{ends}; share and purity have a Spearman correlation of {together:.2f} over classes."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from effnotes.datasets.glyphs import GLYPHS, make_glyphs
 from effnotes.metrics import coverage
 from effnotes.models.images import normalize
 from effnotes.reporting.tables import KeptTable, keep_table
-from effnotes.studies.protocol import Workers
+from effnotes.studies.protocol import Workers, tables
 from effnotes.training.clustering import Clusters, TemiRecipe, temi
 from effnotes.training.dynamics import Dynamics
 from effnotes.training.images import predict_logits, train
@@ -89,8 +89,7 @@ class Result(NamedTuple):
 
     def keep(self) -> list[KeptTable]:
         """Make the tables ready to be kept with the record of the run."""
-        tables = {name: getattr(self, name) for name in self._fields[1:]}
-        return [keep_table(name, table) for name, table in tables.items() if len(table)]
+        return [keep_table(name, getattr(self, name)) for name in self._fields[1:] if len(getattr(self, name))]
 
 
 def plan(**parameters: Any) -> Parameters:
@@ -136,14 +135,12 @@ def run(plan: Parameters, *, workers: Workers = None) -> Result:
     digest = fingerprint(plan.data_root) if plan.data_root else ""
     alone = dataclasses.replace(plan, seeds=(), pool_seeds=())
 
-    def tables(function: Any, seeds: Sequence[int], names: Sequence[str]) -> Iterator[pd.DataFrame]:
+    def of_seeds(function: Any, seeds: Sequence[int], *names: str) -> dict[str, pd.DataFrame]:
         found = run_jobs(function, [Job(seed, alone, digest) for seed in seeds], workers=workers)
-        for name in names:
-            rows = [{"seed": seed} | row for seed, each in zip(seeds, found, strict=True) for row in cast(list[Any], each[name])]
-            yield pd.DataFrame(rows)
+        return tables(({"seed": seed} for seed in seeds), found, *names)
 
-    with_labels = tables(select_and_train, plan.seeds, ("arms", "scores"))
-    return Result(plan, *with_labels, *tables(cluster_and_train, plan.pool_seeds, ("pools", "heads", "classes")))
+    with_labels = of_seeds(select_and_train, plan.seeds, "arms", "scores")
+    return Result(plan, **with_labels, **of_seeds(cluster_and_train, plan.pool_seeds, "pools", "heads", "classes"))
 
 
 class Pool(NamedTuple):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from effnotes.reporting.figures import legend_below
+from effnotes.reporting.figures import legend_below, plot_bars
 
 
 class Drawing(NamedTuple):
@@ -45,18 +45,17 @@ def draw(name: str, table: pd.DataFrame) -> Figure:
     """Draw a note's table; bars and lines are means over seeds, dots are seeds."""
     to = DRAWINGS[name]
     keys = [key for key in ("seed", to.x, to.hue) if key]
-    shown = table.groupby(keys, sort=False, as_index=False)[to.y].mean()
+    shown = table.groupby(keys, sort=False)[to.y].mean().reset_index()
+    if to.hue:
+        shown[to.hue] = shown[to.hue].astype(str)
     fig, ax = plt.subplots(figsize=(6.4, 3.1))
-    common: dict[str, Any] = {"x": to.x, "y": to.y, "hue": shown[to.hue].astype(str) if to.hue else None, "ax": ax}
     if to.bars:
-        sns.barplot(shown, errorbar=None, alpha=0.6, **common)
-        dots = {"palette": "dark:0.3"} if to.hue else {"color": "0.3"}
-        sns.stripplot(shown, size=3, dodge=to.hue is not None, legend=False, **common, **dots)
+        plot_bars(shown, to.x, to.y, ax=ax, hue=to.hue)
         if shown[to.x].nunique() > 4:
             ax.tick_params(axis="x", rotation=20)
     else:
-        sns.lineplot(shown, errorbar=None, **common)
-        sns.scatterplot(shown, s=12, alpha=0.5, linewidth=0, legend=False, **common)
+        sns.lineplot(shown, x=to.x, y=to.y, hue=to.hue, errorbar=None, ax=ax)
+        sns.scatterplot(shown, x=to.x, y=to.y, hue=to.hue, s=12, alpha=0.5, linewidth=0, legend=False, ax=ax)
         ticks = sorted(shown[to.x].unique())
         if to.log:
             ax.set_xscale("log")

@@ -13,7 +13,7 @@ from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings
 from effnotes.pruning import kept_count, prunable_parameters
 from effnotes.reporting.tables import KeptTable, keep_table
-from effnotes.studies.protocol import Workers
+from effnotes.studies.protocol import Workers, tables
 from effnotes.studies.sparse_training.training import SYSTEMS, Training, by_pattern, hook_of, network, train_and_judge
 
 Level = Annotated[float, Field(gt=0, lt=1)]
@@ -75,7 +75,7 @@ def plan(**parameters: Any) -> Plan:
             raise ValueError(
                 f"patterns={list(p.patterns)}, width={p.width}: {pattern} needs a width that is a multiple of {method.m}"
             )
-    base: dict[str, Any] = {"num_train": p.num_train, "num_test": p.num_test, "width": p.width, "learning_rate": p.learning_rate}
+    base = {name: getattr(p, name) for name in ("num_train", "num_test", "width", "learning_rate")}
     jobs, memory = [], []
     for seed in p.seeds:
         arms = dict.fromkeys(arm for name in p.methods for arm in SYSTEMS[name])
@@ -86,12 +86,7 @@ def plan(**parameters: Any) -> Plan:
                 how |= {"levels": p.levels, "rho": p.rho, "multi": p.multi}
                 how |= {"patterns": p.patterns} if arm in ("SGD", "CrAM+ N:M") else {}
             if "transfer" in p.methods and arm in SYSTEMS["transfer"]:
-                how |= {
-                    "task_train": p.task_train,
-                    "task_test": p.task_test,
-                    "task_epochs": p.task_epochs,
-                    "task_rate": p.task_rate,
-                }
+                how |= {name: getattr(p, name) for name in ("task_train", "task_test", "task_epochs", "task_rate")}
             jobs.append(Training(**how))
         if "acdc" in p.methods:
             wrong = base | {"seed": seed, "sparsity": p.memory_sparsity, "epochs": 2 * p.epochs, "corrupted": p.corrupted}
@@ -137,18 +132,15 @@ def run(plan: Plan, *, workers: Workers = None) -> Result:
         JobError: A training failed.
     """
     every = [*plan.jobs, *plan.memory]
-    results = run_jobs(train_and_judge, every, workers=workers)
-
-    def table(name: str, jobs: list[Training], results: list[Any]) -> pd.DataFrame:
-        told = ({"seed": job.seed, "arm": job.arm, "epochs": job.epochs} for job in jobs)
-        return pd.DataFrame([head | row for head, found in zip(told, results, strict=True) for row in found[name]])
-
-    n = len(plan.jobs)
-    outcomes, course, predictions, transfer = (
-        table(name, plan.jobs, results[:n]) for name in ("outcomes", "course", "predictions", "transfer")
+    heads, found = (
+        [{"seed": job.seed, "arm": job.arm, "epochs": job.epochs} for job in every],
+        run_jobs(train_and_judge, every, workers=workers),
     )
-    memory = table("course", plan.memory, results[n:])
-    return Result(plan, outcomes, course.dropna(axis=1, how="all"), memory, _pairs(predictions), _increases(transfer))
+    n = len(plan.jobs)
+    of = tables(heads[:n], found[:n], "outcomes", "course", "predictions", "transfer")
+    memory = tables(heads[n:], found[n:], "course")["course"]
+    course = of["course"].dropna(axis=1, how="all")
+    return Result(plan, of["outcomes"], course, memory, _pairs(of["predictions"]), _increases(of["transfer"]))
 
 
 def _pairs(predictions: pd.DataFrame) -> pd.DataFrame:

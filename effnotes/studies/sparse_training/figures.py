@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from effnotes.core.files import user_path
-from effnotes.reporting.figures import PALETTE, legend_below
+from effnotes.reporting.figures import PALETTE, legend_below, plot_bars
 from effnotes.studies.sparse_training.training import MODES, SYSTEMS
 
 TRANSFERRED = ("AC/DC", "GMP", "ticket")
@@ -28,23 +28,14 @@ def one_shot(outcomes: pd.DataFrame, *, recalibrated: bool) -> pd.DataFrame:
     return rows[~shots | (rows["recalibrated"] == recalibrated)]
 
 
-def _dotted(rows: pd.DataFrame, x: str, y: str, ax: Axes, hue: str | None = None) -> None:
-    """Draw bars of means, and a dot for each seed."""
-    colours = {"palette": list(PALETTE[: rows[hue].nunique()])} if hue else {"color": PALETTE[4]}
-    sns.barplot(rows, x=x, y=y, hue=hue, errorbar=None, ax=ax, **colours)
-    dots = {"palette": ["0.25"] * rows[hue].nunique(), "dodge": True, "legend": False} if hue else {"color": "0.25"}
-    sns.stripplot(rows, x=x, y=y, hue=hue, size=3, ax=ax, **dots)
-    ax.set(xlabel="", ylabel=y)
-    plt.setp(ax.get_xticklabels(), rotation=25, ha="right")
-
-
 def plot_acdc(outcomes: pd.DataFrame, course: pd.DataFrame) -> Figure:
     """Draw the accuracy of each training with and without masks, and how much AC/DC's mask changes at each compression."""
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), width_ratios=(3, 2))
     names = ["dense", "AC/DC, dense finish", "AC/DC", "GMP", "frozen mask"]
     rows = as_trained(outcomes)
-    _dotted(rows[rows["model"].isin(names)].set_index("model").loc[names].reset_index(), "model", "accuracy", axes[0])
+    plot_bars(rows[rows["model"].isin(names)].set_index("model").loc[names].reset_index(), "model", "accuracy", ax=axes[0])
     axes[0].set_ylim(max(0.0, rows["accuracy"].min() - 0.1), 1)
+    axes[0].tick_params(axis="x", rotation=25)
     changes = course[course["arm"] == "AC/DC"].dropna(subset="churn")
     changes = changes.assign(number=changes.groupby("seed").cumcount() + 2)
     sns.lineplot(changes, x="number", y="churn", marker="o", errorbar=None, ax=axes[1])
@@ -91,26 +82,20 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2))
     for ax, mode in zip(axes, MODES, strict=True):
         rows = transfer[(transfer["mode"] == mode) & (transfer["model"] != "dense")]
-        _dotted(rows, "task", "increase", ax, "model")
+        plot_bars(rows, "task", "increase", ax=ax, hue="model")
         ax.axhline(0, color="0.5", linewidth=0.8)
         ax.set(title=mode, ylabel="relative error increase")
     legend_below(fig)
     return fig
 
 
-def plot_one_shot(outcomes: pd.DataFrame, score: str = "accuracy") -> Figure:
-    """Draw a score against one-shot sparsity, as pruned and with batch norms recalibrated; lines are means over seeds."""
+def plot_one_shot(outcomes: pd.DataFrame) -> Figure:
+    """Draw accuracy against one-shot sparsity, as pruned and with batch norms recalibrated; lines are means over seeds."""
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True)
     for ax, (recalibrated, title) in zip(axes, {False: "as pruned", True: "batch norms recalibrated"}.items(), strict=True):
         rows = one_shot(outcomes, recalibrated=recalibrated)
-        levels = sorted(rows["level"].unique())
-        for colour, name in zip(PALETTE, ONE_SHOT, strict=False):
-            means = rows[rows["model"] == name].groupby("level")[score].mean()
-            label = "SGD, twice as long" if name == "dense" else name
-            ax.plot([levels.index(level) for level in means.index], means, "o-", color=colour, label=label, markersize=4)
-        ax.set(title=title, xlabel="sparsity")
-        ax.set_xticks(range(len(levels)), [f"{100 * level:g}%" for level in levels])
-    axes[0].set_ylabel(score)
+        _lines(ax, {name: rows[rows["model"] == name] for name in ONE_SHOT}, "accuracy")
+        ax.set(title=title, ylabel="accuracy")
     legend_below(fig, columns=3)
     return fig
 
@@ -119,17 +104,25 @@ def plot_bias(outcomes: pd.DataFrame) -> Figure:
     """Draw bias amplification and the accuracy of the worst class against sparsity, means over seeds, recalibrated if one-shot."""
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
     shots, rows = one_shot(outcomes, recalibrated=True), as_trained(outcomes)
-    rows = rows[rows["model"].isin(["AC/DC", "GMP"])]
-    levels = sorted({*shots["level"], *rows["level"]})
-    lines = {"SGD": shots, "CrAM+ Multi": shots, "AC/DC": rows, "GMP": rows}
+    lines = {
+        name: of[of["model"] == name] for of, names in ((shots, ("SGD", "CrAM+ Multi")), (rows, ("AC/DC", "GMP"))) for name in names
+    }
     for ax, (score, label) in zip(
         axes, {"bias": "bias amplification", "worst": "accuracy of the worst class"}.items(), strict=True
     ):
-        for colour, marker, (name, of) in zip(PALETTE, "oosD", lines.items(), strict=False):
-            means = of[of["model"] == name].groupby("level")[score].mean()
-            ax.plot([levels.index(level) for level in means.index], means, f"{marker}-", color=colour, label=name, markersize=5)
-        ax.set(xlabel="sparsity", ylabel=label)
-        ax.set_xticks(range(len(levels)), [f"{100 * level:g}%" for level in levels])
+        _lines(ax, lines, score)
+        ax.set_ylabel(label)
     axes[0].axhline(0, color="0.5", linewidth=0.8)
     legend_below(fig)
     return fig
+
+
+def _lines(ax: Axes, lines: dict[str, pd.DataFrame], score: str) -> None:
+    """Draw the mean of a score at each sparsity, at equal distances; a line for each name."""
+    levels = sorted({level for rows in lines.values() for level in rows["level"]})
+    for colour, marker, (name, rows) in zip(PALETTE, "oosDoo", lines.items(), strict=False):
+        means = rows.groupby("level")[score].mean()
+        label = "SGD, twice as long" if name == "dense" else name
+        ax.plot([levels.index(level) for level in means.index], means, f"{marker}-", color=colour, label=label, markersize=4)
+    ax.set_xlabel("sparsity")
+    ax.set_xticks(range(len(levels)), [f"{100 * level:g}%" for level in levels])

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
-
 import pandas as pd
 
-from effnotes.reporting.claims import verdict_sentence
 from effnotes.studies.sparse_training.figures import TRANSFERRED, as_trained, one_shot
-
-# What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
-Payload: TypeAlias = Mapping[str, Any]
 
 LEFT_OUT = "This run leaves that system out (methods)."
 
-# Of each claim that the page speaks of: where it is shown, where it is contradicted, and behind "Whether" where it is not settled.
-_FOUND = {
-    "acdc-accurate": (
+# Of each claim that the page speaks of: where it is shown, and where it is contradicted.
+FOUND = {
+    "sparse.acdc-accurate": (
         "One AC/DC run gives a sparse network nearly as accurate as a dense one",
         "At this length of training the sparse network of an AC/DC run is clearly less accurate than a dense one",
-        "one AC/DC run gives a sparse network nearly as accurate as a dense one",
     ),
-    "pair-agrees": (
-        "Its sparse and its dense network decide alike more often than the sparse one and a dense one trained by itself",
-        "Its sparse and its dense network decide alike no more often than the sparse one and a dense one trained by itself",
-        "the two networks of one AC/DC run decide alike more often than two trained by themselves",
+    "sparse.pair-agrees": (
+        "The two networks of one AC/DC run decide alike more often than its sparse one and a dense one trained by itself",
+        "The two networks of one AC/DC run decide alike no more often than its sparse one and a dense one trained by itself",
     ),
-    "ticket-bad-linearly": (
-        "How well a sparse network transfers depends on how it is tuned: a lottery ticket loses far more if only the classifier is",
+    "sparse.ticket-bad-linearly": (
+        "A lottery ticket loses more if only the classifier is tuned than if all of its weights are",
         "A lottery ticket loses no more if only the classifier is tuned than if all of its weights are",
-        "a lottery ticket loses more if only the classifier is tuned",
     ),
-    "beats-equal-cost": (
-        "Pruned in one step, a network trained by CrAM+ is more accurate than one trained by SGD at the same cost",
-        "Pruned in one step, a network trained by CrAM+ is hardly more accurate than one trained by SGD at the same cost",
-        "CrAM+ makes a network more accurate after pruning than SGD at the same cost",
+    "sparse.beats-equal-cost": (
+        "A network trained by CrAM+ is more accurate, pruned in one step, than one trained by SGD at the same cost",
+        "A network trained by CrAM+ is hardly more accurate, pruned in one step, than one trained by SGD at the same cost",
     ),
-    "fairer-when-pruned": (
+    "sparse.fairer-when-pruned": (
         "A compressible network is a fairer one: pruned, it amplifies bias less than one trained by SGD",
         "A compressible network is no fairer for it: pruned, it does not amplify bias less than one trained by SGD",
-        "a compressible network amplifies bias less once it is pruned",
     ),
 }
-_SHORT = ("acdc-accurate", "beats-equal-cost", "fairer-when-pruned")
-
-
-def judged(claim: Payload) -> str:
-    """Say what was found for a claim, as `verdict_sentence` does."""
-    return verdict_sentence(claim, *_FOUND[claim["id"].partition(".")[2]])
-
-
-def what_was_found(claims: Mapping[str, Payload]) -> list[tuple[str, str]]:
-    """Give the sentences for the top of the page, each with its claim."""
-    return [(judged(claims[f"sparse.{name}"]), f"sparse.{name}") for name in _FOUND]
-
-
-def to_take_away(claims: Mapping[str, Payload]) -> list[str]:
-    """Say what to take away: three claims, and how to read them."""
-    last = "An accuracy of a sparse network says little without its cost, and nothing of another task."
-    return [*(judged(claims[f"sparse.{name}"]) for name in _SHORT), last]
 
 
 def costs_table(outcomes: pd.DataFrame, course: pd.DataFrame, epochs: int) -> pd.DataFrame:
