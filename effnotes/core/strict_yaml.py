@@ -53,8 +53,8 @@ def load_yaml(text: str) -> Any:
     """Read YAML by the core schema of YAML 1.2.
 
     Raises:
-        yaml.YAMLError: The text is no valid YAML, gives a key twice, or has more than 100,000 values, those that aliases (``*name``)
-            repeat among them.
+        yaml.YAMLError: The text is no valid YAML, gives a key twice, or has more than 100,000 values, with those that aliases
+            (``*name``) repeat.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)

@@ -215,7 +215,9 @@ class Habits(NamedTuple):
 
 def _ends(text: str) -> tuple[str, str, str]:
     paragraphs = [paragraph.split("\n") for paragraph in re.split(r"\n\s*\n", text.strip().lower())]
-    first, signoff, name = (line.strip().rstrip(string.punctuation) for line in (paragraphs[0][0], paragraphs[-1][0], paragraphs[-1][-1]))
+    first, signoff, name = (
+        line.strip().rstrip(string.punctuation) for line in (paragraphs[0][0], paragraphs[-1][0], paragraphs[-1][-1])
+    )
     return first.partition(" ")[0].rstrip(string.punctuation), signoff, name
 
 

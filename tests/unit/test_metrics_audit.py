@@ -132,7 +132,9 @@ def test_frames_of_labels_keep_the_order_of_the_first_without_names(case):
     plain = [(images, labels)]
     models, known = (Shift([0.0] * 4), Shift([-1.0, 0.5, -0.5, 0.2])), {"protected": 0, "train_labels": train}
     found = metrics.bias_audit(*models, mixed, validation=turned, **known)
-    np.testing.assert_array_equal(found.table["value"], metrics.bias_audit(*models, plain, validation=plain, **known).table["value"])
+    np.testing.assert_array_equal(
+        found.table["value"], metrics.bias_audit(*models, plain, validation=plain, **known).table["value"]
+    )
 
 
 def test_groups_from_the_loader_an_array_and_a_column_agree(case):

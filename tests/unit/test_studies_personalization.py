@@ -74,7 +74,9 @@ def made_up_result(plan: Plan, score: Any, facts: Any = None) -> Result:
             row |= {"raft": method.raft, "nf4": method.nf4, "mask_rule": method.mask_rule, "learning_rate": 0.1}
             for serve in ("none", "RAG"):
                 value = score(persona, method, serve)
-                scores = dict.fromkeys(("style", "content", "bleu", "rouge", "mauve", "test_loss", "accepted", "told", "membership"), value)
+                scores = dict.fromkeys(
+                    ("style", "content", "bleu", "rouge", "mauve", "test_loss", "accepted", "told", "membership"), value
+                )
                 told_right = value if facts is None else facts
                 costs = dict.fromkeys(("trainable", "cpu_s", "adapter_bytes", "training_bytes"), 9.0) | {
                     "base_bytes": 80 - 70 * method.nf4
@@ -271,7 +273,9 @@ def test_what_mauve_says_has_its_mark_of_real_mails_beside_it(plan: Plan) -> Non
     """Planted: the highest and the lowest system, and how many reach what real mails get; a table of an older record has none."""
     result = made_up_result(plan, lambda p, m, s: {"lora": 0.9, "none": 0.2}.get(m.kind, 0.5) - 0.1 * (s == "RAG"))
     said = sentences.of_mauve(result.systems, 5)
-    assert "of 5 mails a side, is highest for LoRA, 3 mails without context (0.90)" in said or "LoRA, 24 mails without context" in said
+    assert (
+        "of 5 mails a side, is highest for LoRA, 3 mails without context (0.90)" in said or "LoRA, 24 mails without context" in said
+    )
     assert "lowest for base, 24 mails with retrieved mails (0.10)" in said
     means = result.systems.groupby(["method", "serve"])["mauve"].mean()
     assert f"have 0.55, and {(means >= 0.55).sum()} of {len(means)} systems" in said

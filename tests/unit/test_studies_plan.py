@@ -79,5 +79,7 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> N
 def test_a_table_that_is_missing_is_named_with_its_parameter(name: str) -> None:
     """The parameter, the path as it was given, and what it takes."""
     facts = {"facts": str(Path(__file__).parents[1] / "fixtures" / "facts.csv"), "counts": [1], "suppressed": []}
-    with pytest.raises(DataError, match=rf"^{name}='nowhere.csv': .*CSV file with the columns subject.*nowhere.csv: this file is missing"):
+    with pytest.raises(
+        DataError, match=rf"^{name}='nowhere.csv': .*CSV file with the columns subject.*nowhere.csv: this file is missing"
+    ):
         editing.plan(**VALUES | facts | {name: "nowhere.csv"})

@@ -37,8 +37,9 @@ def load_world(path: str | Path) -> World:
     """Read a world's settings from a YAML file: a mapping from the names of `World`, or Behemoth's, to values.
 
     Raises:
-        DataError: The file is missing or no YAML, it has aliases or is nested too deep, or a setting is unknown, given twice, of the wrong type, out of range, or does
-            not go with another; the message names the file, the line, the setting and what is allowed.
+        DataError: The file is missing or no YAML, has aliases or is nested too deep, or a setting is unknown, given twice, of the
+            wrong type, out of range, or does not go with another; the message names the file, the line, the setting and what is
+            allowed.
     """
     path = user_path(path)
     text = read_text(path)

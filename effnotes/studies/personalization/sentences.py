@@ -308,8 +308,8 @@ def of_habits(habits: pd.DataFrame) -> str:
     ]
     length = table.loc["length"]
     return (
-        f"By what is found in the training mails alone, {'; '.join(parts)}. In length the largest difference between the shares of mails"
-        f" of at most so many words is {length['LoRA']:.0%} by LoRA and {length['base']:.0%} by the base."
+        f"By what is found in the training mails alone, {'; '.join(parts)}. In length the largest difference between the shares of"
+        f" mails of at most so many words is {length['LoRA']:.0%} by LoRA and {length['base']:.0%} by the base."
     )
 
 
