@@ -50,7 +50,7 @@ def load_world(path: str | Path) -> World:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
                 said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
-                raise DataError(f"{path}, line {event.start_mark.line + 1}: {said}")
+                raise DataError(f"{path}, line {event.start_mark.line + 1}: {said}")  # type: ignore[union-attr]
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
