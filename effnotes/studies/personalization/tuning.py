@@ -93,10 +93,10 @@ def tune_and_judge(job: Tuning) -> JobResult:
     accepted_real (shares that the judge of authorship takes for the writer's, of what is written and of the real mails), told
     (share of orders for the mail with the canary that are answered with its code), trainable, cpu_s, and the bytes of the adapter,
     of training and of the base's linear layers; what `_learnt_by_heart` says; for RoSA the overlap of its mask with that of the
-    largest weights, and by chance. "habits": serve, habit, and its shares of what is written and of the real mails, as `Habits` finds them
-    in the training mails; length is the distance of the two distributions. "course" has no rows of methods that are judged, but
-    whose leaks are not. "crosses": other, style. "cuts": as `_cut` says. "examples": serve, instruction, real and written, of
-    a made-up person's first test mail; texts of a reader's are in none.
+    largest weights, and by chance. "habits": serve, habit, and its shares of what is written and of the real mails, as `Habits`
+    finds them in the training mails. "course" has no rows of methods that are judged, but whose leaks are not. "crosses": other,
+    style. "cuts": as `_cut` says. "examples": serve, instruction, real and written, of a made-up person's first test mail; texts of
+    a reader's are in none.
     Of a reader's own mails style is the judge's mean probability, and content and facts are NaN.
     """
     with no_network() if job.writer.mailbox else contextlib.nullcontext():
