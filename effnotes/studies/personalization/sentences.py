@@ -300,7 +300,11 @@ def habits_table(habits: pd.DataFrame) -> pd.DataFrame:
 def of_habits(habits: pd.DataFrame) -> str:
     """Say how often the base and LoRA have the habits that are found in the mails, and how long their mails are."""
     table = habits_table(habits).set_index("habit")
-    words = {"greeting": "begin with its usual first word", "signoff": "have its usual sign-off", "name": "its usual last line"}
+    words = {
+        "greeting": "begin with the usual first word",
+        "signoff": "have the usual sign-off",
+        "name": "end with the usual last line",
+    }
     parts = [
         f"{table.loc[habit, 'real mails']:.0%} of the real mails {word}, {table.loc[habit, 'LoRA']:.0%} by LoRA and"
         f" {table.loc[habit, 'base']:.0%} by the base"
