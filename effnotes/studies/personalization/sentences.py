@@ -279,11 +279,12 @@ def of_metrics(systems: pd.DataFrame) -> str:
 def of_mauve(systems: pd.DataFrame, n: int) -> str:
     """Say how MAUVE ranks systems, and what real mails get; n is the number of mails a side."""
     means = systems.groupby(["method", "serve"], sort=False)[["mauve", "mauve_real"]].mean()
-    (best, best_served), (last, last_served) = means["mauve"].idxmax(), means["mauve"].idxmin()
     found, real = means["mauve"], means["mauve_real"].mean()
+    order = found.sort_values(ascending=False, kind="stable").reset_index()
+    names = [f"{method} {SERVED[serve]}" for method, serve in zip(order["method"], order["serve"], strict=True)]
     return (
-        f"In this build MAUVE, of {n} mails a side, is highest for {best} {SERVED[best_served]} ({found.max():.2f}) and lowest for"
-        f" {last} {SERVED[last_served]} ({found.min():.2f}). As many other real mails of the same persons have {real:.2f}, and"
+        f"In this build MAUVE, of {n} mails a side, is highest for {names[0]} ({found.max():.2f}) and lowest for"
+        f" {names[-1]} ({found.min():.2f}). As many other real mails of the same persons have {real:.2f}, and"
         f" {int((found >= real).sum())} of {len(found)} systems have that or more."
     )
 
@@ -300,20 +301,19 @@ def habits_table(habits: pd.DataFrame) -> pd.DataFrame:
 def of_habits(habits: pd.DataFrame) -> str:
     """Say how often the base and LoRA have the habits that are found in the mails, and how long their mails are."""
     table = habits_table(habits).set_index("habit")
+    real, lora, base = (table[name].to_dict() for name in ("real mails", "LoRA", "base"))
     words = {
         "greeting": "begin with the usual first word",
         "signoff": "have the usual sign-off",
         "name": "end with the usual last line",
     }
     parts = [
-        f"{table.loc[habit, 'real mails']:.0%} of the real mails {word}, {table.loc[habit, 'LoRA']:.0%} by LoRA and"
-        f" {table.loc[habit, 'base']:.0%} by the base"
+        f"{real[habit]:.0%} of the real mails {word}, {lora[habit]:.0%} by LoRA and {base[habit]:.0%} by the base"
         for habit, word in words.items()
     ]
-    length = table.loc["length"]
     return (
         f"By what is found in the training mails alone, {'; '.join(parts)}. In length the largest difference between the shares of"
-        f" mails of at most so many words is {length['LoRA']:.0%} by LoRA and {length['base']:.0%} by the base."
+        f" mails of at most so many words is {lora['length']:.0%} by LoRA and {base['length']:.0%} by the base."
     )
 
 

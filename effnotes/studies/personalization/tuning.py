@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -284,7 +284,7 @@ class _Real(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def _real(writer: Writer, base: MailBase) -> _Real:
     own, (model, tokenizer) = material(writer), loaded(base)
-    encode, parts = encoder_of(model.base_model, tokenizer), (own.train[: len(own.test)], own.test)
+    encode, parts = encoder_of(cast("PreTrainedModel", model.base_model), tokenizer), (own.train[: len(own.test)], own.test)
     learnt, held_out = (encode([each.mail.text for each in examples]) for examples in parts)
     losses = []
     for examples in parts:
