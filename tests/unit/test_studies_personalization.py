@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import socket
 import stat
 from pathlib import Path
@@ -273,10 +274,9 @@ def test_what_mauve_says_has_its_mark_of_real_mails_beside_it(plan: Plan) -> Non
     """Planted: the highest and the lowest system, and how many reach what real mails get; a table of an older record has none."""
     result = made_up_result(plan, lambda p, m, s: {"lora": 0.9, "none": 0.2}.get(m.kind, 0.5) - 0.1 * (s == "RAG"))
     said = sentences.of_mauve(result.systems, 5)
-    assert (
-        "of 5 mails a side, is highest for LoRA, 3 mails without context (0.90)" in said or "LoRA, 24 mails without context" in said
-    )
-    assert "lowest for base, 24 mails with retrieved mails (0.10)" in said
+    # Several have the same: all by LoRA, and the base with few or all mails to search.
+    assert re.search(r"of 5 mails a side, is highest for LoRA[^(]* without context \(0\.90\)", said)
+    assert re.search(r"lowest for base, \d+ mails with retrieved mails \(0\.10\)", said)
     means = result.systems.groupby(["method", "serve"])["mauve"].mean()
     assert f"have 0.55, and {(means >= 0.55).sum()} of {len(means)} systems" in said
     assert "MAUVE" in sentences.methods_table(result.systems)
