@@ -53,7 +53,8 @@ def load_yaml(text: str) -> Any:
     """Read YAML by the core schema of YAML 1.2.
 
     Raises:
-        yaml.YAMLError: The text is no valid YAML, gives a key twice, or has aliases (``*name``) that make far more of it.
+        yaml.YAMLError: The text is no valid YAML, gives a key twice, or has more than 100,000 values, with those that aliases
+            (``*name``) repeat.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)
@@ -83,6 +84,8 @@ def _count(node: Any, sizes: dict[int, float]) -> float:
         pairs = [each for child in children for each in (child if isinstance(child, tuple) else (child,))]
         sizes[id(node)] = 1 + sum(_count(each, sizes) for each in pairs)
     if sizes[id(node)] > _MOST_VALUES:
-        problem = f"its aliases (*name) make more than {_MOST_VALUES:,} values of it; write out what is meant"
+        written = f"more than {_MOST_VALUES:,} values; at most as many are read"
+        repeated = f"its aliases (*name) make more than {_MOST_VALUES:,} values of it; write out what is meant"
+        problem = repeated if sizes[id(node)] > len(sizes) else written  # more than were seen until here
         raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
     return sizes[id(node)]

@@ -41,7 +41,7 @@ class Learn:
     def loss(self, model: nn.Module, base: nn.Module, edited: Rows, retained: Rows | None) -> Tensor:  # noqa: ARG002
         """Return the loss; the base model has no part in it."""
         rows = edited if retained is None else Rows.joined(edited, retained)
-        return -token_log_probabilities(model, rows)[(rows.is_answer if self.on == "answer" else rows.is_text)[:, 1:]].mean()
+        return -token_log_probabilities(model, rows, rows.is_answer if self.on == "answer" else rows.is_text).mean()
 
 
 @settings

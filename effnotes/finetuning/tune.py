@@ -126,7 +126,9 @@ class Batches:
             for pool, size, stays in zip(self.pools, self.sizes, self.retained, strict=True):
                 drawn = torch.from_numpy(rng.integers(len(pool), size=size))
                 parts[stays].append(pool.take(drawn.to(pool.tokens.device)))
-            yield Rows.joined(*parts[0]), Rows.joined(*parts[1]) if parts[1] else None
+            width = max(int(each.length.max()) for each in itertools.chain(*parts))  # what is padding in all rows costs time alone
+            edited, retained = ([each.narrowed(width) for each in rows] for rows in parts)
+            yield Rows.joined(*edited), Rows.joined(*retained) if retained else None
 
 
 def _ends(sizes: Sequence[float]) -> list[Any]:
@@ -375,6 +377,9 @@ def truncate_difference(difference: Mapping[str, Tensor], rank: int) -> dict[str
         if change.ndim != 2:
             truncated[name] = change.clone()
             continue
-        u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
-        truncated[name] = ((u[:, :rank] * s[:rank]) @ v[:rank]).to(change.dtype)
+        wide = change.double() if change.shape[0] <= change.shape[1] else change.double().T
+        # The eigenvectors of its square are the singular vectors, in half the time; in float64 nothing is lost of float32 numbers.
+        vectors = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, max(0, len(wide) - rank) :]
+        cut = vectors @ (vectors.T @ wide)
+        truncated[name] = (cut if wide.shape == change.shape else cut.T).to(change.dtype)
     return truncated

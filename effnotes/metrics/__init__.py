@@ -6,7 +6,7 @@ _HOMES = {
     "effnotes.metrics.bias": "audit_logits bias_audit read_outputs",
     "effnotes.metrics.blinded": "agreement read_study score_study write_study",
     "effnotes.metrics.localisation": "decoy_auc deletion insertion pixel_auc pointing_game",
-    "effnotes.metrics.text": "AuthorshipJudge Mauve bleu_panza corpus_bleu exposure longest_copy mauve rouge_l",
+    "effnotes.metrics.text": "AuthorshipJudge Habits Mauve bleu_panza corpus_bleu exposure longest_copy mauve rouge_l",
 }
 
 __getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -16,15 +16,23 @@ from effnotes.models.modes import evaluating
 from effnotes.models.rows import Rows, RowsLike
 
 
-def token_log_probabilities(model: nn.Module, rows: Rows) -> Tensor:
-    """Return (n, L - 1) float32: log-probability of the next token at each place; gradients flow."""
-    log_p: Tensor = model(input_ids=rows.tokens).logits[:, :-1].float().log_softmax(dim=-1)
-    return log_p.gather(-1, rows.tokens[:, 1:, None])[..., 0]
+def token_log_probabilities(model: nn.Module, rows: Rows, which: Tensor) -> Tensor:
+    """Return (p,) float32: the log-probability of each token that is asked for, row after row; gradients flow.
+
+    Args:
+        model: A causal language model of transformers, with adapters or without.
+        rows: Texts.
+        which: (n, L) bool; the p tokens. A first one has nothing before it and is left out.
+    """
+    row, column = which[:, 1:].nonzero(as_tuple=True)
+    log_p = logits_at(model, rows.tokens, row, column)[1].float().log_softmax(dim=-1)
+    return log_p.gather(-1, rows.tokens[row, column + 1, None])[:, 0]
 
 
 def answer_log_likelihood(model: nn.Module, rows: Rows) -> Tensor:
     """Return (n,) float32: log-probability of each whole answer, log pi(y | x); gradients flow."""
-    return token_log_probabilities(model, rows).masked_fill(~rows.is_answer[:, 1:], 0.0).sum(dim=1)
+    log_p = token_log_probabilities(model, rows, rows.is_answer)
+    return log_p.new_zeros(rows.tokens.shape).masked_scatter(rows.is_answer, log_p).sum(dim=1)
 
 
 class Answers(NamedTuple):

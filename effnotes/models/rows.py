@@ -83,6 +83,10 @@ class Rows:
         """Return the rows at the given positions; the padding stays."""
         return Rows(self.tokens[which], self.length[which], self.answer[which], self.answer_length[which])
 
+    def narrowed(self, width: int) -> Rows:
+        """Return the rows with the first tokens alone, as many as the longest text has or more."""
+        return dataclasses.replace(self, tokens=self.tokens[:, :width])
+
     def to(self, device: torch.device | str) -> Rows:
         """Return the rows on a device."""
         return Rows(self.tokens.to(device), self.length.to(device), self.answer.to(device), self.answer_length.to(device))

@@ -150,8 +150,7 @@ def draw_batches(tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, n
     requests = [pairs[number].mail.request for number in kept]
     batches = []
     for which in rows.length.argsort().tensor_split(n):
-        batch = rows.take(which)
-        batch = dataclasses.replace(batch, tokens=batch.tokens[:, : int(batch.length.max())])
+        batch = rows.take(which).narrowed(int(rows.length[which].max()))
         weight = batch.is_answer.float()
         for row, request in enumerate(requests[int(number)] for number in which):
             if request.asked:

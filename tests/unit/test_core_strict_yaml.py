@@ -29,6 +29,13 @@ def test_aliases_that_blow_up_are_refused_at_once(text):
     assert load_yaml("[&a 1, *a]") == [1, 1]
 
 
+def test_too_many_values_that_are_written_out_are_not_blamed_on_aliases():
+    with pytest.raises(yaml.YAMLError, match="more than 100,000 values; at most as many are read") as caught:
+        load_yaml("a: [" + "1," * 100_000 + "]")
+    assert "alias" not in str(caught.value)
+    assert len(load_yaml("[" + "1," * 99_999 + "]")) == 99_999
+
+
 @pytest.mark.parametrize(
     "text", ["!!int x", "!!bool x", "!!float x", "[" * 100_000, "{a: " * 50_000, "? [1]\n: 2", "9" * 5000, "!!timestamp x"]
 )

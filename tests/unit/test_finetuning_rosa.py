@@ -76,7 +76,7 @@ def parts(layer: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def loss_of(model: nn.Module, rows: Rows) -> Tensor:
-    return -token_log_probabilities(model, rows)[rows.is_answer[:, 1:]].mean()
+    return -token_log_probabilities(model, rows, rows.is_answer).mean()
 
 
 def linears_of(model: nn.Module) -> dict[str, nn.Module]:

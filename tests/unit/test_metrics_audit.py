@@ -124,6 +124,19 @@ def test_flags_are_restored_and_each_model_sees_each_batch_once(case):
     np.testing.assert_allclose(double.table["value"], first.table["value"], atol=1e-12)
 
 
+def test_frames_of_labels_keep_the_order_of_the_first_without_names(case):
+    """In later batches and in those for the thresholds, or a label would be held against another output."""
+    evidence, labels, train = case
+    images, frame = torch.from_numpy(evidence), pd.DataFrame(labels, columns=NAMES)
+    mixed, turned = [(images[:250], frame[:250]), (images[250:], frame[250:][NAMES[::-1]])], [(images, frame[NAMES[::-1]])]
+    plain = [(images, labels)]
+    models, known = (Shift([0.0] * 4), Shift([-1.0, 0.5, -0.5, 0.2])), {"protected": 0, "train_labels": train}
+    found = metrics.bias_audit(*models, mixed, validation=turned, **known)
+    np.testing.assert_array_equal(
+        found.table["value"], metrics.bias_audit(*models, plain, validation=plain, **known).table["value"]
+    )
+
+
 def test_groups_from_the_loader_an_array_and_a_column_agree(case):
     evidence, labels, train = case
     models = pair()

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from effnotes.metrics.text import AuthorshipJudge, bleu_panza, corpus_bleu, exposure, longest_copy, mauve, rouge_l
+from effnotes.metrics.text import AuthorshipJudge, Habits, bleu_panza, corpus_bleu, exposure, longest_copy, mauve, rouge_l
 
 PAIRS = [
     ("Hi Ann, the meeting is on Friday at 5!", "Dear Ann, the meeting is on Friday at noon."),
@@ -194,3 +194,22 @@ def test_the_longest_copy_is_that_of_all_runs() -> None:
     assert longest_copy("word", []) == 0
     # Frequent words are no junk, however long the text.
     assert longest_copy("to be or not to be", ["to be or not to be " * 100]) == 6
+
+
+def test_habits_are_those_of_most_mails_and_their_shares() -> None:
+    """By hand; the recipient's name, case and punctuation behind a line do not count, and an empty text has no habit."""
+    real = [
+        "Hi Ben,\n\nThe hall is free.\n\nBest regards,\nAda",
+        "hi Cora!\n\nAll is well.\n\nbest regards\nada",
+        "Dear Dirk\n\nno\n\nYours,\nAda L.",
+    ]
+    found = Habits.of(real)
+    assert found == ("hi", "best regards", "ada")
+    rows = {row["habit"]: (row["written"], row["real"]) for row in found.compared(["HI!", ""], real)}
+    assert rows["greeting"] == (0.5, pytest.approx(2 / 3))
+    assert rows["signoff"] == (0, pytest.approx(2 / 3))
+    assert rows["name"] == (0, pytest.approx(2 / 3))
+    assert rows["small letters"] == (0.5, 0)  # an empty text has no capital
+    assert rows["exclamation mark"] == (0.5, pytest.approx(1 / 3))
+    assert rows["length"] == (1, 0)  # at most 1 word: all of the written mails, and no real one
+    assert [row["written"] for row in found.compared(real, real)][-1] == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import socket
 import stat
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from scipy.stats import spearmanr
 
 from effnotes.datasets.text import draw_persona, write_canaries
+from effnotes.datasets.text.retrieval import encoder_of
 from effnotes.models.answers import token_log_probabilities
 from effnotes.models.language import LanguageModelShape, build_language_model
 from effnotes.models.prompts import Prompt, encode
@@ -55,6 +57,7 @@ PARAMETERS: dict[str, Any] = {
     "tune_personas": [901],
     "pretraining": {"shape": SHAPE, "steps": 5, "repeat_steps": 0, "tokenizer_mails": 200},
 }
+HABITS = ("greeting", "signoff", "name", "small letters", "exclamation mark", "length")
 OWN = {"mailbox": str(FIXTURE), "address": "ada@example.org"}
 
 
@@ -65,19 +68,22 @@ def plan() -> Plan:
 
 def made_up_result(plan: Plan, score: Any, facts: Any = None) -> Result:
     """A result whose scores a function of persona, method and way to serve gives."""
-    systems, course = [], []
+    systems, course, habits = [], [], []
     for persona in plan.parameters.personas:
         for method in [*plan.untuned, *plan.grids, *plan.borrowed]:
             row = {"persona": persona, "method": method.name, "kind": method.kind, "mails": method.mails}
             row |= {"raft": method.raft, "nf4": method.nf4, "mask_rule": method.mask_rule, "learning_rate": 0.1}
             for serve in ("none", "RAG"):
                 value = score(persona, method, serve)
-                scores = dict.fromkeys(("style", "content", "bleu", "rouge", "test_loss", "accepted", "told", "membership"), value)
+                scores = dict.fromkeys(
+                    ("style", "content", "bleu", "rouge", "mauve", "test_loss", "accepted", "told", "membership"), value
+                )
                 told_right = value if facts is None else facts
                 costs = dict.fromkeys(("trainable", "cpu_s", "adapter_bytes", "training_bytes"), 9.0) | {
                     "base_bytes": 80 - 70 * method.nf4
                 }
-                places = {"overlap": 0.2, "chance": 0.1, "copied": 2.5, "copied_real": 2.0}
+                places = {"overlap": 0.2, "chance": 0.1, "copied": 2.5, "copied_real": 2.0, "mauve_real": 0.55}
+                habits += [row | {"serve": serve, "habit": each, "written": value, "real": 0.9} for each in HABITS]
                 systems.append(row | scores | costs | places | {"serve": serve, "facts": told_right, "accepted_real": 0.5})
             if method.kind != "none":
                 course += [row | {"step": step, "val_loss": 3.0 - step / 4, "exposure": float(step)} for step in (0, 2, 4)]
@@ -89,7 +95,7 @@ def made_up_result(plan: Plan, score: Any, facts: Any = None) -> Result:
     rates = [{"method": m.name, "learning_rate": 0.1, "score": -2.0, "tried": 1, "edge": "", "step": 4} for m in plan.grids]
     tried = [{"persona": 901, "method": "x", "learning_rate": 0.1, "step": 2, "val_loss": 1.0}]
     cuts = [{"persona": 1, "form": form, "left": 0.4, "style": 0.3, "test_loss": 1.5} for form in ("low rank", "both", "sparse")]
-    frames = (pd.DataFrame(each) for each in (tried, rates, systems, course, crosses, cuts))
+    frames = (pd.DataFrame(each) for each in (tried, rates, systems, course, habits, crosses, cuts))
     return Result(plan, pd.DataFrame(), *frames, pd.DataFrame())
 
 
@@ -246,8 +252,35 @@ def test_exposure_ranks_all_codes_by_their_probability(monkeypatch: pytest.Monke
         text = text[: text.index(f"{number:04d}") + 4]
         rows = encode(tokenizer, [Prompt(canary.instructions[0])], [text]).rows
         with torch.no_grad():
-            expected = float(token_log_probabilities(model, rows)[0, -5:-1].sum())
+            expected = float(token_log_probabilities(model, rows, rows.is_answer)[-5:-1].sum())
         assert seen["every"][number] == pytest.approx(expected, abs=1e-4)
+
+
+def test_features_of_a_text_are_the_mean_of_its_last_states() -> None:
+    """Against each text read alone, whatever it stands beside; a text without tokens is at 0."""
+    tokenizer = train_tokenizer(400, 60)
+    shape = LanguageModelShape(width=16, layers=1, heads=2, mlp_width=24, family="llama", context=512)
+    model = build_language_model(shape, len(tokenizer), seed=0).eval()
+    texts = ["Hello there, the hall is free.", "Yes", ""]
+    found = encoder_of(model.base_model, tokenizer, batch=3)(texts)
+    for text, features in zip(texts[:2], found, strict=False):
+        with torch.no_grad():
+            states = model(torch.tensor([tokenizer.encode(text)]), output_hidden_states=True).hidden_states[-1][0]
+        torch.testing.assert_close(features, states.mean(dim=0), atol=1e-5, rtol=1e-4)
+    assert not found[2].any()
+
+
+def test_what_mauve_says_has_its_mark_of_real_mails_beside_it(plan: Plan) -> None:
+    """Planted: the highest and the lowest system, and how many reach what real mails get; a table of an older record has none."""
+    result = made_up_result(plan, lambda p, m, s: {"lora": 0.9, "none": 0.2}.get(m.kind, 0.5) - 0.1 * (s == "RAG"))
+    said = sentences.of_mauve(result.systems, 5)
+    # Several have the same: all by LoRA, and the base with few or all mails to search.
+    assert re.search(r"of 5 mails a side, is highest for LoRA[^(]* without context \(0\.90\)", said)
+    assert re.search(r"lowest for base, \d+ mails with retrieved mails \(0\.10\)", said)
+    means = result.systems.groupby(["method", "serve"])["mauve"].mean()
+    assert f"have 0.55, and {(means >= 0.55).sum()} of {len(means)} systems" in said
+    assert "MAUVE" in sentences.methods_table(result.systems)
+    assert "MAUVE" not in sentences.methods_table(result.systems.drop(columns="mauve"))
 
 
 def test_sparse_and_rosa_train_as_many_numbers_as_lora(plan: Plan) -> None:
@@ -289,6 +322,8 @@ def every_sentence(result: Result) -> list[str]:
         sentences.of_crosses(result.crosses),
         sentences.of_exposure(result.course),
         sentences.of_metrics(result.systems),
+        sentences.of_mauve(result.systems, 5),
+        sentences.of_habits(result.habits),
         sentences.of_leaks(result.systems),
         sentences.of_cuts(result.cuts),
         sentences.of_masks(result.systems),
@@ -324,7 +359,7 @@ def test_sentences_and_figures_leave_out_what_a_readers_mails_have_not(plan: Pla
     figures.plot_cuts(result.cuts, result.systems)
     figures.plot_exposure(result.course)
     kept = {table.name: read_table({"tables": {table.name: table.to_json()}}, table.name) for table in own.keep()}
-    assert set(kept) == {"rates", "tried", "systems", "course", "cuts"}
+    assert set(kept) == {"rates", "tried", "systems", "course", "habits", "cuts"}
 
 
 def test_a_run_without_full_tuning_says_what_it_has_and_no_more() -> None:
@@ -372,6 +407,10 @@ def test_a_small_run_from_training_to_verdicts(own: bool, tmp_path: Path, monkey
     assert measured["personal.tuning-beats-rag"].n_units == len(plan.writers)
     assert measured["personal.own-model-best"].n_units == (0 if own else 2)
     assert result.systems[["style", "bleu", "test_loss"]].notna().all(axis=None)
+    assert result.systems[["mauve", "mauve_real"]].gt(0).all(axis=None)
+    assert result.systems[["mauve", "mauve_real"]].le(1 + 1e-9).all(axis=None)
+    assert result.habits[["written", "real"]].stack().between(0, 1).all()
+    assert set(result.habits["habit"]) == set(HABITS)
     assert result.systems["facts"].notna().any() == (not own)
     assert result.course["exposure"].notna().any() == (not own)
     assert len(result.examples) > 0 if not own else result.examples.empty

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from effnotes.core.errors import DataError
 from effnotes.studies import editing
 from effnotes.studies.editing.settings import REFERENCE, Method
 
@@ -72,3 +73,13 @@ def test_blocks_are_varied_in_the_main_setting_only_and_ranks_in_all() -> None:
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         editing.plan(**VALUES | changes)
+
+
+@pytest.mark.parametrize("name", ["facts", "edits"])
+def test_a_table_that_is_missing_is_named_with_its_parameter(name: str) -> None:
+    """The parameter, the path as it was given, and what it takes."""
+    facts = {"facts": str(Path(__file__).parents[1] / "fixtures" / "facts.csv"), "counts": [1], "suppressed": []}
+    with pytest.raises(
+        DataError, match=rf"^{name}='nowhere.csv': .*CSV file with the columns subject.*nowhere.csv: this file is missing"
+    ):
+        editing.plan(**VALUES | facts | {name: "nowhere.csv"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import mailbox
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -116,9 +117,9 @@ def _message(number: int, address: str, to: str, subject: str) -> EmailMessage:
 def _add(box: mailbox.mbox, message: EmailMessage) -> None:
     if message.is_multipart():
         message.set_boundary("=" * 15 + "part")  # else a random one
-    kept = mailbox.mboxMessage(message)
-    kept.set_from(str(message["From"]), parsedate_to_datetime(message["Date"]).timetuple())  # else by the clock
-    box.add(kept)
+    sent = time.asctime(parsedate_to_datetime(message["Date"]).timetuple())  # else by the clock
+    # As bytes, for the message itself would be copied in all its parts.
+    box.add(f"From {message['From']} {sent}\n".encode() + bytes(message))
 
 
 def _noise(kind: int, number: int, address: str, friend: str, received: str) -> EmailMessage:

@@ -20,6 +20,7 @@ from effnotes.datasets.text.splits import similarity_vectorizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Encoder: TypeAlias = "Callable[[Sequence[str]], Tensor]"  # n texts -> vectors (n, d)
 PANZA_COSINE = 1 - 0.8 / 2**0.5  # .434: Panza's least score is .2 = 1 - d / sqrt(2), and d = 2 - 2 cos for unit vectors
@@ -123,7 +124,6 @@ def sentence_encoder(folder: str | PathLike[str], *, batch: int = 32) -> Encoder
     Raises:
         DataError: The folder holds no tokenizer and model with weights as safetensors.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer
 
     check_range(1, whole=True, batch=batch)
@@ -133,6 +133,19 @@ def sentence_encoder(folder: str | PathLike[str], *, batch: int = 32) -> Encoder
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: holds no tokenizer and model of transformers with weights as safetensors") from error
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return encoder_of(model, tokenizer, batch=batch)
+
+
+def encoder_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch: int = 32) -> Encoder:
+    """Return what gives the mean of a model's last states over a text's tokens, up to the context; of no tokens it is 0.
+
+    Args:
+        model: Without a head, such as `base_model` of one that has it, in evaluation mode.
+        tokenizer: One that pads.
+        batch: Texts at a time.
+    """
+    import torch
+
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     @torch.inference_mode()
@@ -140,10 +153,11 @@ def sentence_encoder(folder: str | PathLike[str], *, batch: int = 32) -> Encoder
         means = []
         for start in range(0, len(texts), batch):
             given = list(texts[start : start + batch])
-            inputs = tokenizer(given, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            how: Any = {"padding": True, "padding_side": "right", "truncation": True, "max_length": longest}
+            inputs = tokenizer(given, **how, return_tensors="pt").to(model.device)
             mask = inputs["attention_mask"][..., None]
             states = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
-            means.append((states * mask).sum(1) / mask.sum(1).clamp_min(1))
+            means.append(states.masked_fill(mask == 0, 0).sum(1) / mask.sum(1).clamp_min(1))
         return torch.cat(means)
 
     return encode

@@ -37,8 +37,9 @@ def load_world(path: str | Path) -> World:
     """Read a world's settings from a YAML file: a mapping from the names of `World`, or Behemoth's, to values.
 
     Raises:
-        DataError: The file is missing or no YAML, or a setting is unknown, given twice, of the wrong type, out of range, or does
-            not go with another; the message names the file, the line, the setting and what is allowed.
+        DataError: The file is missing or no YAML, has aliases or is nested too deep, or a setting is unknown, given twice, of the
+            wrong type, out of range, or does not go with another; the message names the file, the line, the setting and what is
+            allowed.
     """
     path = user_path(path)
     text = read_text(path)
@@ -49,7 +50,7 @@ def load_world(path: str | Path) -> World:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
                 said = f"for a world values are written out, without aliases such as *name, and at most {_DEPTH} deep"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)  # type: ignore[arg-type]
+                raise DataError(f"{path}, line {event.start_mark.line + 1}: {said}")  # type: ignore[union-attr]
         node, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

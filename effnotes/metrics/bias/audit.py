@@ -321,9 +321,9 @@ def bias_audit(
         AttributeTask.of(none, protected=group, classes=attributes, **known)
         _cuts(thresholds, attributes)
 
-    first, second, labels, groups = paired_logits(dense, pruned, loader, check=check, names=names)
+    first, second, labels, groups, found = paired_logits(dense, pruned, loader, check=check, names=names)
     # The groups of the validation samples play no part in the thresholds.
-    calibration = None if validation is None else paired_logits(dense, pruned, validation, check=None, names=names)[:3]
+    calibration = None if validation is None else paired_logits(dense, pruned, validation, check=None, names=found)[:3]
     chosen = groups if protected is None else protected
     assert chosen is not None  # `check` has seen to it
     return audit_logits(first, second, labels, protected=chosen, thresholds=thresholds, validation=calibration, **known)

@@ -45,15 +45,16 @@ def paired_logits(
     *,
     check: Callable[[int, bool, bool], None] | None,
     names: Sequence[Hashable] | None,
-) -> tuple[FloatArray, FloatArray, NDArray[Any], NDArray[Any] | None]:
+) -> tuple[FloatArray, FloatArray, NDArray[Any], NDArray[Any] | None, Sequence[Hashable] | None]:
     """Collect the logits of both models, the labels and the groups, batch by batch.
 
     Each batch goes through both models, so a loader that shuffles keeps them aligned. `check` is called with
     the number of outputs, whether the task is multi-class and whether there are groups, after the first batch.
-    Labels that come as frames are brought into the order of `names`.
+    Labels that come as frames are brought into the order of `names`, or without these into that of the first frame.
 
     Returns:
-        Dense logits (n, K), pruned logits (n, K), labels (n, K) or (n,), and groups (n,) or None.
+        Dense logits (n, K), pruned logits (n, K), labels (n, K) or (n,), groups (n,) or None, and the names of
+        the columns, where they or a frame gave any.
 
     Raises:
         TypeError: a batch is no tuple of two or three, a model returns no tensor.
@@ -68,7 +69,8 @@ def paired_logits(
             images, *others = batch
             first, second = _logits(dense, images, "dense"), _logits(pruned, images, "pruned")
             given = [other.cpu().numpy() if isinstance(other, Tensor) else other for other in others]
-            ordered = align({"names": names, **dict(zip(("labels", "groups"), given, strict=False))})
+            ordered = align({"names": names, **dict(zip(("labels", "groups"), given, strict=False))}, unnamed=["names"])
+            names = ordered.pop("names", names)
             labels, *group = map(np.asarray, ordered.values())
             _check_batch(first, second, labels)
             if not collected and check is not None:
@@ -79,7 +81,7 @@ def paired_logits(
     if not collected:
         raise ValueError("the loader yielded no batch; an audit needs at least one sample")
     dense_logits, pruned_logits, all_labels, *groups = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
-    return dense_logits, pruned_logits, all_labels, groups[0].reshape(-1) if groups else None
+    return dense_logits, pruned_logits, all_labels, groups[0].reshape(-1) if groups else None, names
 
 
 def _logits(model: nn.Module, images: Tensor, name: str) -> NDArray[Any]:

@@ -1,13 +1,15 @@
 """The chapter's experiment, from parameters to tables: what is planned and refused before anything runs, and what a run gives."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from effnotes.core.errors import DataError
 from effnotes.core.settings import settings
 from effnotes.datasets.worlds.graph import Facts, Integers
 from effnotes.datasets.worlds.named import NamedWorld, read_edits, read_facts
@@ -104,10 +106,12 @@ def plan(**parameters: Any) -> Plan:
             raise ValueError(f"{name}={values}: give at least one, and each once")
     described = load_world(p.world).settings()
     told = {key: described[key] for key in ("templates", "repeats")}
-    named = read_facts(p.facts, **told) if p.facts else None
+    with _of_parameter("facts", p.facts):
+        named = read_facts(p.facts, **told) if p.facts else None
     if p.edits and named is None:
         raise ValueError(f"edits={p.edits!r} changes facts that you name; name the table of all facts as well, as facts")
-    edits = read_edits(p.edits, named) if p.edits and named else None
+    with _of_parameter("edits", p.edits):
+        edits = read_edits(p.edits, named) if p.edits and named else None
     same: dict[str, Any] = {"model": p.model, "recipe": PretrainingRecipe(**p.pretraining), "device": p.device}
     read = same | {"facts": p.facts, "checkpoint": p.checkpoint}
     bases = tuple(Base(dict(told if p.facts else described, seed=seed), seed=seed, **read) for seed in p.worlds)
@@ -157,6 +161,16 @@ def plan(**parameters: Any) -> Plan:
             small = "; of a small table of facts edit one at a time: -p counts='[1]' -p suppressed='[]'" if p.facts else ""
             raise ValueError(f"{setting.name}, world {base.world_seed}: {error}. Take less in {names}{small}") from None
     return made
+
+
+@contextlib.contextmanager
+def _of_parameter(name: str, path: str) -> Iterator[None]:
+    """Name the parameter where a table of the reader's is missing or is none."""
+    try:
+        yield
+    except DataError as error:
+        allowed = "it takes a CSV file with the columns subject, relation and object"
+        raise DataError(f"{name}={path!r}: {allowed}. {error}") from error
 
 
 def pretrain(plan: Plan, *, workers: Workers = None) -> pd.DataFrame:

@@ -173,13 +173,14 @@ class Result(NamedTuple):
     rates: pd.DataFrame  # method, learning_rate and step that were chosen
     systems: pd.DataFrame  # a row for each persona, method and way to serve, as `tune_and_judge` says
     course: pd.DataFrame  # a row for each persona, method and checkpoint
+    habits: pd.DataFrame  # a row for each persona, method, way to serve and habit that is found in the mails
     crosses: pd.DataFrame  # a row for each model's persona and persona whose mails it was asked for
     cuts: pd.DataFrame  # a row for each persona and form of full tuning's difference
     examples: pd.DataFrame  # one mail of each persona, as each system writes it; none of a reader's
 
     def keep(self) -> list[KeptTable]:
         """Make the tables ready to be kept with the record of the run."""
-        names = ("rates", "tried", "systems", "course", "crosses", "cuts")
+        names = ("rates", "tried", "systems", "course", "habits", "crosses", "cuts")
         tables = {name: getattr(self, name) for name in names}
         if len(self.examples):  # texts are long: of the first three
             tables["examples"] = self.examples[self.examples["persona"].isin(self.plan.parameters.personas[:3])]
@@ -250,7 +251,7 @@ def _tables(jobs: list[Tuning], workers: Workers) -> dict[str, pd.DataFrame]:
     """Run jobs, those of a writer one behind the other, and join each of their lists."""
     order = sorted(range(len(jobs)), key=lambda place: to_json(jobs[place].writer))
     found = dict(zip(order, run_jobs(tune_and_judge, [jobs[place] for place in order], workers=workers), strict=True))
-    tables: dict[str, list[dict[str, Any]]] = {"systems": [], "course": [], "crosses": [], "cuts": [], "examples": []}
+    tables: dict[str, list[dict[str, Any]]] = {"systems": [], "course": [], "habits": [], "crosses": [], "cuts": [], "examples": []}
     for place, job in enumerate(jobs):
         method = job.method
         told = {"persona": job.writer.seed, "method": method.name, "kind": method.kind, "mails": method.mails, "raft": method.raft}

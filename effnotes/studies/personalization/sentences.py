@@ -115,7 +115,8 @@ def one_mail(
 
 def methods_table(systems: pd.DataFrame) -> pd.DataFrame:
     """Give means over personas of each system: a row for each method and way to serve."""
-    names = {"test_loss": "loss", "bleu": "BLEU", "rouge": "ROUGE-L", "accepted": "judge"}
+    names = {"test_loss": "loss", "bleu": "BLEU", "rouge": "ROUGE-L", "mauve": "MAUVE", "accepted": "judge"}
+    names = {score: name for score, name in names.items() if score in systems}  # a record may be older than MAUVE
     means = systems.groupby(["method", "serve"], sort=False)[["style", "content", "facts", *names]].mean().rename(columns=names)
     return means.reset_index().rename(columns={"serve": "context"})
 
@@ -273,6 +274,47 @@ def of_metrics(systems: pd.DataFrame) -> str:
         return "BLEU, content or style is the same for all systems here, so none goes with another."
     both = f"{found['content']:.2f} with content and {found['style']:.2f} with style"
     return f"Over {len(means)} systems BLEU has a Spearman correlation of {both}."
+
+
+def of_mauve(systems: pd.DataFrame, n: int) -> str:
+    """Say how MAUVE ranks systems, and what real mails get; n is the number of mails a side."""
+    means = systems.groupby(["method", "serve"], sort=False)[["mauve", "mauve_real"]].mean()
+    found, real = means["mauve"], means["mauve_real"].mean()
+    order = found.sort_values(ascending=False, kind="stable").reset_index()
+    names = [f"{method} {SERVED[serve]}" for method, serve in zip(order["method"], order["serve"], strict=True)]
+    return (
+        f"In this build MAUVE, of {n} mails a side, is highest for {names[0]} ({found.max():.2f}) and lowest for"
+        f" {names[-1]} ({found.min():.2f}). As many other real mails of the same persons have {real:.2f}, and"
+        f" {int((found >= real).sum())} of {len(found)} systems have that or more."
+    )
+
+
+def habits_table(habits: pd.DataFrame) -> pd.DataFrame:
+    """Give means over writers of the shares of mails with each habit: of the real ones, and as methods on all mails write them."""
+    shown = on_all_mails(habits)
+    shown = shown[shown["serve"] == "none"]
+    table = shown.pivot_table(index="habit", columns="name", values="written", sort=False)
+    table.insert(0, "real mails", shown.groupby("habit")["real"].mean())
+    return table.reset_index()
+
+
+def of_habits(habits: pd.DataFrame) -> str:
+    """Say how often the base and LoRA have the habits that are found in the mails, and how long their mails are."""
+    table = habits_table(habits).set_index("habit")
+    real, lora, base = (table[name].to_dict() for name in ("real mails", "LoRA", "base"))
+    words = {
+        "greeting": "begin with the usual first word",
+        "signoff": "have the usual sign-off",
+        "name": "end with the usual last line",
+    }
+    parts = [
+        f"{real[habit]:.0%} of the real mails {word}, {lora[habit]:.0%} by LoRA and {base[habit]:.0%} by the base"
+        for habit, word in words.items()
+    ]
+    return (
+        f"By what is found in the training mails alone, {'; '.join(parts)}. In length the largest difference between the shares of"
+        f" mails of at most so many words is {lora['length']:.0%} by LoRA and {base['length']:.0%} by the base."
+    )
 
 
 def of_published() -> str:

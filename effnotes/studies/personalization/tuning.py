@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ from effnotes.core.jobs import JobResult
 from effnotes.core.settings import settings
 from effnotes.datasets.text.grammar import CANARY, content, says
 from effnotes.datasets.text.personas import WrittenMail, style
-from effnotes.datasets.text.retrieval import Index, with_context
+from effnotes.datasets.text.retrieval import Encoder, Index, encoder_of, with_context
 from effnotes.finetuning.decomposition import decompose
 from effnotes.finetuning.quantisation import quantise_base
 from effnotes.finetuning.rosa import MaskRule, equal_budget, mask_overlap, n_trained
 from effnotes.finetuning.tune import Pool, Tuned, TuneRecipe, apply_difference, finetune
-from effnotes.metrics.text import AuthorshipJudge, bleu_panza, exposure, longest_copy, rouge_l
+from effnotes.metrics.text import AuthorshipJudge, Habits, bleu_panza, exposure, longest_copy, mauve, rouge_l
 from effnotes.models.answers import answer_log_likelihood
 from effnotes.models.language import block_linears
 from effnotes.models.modes import evaluating
@@ -88,12 +88,15 @@ def tune_and_judge(job: Tuning) -> JobResult:
     """Tune, write and judge; for `run_jobs`.
 
     Lists of rows. "course": step, val_loss (nats a token) and exposure (bits; NaN without a canary) at each checkpoint. "systems",
-    one for each way to serve: serve, style, content and facts (shares), bleu and rouge, test_loss, accepted and accepted_real
-    (shares that the judge of authorship takes for the writer's, of what is written and of the real mails), told (share of orders
-    for the mail with the canary that are answered with its code), trainable, cpu_s, and the bytes of the adapter, of training
-    and of the base's linear layers; what `_learnt_by_heart` says; for RoSA the overlap of its mask with that of the largest
-    weights, and by chance. "crosses": other, style. "cuts": as `_cut` says. "examples": serve, instruction, real and written, of
-    a made-up person's first test mail; texts of a reader's are in none.
+    one for each way to serve: serve, style, content and facts (shares), bleu and rouge, mauve and mauve_real (of what is written
+    and of as many training mails, against the held-out ones, by the mean last states of the untuned base), test_loss, accepted and
+    accepted_real (shares that the judge of authorship takes for the writer's, of what is written and of the real mails), told
+    (share of orders for the mail with the canary that are answered with its code), trainable, cpu_s, and the bytes of the adapter,
+    of training and of the base's linear layers; what `_learnt_by_heart` says; for RoSA the overlap of its mask with that of the
+    largest weights, and by chance. "habits": serve, habit, and its shares of what is written and of the real mails, as `Habits`
+    finds them in the training mails. "course" has no rows of methods that are judged, but whose leaks are not. "crosses": other,
+    style. "cuts": as `_cut` says. "examples": serve, instruction, real and written, of a made-up person's first test mail; texts of
+    a reader's are in none.
     Of a reader's own mails style is the judge's mean probability, and content and facts are NaN.
     """
     with no_network() if job.writer.mailbox else contextlib.nullcontext():
@@ -125,8 +128,10 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
             leaked = code_exposure(trainee, tokenizer, own.canary) if own.canary and compared else float("nan")
             return {"val_loss": mean_loss(trainee, held_out), "exposure": leaked}
 
-        tuned = finetune(base, [Pool(rows)], recipe(job, base), seed=job.writer.seed, observe=observe)
-        model, course = tuned.model, tuned.history[["step", "val_loss", "exposure"]].to_dict("records")
+        watched = compared or not job.serve  # nobody reads the course of the others
+        tuned = finetune(base, [Pool(rows)], recipe(job, base), seed=job.writer.seed, observe=observe if watched else None)
+        model = tuned.model
+        course = tuned.history[["step", "val_loss", "exposure"]].to_dict("records") if watched else []
         row |= {"trainable": tuned.n_trainable, "cpu_s": tuned.cpu_s}
         row |= {"adapter_bytes": tuned.adapter_bytes, "training_bytes": tuned.optimizer_bytes}
         if job.method.kind == "rosa":
@@ -137,7 +142,7 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
             cuts = _cut(job, base, tuned, tokenizer, own)
     judged = {serve: _judged(job, model, tokenizer, own, index, serve) for serve in job.serve}
     if compared:
-        row |= _learnt_by_heart(base, model, tokenizer, own, judged["none"][1])
+        row |= _learnt_by_heart(job, model, judged["none"][1])
     systems = [row | {"serve": serve} | found for serve, (found, _) in judged.items()]
     shown = own.test[0]
     examples = [
@@ -146,7 +151,13 @@ def _tuned_and_judged(job: Tuning) -> JobResult:
         if own.persona is not None
     ]
     crosses = _crossed(job, model, tokenizer) if job.others else []
-    return {"course": course, "systems": systems, "crosses": crosses, "cuts": cuts, "examples": examples}
+    found = Habits.of([each.mail.text for each in own.train])
+    habits = [
+        {"serve": serve, **shares}
+        for serve, (_, texts) in judged.items()
+        for shares in found.compared(texts, [each.mail.text for each in own.test])
+    ]
+    return {"course": course, "systems": systems, "habits": habits, "crosses": crosses, "cuts": cuts, "examples": examples}
 
 
 def recipe(job: Tuning, base: nn.Module) -> TuneRecipe:
@@ -214,8 +225,10 @@ def _judged(
     prompts = _asked(index, [*itertools.chain(*orders)], k)
     every = iter(write(model, tokenizer, prompts))
     texts, told, answers = ([*itertools.islice(every, len(each))] for each in orders)
-    gold, judge = [each.mail.text for each in own.test], _judge(job.writer, job.base)
+    gold, judge, real = [each.mail.text for each in own.test], _judge(job.writer, job.base), _real(job.writer, job.base)
     row = {
+        "mauve": mauve(real.encode(texts), real.features).mean,
+        "mauve_real": real.mauve,
         "bleu": float(bleu_panza(texts, gold).mean()),
         "rouge": float(rouge_l(texts, gold).mean()),
         "test_loss": mean_loss(model, _rows(tokenizer, own.test, prompts[: len(texts)], _longest(model))),
@@ -250,9 +263,39 @@ def _style(job: Tuning, texts: Sequence[str], own: Material, gold: Sequence[str]
     return style(texts, own.persona, gold)
 
 
-def _learnt_by_heart(
-    base: PreTrainedModel, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, own: Material, written: Sequence[str]
-) -> dict[str, float]:
+class _Real(NamedTuple):
+    """What is the same for all models of a writer.
+
+    Attributes:
+        encode: What makes features (n, d) of texts: the mean last states of the untuned base.
+        features: Of the held-out mails.
+        mauve: Of as many training mails, against them.
+        losses: As `_losses` gives them by the untuned base, with the rows: of so many training mails, and of the held-out ones.
+        copied: As in `_learnt_by_heart`, of the held-out mails.
+    """
+
+    encode: Encoder
+    features: Tensor
+    mauve: float
+    losses: list[tuple[Rows, Tensor, Tensor]]
+    copied: float
+
+
+@functools.lru_cache(maxsize=1)
+def _real(writer: Writer, base: MailBase) -> _Real:
+    own, (model, tokenizer) = material(writer), loaded(base)
+    encode, parts = encoder_of(cast("PreTrainedModel", model.base_model), tokenizer), (own.train[: len(own.test)], own.test)
+    learnt, held_out = (encode([each.mail.text for each in examples]) for examples in parts)
+    losses = []
+    for examples in parts:
+        rows = _rows(tokenizer, examples, [Prompt(each.instruction) for each in examples], _longest(model))
+        losses.append((rows, *_losses(model, rows)))
+    texts = [each.mail.text for each in own.train]
+    copied = float(np.mean([longest_copy(each.mail.text, texts) for each in own.test]))
+    return _Real(encode, held_out, mauve(learnt, held_out).mean, losses, copied)
+
+
+def _learnt_by_heart(job: Tuning, model: PreTrainedModel, written: Sequence[str]) -> dict[str, float]:
     """What a model gives away of its training mails.
 
     membership is the area under the ROC curve of the loss that tuning took off a mail, for as many training as held-out mails (1/2:
@@ -261,16 +304,13 @@ def _learnt_by_heart(
     """
     from sklearn.metrics import roc_auc_score
 
-    gained = []
-    for examples in (own.train[: len(own.test)], own.test):
-        rows = _rows(tokenizer, examples, [Prompt(each.instruction) for each in examples], _longest(base))
-        (before, lengths), (after, _) = _losses(base, rows), _losses(model, rows)
-        gained.append((before - after) / lengths)
-    learnt, is_member = [each.mail.text for each in own.train], np.repeat([1, 0], [len(each) for each in gained])
+    real, learnt = _real(job.writer, job.base), [each.mail.text for each in material(job.writer).train]
+    gained = [(before - _losses(model, rows)[0]) / lengths for rows, before, lengths in real.losses]
+    is_member = np.repeat([1, 0], [len(each) for each in gained])
     return {
         "membership": float(roc_auc_score(is_member, torch.cat(gained).numpy())),
         "copied": float(np.mean([longest_copy(text, learnt) for text in written])),
-        "copied_real": float(np.mean([longest_copy(each.mail.text, learnt) for each in own.test])),
+        "copied_real": real.copied,
     }
 
 
