@@ -114,7 +114,7 @@ def build(
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
         if browser:
-            print_book(index.parent, project.pages, printed := project.build_dir / "effnotes.pdf", browser)
+            print_book(index.parent, project.staged_pages(), printed := project.build_dir / "effnotes.pdf", browser)
             reporter.say(f"PDF: {_relative(printed)}")
 
 
