@@ -30,7 +30,7 @@ def book(make_book, tmp_path_factory):
     config = book.root / "_config.yml"
     config.write_text(config.read_text().replace("effnotes_redirects: {}", "effnotes_redirects: {book/sum: book/addition}"))
     (book.root / "book" / "index.md").write_text(INDEX)
-    swept = book.effnotes("sweep", "addition", "--grid", "first=5,6", "--name", "small")
+    swept = book.effnotes("sweep", "multiplication", "--grid", "divide_by=2,3", "--name", "small")
     assert swept.returncode == 0, swept.stdout
     result = book.effnotes("build", *["--pdf"] * bool(CHROMIUM))
     assert result.returncode == 0, result.stdout
