@@ -65,10 +65,14 @@ def load_awa2(root: str | Path, *, image_size: int, limit: files.Limit = None) -
 def _read_numbered(path: Path) -> tuple[str, ...]:
     lines: dict[str, int] = {}
     for expected, (line, text) in enumerate(files.read_lines(path), start=1):
-        cells = text.split()
+        cells = files.clean_name(text).split()
         if len(cells) != 2 or cells[0] != str(expected):
             raise DataError(f"{path}, line {line}: {text[:60]!r} should be the number {expected} and a name")
-        files.check_once(lines, files.clean_name(cells[1]), path, line)
+        if (name := cells[1]) in lines:  # names and no paths: a/../b is none for b
+            raise DataError(
+                f"{path}, line {line}: {name} is listed a second time, first in line {lines[name]}; keep one of the two lines"
+            )
+        lines[name] = line
     return tuple(lines)
 
 
@@ -94,16 +98,17 @@ def _class_folders(base: Path, classes: Sequence[str]) -> list[tuple[bool, int, 
         if images.is_dir():
             for line, text in files.read_lines(base / listed):
                 files.check_once(lines, text, base / listed, line)
-            folders = [(f"{base / listed}, line {line}", images / text) for text, line in lines.items()]
+            folders = [(f"{base / listed}, line {line}", text, images / text) for text, line in lines.items()]
         elif (base / name).is_dir():
             within = sorted(path for path in (base / name).iterdir() if path.is_dir() and not files.is_hidden(path))
-            folders = [(str(folder), folder) for folder in within]
+            folders = [(str(folder), folder.name, folder) for folder in within]
         else:
             raise DataError(f"{base}: there is neither JPEGImages nor {name} in this directory. Expected layout:\n{_LAYOUT}")
-        for where, folder in folders:
-            if folder.name not in classes:
-                raise DataError(f"{where}: {folder.name[:60]!r} is not in classes.txt")
-            found.append((seen, classes.index(folder.name), folder))
+        for where, text, folder in folders:
+            name = files.clean_name(text)
+            if name not in classes or text != folder.name:  # a path could lead out of the folder of images
+                raise DataError(f"{where}: {text[:60]!r} is not in classes.txt")
+            found.append((seen, classes.index(name), folder))
     both = {row for seen, row, _ in found if seen} & {row for seen, row, _ in found if not seen}
     if both:
         raise DataError(f"{base}: {classes[min(both)]} is a training and a test class at once; test classes must be unseen")

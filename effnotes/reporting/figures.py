@@ -20,8 +20,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-# Okabe & Ito's palette without its yellow, which is too light for a line on white.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+from effnotes.reporting.palette import PALETTE as PALETTE
 
 
 def use_style() -> None:

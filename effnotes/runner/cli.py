@@ -25,6 +25,7 @@ from effnotes.runner.build import build_book, run_plans
 from effnotes.runner.cluster import Cluster
 from effnotes.runner.errors import BuildError, UsageError, describe_os_error
 from effnotes.runner.export import Format, export_chapters
+from effnotes.runner.install import leaving_notebook
 from effnotes.runner.parameters import parse_all, split_assignment
 from effnotes.runner.pdf import find_chromium, print_book
 from effnotes.runner.plan import plan_chapter
@@ -113,7 +114,7 @@ def build(
         index = build_book(project, plans, reporter, profile, **options)
         reporter.say(f"pages: {_relative(index)}")
         if browser:
-            print_book(index.parent, project.pages, printed := project.build_dir / "effnotes.pdf", browser)
+            print_book(index.parent, project.staged_pages(), printed := project.build_dir / "effnotes.pdf", browser)
             reporter.say(f"PDF: {_relative(printed)}")
 
 
@@ -143,12 +144,13 @@ def run(
         kept.check_request(project, plan, keep_as)
     if out is not None:
         check_folder(out, chapter, plan.key)
+        _ = project.repository  # one that cannot be used is refused before anything runs
     with Reporter(Console(soft_wrap=True)) as reporter:
         results = run_plans(project, [plan], reporter, force=force or (keeping and not reuse), patience_min=patience)
         results.raise_problems()
         finished = results.finished[chapter]
         if out is not None:
-            copy_run(finished, out)
+            copy_run(finished, leaving_notebook(project, finished.notebook_path), out)
         if keeping:
             reporter.say(f"kept: {_relative(kept.keep(project, plan, finished.record, keep_as))}")
         reporter.say(f"notebook: {_relative(out / f'{chapter}.ipynb' if out else finished.notebook_path)}")

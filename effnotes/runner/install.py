@@ -1,5 +1,6 @@
 """The cell that notebooks begin with which leave the book: it installs the library where it is not there already."""
 
+from pathlib import Path
 from typing import Any
 
 import effnotes
@@ -43,3 +44,12 @@ def install_cell(project: Project) -> Any:
         url, branch = project.repository
         remedy = _FROM_REPOSITORY.format(url=url, branch=branch)
     return new_code_cell(_CELL.format(version=effnotes.__version__, remedy=remedy), id="install")
+
+
+def leaving_notebook(project: Project, path: Path) -> bytes:
+    """Return the recorded notebook at `path` with that cell in front, so that it runs outside the checkout."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, install_cell(project))
+    return str(nbformat.writes(notebook)).encode()

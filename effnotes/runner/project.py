@@ -166,6 +166,10 @@ class Project:
                 raise UsageError(code_page(f"{page}.ipynb"))
         return pages
 
+    def staged_pages(self) -> list[str]:
+        """Return the pages of the last build in the order of the book, those of sweeps included."""
+        return list(_toc_pages(yaml.safe_load((self.build_dir / "stage" / "_toc.yml").read_bytes())))
+
     @cached_property
     def repository(self) -> tuple[str, str] | None:
         """Address and branch of the book's repository; None where ``_config.yml`` names none.

@@ -122,15 +122,17 @@ def check_folder(folder: Path, chapter: str, key: str) -> None:
         raise UsageError(f"--out {folder} holds another run, which is not overwritten; give another directory.")
 
 
-def copy_run(run: StoredRun, folder: Path) -> None:
-    """Write a run's notebook and record to a folder that `check_folder` has let pass; what is there already is not overwritten.
+def copy_run(run: StoredRun, notebook: bytes, folder: Path) -> None:
+    """Write a run's notebook, in the form given, and its record to a folder that `check_folder` has let pass.
+
+    What is there already is not overwritten.
 
     Raises:
         UsageError: another run with the same key is there.
     """
     chapter = run.record["chapter"]
-    for source, target in ((run.notebook_path, f"{chapter}.ipynb"), (run.directory / "record.json", "record.json")):
-        content = source.read_bytes()
+    written = {f"{chapter}.ipynb": notebook, "record.json": (run.directory / "record.json").read_bytes()}
+    for target, content in written.items():
         if not (folder / target).exists():
             write_atomically(folder / target, content)
         elif (folder / target).read_bytes() != content:

@@ -21,16 +21,9 @@ from sphinx.writers.html5 import HTML5Translator
 from effnotes.runner import sphinx_directives as shared
 from effnotes.runner.project import Chapter
 from effnotes.runner.sphinx_ledger import Ledger, LedgerCount
+from effnotes.runner.sphinx_math import visit_display, visit_inline
 from effnotes.runner.sphinx_scoreboard import Scoreboard, draw_preview
-from effnotes.runner.sphinx_site import (
-    collect_pages,
-    find_date,
-    finish_site,
-    leave_out_mathematics,
-    offer_launches,
-    point_launches,
-    say_version,
-)
+from effnotes.runner.sphinx_site import collect_pages, find_date, finish_site, offer_launches, point_launches, say_version
 
 _PREVIEW = "_images/preview.png"
 
@@ -69,15 +62,6 @@ def _digest_static_files(app: Sphinx, config: Config) -> None:
     """
     found = (path for folder in config.html_static_path for path in sorted((Path(app.confdir) / folder).rglob("*")))
     config.effnotes_static_digest = hashlib.sha256(b"".join(path.read_bytes() for path in found if path.is_file())).hexdigest()
-
-
-def _load_little_mathjax(_app: Sphinx, config: Config) -> None:
-    """Load of MathJax what reads and draws formulas, and leave out its menu, which is as large as the rest."""
-    config.mathjax_path = "mathjax/startup.js"
-    config.mathjax3_config = {
-        "loader": {"load": ["input/tex", "output/chtml", "a11y/assistive-mml"]},
-        **(config.mathjax3_config or {}),
-    }
 
 
 def _mend_open_graph(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None) -> None:
@@ -136,6 +120,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives and events with Sphinx."""
     app.add_node(shared.header_cell, html=(_visit_header_cell, HTML5Translator.depart_entry))
     app.add_node(nodes.citation, override=True, html=(_visit_citation, HTML5Translator.depart_citation))
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("ledger", Ledger)
     app.add_directive("ledger-count", LedgerCount)
@@ -150,14 +135,12 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("config-inited", _digest_static_files)
     app.connect("config-inited", find_date)
     app.connect("config-inited", offer_launches)
-    app.connect("config-inited", _load_little_mathjax)
     app.connect("doctree-read", _note_chapter_without_outputs)
     app.connect("doctree-read", _identify_exercise_content)
     app.connect("html-page-context", _mend_open_graph, priority=900)
     app.connect("html-page-context", _name_toggles, priority=900)
     app.connect("html-page-context", point_launches, priority=900)
     app.connect("html-page-context", say_version)
-    app.connect("html-page-context", leave_out_mathematics, priority=900)
     app.connect("html-collect-pages", collect_pages)
     app.connect("build-finished", finish_site)
     app.connect("build-finished", _write_preview)

@@ -70,15 +70,6 @@ def say_version(app: Sphinx, _page: str, _template: str, context: dict[str, Any]
     context["last_updated"] = f"{app.config.effnotes_date or context.get('last_updated')}, version {effnotes.__version__}"
 
 
-def leave_out_mathematics(
-    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None
-) -> None:
-    """Take MathJax from pages whose source has formulas that the page does not show."""
-    if 'class="math' not in context.get("body", ""):
-        asked = [(f"{file.filename} {file.attributes.get('body')}", file) for file in context["script_files"]]
-        context["script_files"] = [file for told, file in asked if "mathjax/" not in told and "window.MathJax" not in told]
-
-
 def collect_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield the page that servers show where there is none."""
     start = f"{app.config.ogp_site_url}{app.config.root_doc}.html"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from effnotes.reporting.escaping import myst_text
+from effnotes.runner.install import leaving_notebook
 from effnotes.runner.project import Project
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _page(project: Project, folder: Path, plan: Mapping[str, Any]) -> dict[str, 
     for key in rows["key"]:
         notebook = project.build_dir / "runs" / plan["chapter"] / key / "notebook.ipynb"
         if recorded := notebook.is_file():
-            files[f"{_STATIC}/{name}/{key}.ipynb"] = notebook.read_bytes()
+            files[f"{_STATIC}/{name}/{key}.ipynb"] = leaving_notebook(project, notebook)
         links.append(f'<a href="../../_static/sweeps/{name}/{key}.ipynb" download>{key[:8]}</a>' if recorded else "–")
     shown = _shown(rows, by, quantities(table))
     written = shown.assign(notebook=links).to_html(index=False, escape=False, border=0, classes=["table", "effnotes-sortable"])

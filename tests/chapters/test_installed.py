@@ -60,15 +60,18 @@ def test_a_downloaded_notebook_runs_in_an_empty_folder_with_the_wheel_alone(book
     assert done.returncode == 0, done.stdout
     pages = book.root / "_build" / "html"
     assert "What this notebook needs" not in (pages / "book" / "reading.html").read_text(), "the page does not show the first cell"
-    notebook = nbformat.read(pages / "_sources" / "book" / "reading.ipynb", as_version=4)
+    written = book.effnotes("run", "reading", "--out", "out")
+    assert written.returncode == 0, written.stdout
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(package))
-    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(empty)}}).execute()
-    first, reading = (cell for cell in notebook.cells if cell.cell_type == "code")
-    assert "What this notebook needs: effnotes" in first.source
-    assert first.outputs == []
-    assert reading.outputs[0].text.splitlines() == [str(package / "effnotes" / "__init__.py"), f"{N_CLAIMS} claims"]
+    for path in (pages / "_sources" / "book" / "reading.ipynb", book.root / "out" / "reading.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(empty)}}).execute()
+        first, reading = (cell for cell in notebook.cells if cell.cell_type == "code")
+        assert "What this notebook needs: effnotes" in first.source
+        assert first.outputs == []
+        assert reading.outputs[0].text.splitlines() == [str(package / "effnotes" / "__init__.py"), f"{N_CLAIMS} claims"]
     assert not list(empty.iterdir())
 
 

@@ -169,6 +169,16 @@ def test_awa2_limits_are_spread_over_the_classes(awa2: Path) -> None:
             lambda ls: ls.__setitem__(1, "2 ante\u200blope"),
             r"classes\.txt, line 2: antelope is listed a second time",
         ),
+        (
+            "predicates.txt",
+            lambda ls: ls.__setitem__(3, "4\t\u200b"),
+            r"predicates\.txt, line 4: .* should be the number 4 and a name",
+        ),
+        (
+            "trainclasses.txt",
+            lambda ls: ls.__setitem__(1, "../cow"),
+            r"trainclasses\.txt, line 2: '\.\./cow' is not in classes\.txt",
+        ),
         ("predicates.txt", lambda ls: ls.__setitem__(3, "4\twater"), r"predicates\.txt, line 4: water is listed a second time"),
     ],
 )
@@ -176,6 +186,19 @@ def test_malformed_awa2(awa2: Path, name: str, change: Callable[[list[str]], Non
     edit(awa2 / name, change)
     with pytest.raises(DataError, match=message):
         load_awa2(awa2, image_size=8)
+
+
+def test_names_of_attributes_are_no_paths(awa2: Path) -> None:
+    edit(awa2 / "predicates.txt", lambda lines: lines.__setitem__(slice(2, 4), ["3\tland//water", "4\t./water"]))
+    assert load_awa2(awa2, image_size=8).attribute_names == ("black", "water", "land//water", "./water")
+
+
+def test_a_class_is_the_same_however_its_accent_is_written(awa2: Path) -> None:
+    for file in ("classes.txt", "trainclasses.txt"):
+        text = (awa2 / file).read_text()
+        (awa2 / file).write_text(text.replace("cow", "co\u0302w" if file == "trainclasses.txt" else "c\u00f4w"))
+    (awa2 / "JPEGImages" / "cow").rename(awa2 / "JPEGImages" / "co\u0302w")
+    assert len(load_awa2(awa2, image_size=8).train.labels) == 30
 
 
 @pytest.mark.parametrize("resplit", [False, True])

@@ -17,6 +17,7 @@ from rich.console import Console
 from effnotes.reporting.kept import jobs_text
 from effnotes.runner.build import Results, build_book
 from effnotes.runner.errors import BuildError, UsageError
+from effnotes.runner.install import install_cell
 from effnotes.runner.keys import RECORD_FORMAT
 from effnotes.runner.plan import plan_chapter
 from effnotes.runner.progress import Reporter
@@ -47,6 +48,7 @@ def test_a_run_leaves_a_record_and_is_not_repeated(book):
     assert record["duration_s"] > 0
     notebook = nbformat.read(book.root / "out" / "addition.ipynb", as_version=4)
     assert any("total 42.0 sum # [1]" in output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert notebook.cells[0].source == install_cell(Project.find(book.root)).source  # it runs elsewhere, too
     assert json.loads((book.root / "out" / "record.json").read_text()) == record
     before = book.records("addition")[0].stat().st_mtime_ns
     again = book.effnotes("run", "addition", "-p", "first=40", "-p", "label='sum # [1]'")

@@ -30,8 +30,8 @@ def book(make_book, tmp_path_factory):
     config = book.root / "_config.yml"
     config.write_text(config.read_text().replace("effnotes_redirects: {}", "effnotes_redirects: {book/sum: book/addition}"))
     (book.root / "book" / "index.md").write_text(INDEX)
-    # A formula in the source, and none on the page.
-    book.edit("addition", "# Two numbers are added.", "# Two numbers are added.\n#\n# ```{only} latex\n# $y$\n# ```")
+    swept = book.effnotes("sweep", "multiplication", "--grid", "divide_by=2,3", "--name", "small")
+    assert swept.returncode == 0, swept.stdout
     result = book.effnotes("build", *["--pdf"] * bool(CHROMIUM))
     assert result.returncode == 0, result.stdout
     return book
@@ -52,7 +52,8 @@ def test_the_pdf_has_every_page_of_the_book(printed):
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext on this machine (Debian: apt-get install poppler-utils)")
     text = subprocess.run(["pdftotext", "-layout", printed, "-"], capture_output=True, text=True, check=True).stdout
-    places = [text.index(title) for title in ("A small book", "\x0cAddition", "total 3.0 None", "\x0cMultiplication")]
+    titles = ("A small book", "\x0cAddition", "total 3.0 None", "\x0cMultiplication", "\x0cSweep small")
+    places = [text.index(title) for title in titles]
     assert places == sorted(places), "in the order of the book, each page of it on a new sheet"
     assert f"version {effnotes.__version__}" in text
 
@@ -120,7 +121,7 @@ def test_the_citation_is_that_of_the_file(book):
     assert "doi = {10.15479/AT-ISTA-21854}," in entries
 
 
-def test_pages_load_no_mathematics_and_no_icons_that_they_do_not_show(book):
+def test_pages_load_no_script_for_formulas_and_no_icons_that_they_do_not_show(book):
     site = book.root / "_build" / "html"
     loaded = {}
     for name in ("book/index", "book/addition"):
@@ -128,9 +129,9 @@ def test_pages_load_no_mathematics_and_no_icons_that_they_do_not_show(book):
         urls = {(element.get("src") or element.get("href") or "").split("?")[0] for element in elements}
         files = {path for url in urls if url and (path := (site / "book" / url).resolve()).suffix in (".js", ".css")}
         loaded[name] = {path.relative_to(site.resolve()).as_posix(): path.stat().st_size for path in files}
-    assert "_static/mathjax/startup.js" in loaded["book/index"]
-    assert not any("mathjax" in name for name in loaded["book/addition"])
-    assert sum(loaded["book/addition"].values()) < 800_000
+    assert page(book, "book/index").find("math").find("msup").text == "x2"
+    assert not any("mathjax" in name for files in loaded.values() for name in files)
+    assert [name for name, files in loaded.items() if sum(files.values()) > 800_000] == []
     script = (site / "_static" / "scripts" / "fontawesome.js").read_text()
     used = {name for path in site.rglob("*.html") for name in re.findall(r'"(?:fas|fa-solid) fa-([a-z-]+)', path.read_text())}
     assert len(used) > 5

@@ -175,6 +175,39 @@ def test_a_figure_that_is_not_there_is_told(tmp_path, build, cells):
     assert "the chapter 'pruning_bias' has no figure 'fig-ba' with a picture" in warnings
 
 
+FORMULAS = """
+# A
+
+{math}`W' = \\tfrac{\\alpha}{r} W`, and {eq}`eq-sum`
+
+```{math}
+:label: eq-sum
+\\begin{aligned} a &= \\sum_i x_i \\\\ b &< \\hat y \\end{aligned}
+```
+"""
+
+
+def test_formulas_become_mathml_and_keep_their_numbers(tmp_path):
+    folder, warnings = make_site(tmp_path, None, FORMULAS)
+    assert warnings == ""
+    page = soup(folder, "index")
+    inline, display = page.find_all("math")
+    assert inline.parent["class"] == ["math"]
+    assert [element.name for element in inline.find("mfrac").find_all()] == ["mi", "mi"]
+    assert display["display"] == "block"
+    assert len(display.find_all("mtr")) == 2
+    assert display.find("mover").text == "yˆ"
+    equation = display.find_parent("div", id="equation-eq-sum")
+    assert text(equation.find(class_="eqno")).startswith("(1)")
+    assert page.find("a", href="#equation-eq-sum").text == "(1)"
+    assert "mathjax" not in str(page).lower()
+
+
+def test_a_formula_that_cannot_be_shown_is_told_with_its_place(tmp_path):
+    _, warnings = make_site(tmp_path, None, "# A\n\n{math}`\\nosuchthing x`\n")
+    assert "index.md:3: WARNING: \\nosuchthing x is no formula that can be shown" in warnings
+
+
 def test_a_chapter_that_is_not_there_is_told(tmp_path, build):
     _, warnings = make_site(tmp_path, build, "# A\n\n```{what-we-found} prunning\n```\n")
     assert "there is no chapter 'prunning'" in warnings

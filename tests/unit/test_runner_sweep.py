@@ -6,11 +6,13 @@ import signal
 import subprocess
 import time
 
+import nbformat
 import pandas as pd
 import pytest
 
 from effnotes.runner.errors import UsageError
 from effnotes.runner.grid import grid_points
+from effnotes.runner.install import install_cell
 from effnotes.runner.parameters import declared_parameters
 from effnotes.runner.project import Project
 from effnotes.runner.records import RecordStore
@@ -186,7 +188,8 @@ def test_the_page_compares_the_points(swept):
     assert "RuntimeError: a bad label &lt;b&gt;&#96;&#96;&#96;" in page
     for key in table(swept)["key"]:
         assert f"../../_static/sweeps/demo/{key}.ipynb" in page
-        assert (swept.root / "_build" / "html" / "_static" / "sweeps" / "demo" / f"{key}.ipynb").is_file()
+        linked = swept.root / "_build" / "html" / "_static" / "sweeps" / "demo" / f"{key}.ipynb"
+        assert nbformat.read(linked, as_version=4).cells[0].source == install_cell(Project.find(swept.root)).source
     assert "figure.svg" in page
     assert 'href="sweeps/demo.html"' in (swept.root / "_build" / "html" / "book" / "addition.html").read_text()
     assert "pages: rendering" not in swept.in_process("build").stdout  # the same pages again

@@ -76,7 +76,7 @@ def as_thresholds(thresholds: ArrayLike | None, attributes: int) -> FloatArray:
 
 def as_probabilities(values: ArrayLike) -> FloatArray:
     """Read probabilities (n, K) in [0, 1] as float64, or say what is wrong with them."""
-    array = _as_matrix(values, "probabilities").astype(np.float64)
+    array = _as_matrix(values, "probabilities").astype(np.float64, copy=False)
     if not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"p must lie in [0, 1], not go from {array.min()} to {array.max()}; of logits take probabilities(logits)")
     return array

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -39,12 +40,12 @@ def attribute_metrics(logits: ArrayLike, task: AttributeTask, *, thresholds: Arr
         ValueError: shapes that differ, or values out of range.
     """
     scores, true = arrays.as_scored(logits, task.labels)
-    return tidy(score_metrics(scores, true) | decision_metrics(arrays.hard_predictions(scores, thresholds), task), task.names)
-
-
-def score_metrics(scores: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
-    """Measure what no threshold enters: the order and the probabilities of the logits, and the labels themselves."""
     p = arrays.probabilities(scores)
+    return tidy(score_metrics(scores, p, true) | decision_metrics(arrays.hard_predictions(scores, thresholds), task), task.names)
+
+
+def score_metrics(scores: FloatArray, p: FloatArray, true: BoolArray) -> dict[str, PerAttribute]:
+    """Measure what no threshold enters: the order and the probabilities of the logits, and the labels themselves."""
     area, precision = of_decisions.ranking_metrics(scores, true)
     return {
         "roc_auc": area,
@@ -125,8 +126,10 @@ def summarise(table: pd.DataFrame, attributes: Sequence[Hashable] | None = None)
 
 def tidy(results: dict[str, PerAttribute], names: list[Hashable], **given: object) -> pd.DataFrame:
     """Write metrics as rows of the tidy table, after columns that tell models apart."""
-    tables = []
-    for metric, result in results.items():
-        reasons = ["" if reason is None else reason.value for reason in result.reasons]
-        tables.append(pd.DataFrame(given | {"attribute": names, "metric": metric, "value": result.values, "reason": reasons}))
-    return pd.concat(tables, ignore_index=True)
+    columns: dict[str, object] = {
+        "attribute": names * len(results),
+        "metric": [metric for metric in results for _ in names],
+        "value": np.concatenate([result.values for result in results.values()]),
+        "reason": ["" if reason is None else reason.value for result in results.values() for reason in result.reasons],
+    }
+    return pd.DataFrame(given | columns)

@@ -163,6 +163,7 @@ class BiasAudit:
         for ending in ("svg", "png"):
             with written_whole(place / f"figure.{ending}") as file:
                 figure.savefig(file, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+            figure.set_layout_engine("none")  # laid out once
         return [place / "figure.svg", place / "figure.png", place / "table.csv"]
 
     def figure(self) -> Figure:
@@ -173,7 +174,7 @@ class BiasAudit:
         """
         from matplotlib.figure import Figure
 
-        from effnotes.reporting.figures import PALETTE
+        from effnotes.reporting.palette import PALETTE
 
         order = self.by_attribute("bias_amplification")["difference"].abs().sort_values(na_position="first").index
         heights = np.arange(len(order))
@@ -382,7 +383,8 @@ def audit_logits(
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
 
     true, protected = task.labels, task.protected
-    measured = {("raw", model): score_metrics(scores[model], true) for model in MODELS}
+    p = {model: arrays.probabilities(scores[model]) for model in MODELS}
+    measured = {("raw", model): score_metrics(scores[model], p[model], true) for model in MODELS}
     in_group = task.train_share * task.rates[1]
     shares = ratio(in_group, in_group + (1 - task.train_share) * task.rates[0])
     for decision, predictions in decisions.items():
@@ -394,7 +396,6 @@ def audit_logits(
         dense, pruned = (measured[decision, model] for model in MODELS)
         measured[decision, "difference"] = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
     tables = [tidy(found, task.names, model=model, decision=decision) for (decision, model), found in measured.items()]
-    p = {model: arrays.probabilities(scores[model]) for model in MODELS}
     raw = tuple((decisions["raw"][model], uncertain(p[model])) for model in MODELS)
     exemplars = exemplar_table(raw[0][0], raw[1][0], p["dense"], names=task.names)
     criteria = criteria_of(measured["raw", "dense"], task)

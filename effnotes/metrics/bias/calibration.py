@@ -32,7 +32,9 @@ def uncertain(p: ArrayLike, *, half_width: float = 0.4) -> BoolArray:
     probability = as_probabilities(p)
     if not half_width > 0:
         raise ValueError(f"half_width must be positive, not {half_width}")
-    return np.abs(probability - 0.5) < half_width
+    distance = probability - 0.5
+    inside: BoolArray = np.abs(distance, out=distance) < half_width
+    return inside
 
 
 @by_name()
@@ -81,7 +83,9 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike) -> PerAttribute:
     probability, true = as_probabilities(p), as_binary(labels, "labels")
     check_same_shape(probability, true, "p")
     n, attributes = probability.shape
-    cells = np.minimum((_ECE_BINS * probability).astype(np.int64), _ECE_BINS - 1) + _ECE_BINS * np.arange(attributes)
+    cells = (_ECE_BINS * probability).astype(np.intp)
+    np.minimum(cells, _ECE_BINS - 1, out=cells)
+    cells += _ECE_BINS * np.arange(attributes)
     # n_b |mean p - mean y| is |sum of (p - y)|: no division, hence no empty bin to guard.
     sums = np.bincount(cells.ravel(), weights=(probability - true).ravel(), minlength=_ECE_BINS * attributes)
     return PerAttribute.masked(ratio(np.abs(sums.reshape(attributes, _ECE_BINS)).sum(1), n), (Reason.NO_SAMPLES, n == 0))
