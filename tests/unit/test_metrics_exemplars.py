@@ -68,25 +68,6 @@ def test_table_by_counting(seed):
         assert row["reason"] == ""
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [
-        [[5, 5], [5, 5]],
-        [[3, 7], [7, 3]],
-        [[0, 4], [6, 1]],
-        [[9, 1], [2, 30_000]],
-        [[2000, 18_000], [8400, 71_600]],
-        [[400, 0], [1, 400]],
-    ],
-)
-def test_p_value_is_that_of_fishers_exact_test(counts):
-    # As likely on the other side, an empty cell, many samples, next to none.
-    unsure = np.repeat([True, False, True, False], np.ravel(counts))
-    differs = np.repeat([True, True, False, False], np.ravel(counts))
-    table = metrics.exemplar_table(np.zeros((len(unsure), 1), bool), differs[:, None], np.where(unsure, 0.5, 0.99)[:, None])
-    assert table.loc[0, "p_value"] == pytest.approx(stats.fisher_exact(counts)[1], rel=1e-7, abs=0)
-
-
 def test_probability_above_nine_tenths_and_below_one_tenth_are_both_certain():
     # A slip in the brackets of |p - 1/2| < 0.4 would take every p < 0.9 for uncertain.
     dense = np.log(np.array([[[0.05]], [[0.05]], [[0.05]]]) / 0.95)
