@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from docutils import nodes
+from matplotlib.figure import Figure
 
 from effnotes.reporting.claims import format_number, interval_text, units_text
 from effnotes.reporting.claims.figure import VERDICT_COLOURS, describe_distances, draw_distances, figure_bytes
@@ -16,7 +17,7 @@ from effnotes.runner import sphinx_directives as shared
 _KINDS = {"table": "a number in a table or a figure", "text": "a sentence of the text"}
 _KINDS |= {"code": "published code", "addition": "an addition of this book"}
 # The look of the figures, of which seaborn would take two seconds to set it for this one.
-_PREVIEW_STYLE = {"text.color": ".15", "patch.force_edgecolor": True, "patch.edgecolor": "white", "legend.frameon": False}
+_PREVIEW_STYLE: Any = {"text.color": ".15", "patch.force_edgecolor": True, "patch.edgecolor": "white", "legend.frameon": False}
 _PREVIEW_STYLE |= {"font.family": "DejaVu Sans", "figure.constrained_layout.use": True}
 _Rows = Sequence[Mapping[str, Any]]
 
@@ -135,13 +136,17 @@ def wrong_text(run: str, rows: _Rows) -> str:
     )
 
 
-@plt.rc_context(_PREVIEW_STYLE)
 def draw_preview(title: str, build: dict[str, Any] | None) -> bytes:
     """Draw the picture that a link to the book is shown with: its question and the verdicts, of the larger runs if there are any.
 
     Returns:
         A PNG of 1200 by 630 pixels.
     """
+    with plt.rc_context(_PREVIEW_STYLE):
+        return figure_bytes(_preview(title, build), "png")
+
+
+def _preview(title: str, build: dict[str, Any] | None) -> Figure:
     figure, ax = plt.subplots(figsize=(12, 6.3))
     figure.suptitle(title, fontsize=34, x=0.05, ha="left", fontweight="bold")
     runs = build["claims"] if build else {"kept": [], "record": []}
@@ -161,7 +166,7 @@ def draw_preview(title: str, build: dict[str, Any] | None) -> bytes:
     if names:
         ax.set_ylim(len(names) - 0.6, -0.7)
         figure.legend(loc="outside lower left", ncols=3, fontsize=22)
-    return figure_bytes(figure, "png")
+    return figure
 
 
 def _why_unsettled(claim: Mapping[str, Any]) -> str:
