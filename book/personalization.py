@@ -448,8 +448,7 @@ finding(said.of_leaks(result.systems))
 # The personas that rates are chosen on (901, 902) are in no result.
 # After that the base was pretrained anew, because a first one copied hardly any string of an unseen person (seeds 900 to 911); random tokens that repeat, before any mail, mended it.
 # The one rate of each method in the profile *quick*, and the steps that losses are taken at, are those that had the lowest validation loss of persona 901 among three rates.
-# Its steps were then 10, 20 and 30, and its RoSA had a second mask, of the largest weights; both were cut for the time that a build takes.
-# Nothing was changed after the reported personas had been seen.
+# Nothing was changed after the reported personas had been seen, but for the length of the short run: its steps were 10, 20 and 30, and its RoSA had a second mask, of the largest weights, and both were cut later to save time.
 #
 # ## Exercises
 #

@@ -33,6 +33,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 CHECKOUT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that look at the smoke build last, but for one, which makes it: beside it another process would only wait."""
+    asked = {"smoke_build", "site"}
+    looking = list(dict.fromkeys(item.path for item in items if asked.intersection(getattr(item, "fixturenames", ()))))
+    items.sort(key=lambda item: item.path in looking[1:])
+
+
 ADDITION = """\
 # %% [markdown]
 # # Addition

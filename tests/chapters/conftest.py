@@ -138,14 +138,19 @@ def write_invented(tmp_path: Path):
     return write
 
 
+@pytest.fixture(scope="session")
+def project() -> Project:
+    """This checkout, whose pages are read once: to read them all takes longer than most checks of parameters."""
+    return Project.find(Path(__file__))
+
+
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def check(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that runs a chapter's cells in this process up to the last one that checks its parameters.
 
     It takes the chapter's name and values over those of `smoke`, written as after `-p`, and fails where something was computed that
     is kept, or where a cell that checks nothing raised a `ValueError`. What the chapter raises comes through.
     """
-    project = Project.find(Path(__file__))
     kept = tmp_path / "cache"
     monkeypatch.setenv("EFFNOTES_CACHE_DIR", str(kept))
     monkeypatch.chdir(project.root)

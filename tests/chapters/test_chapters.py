@@ -157,7 +157,7 @@ def run_chapter(chapter: str, build: Path, profile: str, **values: object) -> su
 @pytest.mark.slow
 def test_the_chapter_on_bias_runs_on_photographs_in_the_published_set_up(tmp_path):
     # For one epoch, and on smaller images: at the published size it takes minutes just to time a network on a processor.
-    values = {"data_root": FIXTURES / "celeba", "image_size": 64, **ONE_EPOCH}
+    values = {"data_root": FIXTURES / "celeba", "image_size": 32, **ONE_EPOCH}
     done = run_chapter("pruning_bias", tmp_path, "paper", **values)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("runs/pruning_bias/*/record.json")

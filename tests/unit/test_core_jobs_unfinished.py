@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from effnotes.core.jobs import JobError, run_jobs, unfinished_folder
+from effnotes.core.jobs import JobError, WorkerPool, run_jobs, unfinished_folder
 
 
 def test_a_job_that_failed_finds_what_it_had_left(tmp_path, monkeypatch):
@@ -40,9 +40,10 @@ def test_a_job_that_failed_finds_what_it_had_left(tmp_path, monkeypatch):
     with pytest.raises(JobError, match="once more"):
         run_jobs(count, [job], workers=1)
     assert [path.suffix for path in cache.iterdir()] == [".unfinished"]
-    results = run_jobs(count, [job, Job(2, 0)], workers=1)
-    assert [result["tries"] for result in results] == [2, 1]
-    assert {path.suffix for path in cache.iterdir()} == {".npz"}
-    monkeypatch.delenv("EFFNOTES_CACHE_DIR")
-    assert run_jobs(count, [job], workers=1) == [{"tries": 0}]
+    with WorkerPool(1) as pool:
+        results = run_jobs(count, [job, Job(2, 0)], workers=pool)
+        assert [result["tries"] for result in results] == [2, 1]
+        assert {path.suffix for path in cache.iterdir()} == {".npz"}
+        monkeypatch.delenv("EFFNOTES_CACHE_DIR")
+        assert run_jobs(count, [job], workers=pool) == [{"tries": 0}]
     assert unfinished_folder() is None

@@ -17,15 +17,14 @@ import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from effnotes.reporting.figures import use_style
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERDICT_COLOURS = {"shown": "#007a56", "contradicted": "#c44601", "not settled": "#7d6608"}
 """Of marks and intervals on white paper."""
@@ -67,6 +66,10 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
         runs: Rows of `join` by the name of a run, the larger run first; the same claims in each, at most two runs.
         titles: Of each chapter whose claims are drawn, by its name.
     """
+    import pandas as pd  # with seaborn two seconds, which pages without claims do not wait for
+
+    from effnotes.reporting.figures import use_style
+
     use_style()
     rows = [
         {"claim": claim["id"].partition(".")[2], "chapter": claim["chapter"], "run": run, "verdict": claim["verdict"], **place}
@@ -95,7 +98,9 @@ def draw_distances(runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapp
     return figure
 
 
-def _panel(ax: Axes, drawn: pd.DataFrame, names: Sequence[str], runs: Sequence[str]) -> None:
+def _panel(ax: Axes, drawn: "pd.DataFrame", names: Sequence[str], runs: Sequence[str]) -> None:
+    import seaborn as sns
+
     if len(drawn):
         heights = drawn["claim"].map({name: height for height, name in enumerate(names)}) + drawn["shift"]
         ax.hlines(heights, drawn["low"], drawn["high"], colors=[VERDICT_COLOURS[word] for word in drawn["verdict"]], linewidth=1.8)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from effnotes.metrics.coverage import published_cutoff
 from effnotes.reporting import claims
-from effnotes.studies.coresets.experiment import Parameters, Result
+
+if TYPE_CHECKING:
+    from effnotes.studies.coresets.experiment import Parameters, Result
 
 NAMES = {"aum": "hardest by AUM", "forgetting": "hardest by forgetting", "el2n": "hardest by EL2N", "full": "all images"}
 NAMES |= {"forgetting_0": "hardest by forgetting, never learned = 0"}

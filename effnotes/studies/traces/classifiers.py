@@ -21,11 +21,11 @@ from effnotes.datasets.face_classes import make_face_classes
 from effnotes.datasets.shapes import make_shapes
 from effnotes.models import build_model
 from effnotes.models.store import models_folder, train_or_load_
+from effnotes.studies.traces.names import Kind
 from effnotes.training.images import predict_logits, train
 from effnotes.training.recipes import Recipe
 
 Dataset: TypeAlias = Literal["shapes", "faces", "cifar10"]
-Kind: TypeAlias = Literal["trojan", "clean"]
 NUM_CLASSES = 10  # of all data: what `TROJANS` are made for
 IMAGE_SIZE = 32
 NUM_SHARED = 64  # validation images that the trace of all images is calibrated on

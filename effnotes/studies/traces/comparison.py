@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from effnotes.reporting.claims import format_number, interval_text
 from effnotes.reporting.figures import PALETTE, plot_intervals
 from effnotes.reporting.kept import KeptRecord
-from effnotes.studies.traces.experiment import SCORES
 from effnotes.studies.traces.figures import METHODS, VARIANTS, gains
-from effnotes.studies.traces.neurons import KINDS
+from effnotes.studies.traces.names import KINDS, SCORES
 from effnotes.studies.traces.sentences import QUESTIONS
 
 # Kept records by what their data are called on the page.

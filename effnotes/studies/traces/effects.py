@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from effnotes.reporting import claims
-from effnotes.studies.traces.experiment import Result
-from effnotes.studies.traces.judging import PLAIN
+from effnotes.studies.traces.names import PLAIN
+
+if TYPE_CHECKING:
+    from effnotes.studies.traces.experiment import Result
 
 # One list of images' effects for each seed.
 BySeed: TypeAlias = list[list[float]]

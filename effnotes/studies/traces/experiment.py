@@ -25,13 +25,13 @@ from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, run_table
 from effnotes.studies.traces.classifiers import IMAGE_SIZE, Classifier, Dataset, Samples, loaded, train_classifier
 from effnotes.studies.traces.judging import NEURONS, Judging, Levels, Timing, judge, time_solvers
-from effnotes.studies.traces.neurons import KINDS, STEPS, Picturing, picture
+from effnotes.studies.traces.names import KINDS, SCORES
+from effnotes.studies.traces.neurons import STEPS, Picturing, picture
 from effnotes.studies.traces.tuning import Tuning, tune
 
 _AT_A_TIME = 8  # images a job: what an interrupted run loses at most
 # What a record of many networks has no room for.
 _NOT_OF = {"trojan": ["insertion", "deletion"], "clean": ["decoy_auc", "pointing", "kl"]}
-SCORES = ["auc", "decoy_auc", "pointing", "insertion", "deletion", "agreement", "kl"]
 
 
 @settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +11,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from effnotes.reporting.claims import cluster_interval
 from effnotes.reporting.figures import PALETTE, legend_below, plot_intervals
 from effnotes.studies.traces.effects import by_seed, differences
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VARIANTS = {
     "dense": "dense network",

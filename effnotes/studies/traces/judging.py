@@ -20,12 +20,11 @@ from effnotes.interpretation.contribution import critical_neurons
 from effnotes.interpretation.tracing import Trace, TraceRequest, trace_batch, traces
 from effnotes.metrics.localisation import decoy_auc, deletion, insertion, pixel_auc, pointing_game
 from effnotes.pruning.masks import prunable_parameters
-from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Kind, Samples, choose_samples, loaded
+from effnotes.studies.traces.classifiers import NUM_SHARED, Classifier, Samples, choose_samples, loaded
+from effnotes.studies.traces.names import PLAIN, Kind
 from effnotes.studies.traces.neurons import facet_margin, facets, logits_of
 
 Levels = dict[str, float]
-PLAIN = ("saliency", "input_x_gradient", "integrated_gradients")
-"""Methods of attribution that take the gradient as it is: what the claims speak of."""
 # Solvers whose masks depend on the weights alone: one pruned network for all images.
 OF_WEIGHTS = ("magnitude", "random")
 NEURONS = "contribution"  # no solver of layers: removes neurons; see `critical_neurons`

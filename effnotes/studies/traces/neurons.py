@@ -16,9 +16,9 @@ from effnotes.interpretation.augmentation import Augmentation
 from effnotes.interpretation.tracing import trace
 from effnotes.interpretation.visualisation import visualise
 from effnotes.models.images import normalize
-from effnotes.studies.traces.classifiers import Classifier, Kind, choose_samples, loaded
+from effnotes.studies.traces.classifiers import Classifier, choose_samples, loaded
+from effnotes.studies.traces.names import KINDS, Kind
 
-KINDS: tuple[Kind, ...] = ("trojan", "clean")
 STEPS, _STARTS = 96, 2  # of a visualisation, and how many of them a network is judged by
 _HELD_OUT, _FEWEST = 32, 4  # images of a facet: at most, and below which its class is left out
 

@@ -10,8 +10,8 @@ import pandas as pd
 from effnotes.reporting.claims import verdict_sentence
 from effnotes.studies.traces.effects import differences
 from effnotes.studies.traces.figures import METHODS, VARIANTS
+from effnotes.studies.traces.names import GROUPS
 from effnotes.studies.traces.published import published_auc, published_insertion
-from effnotes.studies.traces.tuning import GROUPS
 
 # What was measured for a claim, as `Measurement.to_json` gives it and a kept record holds it.
 Payload: TypeAlias = Mapping[str, Any]

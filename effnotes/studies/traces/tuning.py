@@ -17,8 +17,8 @@ from effnotes.interpretation.tracing import Trace, TraceRequest, trace_batch
 from effnotes.metrics.localisation import pixel_auc
 from effnotes.studies.traces.classifiers import Classifier, Samples, choose_samples, loaded
 from effnotes.studies.traces.judging import Levels
+from effnotes.studies.traces.names import GROUPS
 
-GROUPS = ("blocks.0", "blocks.1", "blocks.2", "fc")  # a level each
 MIN_AGREEMENTS = {"tuned": 0.9, "tuned freely": 0.0}
 
 
