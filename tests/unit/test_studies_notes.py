@@ -246,7 +246,8 @@ def test_recall_by_owner_is_that_of_the_last_moment_and_lies_around_the_accuracy
     between = recall.min(axis=1).sub(0.02).le(last["accuracy"]) & recall.max(axis=1).add(0.02).ge(last["accuracy"])
     assert between.all()
     gap = recall.loc["FedAvg", "fast clients"] - recall.loc["FedAvg", "slow clients"]
-    assert f"FedAvg {gap:.2f} ({gap:.2f} to {gap:.2f})" in experiment.of_owners(experiment.recall_by_owner(courses))
+    shown = f"{gap:.2f}".replace("-", "−")
+    assert f"FedAvg {shown} ({shown} to {shown})" in experiment.of_owners(experiment.recall_by_owner(courses))
 
 
 def test_effects_are_the_differences_that_the_register_names(result):

@@ -162,7 +162,7 @@ def of_owners(recall: pd.DataFrame) -> str:
     """Say by how much the averaged models know fast clients' digits better than slow ones'."""
     by = wide(recall, ["method", "whose digits"], "recall")
     gaps = by.xs("fast clients", axis=1, level=1) - by.xs("slow clients", axis=1, level=1)
-    told = (
-        f"{name} {gaps[name].mean():.2f} ({gaps[name].min():.2f} to {gaps[name].max():.2f})" for name in recall["method"].unique()
-    )
-    return f"Recall of fast clients' digits minus that of slow clients', mean (and least to largest of seeds): {', '.join(told)}."
+    ends = gaps.agg(["mean", "min", "max"]).map("{:.2f}".format)
+    told = (f"{name} {ends[name]['mean']} ({ends[name]['min']} to {ends[name]['max']})" for name in recall["method"].unique())
+    said = f"Recall of fast clients' digits minus that of slow clients', mean (and least to largest of seeds): {', '.join(told)}."
+    return said.replace("-", "−")

@@ -35,7 +35,7 @@ def plot_acdc(outcomes: pd.DataFrame, course: pd.DataFrame) -> Figure:
     rows = as_trained(outcomes)
     plot_bars(rows[rows["model"].isin(names)].set_index("model").loc[names].reset_index(), "model", "accuracy", ax=axes[0])
     axes[0].set_ylim(max(0.0, rows["accuracy"].min() - 0.1), 1)
-    axes[0].tick_params(axis="x", rotation=25)
+    plt.setp(axes[0].get_xticklabels(), rotation=25, ha="right")
     changes = course[course["arm"] == "AC/DC"].dropna(subset="churn")
     changes = changes.assign(number=changes.groupby("seed").cumcount() + 2)
     sns.lineplot(changes, x="number", y="churn", marker="o", errorbar=None, ax=axes[1])
