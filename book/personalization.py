@@ -386,8 +386,7 @@ finding(said.of_metrics(result.systems))
 
 # %% [markdown]
 # MAUVE {cite:p}`pillutla2021mauve` compares no mail with its real one, but all written mails with all real ones: as points, here the mean last states of the untuned base over a mail, which are put into clusters.
-# It wants thousands of texts a side.
-# Of as few as here it is biased and coarse, so it ranks at best, and what other real mails of the same person get is the mark to compare with.
+# It wants far more texts than there are here: of so few it is biased and coarse, so it ranks at best, and what other real mails of the same person get is the mark to compare with.
 
 # %% tags=["remove-input"]
 finding(said.of_mauve(result.systems, plan.writers[0].test))
