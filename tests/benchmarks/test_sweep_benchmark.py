@@ -71,8 +71,8 @@ def test_two_workers_share_the_work_and_little_is_added_to_it(make_book, tmp_pat
     book.edit("addition", "time.sleep(pause_s)", work)
     for turn in range(3):
         for workers in took:
-            name = f"{workers}-{turn}"
-            options = ("-p", "pause_s=1.5", "-p", f"label=of {name}", "--workers", str(workers), "--name", name)
+            name = f"of-{workers}-{turn}"
+            options = ("-p", "pause_s=1.5", "-p", f"label={name}", "--workers", str(workers), "--name", name)
             start = time.perf_counter()
             # As many threads as workers: one of each, whatever their number.
             threads = {**os.environ, "OMP_NUM_THREADS": str(workers)}
@@ -80,7 +80,7 @@ def test_two_workers_share_the_work_and_little_is_added_to_it(make_book, tmp_pat
             took[workers].append(time.perf_counter() - start)
             assert result.returncode == 0, result.stdout
     records = [json.loads(path.read_text()) for path in book.records("addition")]
-    own = [record for record in records if "of 1-2" in [item["value"] for item in record["parameters"]]]
+    own = [record for record in records if "of-1-2" in [item["value"] for item in record["parameters"]]]
     assert len(own) == 12
     around = took[1][2] / 12 - sum(cell["duration_s"] or 0 for record in own for cell in record["cells"]) / 12
     faster = statistics.median(took[1]) / statistics.median(took[2])
