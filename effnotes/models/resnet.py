@@ -1,11 +1,17 @@
 """A ResNet small enough to be trained on one processor core in seconds, for images of 8 to 64 pixels."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from effnotes.core.checks import check_range
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock
 
 MIN_IMAGE_SIZE = 8
 MAX_IMAGE_SIZE = 64
@@ -64,6 +70,8 @@ def _check_size(images: Tensor, size: int) -> None:
 
 
 def _block(channels_in: int, channels_out: int, stride: int) -> BasicBlock:
+    from torchvision.models.resnet import BasicBlock  # brings PyTorch's compiler with it, which takes seconds
+
     projection = None
     if stride != 1 or channels_in != channels_out:
         projection = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out))

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torchvision import models
 
 from effnotes.core.checks import check_range
 from effnotes.core.errors import nearest
@@ -47,5 +46,7 @@ def build_model(name: str, num_outputs: int, *, image_size: int, seed: int, widt
         torch.default_generator.manual_seed(seed)
         if name == "resnet8":
             return NarrowResNet(num_outputs, image_size=image_size, width=16 if width is None else width)
+        from torchvision import models  # brings PyTorch's compiler with it, which takes seconds
+
         model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs)
         return model

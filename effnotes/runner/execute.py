@@ -148,7 +148,6 @@ def _run_notebook(
     notebook: Any, task: RunRequest, private: Path, watch: Watch, gpu: str | None
 ) -> tuple[Any, dict[str, Any] | None]:
     """Execute `notebook` with papermill; return it with its outputs, and the error if there was one."""
-    import nbformat
     import papermill
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
     from papermill.engines import papermill_engines
@@ -171,10 +170,11 @@ def _run_notebook(
     }
     given = {"EFFNOTES_CACHE_DIR": task["cache_dir"], "CUDA_VISIBLE_DEVICES": gpu}
     kernel_environment |= {name: value for name, value in given.items() if value is not None}
-    output_path, kernel_log = private / "executed.ipynb", private / "kernel.log"
+    kernel_log = private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
-    papermill_engines.register("effnotes", _engine())
+    managed: list[Any] = []
+    papermill_engines.register("effnotes", _engine(managed))
     # Parallel kernels on the IPC transport need an address each, or they share a socket.
     paths = {"transport": "ipc", "ip": str(private / "kernel"), "connection_file": str(private / "kernel.json")}
     total, ran = sum(cell.cell_type == "code" for cell in notebook.cells), 0
@@ -197,10 +197,10 @@ def _run_notebook(
 
     exception: Exception | None = None
     try:
-        with errors_name(output_path):
+        with errors_name(private):
             papermill.execute_notebook(
                 notebook,
-                output_path,
+                None,  # before and after each cell it would write the whole notebook, which nobody reads before the end
                 engine_name="effnotes",
                 parameters=overridden(task["parameters"]),
                 kernel_name="python3",
@@ -223,7 +223,7 @@ def _run_notebook(
         exception = error
     finally:
         watch.stop()
-    executed = nbformat.read(output_path, as_version=4) if output_path.is_file() else notebook
+    executed = managed[0].nb if managed else notebook
     # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
     executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     own = _own(executed)
@@ -291,8 +291,11 @@ def _own(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])]
 
 
-def _engine() -> type:
-    """Return a papermill engine that tells its `stdout_file` of whatever a kernel shows, not of what it prints alone."""
+def _engine(managed: list[Any]) -> type:
+    """Return a papermill engine that tells its `stdout_file` of whatever a kernel shows, not of what it prints alone.
+
+    It puts what holds the notebook while it runs into `managed`: papermill hands over no notebook whose kernel has died.
+    """
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
@@ -305,6 +308,7 @@ def _engine() -> type:
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
             del options["input_path"]
+            managed.append(nb_man)
             limits = {"startup_timeout": options.pop("start_timeout"), "timeout": options.pop("execution_timeout")}
             ToldClient(nb_man, kernel_name=kernel_name, log=logging.getLogger("papermill"), **limits, **options).execute()
 

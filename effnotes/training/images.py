@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from effnotes.core.checks import check_range
 from effnotes.core.digests import tensors_digest
@@ -54,6 +53,8 @@ def celeba_transforms(train: bool, image_size: int = 224) -> Transform:
     Raises:
         ValueError: `image_size` is below 8.
     """
+    from torchvision.transforms import v2  # brings PyTorch's compiler with it, which takes seconds
+
     check_range(8, image_size=image_size)
     shorter = round(image_size * 256 / 224)
     crop = [v2.RandomCrop(image_size), v2.RandomHorizontalFlip()] if train else [v2.CenterCrop(image_size)]

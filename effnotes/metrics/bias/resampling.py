@@ -1,7 +1,10 @@
 """What other samples would have given: the bootstrap of an audit's changes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
+from effnotes.core.processes import available_cores
 from effnotes.metrics.bias.per_attribute import BoolArray, FloatArray, ratio
 from effnotes.metrics.bias.task import AttributeTask
 
@@ -31,14 +34,14 @@ def change_bounds(
     both = [dense, dense & task.labels, pruned, pruned & task.labels]
     parts = [task.labels, *both, np.subtract(unsure_pruned, unsure, dtype=np.int8)]
     columns = np.hstack([part[order].astype(np.float32) for part in parts])
-    changes, rng, rows = [], np.random.default_rng(0), max(1, min(_RESAMPLES, 12_000_000 // n))
-    buffer, draws = np.empty((rows, n), np.float32), np.empty(n, np.intp)  # in memory once: fresh pages take as long as the draws
-    for start in range(0, _RESAMPLES, rows):
+    rows = max(1, min(_RESAMPLES, 12_000_000 // n))
+
+    def resample(start: int) -> FloatArray:
+        """Resample up to `rows` times, in a stream of random numbers of its own; changes of shape (4, resamples, K)."""
         # How often each sample is drawn: scipy.stats.bootstrap, which gathers whole samples, takes five times as long.
-        counts = buffer[: _RESAMPLES - start]
+        rng, counts = np.random.default_rng([0, start]), np.empty((min(rows, _RESAMPLES - start), n), np.float32)
         for row in counts:
-            draws[:] = rng.integers(0, n, n, dtype=np.uint32)
-            row[:] = np.bincount(draws, minlength=n)
+            row[:] = np.bincount(rng.integers(0, n, n, dtype=np.uint32).astype(np.intp), minlength=n)
         sums = [counts[:, part] @ columns[part] for part in (slice(outside), slice(outside, n))]
         (of_other, *other), (of_group, *own) = (each.reshape(len(counts), len(parts), -1).swapaxes(0, 1) for each in sums)
         measured = []
@@ -49,7 +52,10 @@ def change_bounds(
             share, gap = sign * ratio(own[at], positive), np.abs(ratio(own[at + 1], of_group) - ratio(other[at + 1], of_other))
             measured.append([(2 * hits - positive) / n, share, gap])
         accuracy, share, gap = np.diff(measured, axis=0)[0]
-        changes.append(np.stack([accuracy, share, (own[-1] + other[-1]) / n, gap]))
+        return np.stack([accuracy, share, (own[-1] + other[-1]) / n, gap])
+
+    with ThreadPoolExecutor(available_cores()) as threads:  # NumPy draws and multiplies without the interpreter's lock
+        changes = list(threads.map(resample, range(0, _RESAMPLES, rows)))
     drawn = np.where(known, np.concatenate(changes, axis=1).swapaxes(0, 1), np.nan)  # (resamples, 4, K)
     means = np.where(known, drawn, 0).sum(2) / np.where(known.any(1), known.sum(1), np.nan)
     return np.quantile(drawn, _LEVELS, axis=0), np.quantile(means, _LEVELS, axis=0)
