@@ -42,7 +42,8 @@ _Processes = dict[Any, BaseProcess]  # by the link to each worker
 _WORKER_ENVIRONMENT = dict.fromkeys(THREAD_VARIABLES, "1")
 _WORKER_ENVIRONMENT |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "1073741824")
 
-_PRELOADED = ["torch", "torch._dynamo", "pandas"]  # PyTorch's optimizers import the second at their first step
+# What takes long to import, by who imports it; PyTorch's optimizers import its compiler at their first step.
+_SLOW = {"torch": ["torch", "torch._dynamo"], "pandas": ["pandas"], "transformers": ["transformers.modeling_utils"]}
 
 
 class JobError(RuntimeError):
@@ -90,6 +91,9 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     def _run(self, function: Callable[..., JobResult], tasks: Mapping[int, _Task]) -> dict[int, JobResult]:
         """Run jobs and return their results; where one fails or somebody interrupts, no worker goes on."""
         waiting, running, results = list(tasks), dict[Any, int](), dict[int, JobResult]()
+        if waiting and not self._processes and sys.platform == "linux":
+            imported = function_closure(function).imported | {"torch"}
+            multiprocessing.set_forkserver_preload([name for package in imported for name in _SLOW.get(package, ())])
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
@@ -197,8 +201,6 @@ def _start_worker(processes: _Processes) -> Any:
     # On Linux workers are forked from a process that has imported, once for all of them, what takes seconds. Of ours it imports
     # nothing, so that a worker never runs code of another state than that which names its results.
     context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload(_PRELOADED)
     ours, theirs = context.Pipe()
     # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by their pool, and
     # exit by themselves where their parent is gone.

@@ -1,5 +1,6 @@
 """The register: every published claim that the book tests, read and checked."""
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -100,9 +101,14 @@ def load_register(path: str | os.PathLike[str] | None = None) -> dict[str, Claim
     """
     file = _find_register() if path is None else user_path(path)
     try:
-        entries = load_yaml(file.read_text(encoding="utf-8"))
+        return dict(_parse(file, file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClaimError(f"{file}: the register of claims cannot be read as YAML in UTF-8. {error}") from error
+
+
+@functools.lru_cache(maxsize=4)  # each claim that is measured looks into the register, which takes long to read
+def _parse(file: Path, text: str) -> dict[str, Claim]:
+    entries = load_yaml(text)
     if not isinstance(entries, list | None):
         raise ClaimError(f"{file}: a register is a list of entries ('- id: ...'), not {entries!r}.")
     register: dict[str, Claim] = {}
