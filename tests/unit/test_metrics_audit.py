@@ -300,6 +300,17 @@ def test_changes_come_largest_first_with_intervals_over_images(case):
         audit.changes("roc_auc")
 
 
+def test_of_many_images_blocks_are_drawn_and_the_intervals_are_those_of_a_mean():
+    evidence, labels = draw(2, n=25_003)
+    order = np.argsort(evidence[:, 2])  # neighbours are alike, as in a sorted file
+    evidence, labels = evidence[order], labels[order]
+    audit = metrics.audit_logits(evidence, evidence - 1, labels, protected="group", train_labels=labels, names=NAMES)
+    each = ((evidence - 1 > 0).astype(float) - (evidence > 0)) * (2 * labels - 1)
+    reach = 1.96 * each.std(0) / np.sqrt(len(each))
+    bounds = audit.intervals.loc["accuracy"].to_numpy().T
+    np.testing.assert_allclose(bounds, [each.mean(0) - reach, each.mean(0) + reach], atol=0.15 * reach.max())
+
+
 def test_an_audit_prints_a_summary_that_can_be_read(case):
     evidence, labels, train = case
     audit = metrics.audit_logits(evidence, evidence - 1, labels, protected="group", train_labels=train, names=NAMES)

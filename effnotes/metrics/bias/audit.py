@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from effnotes.core.files import new_folder, written_whole
+from effnotes.core.processes import available_cores
 from effnotes.metrics.bias import arrays
 from effnotes.metrics.bias.alignment import by_name
 from effnotes.metrics.bias.amplification import corpus_bias_amplification, directional_bias_amplification
@@ -51,19 +53,24 @@ class BiasAudit:
             `attribute`, `metric`, `value` (NaN where undefined) and `reason` (empty where defined; of a
             difference, that of the pruned model before that of the dense one). Metrics that no threshold
             enters stand under "raw" only.
-        exemplars: of `exemplar_table`: the decisions that pruning changed, per attribute.
         criteria: of `attribute_criteria`: what the dense model alone says on each attribute.
         samples: how many were audited.
         task: their labels and groups, and what is known of training.
         raw: raw decisions of the dense and of the pruned model, and of which each was uncertain, bool, shape (n, K).
+        p: probabilities of the dense model, shape (n, K).
     """
 
     table: pd.DataFrame
-    exemplars: pd.DataFrame
     criteria: pd.DataFrame
     samples: int
     task: AttributeTask
     raw: tuple[tuple[BoolArray, BoolArray], ...]
+    p: FloatArray
+
+    @cached_property
+    def exemplars(self) -> pd.DataFrame:
+        """The decisions that pruning changed, per attribute, of `exemplar_table`."""
+        return exemplar_table(self.raw[0][0], self.raw[1][0], self.p, names=self.task.names)
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -195,11 +202,11 @@ class BiasAudit:
     @property
     def _facts(self) -> dict[str, str]:
         flagged = [str(name) for name in self.criteria.loc[self.criteria["flagged"], "attribute"]]
-        changed = int(self.exemplars["exemplars"].sum())
+        changed = self.raw[0][0] != self.raw[1][0]
         return {
             "samples": f"{self.samples:,}",
-            "attributes": f"{len(self.exemplars):,}",
-            "decisions that pruning changed": f"{changed:,} ({changed / (self.samples * len(self.exemplars)):.1%})",
+            "attributes": f"{len(self.criteria):,}",
+            "decisions that pruning changed": f"{changed.sum():,} ({changed.mean():.1%})",
             "attributes to watch, by the dense model alone": ", ".join(flagged) or "none",
         }
 
@@ -383,23 +390,30 @@ def audit_logits(
         decisions["calibrated"] = _calibrated(scores, validation, multi_class)
 
     true, protected = task.labels, task.protected
-    p = {model: arrays.probabilities(scores[model]) for model in MODELS}
-    measured = {("raw", model): score_metrics(scores[model], p[model], true) for model in MODELS}
     in_group = task.train_share * task.rates[1]
     shares = ratio(in_group, in_group + (1 - task.train_share) * task.rates[0])
-    for decision, predictions in decisions.items():
-        for model, predicted in predictions.items():
-            results = measured.setdefault((decision, model), {})
-            results |= decision_metrics(predicted, task)
-            results["directional_bias_amplification"] = directional_bias_amplification(predicted, true, protected, rates=task.rates)
-            results["corpus_bias_amplification"] = corpus_bias_amplification(predicted, protected, train_shares=shares)
-        dense, pruned = (measured[decision, model] for model in MODELS)
-        measured[decision, "difference"] = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
-    tables = [tidy(found, task.names, model=model, decision=decision) for (decision, model), found in measured.items()]
-    raw = tuple((decisions["raw"][model], uncertain(p[model])) for model in MODELS)
-    exemplars = exemplar_table(raw[0][0], raw[1][0], p["dense"], names=task.names)
-    criteria = criteria_of(measured["raw", "dense"], task)
-    return BiasAudit(pd.concat(tables, ignore_index=True), exemplars, criteria, len(true), task, raw)
+
+    def measure(model: str) -> tuple[FloatArray, dict[str, dict[str, PerAttribute]]]:
+        p, found = arrays.probabilities(scores[model]), {}
+        for decision, predictions in decisions.items():
+            predicted = predictions[model]
+            found[decision] = decision_metrics(predicted, task) | {
+                "directional_bias_amplification": directional_bias_amplification(predicted, true, protected, rates=task.rates),
+                "corpus_bias_amplification": corpus_bias_amplification(predicted, protected, train_shares=shares),
+            }
+        return p, found | {"raw": score_metrics(scores[model], p, true) | found["raw"]}
+
+    with ThreadPoolExecutor(available_cores()) as threads:  # NumPy sorts and counts without the interpreter's lock
+        (p, of_dense), (p_pruned, of_pruned) = threads.map(measure, MODELS)
+    tables = []
+    for decision in decisions:
+        dense, pruned = of_dense[decision], of_pruned[decision]
+        difference = {metric: _difference(dense[metric], pruned[metric]) for metric in dense}
+        for model, found in zip((*MODELS, "difference"), (dense, pruned, difference), strict=True):
+            tables.append(tidy(found, task.names, model=model, decision=decision))
+    raw = tuple((decisions["raw"][model], uncertain(each)) for model, each in zip(MODELS, (p, p_pruned), strict=True))
+    criteria = criteria_of(of_dense["raw"], task)
+    return BiasAudit(pd.concat(tables, ignore_index=True), criteria, len(true), task, raw, p)
 
 
 def _cuts(thresholds: ArrayLike | Mapping[str, ArrayLike] | None, attributes: int) -> dict[str, FloatArray | None]:
