@@ -70,12 +70,17 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        if workers is None:
-            import torch
+        import torch
 
-            workers = 1 if torch.cuda.is_available() else available_cores()
+        gpu = torch.cuda.is_available()
+        if workers is None:
+            workers = 1 if gpu else available_cores()
         check_range(1, whole=True, workers=workers)
         self.workers = workers
+        # On Linux workers are forked from a process that has imported, once for all of them, what takes seconds. Of ours it imports
+        # nothing, so that a worker never runs code of another state than that which names its results. A process that has looked
+        # for a GPU, as packages do while they are imported, leaves none to its forks.
+        self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" and not gpu else "spawn")
         self._processes: _Processes = {}
         # Also before the interpreter exits, where multiprocessing would wait for them: so by its own finalizers, which run before
         # that. Those of `weakref` run after it where somebody used one before multiprocessing was imported.
@@ -91,14 +96,14 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     def _run(self, function: Callable[..., JobResult], tasks: Mapping[int, _Task]) -> dict[int, JobResult]:
         """Run jobs and return their results; where one fails or somebody interrupts, no worker goes on."""
         waiting, running, results = list(tasks), dict[Any, int](), dict[int, JobResult]()
-        if waiting and not self._processes and sys.platform == "linux":
+        if waiting and not self._processes and self._context.get_start_method() == "forkserver":
             imported = function_closure(function).imported | {"torch"}
-            multiprocessing.set_forkserver_preload([name for package in imported for name in _SLOW.get(package, ())])
+            self._context.set_forkserver_preload([name for package in imported for name in _SLOW.get(package, ())])
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     idle = (link for link, process in self._processes.items() if link not in running and process.is_alive())
-                    link = next(idle, None) or _start_worker(self._processes)
+                    link = next(idle, None) or _start_worker(self._context, self._processes)
                     running[link] = waiting.pop(0)
                     # A worker that died meanwhile is noticed when its link is read.
                     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -196,11 +201,8 @@ def _end(processes: _Processes) -> None:
     processes.clear()
 
 
-def _start_worker(processes: _Processes) -> Any:
+def _start_worker(context: Any, processes: _Processes) -> Any:
     """Start a worker, enter it among the processes of its pool and return the link to it."""
-    # On Linux workers are forked from a process that has imported, once for all of them, what takes seconds. Of ours it imports
-    # nothing, so that a worker never runs code of another state than that which names its results.
-    context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     ours, theirs = context.Pipe()
     # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by their pool, and
     # exit by themselves where their parent is gone.

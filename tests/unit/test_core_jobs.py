@@ -158,6 +158,9 @@ def test_workers_share_their_imports_and_have_the_environment_of_the_moment(jobs
     assert (first["later"], first["gone"], second["later"], second["gone"]) == ("", "here", "here", "")
     if sys.platform == "linux":
         assert first["parent"] == second["parent"] != os.getpid()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    (third,) = run_jobs(jobs.surroundings, [jobs.Job()], workers=1)
+    assert third["parent"] == os.getpid(), "a fork could not use the GPU"
 
 
 def test_a_worker_has_one_thread_and_not_the_main_module_of_the_caller(jobs, monkeypatch):
