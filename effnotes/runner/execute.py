@@ -173,8 +173,7 @@ def _run_notebook(
     kernel_log = private / "kernel.log"
     # What goes wrong is in the record; the same told by the libraries' loggers would only tear the progress bars.
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
-    managed: list[Any] = []
-    papermill_engines.register("effnotes", _engine(managed))
+    papermill_engines.register("effnotes", _engine())
     # Parallel kernels on the IPC transport need an address each, or they share a socket.
     paths = {"transport": "ipc", "ip": str(private / "kernel"), "connection_file": str(private / "kernel.json")}
     total, ran = sum(cell.cell_type == "code" for cell in notebook.cells), 0
@@ -223,7 +222,7 @@ def _run_notebook(
         exception = error
     finally:
         watch.stop()
-    executed = managed[0].nb if managed else notebook
+    executed = watch.manager.nb if watch.manager else notebook
     # papermill puts a banner above the failed cell, which is for people who read the notebook alone.
     executed.cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     own = _own(executed)
@@ -291,11 +290,8 @@ def _own(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])]
 
 
-def _engine(managed: list[Any]) -> type:
-    """Return a papermill engine that tells its `stdout_file` of whatever a kernel shows, not of what it prints alone.
-
-    It puts what holds the notebook while it runs into `managed`: papermill hands over no notebook whose kernel has died.
-    """
+def _engine() -> type:
+    """Return a papermill engine that tells its `stdout_file`, a `Watch`, of all that a kernel shows, not prints alone."""
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
@@ -308,7 +304,7 @@ def _engine(managed: list[Any]) -> type:
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
             del options["input_path"]
-            managed.append(nb_man)
+            options["stdout_file"].manager = nb_man  # papermill hands over no notebook whose kernel has died
             limits = {"startup_timeout": options.pop("start_timeout"), "timeout": options.pop("execution_timeout")}
             ToldClient(nb_man, kernel_name=kernel_name, log=logging.getLogger("papermill"), **limits, **options).execute()
 

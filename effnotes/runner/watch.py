@@ -50,6 +50,7 @@ class Watch:
         idle: whether the kernel was stopped because nothing happened.
         told: what the kernel told after the last cell, see `effnotes.runner.kernel`.
         process: the kernel's, where who starts it enters it here.
+        manager: papermill's, which holds the notebook, where who runs it enters it here.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Watch:
         self.peak_bytes, self.idle = 0, False
         self.told: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
+        self.manager: Any = None
         self._cells = (0, 0)
         self._computed: list[dict[str, Any]] = []
         self._reused: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +42,15 @@ def run_cell(book, code: str, tags: str = "", **options) -> tuple:
     """Run a chapter of three cells, of which the second, from line 8, is given."""
     book.add("odd", f"# %% [markdown]\n# # Odd\n\n# %%\nprint('first')\n\n# %% {tags}\n{code}\n\n# %%\nprint('last')\n")
     return book.execute("odd", **options)
+
+
+def test_runs_in_threads_of_one_process_do_not_mix(book):
+    """As of a Dask worker with two threads."""
+    with ThreadPoolExecutor(2) as threads:
+        made = list(threads.map(lambda first: book.execute("addition", first=first), (3, 5)))
+    for first, (notebook, record) in zip((3, 5), made, strict=True):
+        assert record["status"] == "finished"
+        assert f"total {first + 2.0} None" in notebook.cells[-1].outputs[0]["text"]
 
 
 @pytest.mark.parametrize(
