@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -36,14 +36,11 @@ from effnotes.core.settings import from_json, to_json
 
 JobResult = dict[str, NDArray[Any] | float | int | str | list[Any]]
 
-_Processes = dict[Any, BaseProcess]  # by the link to each worker
+_Processes = dict[Any, SpawnProcess]  # by the link to each worker
 
 # One thread each; and freed tensors stay with the process, or every step faults the same megabytes in again (glibc only).
 _WORKER_ENVIRONMENT = dict.fromkeys(THREAD_VARIABLES, "1")
 _WORKER_ENVIRONMENT |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "1073741824")
-
-# What takes long to import, by who imports it; PyTorch's optimizers import its compiler at their first step.
-_SLOW = {"torch": ["torch", "torch._dynamo"], "pandas": ["pandas"], "transformers": ["transformers.modeling_utils"]}
 
 
 class JobError(RuntimeError):
@@ -70,17 +67,12 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        import torch
-
-        gpu = torch.cuda.is_available()
         if workers is None:
-            workers = 1 if gpu else available_cores()
+            import torch
+
+            workers = 1 if torch.cuda.is_available() else available_cores()
         check_range(1, whole=True, workers=workers)
         self.workers = workers
-        # On Linux workers are forked from a process that has imported, once for all of them, what takes seconds. Of ours it imports
-        # nothing, so that a worker never runs code of another state than that which names its results. A process that has looked
-        # for a GPU, as packages do while they are imported, leaves none to its forks.
-        self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" and not gpu else "spawn")
         self._processes: _Processes = {}
         # Also before the interpreter exits, where multiprocessing would wait for them: so by its own finalizers, which run before
         # that. Those of `weakref` run after it where somebody used one before multiprocessing was imported.
@@ -96,14 +88,11 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     def _run(self, function: Callable[..., JobResult], tasks: Mapping[int, _Task]) -> dict[int, JobResult]:
         """Run jobs and return their results; where one fails or somebody interrupts, no worker goes on."""
         waiting, running, results = list(tasks), dict[Any, int](), dict[int, JobResult]()
-        if waiting and not self._processes and self._context.get_start_method() == "forkserver":
-            imported = function_closure(function).imported | {"torch"}
-            self._context.set_forkserver_preload([name for package in imported for name in _SLOW.get(package, ())])
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     idle = (link for link, process in self._processes.items() if link not in running and process.is_alive())
-                    link = next(idle, None) or _start_worker(self._context, self._processes)
+                    link = next(idle, None) or _start_worker(self._processes)
                     running[link] = waiting.pop(0)
                     # A worker that died meanwhile is noticed when its link is read.
                     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -201,13 +190,13 @@ def _end(processes: _Processes) -> None:
     processes.clear()
 
 
-def _start_worker(context: Any, processes: _Processes) -> Any:
+def _start_worker(processes: _Processes) -> Any:
     """Start a worker, enter it among the processes of its pool and return the link to it."""
+    context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     # No daemon, because those may start no processes, and a job may decode images in some. Workers are killed by their pool, and
     # exit by themselves where their parent is gone.
-    environment = os.environ | _WORKER_ENVIRONMENT  # as it is now: a fork has that of the process that it is forked from
-    process = context.Process(target=_work, args=(theirs, environment), daemon=False, name="effnotes-job")
+    process = context.Process(target=_work, args=(theirs,), daemon=False, name="effnotes-job")
     # The environment is what a worker must find before its first import: thread pools and malloc read it once, at start. And a
     # worker must not import the caller's main module, which would run an unguarded script a second time.
     with _replaced(os.environ, _WORKER_ENVIRONMENT), _replaced(sys.modules, {"__main__": types.ModuleType("__main__")}):
@@ -229,11 +218,9 @@ def _replaced(mapping: MutableMapping[str, Any], values: Mapping[str, Any]) -> I
         mapping.update(before)
 
 
-def _work(link: connection.Connection, environment: dict[str, str]) -> None:
+def _work(link: connection.Connection) -> None:
     """Run jobs from the link until it closes (in the worker)."""
     global _unfinished
-    os.environ.clear()
-    os.environ.update(environment)
     exit_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -37,23 +37,22 @@ def change_bounds(
     parts = [part & groups[:, None] for groups in (~task.groups, task.groups) for part in both]
     parts += [np.subtract(unsure_pruned, unsure, dtype=np.int8), np.ones((n, 1), np.int8)]
     columns = np.hstack([np.add.reduceat(part[order], starts, dtype=np.float32) for part in parts])
-    changes, rows = [], max(1, min(_RESAMPLES, 12_000_000 // blocks))
-    for start in range(0, _RESAMPLES, rows):
-        # How often each block is drawn: scipy.stats.bootstrap, which gathers whole samples, takes many times as long.
-        draws = rng.integers(0, blocks, (min(rows, _RESAMPLES - start), blocks), dtype=np.uint16)
-        sums = np.stack([np.bincount(row, minlength=blocks) for row in draws]).astype(np.float32) @ columns
-        drawn = sums[:, -1:]
-        *by_group, doubts = np.split(sums[:, :-1], len(parts) - 1, axis=1)
-        (of_other, *other), (of_group, *own) = by_group[: len(both)], by_group[len(both) :]
-        measured = []
-        for at in (0, 2):
-            positive, hits = (own[part] + other[part] for part in (at, at + 1))
-            # What is the same for both models leaves their difference: the true share of the group, and the true negatives and
-            # positives in accuracy, which is right = negatives - positives predicted + 2 hits.
-            share, gap = sign * ratio(own[at], positive), np.abs(ratio(own[at + 1], of_group) - ratio(other[at + 1], of_other))
-            measured.append([(2 * hits - positive) / drawn, share, gap])
-        accuracy, share, gap = np.diff(measured, axis=0)[0]
-        changes.append(np.stack([accuracy, share, doubts / drawn, gap]))
-    found = np.where(known, np.concatenate(changes, axis=1).swapaxes(0, 1), np.nan)  # (resamples, 4, K)
+    # How often each block is drawn: scipy.stats.bootstrap, which gathers whole samples, takes many times as long.
+    counts = np.empty((_RESAMPLES, blocks), np.float32)
+    for row in counts:
+        row[:] = np.bincount(rng.integers(0, blocks, blocks), minlength=blocks)
+    sums = counts @ columns
+    drawn = sums[:, -1:]
+    *by_group, doubts = np.split(sums[:, :-1], len(parts) - 1, axis=1)
+    (of_other, *other), (of_group, *own) = by_group[: len(both)], by_group[len(both) :]
+    measured = []
+    for at in (0, 2):
+        positive, hits = (own[part] + other[part] for part in (at, at + 1))
+        # What is the same for both models leaves their difference: the true share of the group, and the true negatives and
+        # positives in accuracy, which is right = negatives - positives predicted + 2 hits.
+        share, gap = sign * ratio(own[at], positive), np.abs(ratio(own[at + 1], of_group) - ratio(other[at + 1], of_other))
+        measured.append([(2 * hits - positive) / drawn, share, gap])
+    accuracy, share, gap = np.diff(measured, axis=0)[0]
+    found = np.where(known, np.stack([accuracy, share, doubts / drawn, gap], axis=1), np.nan)  # (resamples, 4, K)
     means = np.where(known, found, 0).sum(2) / np.where(known.any(1), known.sum(1), np.nan)
     return np.quantile(found, _LEVELS, axis=0), np.quantile(means, _LEVELS, axis=0)

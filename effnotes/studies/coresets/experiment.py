@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from effnotes.core import jobs
 from effnotes.core.checks import check_range
 from effnotes.core.files import fingerprint
-from effnotes.core.jobs import run_jobs
 from effnotes.core.settings import settings
 from effnotes.datasets.attributes import ClassSplit
 from effnotes.datasets.cifar10 import load_cifar10
@@ -135,12 +135,14 @@ def run(plan: Parameters, *, workers: Workers = None) -> Result:
     digest = fingerprint(plan.data_root) if plan.data_root else ""
     alone = dataclasses.replace(plan, seeds=(), pool_seeds=())
 
-    def of_seeds(function: Any, seeds: Sequence[int], *names: str) -> dict[str, pd.DataFrame]:
-        found = run_jobs(function, [Job(seed, alone, digest) for seed in seeds], workers=workers)
-        return tables(({"seed": seed} for seed in seeds), found, *names)
+    with jobs.pool_of(workers) as pool:
 
-    with_labels = of_seeds(select_and_train, plan.seeds, "arms", "scores")
-    return Result(plan, **with_labels, **of_seeds(cluster_and_train, plan.pool_seeds, "pools", "heads", "classes"))
+        def of_seeds(function: Any, seeds: Sequence[int], *names: str) -> dict[str, pd.DataFrame]:
+            found = jobs.run_jobs(function, [Job(seed, alone, digest) for seed in seeds], workers=pool)
+            return tables(({"seed": seed} for seed in seeds), found, *names)
+
+        with_labels = of_seeds(select_and_train, plan.seeds, "arms", "scores")
+        return Result(plan, **with_labels, **of_seeds(cluster_and_train, plan.pool_seeds, "pools", "heads", "classes"))
 
 
 class Pool(NamedTuple):
