@@ -124,9 +124,8 @@ class BiasAudit:
     def intervals(self) -> pd.DataFrame:
         """95% intervals of the raw changes, by metric and attribute, in columns `low` and `high`; NaN where undefined.
 
-        Of accuracy, bias_amplification, uncertainty and false_negative_rate_gap. Samples, of more than 10,000 as many
-        random blocks of them, are drawn again with replacement, each with what both models said of it (percentiles of 999
-        resamples). So they tell what other samples would have given of these two models, not what training again would.
+        Of accuracy, bias_amplification, uncertainty and false_negative_rate_gap: percentiles of 999 resamples of samples, of more
+        than 10,000 of as many random blocks. They tell what other samples would have given, not what training again would.
         """
         return self._bounds[0]
 
