@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import optimize, stats
+from scipy import optimize, special
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor, nn
 
@@ -388,4 +388,7 @@ def union_sparsity(used: NDArray[np.bool_], batch: int) -> float:
         ValueError: `batch` is out of range.
     """
     check_range(1, len(used), batch=batch)
-    return float(stats.hypergeom.pmf(0, len(used), used.sum(axis=0), batch).mean())
+    n, without = len(used), len(used) - used.sum(axis=0)
+    # By logarithms, as the binomials of many tokens exceed any float; where `batch` is above n - m the second is infinite.
+    first, second = special.gammaln(without + 1) - special.gammaln(n + 1), special.gammaln(without - batch + 1)
+    return float(np.exp(first - second + special.gammaln(n - batch + 1)).mean())

@@ -47,6 +47,11 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})
+    backend = mpl.get_backend(auto_select=False) or ""
+    if "inline" in backend:
+        # A figure is drawn when it is shown. For a window pyplot draws it at the end of the cell too, which here nobody sees.
+        plt.switch_backend(backend)  # which is what tells pyplot to
+        plt.uninstall_repl_displayhook()
 
 
 def plot_by_level(frame: pd.DataFrame, level: str, value: str, *, ax: Axes, colour: str = PALETTE[0], **line: Any) -> Axes:

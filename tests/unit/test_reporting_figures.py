@@ -3,9 +3,11 @@
 import itertools
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -191,3 +193,19 @@ def test_bars_are_means_and_dots_are_seeds(hue):
     assert heights == pytest.approx(means.tolist())
     assert sorted(float(y) for dots in ax.collections for _, y in dots.get_offsets()) == list(range(8))
     plt.close()
+
+
+def test_a_notebook_draws_no_figure_before_it_shows_it():
+    # At the end of a cell pyplot would draw it for a window, once more than the page needs.
+    count = "drawn = []; mpl.backends.backend_agg.FigureCanvasAgg.draw = lambda canvas: drawn.append(canvas)"
+    cells = [
+        f"import matplotlib as mpl, matplotlib.backends.backend_agg; {count}",
+        "import matplotlib.pyplot as plt; from effnotes.reporting.figures import use_style; use_style()",
+        "plt.subplots();",
+        "print(len(drawn))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook).execute()
+    *_, shown, printed = notebook.cells
+    assert "image/svg+xml" in shown.outputs[0]["data"]
+    assert printed.outputs[0]["text"] == "0\n"
