@@ -317,17 +317,27 @@ cards("hardest-loses-classes")
 # Here the loss picks.
 #
 # The pool is scikit-learn's handwritten digits (CIFAR-10 where `dataset` says so); the encoder is a principal component analysis of the pixels.
+#
+# This is what a pair of neighbours $x, x'$ costs, by the probabilities $p_c$ that a head gives the clusters, with $\pi_c$ for how full each is; the teacher is taken to be where the student is.
+
 
 # %%
-from effnotes.training.clustering import TemiRecipe, temi
+def pair_loss(x: torch.Tensor, partner: torch.Tensor, prior: torch.Tensor, gamma: float = 0.6) -> float:
+    """Return -w log sum_c (p_c(x) p_c(x'))^gamma / pi_c, with w for how surely both are in one cluster."""
+    return float(-(x @ partner) * ((x * partner) ** gamma / prior).sum().log())
 
-images, labels, *_ = experiment.pool_of(experiment.Job(seeds[0], plan))
-features = experiment.encode(images)
-found = temi(features, n_clusters=10, seed=seeds[0], recipe=TemiRecipe(epochs=clustering_epochs))
-print(f"losses {[round(loss, 3) for loss in found.losses.tolist()]}")
-print(f"the lowest has a cluster accuracy of {coverage.cluster_accuracy(labels, found.labels):.2f}")
+
+here, there, anywhere = torch.tensor([[0.98, 0.01, 0.01], [0.01, 0.98, 0.01], [1 / 3, 1 / 3, 1 / 3]])
+print(f"both in one of three even clusters: {pair_loss(here, here, anywhere):.2f}")
+print(f"both in one that holds nearly all:  {pair_loss(here, here, here):.2f}")
+print(f"neither in any:                     {pair_loss(anywhere, anywhere, anywhere):.2f}")
+print(f"in different ones:                  {pair_loss(here, there, anywhere):.2f}")
 
 # %% [markdown]
+# To agree pays, and the more so the emptier the cluster: one cluster for all images is no way out.
+# A pair in different clusters costs next to nothing, as $w$ is small there, so that a wrong neighbour does no harm.
+# In the library it is `temi(features, n_clusters=10, seed=...)`.
+#
 # What does the choice cost in labels?
 # Coresets that are chosen without labels take $m$ of them, CCS takes all $n$, and a search for the best $\beta$ would take those of the images on which accuracy is compared.
 

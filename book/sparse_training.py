@@ -59,7 +59,7 @@ levels: list[float] = [0.5, 0.9, 0.95]  # one-shot sparsities of dense networks,
 multi: list[float] = [0.5, 0.7, 0.9, 0.95]  # sparsities that CrAM-Multi draws from
 patterns: list[str] = ["2:4", "4:8"]  # patterns that CrAM-N:M draws from; the width is to be a multiple of their groups
 rho: float = 0.05  # length of CrAM's ascent step, in gradients
-epochs: int = 20  # of AC/DC and the networks beside it; CrAM has half of them, as its steps take two passes
+epochs: int = 18  # of AC/DC and the networks beside it; CrAM has half of them, as its steps take two passes
 learning_rate: float = 0.1  # peak of the cosine schedule
 width: int = 16  # channels of the first block of the ResNet-8
 num_train: int = 640  # training images of a seed
@@ -68,7 +68,7 @@ corrupted: float = 0.1  # share of wrong labels where learning by heart is measu
 memory_sparsity: float = 0.95  # of AC/DC there
 task_train: int = 240  # training images of each downstream task
 task_test: int = 500  # its test images
-task_epochs: int = 10  # of full fine-tuning
+task_epochs: int = 8  # of full fine-tuning
 task_rate: float = 0.05  # its learning rate
 published: str = "data/transfer/published.csv"  # published means of transfer
 

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import optimize, special
-from sklearn.cluster import kmeans_plusplus
 from torch import Tensor, nn
 
 from effnotes.core.checks import check_choice, check_range
@@ -57,6 +56,8 @@ def balanced_groups(vectors: NDArray[np.floating[Any]], n_groups: int, *, seed: 
     Raises:
         ValueError: `n_groups` is below 1 or does not divide h.
     """
+    from sklearn.cluster import kmeans_plusplus
+
     check_range(1, n_groups=n_groups)
     n, values = len(vectors), np.asarray(vectors, dtype=np.float64)
     if n % n_groups:
@@ -80,6 +81,7 @@ class Router(nn.Module):
     for all hidden units first (MoEfication's upper bound); "static", for those with the most on average, whatever the token.
     """
 
+    groups: Tensor
     importance: Tensor
 
     def __init__(self, width: int, groups: Tensor, n_experts: int, generator: torch.Generator) -> None:
@@ -93,7 +95,7 @@ class Router(nn.Module):
     def energy(self, hidden: Tensor) -> Tensor:
         """Return (..., N): sum of squares of each expert's hidden units (..., h)."""
         zeros = hidden.new_zeros(*hidden.shape[:-1], self.weight.shape[1])
-        return zeros.index_add(-1, self.groups, hidden.square())  # type: ignore[arg-type]
+        return zeros.index_add(-1, self.groups, hidden.square())
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """Return gates (..., N) for inputs (..., d) and hidden units (..., h), which only "oracle" looks at."""
@@ -122,7 +124,7 @@ class ExpertMLP(nn.Module):
 
         def gate(_output: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
             gates: Tensor = self.router(x, inputs[0])
-            return (inputs[0] * gates[..., self.router.groups],)  # type: ignore[index]
+            return (inputs[0] * gates.gather(-1, self.router.groups.expand_as(inputs[0])),)
 
         with self.mlp.get_submodule(self.output).register_forward_pre_hook(gate):
             made: Tensor = self.mlp(x)
@@ -297,7 +299,7 @@ def expert_places(model: nn.Module, chosen: Sequence[Tensor]) -> dict[str, Tenso
     places = {}
     names = {module: name for name, module in model.named_modules()}
     for part, experts in zip(expert_mlps(model), chosen, strict=True):
-        units = experts[part.router.groups]  # type: ignore[index]
+        units = experts[part.router.groups]
         for name, linear in part.mlp.named_modules():
             if isinstance(linear, nn.Linear):
                 of = units[None, :] if name == part.output else units[:, None]
@@ -354,7 +356,7 @@ class GatheredMLP:
 
     def __init__(self, part: ExpertMLP) -> None:
         """Lay out the weights of a grouped MLP whose rule asks for no hidden units ("hard", "top" or "static")."""
-        order = part.router.groups.argsort(stable=True)  # type: ignore[operator]
+        order = part.router.groups.argsort(stable=True)
         self.part, self.by_expert, n_experts = part, dict[str, tuple[Tensor, bool]](), part.router.weight.shape[1]
         for name, linear in part.mlp.named_modules():
             if isinstance(linear, nn.Linear):

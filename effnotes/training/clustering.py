@@ -96,9 +96,10 @@ class _Teacher(Hook):
         self.losses: list[Tensor] = []
 
     def loss(self, student: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
-        taught = self.model(pair[0]), self.model(pair[1])
-        self.prior = 0.9 * self.prior + 0.1 * torch.cat(taught, 1).mean(1)
-        found = temi_loss((student(pair[0]), student(pair[1])), taught, self.prior, self.recipe.gamma)
+        both = torch.cat(pair)
+        taught = self.model(both)
+        self.prior = 0.9 * self.prior + 0.1 * taught.mean(1)
+        found = temi_loss(student(both).chunk(2, 1), taught.chunk(2, 1), self.prior, self.recipe.gamma)
         self.losses.append(found.detach())
         return found.sum()
 

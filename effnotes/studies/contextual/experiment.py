@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from effnotes.core.jobs import JobResult, run_jobs
 from effnotes.core.settings import settings
@@ -20,7 +21,7 @@ from effnotes.finetuning.objectives import Learn
 from effnotes.finetuning.tune import Pool, TuneRecipe, finetune
 from effnotes.metrics.editing import harmonic_mean, macro_average
 from effnotes.models.answers import answer
-from effnotes.models.language import LanguageModelShape, block, build_language_model
+from effnotes.models.language import LanguageModelShape, build_language_model
 from effnotes.models.rows import Rows
 from effnotes.reporting.tables import KeptTable, keep_table
 from effnotes.studies.protocol import Workers, tables
@@ -270,10 +271,11 @@ def expert_overlap(
     union = size[:, None] + size - both
     jaccard = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
     rng = np.random.default_rng(seed)
+    one, other = np.nonzero(np.triu(strata[:, None] == strata, 1))
+    of_pair = jaccard[one, other]
 
     def overlap(given: NDArray[np.int64]) -> float:
-        same = np.triu((given[:, None] == given) & (strata[:, None] == strata), 1)
-        return float(jaccard[same].mean())
+        return float(of_pair[given[one] == given[other]].mean())
 
     def dealt() -> NDArray[np.int64]:
         order, mixed = np.argsort(strata, kind="stable"), np.lexsort((rng.random(len(labels)), strata))
@@ -338,9 +340,8 @@ def time_block(part: lte.ExpertMLP, *, seed: int = 0, repeats: int = 200) -> dic
 
 def time_wide(width: int, hidden: int, experts: int, sparsity: float) -> pd.DataFrame:
     """Time one FFN of a size that is used, with random weights and random routers, as `time_block` does; hidden in a column."""
-    shape = LanguageModelShape(width=width, layers=1, heads=2, mlp_width=hidden)
-    mlp: Any = block(build_language_model(shape, 2, seed=0), 0).mlp
+    mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
     groups = torch.arange(hidden) // (hidden // experts)
     router = lte.Router(width, groups, experts, torch.Generator().manual_seed(0))
     router.rule, router.keep = "top", round((1 - sparsity) * experts)
-    return pd.DataFrame([time_block(lte.ExpertMLP(mlp, "dense_4h_to_h", router), repeats=50)]).assign(hidden=hidden)
+    return pd.DataFrame([time_block(lte.ExpertMLP(mlp, "2", router), repeats=50)]).assign(hidden=hidden)
