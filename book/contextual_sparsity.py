@@ -149,7 +149,7 @@ import torch
 
 from effnotes.finetuning import lte
 
-generator, groups = torch.Generator().manual_seed(0), torch.arange(64) % 8  # the expert of each hidden unit
+generator, groups = torch.manual_seed(0), torch.arange(64) % 8  # the expert of each hidden unit
 first, second = torch.nn.Linear(16, 64), torch.nn.Linear(64, 16)
 router = lte.Router(16, groups, 8, generator)
 router.rule = "hard"

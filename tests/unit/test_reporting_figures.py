@@ -195,6 +195,22 @@ def test_bars_are_means_and_dots_are_seeds(hue):
     plt.close()
 
 
+def test_dots_lie_in_the_same_places_in_each_drawing_and_leave_the_global_generator_alone():
+    frame = pd.DataFrame({"seed": [1, 2, 3, 4], "arm": list("aabb"), "score": range(4)})
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.random(2)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    places, drawn = [], []
+    for _ in range(2):
+        _, ax = plt.subplots()
+        figures.plot_bars(frame, "arm", "score", ax=ax)
+        places.append(np.concatenate([np.asarray(dots.get_offsets()) for dots in ax.collections]))
+        drawn.append(np.random.random())  # noqa: NPY002
+    assert places[0][:, 0].tolist() != [0, 0, 1, 1], "dots have some jitter"
+    assert places[0].tolist() == places[1].tolist()
+    assert drawn == expected.tolist()
+
+
 def test_a_notebook_draws_no_figure_before_it_shows_it():
     # At the end of a cell pyplot would draw it for a window, once more than the page needs.
     count = "drawn = []; mpl.backends.backend_agg.FigureCanvasAgg.draw = lambda canvas: drawn.append(canvas)"

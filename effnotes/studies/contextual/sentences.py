@@ -39,7 +39,7 @@ def of_levels(result: Result) -> str:
     at = {name: recall_at(result.levels, name, top).mean() for name in METHODS}
     dense = result.levels.loc[result.levels["method"] == DENSE, "recall"].mean()
     told = ", ".join(f"{name} {value:.1%}" for name, value in sorted(at.items(), key=lambda item: -item[1]))
-    return f"With {top:.1%} of the hidden units left out for each token, the models know {told} of the facts; dense, {dense:.1%}."
+    return f"With {top:.1%} of the hidden units left out for each token, so many facts are still known: {told}; dense, {dense:.1%}."
 
 
 def of_layers(result: Result) -> str:
