@@ -330,7 +330,7 @@ def pair_loss(x: torch.Tensor, partner: torch.Tensor, prior: torch.Tensor, gamma
 here, there, even = torch.tensor([[0.98, 0.01, 0.01], [0.01, 0.98, 0.01], [1 / 3, 1 / 3, 1 / 3]])
 print(f"both in one of three even clusters: {pair_loss(here, here, even):.2f}")
 print(f"both in one that holds nearly all:  {pair_loss(here, here, here):.2f}")
-print(f"neither in any:                     {pair_loss(even, even, even):.2f}")
+print(f"undecided between all:              {pair_loss(even, even, even):.2f}")
 print(f"in different ones:                  {pair_loss(here, there, even):.2f}")
 
 # %% [markdown]
